@@ -1,0 +1,74 @@
+"""Settings of the processes: read once by the command line, then handed down.
+
+Nothing below this module reads the environment. Sizes are in bytes, times in seconds.
+"""
+
+import os
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+
+DEFAULT_ADDRESS = "127.0.0.1:5001"
+ADDRESS_VARIABLE = "RIPIENO_ADDRESS"
+WORKER_ADDRESS_VARIABLE = "RIPIENO_WORKER_ADDRESS"
+
+
+def _default_name() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+@dataclass(frozen=True, slots=True)
+class ControlSettings:
+    """One replica of the control plane.
+
+    Attributes:
+        database: PostgreSQL URL.
+        listen: ``HOST:PORT``; port 0 takes a free one.
+        objects: URL or directory of the object store; None takes a directory of the
+            user's own, named after the cluster. All replicas of a cluster must agree.
+        data_chunk_max_size: Longest chunk on the wire, told to clients and workers.
+        inline_limit_bytes: Data up to this size travels and is stored inline.
+        lease_s: How long an agent may be silent before its tasks are rescued.
+        pool_size: Database connections of this replica.
+    """
+
+    database: str
+    listen: str = DEFAULT_ADDRESS
+    objects: str | None = None
+    name: str = field(default_factory=_default_name)
+    data_chunk_max_size: int = 84_000
+    inline_limit_bytes: int = 65_536
+    lease_s: float = 10.0
+    pool_size: int = 12
+    drain_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """One agent.
+
+    Attributes:
+        control: Addresses of replicas, ``HOST:PORT``; any of them will do.
+        slots: Worker processes to spawn; ignored with ``attach``.
+        worker: Command of a worker. ``{address}`` in it, and the variable
+            RIPIENO_WORKER_ADDRESS, carry the address that it must serve. None takes
+            this project's own Python worker for functions.
+        attach: Addresses of workers that exist already (``unix:/path`` or
+            ``HOST:PORT``); each is one slot.
+        partitions: Which partitions it serves; empty means the default one alone.
+        cancel_grace_s: How long a cancelled or timed-out worker may go on before its
+            process is replaced.
+        cache_bytes: Memory for results that several tasks of a session read.
+        scratch: Directory for sockets and spilled data; None takes a temporary one.
+    """
+
+    control: tuple[str, ...]
+    slots: int = 1
+    worker: str | None = None
+    attach: tuple[str, ...] = ()
+    partitions: tuple[str, ...] = ()
+    name: str = field(default_factory=_default_name)
+    cancel_grace_s: float = 2.0
+    cache_bytes: int = 16 * 1024 * 1024
+    drain_s: float = 30.0
+    scratch: Path | None = None

@@ -1,0 +1,115 @@
+"""Everything that can go wrong, by whose fault it is.
+
+::
+
+    RipienoError
+     ├─ InvalidRequestError      the request breaks a rule; sending it again will not help
+     ├─ NotFoundError            no such session, task or result
+     ├─ ConflictError            at odds with what exists already
+     │   ├─ AlreadyExistsError       an id or a key is taken
+     │   └─ SessionCancelledError    the session takes no more work
+     ├─ DeniedError              not allowed
+     │   ├─ UnauthenticatedError     we do not know who asks
+     │   └─ PermissionDeniedError    we know, and the answer is no
+     ├─ OverloadedError          a configured limit is reached; later may be fine
+     ├─ UnavailableError         the store or the server cannot be reached; safe to retry
+     ├─ OutcomeUnknownError      the connection broke while committing: it may have happened
+     └─ InvariantError           our bug; never swallowed
+
+What a user reads names the thing, the value and the next step. ``wire.codes`` maps
+each class to exactly one gRPC code.
+"""
+
+
+class RipienoError(Exception):
+    """The root of all errors that this project raises on purpose.
+
+    Attributes:
+        detail: One or two sentences for the person who has to act on it.
+        retry_is_safe: Whether the very same call may simply be sent again.
+    """
+
+    retry_is_safe = False
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class InvalidRequestError(RipienoError):
+    """The request breaks a rule of the protocol.
+
+    Attributes:
+        field: The offending field, as the protocol spells it.
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}" if field else problem)
+        self.field = field
+
+
+class NotFoundError(RipienoError):
+    """There is no such session, task or result."""
+
+
+class ConflictError(RipienoError):
+    """The request is at odds with what exists already."""
+
+
+class AlreadyExistsError(ConflictError):
+    """An id or a result key is taken.
+
+    Attributes:
+        taken: All that clash: task ids and result keys.
+    """
+
+    NAMED = 10
+
+    def __init__(self, what: str, taken: list[str]) -> None:
+        shown = ", ".join(repr(name) for name in taken[: self.NAMED])
+        more = f" and {len(taken) - self.NAMED} more" if len(taken) > self.NAMED else ""
+        super().__init__(f"{what} already taken: {shown}{more}; nothing was created")
+        self.taken = taken
+
+
+class SessionCancelledError(ConflictError):
+    """The session was cancelled and takes no more work."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(f"session {session_id!r} is cancelled; create a new session to submit more work")
+
+
+class DeniedError(RipienoError):
+    """The caller may not do this."""
+
+
+class UnauthenticatedError(DeniedError):
+    """The caller is not known."""
+
+
+class PermissionDeniedError(DeniedError):
+    """The caller is known and may not do this."""
+
+
+class OverloadedError(RipienoError):
+    """A configured limit is reached."""
+
+
+class UnavailableError(RipienoError):
+    """The store or the server cannot be reached; nothing happened."""
+
+    retry_is_safe = True
+
+
+class OutcomeUnknownError(RipienoError):
+    """The connection broke during a commit: it happened, or it did not.
+
+    Submissions may be sent again all the same: an identical one that had succeeded
+    is a success and changes nothing.
+    """
+
+    retry_is_safe = True
+
+
+class InvariantError(RipienoError):
+    """A rule that this project keeps is broken: a bug of ours."""

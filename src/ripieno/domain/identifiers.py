@@ -1,0 +1,47 @@
+"""Ids and keys: what a name may look like.
+
+Session ids and task ids are global and chosen by the client; result keys are per
+session. Any non-blank string of at most 1,024 bytes of UTF-8 is an id (percent signs,
+dots, hashes, spaces and other scripts included). The one character that cannot be part
+of a name is NUL, which PostgreSQL's text does not hold.
+"""
+
+import re
+
+from ripieno.domain.errors import InvalidRequestError
+
+MAX_ID_BYTES = 1024
+
+#: What a worker sees as the task id on retry n: ``<id>###<n>``.
+ATTEMPT_SEPARATOR = "###"
+_ATTEMPT_ID = re.compile(r"^(?P<task>.+)###(?P<retry>[1-9][0-9]*)$", re.DOTALL)
+
+
+def check_identifier(field: str, value: str) -> None:
+    """Check one id or key.
+
+    Raises:
+        InvalidRequestError: blank, longer than 1,024 bytes, or with a NUL character.
+    """
+    if not value or value.isspace():
+        raise InvalidRequestError(field, f"{value!r} is blank; give a name with at least one visible character")
+    # Only a string of more than 256 characters can be longer than 1,024 bytes.
+    if len(value) > MAX_ID_BYTES // 4 and len(value.encode("utf-8", "surrogatepass")) > MAX_ID_BYTES:
+        raise InvalidRequestError(field, f"{value[:40]!r}... is longer than {MAX_ID_BYTES} bytes of UTF-8")
+    if "\0" in value:
+        raise InvalidRequestError(field, f"{value!r} contains a NUL character, which no name may")
+
+
+def attempt_id(task_id: str, retry: int) -> str:
+    """The id under which a worker sees one attempt of a task."""
+    return f"{task_id}{ATTEMPT_SEPARATOR}{retry}" if retry else task_id
+
+
+def task_id_of_alias(identifier: str) -> str | None:
+    """The task id inside an attempt id, or None where it does not have that shape.
+
+    A task may itself be called ``x###1``: look up the identifier as it stands first,
+    and this only when that finds nothing.
+    """
+    match = _ATTEMPT_ID.match(identifier)
+    return match["task"] if match else None

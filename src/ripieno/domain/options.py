@@ -1,0 +1,64 @@
+"""Task options: what a task may cost and how urgent it is."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ripieno.domain.errors import InvalidRequestError
+from ripieno.domain.identifiers import check_identifier
+
+MIN_PRIORITY = 1
+MAX_PRIORITY = 99
+
+#: A duration that fits PostgreSQL's bigint of microseconds and protobuf's Duration.
+MAX_DURATION_US = 315_576_000_000 * 1_000_000
+
+PARTITION_OPTION = "partition"
+DEFAULT_PARTITION = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOptions:
+    """Options of a task, or the default options of a session.
+
+    Attributes:
+        max_duration_us: Time limit of one attempt, in microseconds, from its start on a worker.
+        max_retries: How many attempts may follow the first.
+        priority: 1 to 99, larger is more urgent.
+        options: Free map handed to the worker. The key ``partition`` names the pool of
+            workers that may run the task.
+    """
+
+    max_duration_us: int
+    max_retries: int
+    priority: int
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def partition(self) -> str:
+        """The pool of workers that may run the task."""
+        return self.options.get(PARTITION_OPTION, DEFAULT_PARTITION)
+
+
+def check_options(where: str, options: TaskOptions) -> None:
+    """Check the values of task options; ``where`` is the field that holds them.
+
+    Raises:
+        InvalidRequestError: naming the offending field and value.
+    """
+    if options.max_duration_us <= 0:
+        raise InvalidRequestError(
+            f"{where}.max_duration", f"{options.max_duration_us / 1e6:g} s is not a time limit; set it above zero"
+        )
+    if options.max_duration_us > MAX_DURATION_US:
+        raise InvalidRequestError(f"{where}.max_duration", f"{options.max_duration_us} us is out of range")
+    if options.max_retries < 0:
+        raise InvalidRequestError(f"{where}.max_retries", f"{options.max_retries} is negative; use 0 for no retry")
+    if not MIN_PRIORITY <= options.priority <= MAX_PRIORITY:
+        raise InvalidRequestError(
+            f"{where}.priority", f"{options.priority} is outside {MIN_PRIORITY}..{MAX_PRIORITY} (larger is more urgent)"
+        )
+    for key, value in options.options.items():
+        if "\0" in key or "\0" in value:
+            raise InvalidRequestError(f"{where}.options", f"{key!r} contains a NUL character, which no option may")
+    if PARTITION_OPTION in options.options:
+        check_identifier(f"{where}.options[{PARTITION_OPTION!r}]", options.options[PARTITION_OPTION])

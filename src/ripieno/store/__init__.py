@@ -1,0 +1,42 @@
+"""The one truth: everything that must not be lost, in PostgreSQL, and the statements on it.
+
+::
+
+    sessions ---- options            what tasks may cost and how urgent they are
+       |
+     tasks ------ states             what a task is (never changes) | where it is in its life
+       |            '--- earlier_attempts
+    results ---- dependencies        named data | who waits for it
+       '--------- blobs              bytes: inline, or by name in the object store
+     agents                          who holds which tasks, and until when
+     session_counts                  tasks by status, as differences
+
+Each change is one statement or one short transaction at READ COMMITTED, and it says what
+it expects (``... and claim = $2 and status in (2, 3)``). Nothing is kept beside the tables.
+
+**How transactions cross without harm.** There is a *gate* for each session, an advisory
+lock that lives in memory only. Whoever adds to a session or commits outcomes in it holds
+its gate shared; whoever cuts its graph (a cancellation, an abort that reaches other tasks)
+holds it exclusively. A cut therefore sees no half of anybody's work. Those who share the
+gate take row locks in one order:
+
+1. gates, by session number
+2. states of the attempts being committed, by task number
+3. new rows of results, by (session, key)
+4. existing rows of results that are not final, by (session, key)
+5. new rows of tasks, by id
+6. states of dependents, by task number
+
+A transaction waits in phase 3 only for rows inserted by others, and in phase 4 only for
+rows that existed before, held by others in phase 4 or later; within a phase everyone goes
+up the same ladder: no cycle. Claiming skips locked rows and waits for nobody. Should
+PostgreSQL refuse a crossing all the same, the transaction is run again.
+
+Invariants of the tables (``store.sanity`` checks them all; tests call it):
+
+* INV-10 ``claim`` is set exactly while an agent holds the task.
+* INV-11 ``unmet`` of a SUBMITTED task is the number of its distinct dependencies that are
+  not COMPLETED.
+* INV-12 ``session_counts`` sums to the statuses that ``states`` holds.
+* INV-13 A COMPLETED result has a blob, an ABORTED one has none.
+"""

@@ -1,0 +1,72 @@
+"""Cancellation: a cut of the graph, with the session's gate held exclusively.
+
+What does not run is CANCELLED at once; what runs is CANCELLING, and becomes CANCELLED when
+its agent says that the worker has let go. Results of both are aborted at once, so that
+nothing that was cancelled can commit, and dependents fail.
+"""
+
+from collections.abc import Sequence
+
+from ripieno.domain.outcomes import Ticket
+from ripieno.domain.statuses import TaskStatus
+from ripieno.store import graph
+from ripieno.store.changes import Changes
+from ripieno.store.counts import Tally
+from ripieno.store.creation import enter_gates
+from ripieno.store.database import Connection, Database
+from ripieno.store.queries import Queries
+
+_SQL = Queries("cancel")
+_SESSIONS = Queries("sessions")
+
+
+async def cancel_session(database: Database, session_no: int) -> Changes:
+    """Cancel a session and its unfinished tasks, durably. Idempotent."""
+
+    async def write(connection: Connection) -> Changes:
+        await enter_gates(connection, [session_no], frozenset([session_no]))
+        await connection.execute(_SESSIONS.cancel_sessions, session_no)
+        rows = await connection.fetch(_SQL.unfinished_of_session, session_no)
+        return await _cancel(connection, [row["task_no"] for row in rows])
+
+    return await database.transaction(write)
+
+
+async def cancel_tasks(database: Database, tasks: Sequence[tuple[int, int]]) -> Changes:
+    """Cancel those of the tasks that are unfinished, durably. Idempotent.
+
+    Args:
+        tasks: (session number, task number) of each.
+    """
+    sessions = frozenset(session_no for session_no, _ in tasks)
+
+    async def write(connection: Connection) -> Changes:
+        await enter_gates(connection, sessions, sessions)
+        return await _cancel(connection, sorted(task_no for _, task_no in tasks))
+
+    return await database.transaction(write)
+
+
+async def not_yet_stopped(database: Database, attempts: Sequence[Ticket]) -> int:
+    """How many of these cancelled attempts might still begin: neither over nor known to run."""
+    row = await database.fetchrow(
+        _SQL.not_yet_stopped, [ticket.task_no for ticket in attempts], [ticket.claim for ticket in attempts]
+    )
+    assert row is not None  # an aggregate always has a row
+    count: int = row["tasks"]
+    return count
+
+
+async def _cancel(connection: Connection, tasks: Sequence[int]) -> Changes:
+    rows = await connection.fetch(_SQL.cancel_tasks, tasks)
+    changes = Changes(sessions={row["session_no"] for row in rows})
+    tally = Tally()
+    for row in rows:
+        tally.move(row["session_no"], TaskStatus(row["before"]), TaskStatus(row["status"]))
+        if row["status"] == TaskStatus.CANCELLING:
+            changes.cancelled.append((row["agent_no"], Ticket(row["task_no"], row["session_no"], row["claim"])))
+    await tally.write(connection)
+    if rows:
+        aborted = await graph.abort_outputs(connection, [(row["task_no"], None) for row in rows])
+        changes.add(await graph.cut(connection, aborted))
+    return changes

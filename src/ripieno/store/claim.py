@@ -1,0 +1,86 @@
+"""Claiming: taking tasks for agents, most urgent first, without waiting for anybody.
+
+A claim need not survive a crash of the database: if it is forgotten the task is simply
+SUBMITTED again, and the fence refuses whatever the agent did under the old claim. So its
+commit does not wait for the disk.
+"""
+
+import secrets
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import asyncpg
+
+from ripieno.domain.data import Data, StoredObject
+from ripieno.domain.options import TaskOptions
+from ripieno.domain.outcomes import Ticket
+from ripieno.store.database import Connection, Database
+from ripieno.store.queries import Queries
+from ripieno.store.sessions import options_of
+
+_SQL = Queries("claim")
+
+#: Option sets that a replica remembers; they never change.
+_REMEMBERED = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A task, claimed for one attempt by one agent."""
+
+    ticket: Ticket
+    agent_no: int
+    task_id: str
+    retry: int
+    options_no: int
+    expected_output_keys: Sequence[str]
+    data_dependencies: Sequence[str]
+    payload: Data
+
+
+class Claims:
+    """Claims tasks."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._options: OrderedDict[int, TaskOptions] = OrderedDict()
+
+    async def claim(self, partition: str, agents: Sequence[int]) -> list[Claimed]:
+        """Claim up to ``len(agents)`` tasks of a partition, the i-th for the i-th agent number.
+
+        Returns:
+            Fewer than asked when no more is claimable now.
+        """
+        token = secrets.randbits(64) - (1 << 63)
+
+        async def write(connection: Connection) -> list[asyncpg.Record]:
+            return await connection.fetch(_SQL.claim, partition, len(agents), token, agents)
+
+        rows = await self._database.transaction(write, durable=False)
+        return [_claimed(row, token) for row in rows]
+
+    async def options(self, numbers: Sequence[int]) -> dict[int, TaskOptions]:
+        """The option sets with these numbers."""
+        unknown = [number for number in numbers if number not in self._options]
+        if unknown:
+            for row in await self._database.fetch(_SQL.find_options, unknown):
+                self._options[row["options_no"]] = options_of(row)
+        found = {number: self._options[number] for number in numbers}
+        while len(self._options) > _REMEMBERED:
+            self._options.popitem(last=False)
+        return found
+
+
+def _claimed(row: asyncpg.Record, token: int) -> Claimed:
+    data, size, name, sha256 = row["data"], row["size"], row["object"], row["sha256"]
+    return Claimed(
+        ticket=Ticket(row["task_no"], row["session_no"], token),
+        agent_no=row["agent_no"],
+        task_id=row["id"],
+        retry=row["retry"],
+        options_no=row["options_no"],
+        expected_output_keys=row["expected_output_keys"],
+        data_dependencies=row["data_dependencies"],
+        payload=StoredObject(name, size, sha256) if data is None else data,
+    )

@@ -1,0 +1,312 @@
+"""The commit: outcomes, results, sub-tasks, delegations, dependents, in one transaction.
+
+Outcomes of many attempts share it. What becomes visible, becomes visible together; an
+outcome whose claim no longer owns its task changes nothing (INV-5). Committing the same
+outcome twice is harmless: the second time its claim owns nothing.
+
+The order of work is the ladder of ``ripieno.store``: gates, own states, keys (new ones,
+then existing ones), new tasks, dependents.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import asyncpg
+
+from ripieno.domain.data import Data, StoredObject
+from ripieno.domain.errors import AlreadyExistsError
+from ripieno.domain.outcomes import Cancelled, Completed, Failed, Failure, Outcome, Ticket
+from ripieno.domain.statuses import TaskStatus
+from ripieno.store import graph
+from ripieno.store.blobs import BlobNumbers
+from ripieno.store.changes import Changes
+from ripieno.store.counts import Tally
+from ripieno.store.creation import (
+    CutNeededError,
+    Key,
+    PlannedTask,
+    create_tasks,
+    enter_gates,
+    link_objects,
+    lock_open_keys,
+    task_numbers,
+)
+from ripieno.store.database import Connection, Database
+from ripieno.store.queries import Queries
+from ripieno.store.sessions import KnownOptions, Sessions
+
+_SQL = Queries("commit")
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """An attempt that is ours to end, and how."""
+
+    outcome: Outcome
+    how: Completed | Failed | Cancelled
+    row: asyncpg.Record
+
+    @property
+    def task_no(self) -> int:
+        number: int = self.row["task_no"]
+        return number
+
+    @property
+    def retried(self) -> bool:
+        """Whether another attempt follows."""
+        return (
+            isinstance(self.how, Failed) and self.how.failure.may_retry and self.row["retry"] < self.row["max_retries"]
+        )
+
+    @property
+    def status(self) -> TaskStatus:
+        """The status in which this attempt ends."""
+        match self.how:
+            case Completed():
+                return TaskStatus.COMPLETED
+            case Failed(failure=failure):
+                return failure.status
+            case Cancelled():
+                return TaskStatus.CANCELLED
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What one flush is going to write."""
+
+    ended: list[_Ended]
+    produced: dict[Key, tuple[int, Data]] = field(default_factory=dict)
+    sub_tasks: list[PlannedTask] = field(default_factory=list)
+    #: Tasks whose remaining outputs are aborted, with the reason (None: the task's detail).
+    aborting: list[tuple[int, str | None]] = field(default_factory=list)
+    touched: set[Key] = field(default_factory=set)
+
+
+class Committer:
+    """Commits outcomes.
+
+    Args:
+        sessions: Resolves the options of sub-tasks.
+    """
+
+    def __init__(self, database: Database, sessions: Sessions) -> None:
+        self._database = database
+        self._sessions = sessions
+        self._numbers = BlobNumbers(database)
+
+    async def commit(self, outcomes: Sequence[Outcome]) -> tuple[Changes, list[Ticket]]:
+        """Commit outcomes, durably, each of those whose claim still owns its task.
+
+        Returns:
+            What has changed, and the tickets that own their task no more.
+
+        Raises:
+            UnavailableError, OutcomeUnknownError: commit the same outcomes again.
+        """
+        try:
+            return await self._commit_together(outcomes)
+        except AlreadyExistsError as error:
+            if len(outcomes) == 1:
+                clash = Failed(Failure.OUTPUT, f"its sub-tasks were refused: {error.detail}")
+                return await self._commit_together([replace(outcomes[0], how=clash)])
+        parents = [outcome for outcome in outcomes if isinstance(outcome.how, Completed) and outcome.how.sub_tasks]
+        others = [outcome for outcome in outcomes if outcome not in parents]
+        changes, lost = await self._commit_together(others) if others else (Changes(), [])
+        for parent in parents:
+            changed, refused = await self.commit([parent])
+            changes.add(changed)
+            lost += refused
+        return changes, lost
+
+    async def _commit_together(self, outcomes: Sequence[Outcome]) -> tuple[Changes, list[Ticket]]:
+        options = await self._options_of_sub_tasks(outcomes)
+        first_blob = await self._numbers.take(
+            sum(len(outcome.how.results) for outcome in outcomes if isinstance(outcome.how, Completed))
+        )
+        exclusive: frozenset[int] = frozenset()
+        while True:
+            flush = _Flush(outcomes, options, first_blob, exclusive)
+            try:
+                return await self._database.transaction(flush.write)
+            except CutNeededError as needed:
+                exclusive |= needed.sessions
+
+    async def _options_of_sub_tasks(self, outcomes: Sequence[Outcome]) -> dict[tuple[int, int], KnownOptions]:
+        """Stored options of each batch of sub-tasks, by task number and place of the batch."""
+        known = {}
+        for outcome in outcomes:
+            if isinstance(outcome.how, Completed):
+                for place, batch in enumerate(outcome.how.sub_tasks):
+                    session = await self._sessions.by_number(outcome.ticket.session_no)
+                    known[outcome.ticket.task_no, place] = await self._sessions.intern_options(session, batch.options)
+        return known
+
+
+@dataclass(frozen=True, slots=True)
+class _Flush:
+    """One transaction's worth of outcomes."""
+
+    outcomes: Sequence[Outcome]
+    options: dict[tuple[int, int], KnownOptions]
+    first_blob: int
+    exclusive: frozenset[int]
+
+    async def write(self, connection: Connection) -> tuple[Changes, list[Ticket]]:
+        """The transaction."""
+        await enter_gates(connection, {outcome.ticket.session_no for outcome in self.outcomes}, self.exclusive)
+        ended, lost = await self._lock_own(connection)
+        changes = Changes(sessions={each.row["session_no"] for each in ended})
+        plan = await self._plan(connection, ended)
+        aborted = await self._write_keys(connection, plan)
+        await self._end(connection, plan, changes)
+        if plan.produced:
+            changes.partitions |= await graph.promote(connection, plan.produced)
+            for (session_no, key), (_, data) in plan.produced.items():
+                changes.add_completed(session_no, [(key, data)])
+        if aborted:
+            await self._cut(connection, aborted, changes)
+        changes.partitions |= {task.options.options.partition for task in plan.sub_tasks}
+        return changes, lost
+
+    async def _lock_own(self, connection: Connection) -> tuple[list[_Ended], list[Ticket]]:
+        ordered = sorted(self.outcomes, key=lambda outcome: outcome.ticket.task_no)
+        rows = await connection.fetch(
+            _SQL.lock_attempts,
+            [outcome.ticket.task_no for outcome in ordered],
+            [outcome.ticket.claim for outcome in ordered],
+        )
+        own = {row["task_no"]: row for row in rows}
+        ended, lost = [], []
+        for outcome in ordered:
+            row = own.pop(outcome.ticket.task_no, None)
+            if row is None or row["session_no"] != outcome.ticket.session_no:
+                lost.append(outcome.ticket)
+            else:
+                ended.append(_Ended(outcome, _judged(outcome, row), row))
+        return ended, lost
+
+    async def _plan(self, connection: Connection, ended: list[_Ended]) -> _Plan:
+        plan = _Plan(ended)
+        for each in ended:
+            if isinstance(each.how, Completed):
+                self._plan_completed(plan, each, each.how)
+            elif not each.retried and not isinstance(each.how, Cancelled):
+                plan.aborting.append((each.task_no, None))
+                plan.touched |= {(each.row["session_no"], key) for key in each.row["expected_output_keys"]}
+        if plan.sub_tasks:
+            numbers = await task_numbers(connection, len(plan.sub_tasks))
+            plan.sub_tasks = [
+                replace(task, task_no=number) for task, number in zip(plan.sub_tasks, numbers, strict=True)
+            ]
+        return plan
+
+    def _plan_completed(self, plan: _Plan, each: _Ended, how: Completed) -> None:
+        session_no = each.row["session_no"]
+        own_keys = frozenset(each.row["expected_output_keys"])
+        left = set(own_keys)
+        for key, data in how.results:
+            plan.produced[session_no, key] = (each.task_no, data)
+            left.discard(key)
+        for place, batch in enumerate(how.sub_tasks):
+            options = self.options[each.task_no, place]
+            for task in batch.tasks:
+                delegated = own_keys.intersection(task.expected_output_keys)
+                left -= delegated
+                plan.sub_tasks.append(PlannedTask(0, session_no, options, task, each.task_no, delegated))
+        if left:
+            missing = f"task {each.row['id']!r} completed without producing it"
+            plan.aborting.append((each.task_no, missing))
+        if left or how.sub_tasks:
+            plan.touched |= {(session_no, key) for key in own_keys}
+
+    async def _write_keys(self, connection: Connection, plan: _Plan) -> set[Key]:
+        """Phases 3 to 5. Returns aborted keys that others may wait for."""
+        aborted: set[Key] = set()
+        if plan.touched:
+            plan.touched |= plan.produced.keys()
+        if plan.sub_tasks:
+            aborted |= await create_tasks(connection, plan.sub_tasks, plan.touched)
+            await _delegate(connection, plan.sub_tasks)
+        elif plan.touched:
+            await lock_open_keys(connection, plan.touched)
+        if plan.produced:
+            await self._complete_results(connection, plan)
+        if plan.aborting:
+            aborted |= await graph.abort_outputs(connection, plan.aborting)
+        return aborted
+
+    async def _complete_results(self, connection: Connection, plan: _Plan) -> None:
+        ordered = sorted(plan.produced.items())
+        numbers = range(self.first_blob, self.first_blob + len(ordered))
+        await connection.execute(
+            _SQL.complete_results,
+            [key[0] for key, _ in ordered],
+            [key[1] for key, _ in ordered],
+            [owner for _, (owner, _) in ordered],
+            list(numbers),
+            [None if isinstance(data, StoredObject) else data for _, (_, data) in ordered],
+        )
+        await link_objects(
+            connection,
+            [(no, data) for no, (_, (_, data)) in zip(numbers, ordered, strict=True) if isinstance(data, StoredObject)],
+        )
+
+    async def _end(self, connection: Connection, plan: _Plan, changes: Changes) -> None:
+        tally = Tally()
+        for each in plan.ended:
+            after = TaskStatus.SUBMITTED if each.retried else each.status
+            tally.move(each.row["session_no"], TaskStatus(each.row["status"]), after)
+            if each.retried:
+                changes.partitions.add(each.row["partition"])
+        over = [each for each in plan.ended if not each.retried]
+        if over:
+            await connection.execute(_SQL.end_attempts, *_ended_columns(over))
+        again = [each for each in plan.ended if each.retried]
+        if again:
+            await connection.execute(_SQL.retry_attempts, *_ended_columns(again))
+        await tally.write(connection)
+
+    async def _cut(self, connection: Connection, aborted: set[Key], changes: Changes) -> None:
+        reached = await graph.sessions_with_dependents(connection, aborted)
+        if outside := reached - self.exclusive:
+            raise CutNeededError(outside)
+        if reached:
+            changes.add(await graph.cut(connection, aborted))
+
+
+def _judged(outcome: Outcome, row: asyncpg.Record) -> Completed | Failed | Cancelled:
+    """What an outcome comes to, given what the task has become meanwhile."""
+    if row["status"] == TaskStatus.CANCELLING:
+        return Cancelled()
+    if isinstance(outcome.how, Cancelled):
+        return Failed(Failure.ATTEMPT, "its agent reported it as cancelled, but nobody had cancelled it")
+    if isinstance(outcome.how, Completed):
+        foreign = {key for key, _ in outcome.how.results}.difference(row["expected_output_keys"])
+        if foreign:
+            return Failed(Failure.ATTEMPT, f"results {sorted(foreign)} are not expected outputs of the task")
+    return outcome.how
+
+
+async def _delegate(connection: Connection, sub_tasks: Sequence[PlannedTask]) -> None:
+    passed = [(task, key) for task in sub_tasks for key in sorted(task.delegated)]
+    if passed:
+        await connection.execute(
+            _DELEGATE,
+            [task.session_no for task, _ in passed],
+            [key for _, key in passed],
+            [task.task_no for task, _ in passed],
+            [task.parent_no for task, _ in passed],
+        )
+
+
+_DELEGATE = Queries("submission").delegate_keys
+
+
+def _ended_columns(ended: Sequence[_Ended]) -> tuple[list[int], list[int], list[str | None], list[str], list[int]]:
+    return (
+        [each.task_no for each in ended],
+        [each.status for each in ended],
+        [each.how.detail if isinstance(each.how, Failed) else None for each in ended],
+        [each.outcome.worker for each in ended],
+        [each.outcome.started_at_us for each in ended],
+    )

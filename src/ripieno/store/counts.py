@@ -1,0 +1,65 @@
+"""How many tasks are in each status (INV-12)."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from ripieno.domain.statuses import TaskStatus
+from ripieno.store.database import Connection, Database
+
+_WRITE = """
+insert into session_counts (session_no, status, delta)
+select * from unnest($1::bigint[], $2::smallint[], $3::bigint[])
+"""
+
+_READ = """
+select status, sum(delta)::bigint as tasks from session_counts
+where session_no = any($1::bigint[]) group by status having sum(delta) <> 0 order by status
+"""
+
+# Rows that another transaction is folding are left alone; the sum is the same either way.
+_FOLD = """
+with folded as (
+    delete from session_counts
+    where ctid = any(array(
+        select ctid from session_counts where session_no = $1 limit 10000 for update skip locked))
+    returning status, delta
+)
+insert into session_counts (session_no, status, delta)
+select $1, status, sum(delta) from folded group by status having sum(delta) <> 0
+"""
+
+_CROWDED = """
+select session_no from session_counts group by session_no having count(*) > 64
+"""
+
+
+class Tally:
+    """Collects what a transaction moves from status to status, and appends it in one statement."""
+
+    def __init__(self) -> None:
+        self._deltas: Counter[tuple[int, int]] = Counter()
+
+    def move(self, session_no: int, before: TaskStatus, after: TaskStatus) -> None:
+        """One task went from ``before`` to ``after``."""
+        self._deltas[session_no, before] -= 1
+        self._deltas[session_no, after] += 1
+
+    async def write(self, connection: Connection) -> None:
+        """Append the differences to the table."""
+        moved = [(session_no, status, delta) for (session_no, status), delta in self._deltas.items() if delta]
+        if moved:
+            await connection.execute(_WRITE, *(list(column) for column in zip(*moved, strict=True)))
+
+
+async def read_counts(database: Database, sessions: Sequence[int]) -> Mapping[TaskStatus, int]:
+    """Tasks by status over these sessions; never a zero entry."""
+    rows = await database.fetch(_READ, sessions)
+    return {TaskStatus(row["status"]): row["tasks"] for row in rows}
+
+
+async def fold_counts(database: Database) -> int:
+    """Fold the differences of sessions that have gathered many; return how many sessions."""
+    crowded = await database.fetch(_CROWDED)
+    for row in crowded:
+        await database.fetch(_FOLD, row["session_no"])
+    return len(crowded)

@@ -1,0 +1,191 @@
+"""Bringing tasks into existence inside a transaction: phases 3 to 5 of ``ripieno.store``.
+
+Submissions of clients and sub-tasks of workers both come here. The caller holds the gates.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ripieno.domain.data import StoredObject
+from ripieno.domain.errors import AlreadyExistsError
+from ripieno.domain.statuses import ResultStatus
+from ripieno.domain.submission import NewTask
+from ripieno.store.database import Connection, array_literal
+from ripieno.store.queries import Queries
+from ripieno.store.sessions import KnownOptions
+
+SQL = Queries("submission")
+
+#: A result key with the session that it belongs to. Sorted, such pairs are in the order
+#: in which rows are locked.
+Key = tuple[int, str]
+
+
+class CutNeededError(Exception):
+    """What was being done reaches other tasks: run it again with these gates held exclusively."""
+
+    def __init__(self, sessions: Iterable[int]) -> None:
+        super().__init__(f"sessions {sorted(set(sessions))}")
+        self.sessions = frozenset(sessions)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTask:
+    """A task with its number.
+
+    Attributes:
+        delegated: Those of its expected outputs that pass to it from ``parent_no``.
+    """
+
+    task_no: int
+    session_no: int
+    options: KnownOptions
+    task: NewTask
+    parent_no: int | None = None
+    delegated: frozenset[str] = frozenset()
+
+    def new_keys(self) -> list[Key]:
+        """The keys that this task announces."""
+        return [(self.session_no, key) for key in self.task.expected_output_keys if key not in self.delegated]
+
+    def dependencies(self) -> list[Key]:
+        """Its distinct dependencies."""
+        return [(self.session_no, key) for key in dict.fromkeys(self.task.data_dependencies)]
+
+
+async def task_numbers(connection: Connection, count: int) -> list[int]:
+    """Take the next numbers in the order of submission."""
+    numbers: list[int] = await connection.fetchval(SQL.task_numbers, count)
+    return numbers
+
+
+async def enter_gates(connection: Connection, sessions: Iterable[int], exclusive: frozenset[int]) -> None:
+    """Phase 1: hold the gates of these sessions until the transaction ends.
+
+    Exclusive gates come in the same ladder: where any is wanted, all gates are taken one
+    by one in order.
+    """
+    wanted = sorted(set(sessions))
+    if not exclusive:
+        await connection.execute(SQL.gate_shared, wanted)
+        return
+    for session_no in wanted:
+        statement = SQL.gate_exclusive if session_no in exclusive else SQL.gate_shared
+        await connection.execute(statement, [session_no])
+
+
+async def create_tasks(
+    connection: Connection, planned: Sequence[PlannedTask], also_lock: Iterable[Key] = ()
+) -> set[Key]:
+    """Write tasks, their results, dependencies and payloads.
+
+    Args:
+        also_lock: Existing keys that the caller is about to change; they are locked in
+            the same climb, so that phase 4 is passed once.
+
+    Returns:
+        Dependencies that are ABORTED already: the caller must cut what hangs on them.
+
+    Raises:
+        AlreadyExistsError: an id or a key is taken. The transaction must be rolled back.
+    """
+    owners: dict[Key, int] = {}
+    for task in planned:
+        for key in task.new_keys():
+            if owners.setdefault(key, task.task_no) != task.task_no:
+                raise AlreadyExistsError("result keys", [key[1]])
+    dependencies = {key for task in planned for key in task.dependencies()}
+    statuses = await _settle_keys(connection, owners, dependencies, set(also_lock))
+    unmet = {key for key in dependencies if statuses[key] is not ResultStatus.COMPLETED}
+    await _insert(connection, planned, unmet)
+    return {key for key in dependencies if statuses[key] is ResultStatus.ABORTED}
+
+
+async def _settle_keys(
+    connection: Connection, owners: Mapping[Key, int], dependencies: set[Key], also_lock: set[Key]
+) -> Mapping[Key, ResultStatus]:
+    """Phases 3 and 4: announce the new keys, and learn (and hold) the status of all."""
+    keys = sorted(owners.keys() | (dependencies - also_lock))
+    tag = await connection.execute(SQL.name_keys, *columns(keys), [owners.get(key) for key in keys]) if keys else "0"
+    if _count(tag) == len(keys) and not also_lock:
+        return dict.fromkeys(keys, ResultStatus.CREATED)
+    await lock_open_keys(connection, also_lock.union(keys))
+    rows = await connection.fetch(SQL.read_keys, *columns(keys + sorted(dependencies & also_lock)))
+    found = {(row["session_no"], row["key"]): row for row in rows}
+    taken = [key for key, owner in owners.items() if found[key]["owner_no"] not in (None, owner)]
+    if taken:
+        raise AlreadyExistsError("result keys", sorted(key[1] for key in taken))
+    announced = sorted(key for key in owners if found[key]["owner_no"] is None)
+    if announced:
+        await connection.execute(SQL.announce_keys, *columns(announced), [owners[key] for key in announced])
+    return {key: ResultStatus(row["status"]) for key, row in found.items()}
+
+
+async def _insert(connection: Connection, planned: Sequence[PlannedTask], unmet: set[Key]) -> None:
+    """Phase 5, and what follows from it."""
+    by_id = sorted(planned, key=lambda task: task.task.id)
+    tag = await connection.execute(
+        SQL.insert_tasks,
+        [task.task_no for task in by_id],
+        [task.session_no for task in by_id],
+        [task.options.options_no for task in by_id],
+        [task.task.id for task in by_id],
+        [array_literal(task.task.expected_output_keys) for task in by_id],
+        [array_literal(task.task.data_dependencies) for task in by_id],
+    )
+    if _count(tag) != len(by_id):
+        own = {task.task_no for task in planned}
+        rows = await connection.fetch(
+            "select id, task_no from tasks where id = any($1::text[])", [task.task.id for task in by_id]
+        )
+        taken = {row["id"] for row in rows if row["task_no"] not in own}
+        doubled = {task.task.id for task, after in zip(by_id, by_id[1:], strict=False) if task.task.id == after.task.id}
+        raise AlreadyExistsError("task ids", sorted(taken | doubled))
+    waits = [(key, task.task_no) for task in planned for key in task.dependencies() if key in unmet]
+    unmet_of = dict.fromkeys((task.task_no for task in planned), 0)
+    for _, task_no in waits:
+        unmet_of[task_no] += 1
+    await connection.execute(
+        SQL.insert_states,
+        [task.task_no for task in planned],
+        [task.session_no for task in planned],
+        [unmet_of[task.task_no] for task in planned],
+        [task.options.options.max_retries for task in planned],
+        [task.options.options.priority for task in planned],
+        [task.options.options.partition for task in planned],
+        [None if isinstance(task.task.payload, StoredObject) else task.task.payload for task in planned],
+    )
+    if waits:
+        await connection.execute(
+            SQL.insert_dependencies, *columns([key for key, _ in waits]), [task_no for _, task_no in waits]
+        )
+    await link_objects(
+        connection, [(t.task_no, t.task.payload) for t in planned if isinstance(t.task.payload, StoredObject)]
+    )
+
+
+async def link_objects(connection: Connection, objects: Sequence[tuple[int, StoredObject]]) -> None:
+    """Link data in the object store, each under its blob number."""
+    if objects:
+        await connection.execute(
+            SQL.insert_objects,
+            [number for number, _ in objects],
+            [stored.size for _, stored in objects],
+            [stored.name for _, stored in objects],
+            [stored.sha256 for _, stored in objects],
+        )
+
+
+async def lock_open_keys(connection: Connection, keys: Iterable[Key]) -> None:
+    """Phase 4: hold those of the keys that are not final, in order."""
+    await connection.execute(SQL.lock_open_keys, *columns(sorted(keys)))
+
+
+def columns(keys: Sequence[Key]) -> tuple[list[int], list[str]]:
+    """Keys as two arrays: session numbers and names."""
+    return [key[0] for key in keys], [key[1] for key in keys]
+
+
+def _count(tag: str) -> int:
+    """How many rows a command wrote, from its tag (``INSERT 0 512``)."""
+    return int(tag.rpartition(" ")[2])

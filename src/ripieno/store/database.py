@@ -1,0 +1,194 @@
+"""Connections to PostgreSQL, transactions, and what its failures mean.
+
+Every connection plans our statements the way they were written: small arrays of ids in,
+index look-ups out. Hash and merge joins and sequential scans are switched off, because
+with statistics that lag behind a table that has just grown by a million rows the planner
+chooses them at the worst moment; and a nested loop over an ordered array is what makes row
+locks be taken in that order (see ``ripieno.store``).
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import asyncpg
+
+from ripieno.domain.errors import InvalidRequestError, OutcomeUnknownError, UnavailableError
+from ripieno.store.migrate import SCHEMA, migrate
+
+if TYPE_CHECKING:  # generic in its type stubs, not at run time
+    from asyncpg.pool import PoolConnectionProxy
+
+    Connection = PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]
+else:
+    Connection = asyncpg.Connection
+
+T = TypeVar("T")
+
+PLANNER_SETTINGS = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_seqscan": "off",
+    "jit": "off",
+}
+
+#: The server cannot be reached, is starting, stopping, or has no connection left.
+_UNREACHABLE = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+)
+
+#: Two transactions crossed in a way that PostgreSQL resolves by refusing one of them.
+_CROSSED = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+
+_CROSSED_TRIES = 5
+
+
+class Database:
+    """A pool of connections to one database.
+
+    Use as ``async with Database.open(url) as database``; the schema is up to date then.
+    """
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+        self._pool = pool
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, url: str, *, pool_size: int = 10, name: str = "ripieno", schema: str = SCHEMA
+    ) -> AsyncIterator["Database"]:
+        """Connect, migrate, and close at the end.
+
+        Raises:
+            UnavailableError: the server cannot be reached.
+            InvalidRequestError: the URL is wrong, or the server refuses us.
+        """
+        settings = {**PLANNER_SETTINGS, "search_path": schema, "application_name": name}
+        with _translated(url):
+            connection = await asyncpg.connect(url, timeout=10)
+            try:
+                await migrate(connection, schema)
+            finally:
+                await connection.close()
+            pool = await asyncpg.create_pool(
+                url,
+                min_size=2,
+                max_size=pool_size,
+                timeout=10,
+                server_settings=settings,
+                max_cached_statement_lifetime=0,
+                max_inactive_connection_lifetime=0,
+                # Our transactions always end; a reset would cost a round trip at each release.
+                reset=_keep_as_is,
+            )
+        try:
+            yield cls(pool)
+        finally:
+            pool.terminate()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """One connection, for statements that each stand alone.
+
+        Raises:
+            UnavailableError: the server cannot be reached; the statement had no effect
+                unless it was a write that the server finished just then.
+        """
+        try:
+            async with self._pool.acquire() as connection:
+                yield connection
+        except _UNREACHABLE as error:
+            raise UnavailableError(f"the database cannot be reached ({type(error).__name__}: {error})") from error
+
+    async def fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
+        """Run one statement and return its rows."""
+        async with self.connection() as connection:
+            return await connection.fetch(statement, *arguments)
+
+    async def fetchrow(self, statement: str, *arguments: Any) -> asyncpg.Record | None:
+        """Run one statement and return its first row, if any."""
+        async with self.connection() as connection:
+            return await connection.fetchrow(statement, *arguments)
+
+    async def transaction(self, body: Callable[[Connection], Awaitable[T]], *, durable: bool = True) -> T:
+        """Run ``body`` in a transaction at READ COMMITTED and return what it returned.
+
+        ``body`` is run again when PostgreSQL refuses a crossing, so it must not have
+        effects outside the database.
+
+        Args:
+            body: Gets the connection.
+            durable: False lets the commit not wait for the disk; a crash of the database
+                may forget it (never half of it).
+
+        Raises:
+            UnavailableError: the server could not be reached; nothing happened.
+            OutcomeUnknownError: it went away during the commit.
+        """
+        for attempt in range(_CROSSED_TRIES):
+            try:
+                return await self._transaction(body, durable)
+            except _CROSSED:
+                if attempt == _CROSSED_TRIES - 1:
+                    raise
+        raise AssertionError("unreachable")
+
+    async def _transaction(self, body: Callable[[Connection], Awaitable[T]], durable: bool) -> T:
+        async with self.connection() as connection:
+            await connection.execute("begin" if durable else "begin; set local synchronous_commit = off")
+            try:
+                value = await body(connection)
+            except BaseException:
+                if not connection.is_closed():
+                    await connection.execute("rollback")
+                raise
+            try:
+                await connection.execute("commit")
+            except _UNREACHABLE as error:
+                raise OutcomeUnknownError("the database went away during a commit; it may have happened") from error
+            return value
+
+
+async def _keep_as_is(connection: Any) -> None:
+    """Return a connection to the pool without a round trip."""
+
+
+class _translated:  # noqa: N801 - reads as a phrase where it is used
+    """Turn failures of connecting into errors that name the way out."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, _UNREACHABLE):
+            raise UnavailableError(f"the database at {_without_password(self._url)} cannot be reached: {error}") from error
+        if isinstance(error, (ValueError, asyncpg.PostgresError)):
+            raise InvalidRequestError("database", f"{_without_password(self._url)}: {error}") from error
+
+
+def _without_password(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    credentials, at, place = rest.rpartition("@")
+    user = credentials.partition(":")[0]
+    return f"{scheme}{separator}{user}{at}{place}" if at else url
+
+
+def array_literal(texts: Iterable[str]) -> str:
+    """One PostgreSQL array of text as a literal.
+
+    Arrays of different lengths cannot travel as one two-dimensional array, so each
+    travels as text and is cast in the statement.
+    """
+    quoted = (text.replace("\\", "\\\\").replace('"', '\\"') for text in texts)
+    return "{" + ",".join(f'"{text}"' for text in quoted) + "}"

@@ -1,0 +1,95 @@
+"""Finding and ending servers whose owner is gone.
+
+Two small mechanisms, both of which survive ``kill -9`` of anybody:
+
+* **The lock.** The server inherits a locked file from its owner, and so do the processes
+  it forks. The kernel keeps the lock until the last of them has ended. A free lock proves
+  that nothing runs on the data directory; a taken one that the process named in
+  ``postmaster.pid`` is no stranger that happens to have got that number.
+* **The sentinel.** A shell waits on a pipe whose other end the owner holds. When the owner
+  ends, however it ends, the shell wakes and asks the server for a fast shutdown.
+"""
+
+import asyncio
+import fcntl
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+#: How often a condition without a signal of its own is looked at.
+POLL_S = 0.01
+
+SENTINEL = 'read -r _; kill -INT "$1"'
+
+
+def try_lock(path: Path) -> int | None:
+    """Open and lock ``path``; return the descriptor, or None if someone holds it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+async def lock_within(path: Path, seconds: float) -> int | None:
+    """Like ``try_lock``, waiting for at most ``seconds``."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while (descriptor := try_lock(path)) is None and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
+        await asyncio.sleep(POLL_S)
+    return descriptor
+
+
+def recorded_pid(data: Path) -> int | None:
+    """The process id in the server's own ``postmaster.pid``, if there is one."""
+    lines = _postmaster_lines(data)
+    return int(lines[0]) if lines and lines[0].isdigit() else None
+
+
+def recorded_socket_directory(data: Path) -> Path | None:
+    """Where the server named in ``postmaster.pid`` has, or had, its socket."""
+    lines = _postmaster_lines(data)
+    return Path(lines[4]) if len(lines) > 4 and lines[4] else None
+
+
+def accepts_connections(data: Path, pid: int) -> bool:
+    """Whether the server ``pid`` says that it is ready."""
+    lines = _postmaster_lines(data)
+    return len(lines) > 7 and lines[0] == str(pid) and lines[7].strip() == "ready"
+
+
+def _postmaster_lines(data: Path) -> list[str]:
+    try:
+        return (data / "postmaster.pid").read_text().splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def send_signal(pid: int, number: signal.Signals) -> None:
+    """Send a signal to a process that may just have ended by itself."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+class Sentinel:
+    """Asks a server for a fast shutdown when the process that made this object ends."""
+
+    def __init__(self, pid: int) -> None:
+        self._process = subprocess.Popen(
+            ["/bin/sh", "-c", SENTINEL, "ripieno-sentinel", str(pid)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def dismiss(self) -> None:
+        """End it without it doing anything; call this once the server has ended."""
+        self._process.kill()
+        self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()

@@ -1,0 +1,171 @@
+"""Questions about tasks and results. No answer here locks or changes anything."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ripieno.domain.data import Data, StoredObject
+from ripieno.domain.filters import TaskFilter
+from ripieno.domain.identifiers import task_id_of_alias
+from ripieno.domain.outcomes import AttemptError, TaskFailure
+from ripieno.domain.statuses import ResultStatus, TaskStatus
+from ripieno.store.counts import read_counts
+from ripieno.store.database import Database
+from ripieno.store.queries import Queries
+
+_SQL = Queries("lookup")
+
+
+@dataclass(frozen=True, slots=True)
+class FoundTask:
+    """A task as it stands."""
+
+    id: str
+    task_no: int
+    session_no: int
+    status: TaskStatus
+
+
+@dataclass(frozen=True, slots=True)
+class FoundResult:
+    """A result as it stands.
+
+    Attributes:
+        data: Its bytes or where they lie; None unless COMPLETED.
+        reason: Why it was aborted, where its owner's attempts do not say.
+    """
+
+    status: ResultStatus
+    owner_no: int
+    owner_id: str
+    reason: str | None
+    data: Data | None
+
+
+async def find_tasks(database: Database, ids: Sequence[str]) -> dict[str, FoundTask]:
+    """The tasks with these ids, by the id as it was asked for.
+
+    An attempt id (``<id>###<n>``) stands for its task, unless a task has just that id.
+    """
+    found = await _tasks_by_id(database, ids)
+    aliases = {asked: task_id_of_alias(asked) for asked in ids if asked not in found and "###" in asked}
+    if aliases:
+        of_alias = await _tasks_by_id(database, [alias for alias in aliases.values() if alias is not None])
+        found |= {asked: of_alias[alias] for asked, alias in aliases.items() if alias in of_alias}
+    return found
+
+
+async def _tasks_by_id(database: Database, ids: Sequence[str]) -> dict[str, FoundTask]:
+    rows = await database.fetch(_SQL.tasks_by_id, ids)
+    return {
+        row["id"]: FoundTask(row["id"], row["task_no"], row["session_no"], TaskStatus(row["status"])) for row in rows
+    }
+
+
+async def list_tasks(database: Database, which: TaskFilter) -> list[tuple[int, int, str]]:
+    """(session number, task number, id) of matching tasks, in the order of submission."""
+    if which.task_ids is not None:
+        found = {task.task_no: task for task in (await find_tasks(database, which.task_ids)).values()}
+        return [
+            (task.session_no, number, task.id)
+            for number, task in sorted(found.items())
+            if which.statuses is None or task.status in which.statuses
+        ]
+    sessions = await session_numbers(database, which.session_ids or ())
+    rows = await database.fetch(_SQL.tasks_of_sessions, sessions, _numbers(which.statuses))
+    return [(row["session_no"], row["task_no"], row["id"]) for row in rows]
+
+
+async def count_tasks(database: Database, which: TaskFilter) -> Mapping[TaskStatus, int]:
+    """Matching tasks by status; never a zero entry."""
+    if which.session_ids is not None:
+        counts = await read_counts(database, await session_numbers(database, which.session_ids))
+    else:
+        found = await find_tasks(database, which.task_ids or ())
+        counts = await count_numbered(database, list({task.task_no for task in found.values()}))
+    return {
+        status: count for status, count in counts.items() if which.statuses is None or status in which.statuses
+    }
+
+
+async def count_numbered(database: Database, tasks: Sequence[int]) -> Mapping[TaskStatus, int]:
+    """Tasks with these numbers by status."""
+    rows = await database.fetch(_SQL.count_of_tasks, tasks)
+    return {TaskStatus(row["status"]): row["tasks"] for row in rows}
+
+
+async def session_numbers(database: Database, ids: Sequence[str]) -> list[int]:
+    """The numbers of those sessions that exist."""
+    return [row["session_no"] for row in await database.fetch(_SQL.sessions_by_id, ids)]
+
+
+async def result_statuses(database: Database, session_no: int, keys: Sequence[str]) -> dict[str, ResultStatus]:
+    """Statuses of those keys that have been announced."""
+    rows = await database.fetch(_SQL.results_by_key, session_no, keys)
+    return {row["key"]: ResultStatus(row["status"]) for row in rows if row["status"] != ResultStatus.NAMED}
+
+
+async def find_result(database: Database, session_no: int, key: str) -> FoundResult | None:
+    """One result; None if nobody has announced the key."""
+    row = await database.fetchrow(_SQL.result, session_no, key)
+    if row is None or row["status"] == ResultStatus.NAMED:
+        return None
+    data = None
+    if row["status"] == ResultStatus.COMPLETED:
+        data = StoredObject(row["object"], row["size"], row["sha256"]) if row["data"] is None else row["data"]
+    return FoundResult(ResultStatus(row["status"]), row["owner_no"], row["owner_id"], row["reason"], data)
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedKey:
+    """A key that needs no more waiting: final, or never announced (NAMED)."""
+
+    key: str
+    status: ResultStatus
+    size: int
+    data: bytes | None
+
+
+async def finished_results(
+    database: Database, session_no: int, keys: Sequence[str], data_limit: int
+) -> list[FinishedKey]:
+    """Those of the keys that need no more waiting, with their bytes up to ``data_limit``."""
+    rows = await database.fetch(_SQL.finished_results, session_no, keys, data_limit)
+    return [FinishedKey(row["key"], ResultStatus(row["status"]), row["size"] or 0, row["data"]) for row in rows]
+
+
+async def fetch_results(database: Database, keys: Sequence[tuple[int, str]]) -> list[Data | str]:
+    """For each key its data, or one sentence that says why there is none."""
+    rows = await database.fetch(_SQL.fetch_results, [number for number, _ in keys], [key for _, key in keys])
+    fetched: list[Data | str] = []
+    for row in rows:
+        if row["status"] == ResultStatus.COMPLETED:
+            fetched.append(
+                StoredObject(row["object"], row["size"], row["sha256"]) if row["data"] is None else row["data"]
+            )
+        elif row["status"] in (None, ResultStatus.NAMED):
+            fetched.append(f"result {row['key']!r} does not exist in this session")
+        else:
+            status = ResultStatus(row["status"]).name
+            fetched.append(f"result {row['key']!r} is not completed: it is {status}, owned by task {row['owner_id']!r}")
+    return fetched
+
+
+async def task_failure(database: Database, task_no: int, reason: str | None = None) -> TaskFailure:
+    """Why a task's result was aborted: one entry for each failed attempt, oldest first.
+
+    Args:
+        reason: Said instead for a task that completed without making the result.
+    """
+    rows = await database.fetch(_SQL.failed_attempts, task_no)
+    errors = [
+        AttemptError(TaskStatus(row["status"]), row["detail"] or "")
+        for row in rows
+        if row["status"] != TaskStatus.COMPLETED
+    ]
+    if reason is not None:
+        errors.append(AttemptError(TaskStatus.COMPLETED, reason))
+    return TaskFailure(rows[0]["task_id"] if rows else "", errors)
+
+
+def _numbers(statuses: frozenset[TaskStatus] | None) -> list[int] | None:
+    return None if statuses is None else [int(status) for status in statuses]

@@ -1,0 +1,114 @@
+"""Large data in the object store: a directory, S3, GCS, Azure or anything obstore speaks.
+
+An object is written under a fresh name, linked by the transaction that makes it visible,
+and collected when nothing links to it: its name is noted in ``staged_objects`` before the
+first byte is written, and linking removes the note, so no listing of the store is needed
+to find what was left behind.
+"""
+
+import hashlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from uuid import uuid4
+
+import obstore
+import obstore.store
+
+from ripieno.domain.data import StoredObject
+from ripieno.domain.errors import InvalidRequestError, UnavailableError
+from ripieno.store.database import Database
+
+#: Read and written a piece at a time. Ranged reads of this size from a local directory
+#: are ten times faster than obstore's stream of the same object (measured: 2.4 GB/s, 0.24 GB/s).
+PIECE_BYTES = 1024 * 1024
+
+#: An object that nothing has linked for so long never will be.
+_GARBAGE = "select name from staged_objects where created_at < now() - interval '1 day' limit 1000"
+
+
+class ObjectStore:
+    """Reads and writes large data."""
+
+    def __init__(self, database: Database, url: str) -> None:
+        """Open the store at a URL or a directory.
+
+        Raises:
+            InvalidRequestError: the URL is not one that obstore understands.
+        """
+        self._database = database
+        try:
+            self._store: Any = (
+                obstore.store.from_url(url) if "://" in url else obstore.store.LocalStore(Path(url), mkdir=True)
+            )
+        except Exception as error:
+            raise InvalidRequestError("objects", f"{url!r} cannot be opened as an object store: {error}") from error
+
+    def writer(self) -> "ObjectWriter":
+        """A writer of one new object; use it as an async context manager."""
+        return ObjectWriter(self._database, self._store)
+
+    async def read(self, stored: StoredObject) -> AsyncIterator[bytes]:
+        """The bytes of an object, in order, in pieces of at most ``PIECE_BYTES``.
+
+        Raises:
+            UnavailableError: the object store does not answer, or has lost the object.
+        """
+        for start in range(0, stored.size, PIECE_BYTES):
+            length = min(PIECE_BYTES, stored.size - start)
+            try:
+                piece = await obstore.get_range_async(self._store, stored.name, start=start, length=length)
+            except Exception as error:
+                raise UnavailableError(f"object {stored.name} cannot be read from the object store: {error}") from error
+            yield bytes(piece)
+
+    async def collect_garbage(self) -> int:
+        """Delete objects that were written a day ago and never linked; return how many."""
+        names = [row["name"] for row in await self._database.fetch(_GARBAGE)]
+        if names:
+            await obstore.delete_async(self._store, names)
+            await self._database.fetch("delete from staged_objects where name = any($1::text[])", names)
+        return len(names)
+
+
+class ObjectWriter:
+    """Writes one object in bounded memory. An error inside the context leaves nothing linked."""
+
+    def __init__(self, database: Database, store: Any) -> None:
+        self._database = database
+        self._store = store
+        name = uuid4().hex
+        self._name = f"{name[:2]}/{name}"  # many small directories instead of one large one
+        self._size = 0
+        self._digest = hashlib.sha256()
+        self._writer: Any = None
+
+    async def __aenter__(self) -> Self:
+        await self._database.fetch("insert into staged_objects (name) values ($1)", self._name)
+        self._writer = obstore.open_writer_async(self._store, self._name, buffer_size=PIECE_BYTES)
+        await self._writer.__aenter__()
+        return self
+
+    async def write(self, data: bytes) -> None:
+        """Append bytes; returns when they are taken, which is the back-pressure.
+
+        Raises:
+            UnavailableError: the object store does not take them.
+        """
+        self._digest.update(data)
+        self._size += len(data)
+        try:
+            await self._writer.write(data)
+        except Exception as error:
+            raise UnavailableError(f"the object store takes no data: {error}") from error
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._writer.__aexit__(kind, error, trace)
+
+    @property
+    def stored(self) -> StoredObject:
+        """What was written; complete once the context has ended."""
+        return StoredObject(self._name, self._size, self._digest.digest())

@@ -1,0 +1,48 @@
+"""The invariants of the tables, as queries that must find nothing (used by tests and by hand)."""
+
+from ripieno.store.database import Database
+
+_CHECKS = {
+    "INV-2 a final task owns an output that is not final": """
+        select r.key from results r join states s on s.task_no = r.owner_no
+        where s.status >= 10 and r.status < 10""",
+    "INV-4 a held task has an unmet dependency": """
+        select task_no::text from states where claim is not null and unmet > 0""",
+    "INV-11 unmet is not the number of open dependencies": """
+        select s.task_no::text from states s where s.status = 1 and s.unmet <> (
+            select count(*) from dependencies d
+            join results r on r.session_no = d.session_no and r.key = d.key
+            where d.task_no = s.task_no and r.status <> 10)""",
+    "INV-11 a waiting task depends on an aborted result": """
+        select s.task_no::text from states s
+        join dependencies d on d.task_no = s.task_no
+        join results r on r.session_no = d.session_no and r.key = d.key
+        where s.status = 1 and r.status = 11""",
+    "INV-12 the counts of a session do not sum to its tasks": """
+        with counted as (select session_no, status, sum(delta) as tasks from session_counts group by 1, 2),
+             actual as (select session_no, status, count(*) as tasks from states group by 1, 2)
+        select session_no::text from counted full join actual using (session_no, status)
+        where coalesce(counted.tasks, 0) <> coalesce(actual.tasks, 0)""",
+    "INV-13 a completed result without data, or data of another one": """
+        select r.key from results r left join blobs b on b.blob_no = r.blob_no
+        where (r.status = 10) <> (b.blob_no is not null)""",
+    "a task without a state, or a state without a task": """
+        select coalesce(t.task_no, s.task_no)::text from tasks t full join states s on s.task_no = t.task_no
+        where t.task_no is null or s.task_no is null""",
+    "a cancelled session with a task that may still run": """
+        select t.id from sessions n join tasks t on t.session_no = n.session_no
+        join states s on s.task_no = t.task_no
+        where n.status = 10 and s.status in (1, 2, 3)""",
+}
+
+
+async def broken_invariants(database: Database) -> list[str]:
+    """Every broken invariant with some of the rows that break it; empty when all hold."""
+    broken = []
+    async with database.connection() as connection, connection.transaction():
+        await connection.execute("set local enable_hashjoin = on; set local enable_seqscan = on")
+        for name, query in _CHECKS.items():
+            rows = await connection.fetch(f"{query} limit 5")
+            if rows:
+                broken.append(f"{name}: {', '.join(str(row[0]) for row in rows)}")
+    return broken

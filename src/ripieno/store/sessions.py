@@ -1,0 +1,143 @@
+"""Sessions and the options of their tasks."""
+
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import asyncpg
+
+from ripieno.domain.errors import NotFoundError
+from ripieno.domain.filters import SessionFilter
+from ripieno.domain.options import TaskOptions
+from ripieno.store.database import Database
+from ripieno.store.queries import Queries
+
+_SQL = Queries("sessions")
+_SUBMISSION = Queries("submission")
+
+#: Sessions, and distinct options, that a replica remembers. What it remembers never
+#: changes (a session's number and defaults, the number of an option set).
+_REMEMBERED = 10_000
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True)
+class KnownOptions:
+    """Options with the number under which they are stored."""
+
+    options_no: int
+    options: TaskOptions
+
+
+@dataclass(frozen=True, slots=True)
+class KnownSession:
+    """What never changes of a session: its number, id and default options."""
+
+    session_no: int
+    id: str
+    default: KnownOptions
+
+
+class Sessions:
+    """Creates and finds sessions; remembers what cannot change."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._by_id: OrderedDict[str, KnownSession] = OrderedDict()
+        self._by_number: OrderedDict[int, KnownSession] = OrderedDict()
+        self._options: OrderedDict[tuple[int, bytes], KnownOptions] = OrderedDict()
+
+    async def create(self, session_id: str, default: TaskOptions) -> bool:
+        """Create a session, durably.
+
+        Returns:
+            False if the id is taken (by a cancelled session too); nothing changed then.
+        """
+        row = await self._database.fetchrow(
+            _SQL.create_session, session_id, _digest(default), *_options_columns(default)
+        )
+        return row is not None
+
+    async def find(self, session_id: str) -> KnownSession:
+        """The session with this id.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        if known := self._by_id.get(session_id):
+            return known
+        row = await self._database.fetchrow(_SQL.find_session, session_id)
+        if row is None:
+            raise NotFoundError(f"session {session_id!r} does not exist; create it first")
+        return self._remember(row["session_no"], session_id, row)
+
+    async def by_number(self, session_no: int) -> KnownSession:
+        """The session with this number, which came from the store."""
+        if known := self._by_number.get(session_no):
+            return known
+        row = await self._database.fetchrow(_SQL.find_default_options, session_no)
+        if row is None:
+            raise NotFoundError(f"session number {session_no} does not exist")
+        return self._remember(session_no, row["id"], row)
+
+    async def intern_options(self, session: KnownSession, options: TaskOptions | None) -> KnownOptions:
+        """The stored number of an option set; None stands for the session's default."""
+        if options is None:
+            return session.default
+        digest = _digest(options)
+        if known := self._options.get((session.session_no, digest)):
+            return known
+        row = await self._database.fetchrow(
+            _SUBMISSION.intern_options, session.session_no, digest, *_options_columns(options)
+        )
+        assert row is not None  # it either inserts or updates
+        known = KnownOptions(row["options_no"], options)
+        _put(self._options, (session.session_no, digest), known)
+        return known
+
+    async def list(self, which: SessionFilter) -> Sequence[str]:
+        """Ids of matching sessions, oldest first."""
+        statuses = None if which.statuses is None else [int(status) for status in which.statuses]
+        rows = await self._database.fetch(_SQL.list_sessions, which.session_ids, statuses)
+        return [row["id"] for row in rows]
+
+    def _remember(self, session_no: int, session_id: str, row: asyncpg.Record) -> KnownSession:
+        default = KnownOptions(row["default_options_no"], options_of(row))
+        known = KnownSession(session_no, session_id, default)
+        _put(self._by_id, session_id, known)
+        _put(self._by_number, session_no, known)
+        _put(self._options, (session_no, _digest(default.options)), default)
+        return known
+
+
+def options_of(row: asyncpg.Record) -> TaskOptions:
+    """Options from a row that has their columns."""
+    return TaskOptions(row["max_duration_us"], row["max_retries"], row["priority"], json.loads(row["options"]))
+
+
+def _options_columns(options: TaskOptions) -> tuple[int, int, int, str, str]:
+    return (
+        options.max_duration_us,
+        options.max_retries,
+        options.priority,
+        options.partition,
+        json.dumps(dict(options.options)),
+    )
+
+
+def _digest(options: TaskOptions) -> bytes:
+    canonical = json.dumps(
+        [options.max_duration_us, options.max_retries, options.priority, sorted(options.options.items())]
+    )
+    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).digest()
+
+
+def _put(cache: OrderedDict[K, V], key: K, value: V) -> None:
+    cache[key] = value
+    if len(cache) > _REMEMBERED:
+        cache.popitem(last=False)

@@ -1,0 +1,99 @@
+"""News between replicas: LISTEN and NOTIFY on one channel.
+
+A message is sent after the commit it speaks of, so that a NOTIFY never makes a commit wait,
+and says little more than "these sessions have changed". It may be lost (a broken
+connection); whoever waits looks again now and then, as a safety net.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import asyncpg
+
+from ripieno.store.database import Database
+
+CHANNEL = "ripieno"
+
+#: PostgreSQL's limit for a payload is 8,000 bytes.
+_LONGEST = 7_500
+
+_RECONNECT_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What another replica has changed.
+
+    Attributes:
+        everything: Too much to name, or the connection was broken meanwhile: look at all.
+    """
+
+    sessions: frozenset[int] = frozenset()
+    partitions: frozenset[str] = frozenset()
+    agents: frozenset[int] = frozenset()
+    everything: bool = False
+
+
+class Signals:
+    """Sends and receives news. ``run`` receives until it is cancelled."""
+
+    def __init__(self, database: Database, url: str, replica: str) -> None:
+        self._database = database
+        self._url = url
+        self._replica = replica
+
+    async def send(self, news: News) -> None:
+        """Tell the other replicas.
+
+        Raises:
+            UnavailableError: the database cannot be reached.
+        """
+        message = {
+            "from": self._replica,
+            "sessions": sorted(news.sessions),
+            "partitions": sorted(news.partitions),
+            "agents": sorted(news.agents),
+        }
+        text = json.dumps(message)
+        if len(text.encode()) > _LONGEST:
+            text = json.dumps({"from": self._replica, "everything": True})
+        await self._database.fetch("select pg_notify($1, $2)", CHANNEL, text)
+
+    async def run(self, heard: Callable[[News], None]) -> None:
+        """Receive news, reconnecting for ever; call ``heard`` for each message of others."""
+        while True:
+            try:
+                await self._listen(heard)
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                await asyncio.sleep(_RECONNECT_S)
+
+    async def _listen(self, heard: Callable[[News], None]) -> None:
+        broken = asyncio.Event()
+
+        def on_message(_connection: object, _pid: int, _channel: str, payload: object) -> None:
+            news = _decode(str(payload), self._replica)
+            if news is not None:
+                heard(news)
+
+        connection = await asyncpg.connect(self._url, timeout=10, server_settings={"application_name": "ripieno news"})
+        try:
+            connection.add_termination_listener(lambda _connection: broken.set())
+            await connection.add_listener(CHANNEL, on_message)
+            heard(News(everything=True))
+            await broken.wait()
+        finally:
+            await connection.close(timeout=1)
+
+
+def _decode(text: str, own: str) -> News | None:
+    message = json.loads(text)
+    if message["from"] == own:
+        return None
+    return News(
+        frozenset(message.get("sessions", ())),
+        frozenset(message.get("partitions", ())),
+        frozenset(message.get("agents", ())),
+        message.get("everything", False),
+    )

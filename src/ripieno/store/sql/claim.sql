@@ -1,0 +1,37 @@
+-- name: claim
+-- The most urgent claimable tasks of one partition, spread over agents: the i-th picked
+-- goes to the i-th entry of $4. Rows that someone else is claiming are skipped, not waited for.
+-- $3 is one token for the whole statement: no task is picked twice in it, and the token
+-- never comes again.
+with picked as materialized (
+    select task_no
+    from states
+    where partition = $1 and status = 1 and unmet = 0
+    order by priority desc, task_no
+    limit $2
+    for update skip locked
+), numbered as materialized (
+    select task_no, row_number() over () as place from picked
+), claimed as (
+    update states s
+    set status = 2, claim = $3, agent_no = ($4::bigint[])[numbered.place], claimed_at = now()
+    from numbered
+    where s.task_no = numbered.task_no
+    returning s.task_no, s.session_no, s.agent_no, s.retry, s.priority
+), counted as (
+    insert into session_counts (session_no, status, delta)
+    select session_no, change.status, change.sign * count(*)
+    from claimed cross join (values (1, -1), (2, 1)) as change (status, sign)
+    group by session_no, change.status, change.sign
+)
+select c.task_no, c.session_no, c.agent_no, c.retry,
+       t.id, t.options_no, t.expected_output_keys, t.data_dependencies,
+       b.data, b.size, b.object, b.sha256
+from claimed c
+join tasks t on t.task_no = c.task_no
+join blobs b on b.blob_no = t.payload_no
+order by c.priority desc, c.task_no
+
+-- name: find_options
+select options_no, max_duration_us, max_retries, priority, partition, options
+from options where options_no = any($1::bigint[])

@@ -1,0 +1,70 @@
+-- name: lock_attempts
+-- Phase 2: those attempts whose claim still owns the task. The caller sorts by task number.
+select s.task_no, s.session_no, s.retry, s.max_retries, s.status, s.partition, t.id, t.expected_output_keys
+from unnest($1::bigint[], $2::bigint[]) as ended (task_no, claim)
+join states s on s.task_no = ended.task_no and s.claim = ended.claim
+join tasks t on t.task_no = ended.task_no
+for no key update of s
+
+-- name: complete_results
+-- The caller sorts by (session, key), which is the order of the locks where none are held yet.
+with stored as (
+    insert into blobs (blob_no, size, data)
+    select blob_no, length(data), data
+    from unnest($4::bigint[], $5::bytea[]) as produced (blob_no, data)
+    where data is not null
+)
+update results r
+set status = 10, blob_no = produced.blob_no, ended_at = now()
+from unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[]) as produced (session_no, key, owner_no, blob_no)
+where r.session_no = produced.session_no and r.key = produced.key
+  and r.owner_no = produced.owner_no and r.status = 1
+
+-- name: end_attempts
+update states s
+set status = ended.status, claim = null, detail = ended.detail, worker = ended.worker,
+    started_at = to_timestamp(nullif(ended.started_at_us, 0) / 1e6),
+    ended_at = now()
+from unnest($1::bigint[], $2::smallint[], $3::text[], $4::text[], $5::bigint[])
+    as ended (task_no, status, detail, worker, started_at_us)
+where s.task_no = ended.task_no
+
+-- name: retry_attempts
+-- The attempt is kept and the task is claimable again, under its next number.
+with earlier as (
+    insert into earlier_attempts
+        (task_no, retry, status, agent_no, claimed_at, started_at, ended_at, worker, detail)
+    select s.task_no, s.retry, failed.status, s.agent_no, s.claimed_at,
+           to_timestamp(nullif(failed.started_at_us, 0) / 1e6), now(), failed.worker, failed.detail
+    from unnest($1::bigint[], $2::smallint[], $3::text[], $4::text[], $5::bigint[])
+        as failed (task_no, status, detail, worker, started_at_us)
+    join states s on s.task_no = failed.task_no
+)
+update states s
+set status = 1, claim = null, retry = s.retry + 1,
+    agent_no = null, claimed_at = null, started_at = null, ended_at = null, worker = null, detail = null
+from unnest($1::bigint[]) as failed (task_no)
+where s.task_no = failed.task_no
+
+-- name: mark_started_if_owned
+update states s
+set status = 3, started_at = to_timestamp(begun.at_us / 1e6), worker = begun.worker
+from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[]) as begun (task_no, claim, at_us, worker)
+where s.task_no = begun.task_no and s.claim = begun.claim and s.status = 2
+returning s.session_no
+
+-- name: mark_interrupting_if_owned
+-- A cancelled attempt that had begun: whoever waits for the cancellation need wait no longer.
+update states s
+set started_at = coalesce(s.started_at, now())
+from unnest($1::bigint[], $2::bigint[]) as begun (task_no, claim)
+where s.task_no = begun.task_no and s.claim = begun.claim and s.status = 4
+returning s.session_no
+
+-- name: release_if_owned
+update states s
+set status = 1, claim = null, agent_no = null, claimed_at = null, started_at = null, worker = null
+from unnest($1::bigint[], $2::bigint[]) as released (task_no, claim)
+join states before on before.task_no = released.task_no
+where s.task_no = released.task_no and s.claim = released.claim and s.status in (2, 3)
+returning s.session_no, s.partition, s.task_no, before.status

@@ -1,0 +1,50 @@
+-- name: promote
+-- Phase 6: whoever waited for these keys waits for as many less; in order of task number,
+-- the same for all. A task at zero is claimable from this commit on.
+update states s
+set unmet = s.unmet - met.keys
+from (
+    select d.task_no, count(*)::integer as keys
+    from unnest($1::bigint[], $2::text[]) as completed (session_no, key)
+    join dependencies d on d.session_no = completed.session_no and d.key = completed.key
+    group by d.task_no
+    order by d.task_no
+) as met
+where s.task_no = met.task_no and s.status = 1
+returning s.partition, s.unmet
+
+-- name: dependents
+-- Who waits for aborted keys, each with one of them and what is known of its cause.
+select distinct on (d.task_no)
+    d.task_no, d.key, t.id as owner_id, o.status as owner_status, coalesce(r.reason, o.detail) as cause
+from unnest($1::bigint[], $2::text[]) as aborted (session_no, key)
+join dependencies d on d.session_no = aborted.session_no and d.key = aborted.key
+join states s on s.task_no = d.task_no and s.status = 1
+join results r on r.session_no = d.session_no and r.key = d.key
+left join tasks t on t.task_no = r.owner_no
+left join states o on o.task_no = r.owner_no
+order by d.task_no, d.key
+
+-- name: any_dependent
+select d.session_no
+from unnest($1::bigint[], $2::text[]) as aborted (session_no, key)
+join dependencies d on d.session_no = aborted.session_no and d.key = aborted.key
+join states s on s.task_no = d.task_no and s.status = 1
+limit 1
+
+-- name: fail_dependents
+update states s
+set status = 11, detail = failed.detail, ended_at = now()
+from unnest($1::bigint[], $2::text[]) as failed (task_no, detail)
+where s.task_no = failed.task_no and s.status = 1
+returning s.task_no, s.session_no
+
+-- name: abort_outputs
+-- What these tasks still own and have not completed.
+update results r
+set status = 11, ended_at = now(), reason = ended.reason
+from unnest($1::bigint[], $2::text[]) as ended (task_no, reason)
+join tasks t on t.task_no = ended.task_no
+cross join lateral unnest(t.expected_output_keys) as expected (key)
+where r.session_no = t.session_no and r.key = expected.key and r.owner_no = t.task_no and r.status = 1
+returning r.session_no, r.key

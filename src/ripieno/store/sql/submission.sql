@@ -1,0 +1,100 @@
+-- name: task_numbers
+-- The order of submission, which is also the order of claims: taken for each call just
+-- before it is written, never in blocks kept by a replica.
+select array_agg(nextval('task_numbers')) from generate_series(1, $1::integer)
+
+-- name: gate_shared
+-- A statement of its own, so that what follows reads with a snapshot taken after the wait.
+select pg_advisory_xact_lock_shared(session_no) from (select unnest($1::bigint[]) as session_no order by 1) as gates
+
+-- name: gate_exclusive
+select pg_advisory_xact_lock(session_no) from (select unnest($1::bigint[]) as session_no order by 1) as gates
+
+-- name: cancelled_sessions
+select session_no from sessions where session_no = any($1::bigint[]) and status <> 1
+
+-- name: name_keys
+-- Phase 3: a row for every key that is named, announced (owner given) or not. The caller
+-- sorts by (session, key). What exists already is left alone and not counted.
+insert into results (session_no, key, owner_no, status)
+select session_no, key, owner_no, case when owner_no is null then 0 else 1 end
+from unnest($1::bigint[], $2::text[], $3::bigint[]) as named (session_no, key, owner_no)
+on conflict do nothing
+
+-- name: lock_open_keys
+-- Phase 4: those of the named keys that existed before and are not final. The order of
+-- the array is the order of the locks (a nested loop over it, see store.database).
+select r.session_no, r.key, r.status, r.owner_no
+from unnest($1::bigint[], $2::text[]) as named (session_no, key)
+join results r on r.session_no = named.session_no and r.key = named.key
+where r.status < 10
+for no key update of r
+
+-- name: read_keys
+select r.session_no, r.key, r.status, r.owner_no, t.id as owner_id
+from unnest($1::bigint[], $2::text[]) as named (session_no, key)
+join results r on r.session_no = named.session_no and r.key = named.key
+left join tasks t on t.task_no = r.owner_no
+
+-- name: announce_keys
+-- Keys that were only named so far (and are locked by us) get their owner.
+update results r
+set owner_no = named.owner_no, status = 1, created_at = now()
+from unnest($1::bigint[], $2::text[], $3::bigint[]) as named (session_no, key, owner_no)
+where r.session_no = named.session_no and r.key = named.key and r.status = 0
+
+-- name: delegate_keys
+-- A parent's keys pass to its sub-tasks, as long as they are still the parent's.
+update results r
+set owner_no = named.owner_no
+from unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[]) as named (session_no, key, owner_no, parent_no)
+where r.session_no = named.session_no and r.key = named.key and r.status = 1 and r.owner_no = named.parent_no
+
+-- name: insert_tasks
+-- Phase 5. The caller sorts by id. What exists already is not counted.
+insert into tasks (task_no, session_no, options_no, payload_no, id, expected_output_keys, data_dependencies)
+select task_no, session_no, options_no, task_no, id, outputs::text[], dependencies::text[]
+from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[])
+    as new (task_no, session_no, options_no, id, outputs, dependencies)
+on conflict do nothing
+
+-- name: insert_states
+-- One statement for what follows from the tasks: their states, payloads and counts.
+with new as (
+    select *
+    from unnest($1::bigint[], $2::bigint[], $3::integer[], $4::integer[], $5::smallint[], $6::text[], $7::bytea[])
+        as new (task_no, session_no, unmet, max_retries, priority, partition, payload)
+), payloads as (
+    insert into blobs (blob_no, size, data)
+    select task_no, length(payload), payload from new where payload is not null
+), counted as (
+    insert into session_counts (session_no, status, delta)
+    select session_no, 1, count(*) from new group by session_no
+)
+insert into states (task_no, session_no, unmet, max_retries, priority, partition)
+select task_no, session_no, unmet, max_retries, priority, partition from new
+
+-- name: insert_objects
+-- Data in the object store: linked here, and thereby no longer staged.
+with linked as (
+    insert into blobs (blob_no, size, object, sha256)
+    select * from unnest($1::bigint[], $2::bigint[], $3::text[], $4::bytea[])
+    returning object
+)
+delete from staged_objects where name in (select object from linked)
+
+-- name: insert_dependencies
+insert into dependencies (session_no, key, task_no)
+select * from unnest($1::bigint[], $2::text[], $3::bigint[])
+
+-- name: existing_tasks
+select t.id, t.session_no, t.options_no, t.expected_output_keys, t.data_dependencies, b.data, b.size, b.sha256
+from unnest($1::text[]) as asked (id)
+join tasks t on t.id = asked.id
+join blobs b on b.blob_no = t.payload_no
+
+-- name: intern_options
+insert into options (session_no, digest, max_duration_us, max_retries, priority, partition, options)
+values ($1, $2, $3, $4, $5, $6, $7)
+on conflict (session_no, digest) do update set priority = excluded.priority
+returning options_no

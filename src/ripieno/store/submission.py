@@ -1,0 +1,114 @@
+"""Submission of tasks by clients: atomic for each call, durable when it returns.
+
+Calls that arrive while others are being written share one transaction (``submit`` takes
+several at once). If any of them clashes, the transaction is rolled back and each call is
+tried alone, so that one caller's fault is never another's.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import asyncpg
+
+from ripieno.domain.data import Data, StoredObject
+from ripieno.domain.errors import AlreadyExistsError, RipienoError, SessionCancelledError
+from ripieno.domain.submission import NewTask
+from ripieno.store import graph
+from ripieno.store.changes import Changes
+from ripieno.store.creation import SQL, CutNeededError, PlannedTask, create_tasks, enter_gates, task_numbers
+from ripieno.store.database import Connection, Database
+from ripieno.store.sessions import KnownOptions, KnownSession
+
+
+@dataclass(frozen=True, slots=True)
+class SubmissionCall:
+    """One call, its names resolved."""
+
+    session: KnownSession
+    options: KnownOptions
+    tasks: Sequence[NewTask]
+
+
+async def submit(database: Database, calls: Sequence[SubmissionCall]) -> tuple[list[RipienoError | None], Changes]:
+    """Create the tasks of each call, all of a call's tasks or none.
+
+    Idempotent by ids: a call that is identical to one that succeeded changes nothing.
+
+    Returns:
+        For each call what kept it from happening, None where it is done and durable; and
+        what has changed.
+    """
+    try:
+        return [None] * len(calls), await _submit_together(database, calls)
+    except (AlreadyExistsError, SessionCancelledError) as error:
+        if len(calls) == 1:
+            retried = await _is_identical(database, calls[0])
+            return [None if retried else error], Changes()
+    faults: list[RipienoError | None] = []
+    changes = Changes()
+    for call in calls:
+        [fault], changed = await submit(database, [call])
+        faults.append(fault)
+        changes.add(changed)
+    return faults, changes
+
+
+async def _submit_together(database: Database, calls: Sequence[SubmissionCall]) -> Changes:
+    exclusive: frozenset[int] = frozenset()
+    while True:
+        try:
+            return await database.transaction(partial(_write, calls=calls, exclusive=exclusive))
+        except CutNeededError as needed:
+            exclusive |= needed.sessions
+
+
+async def _write(connection: Connection, calls: Sequence[SubmissionCall], exclusive: frozenset[int]) -> Changes:
+    numbers = await task_numbers(connection, sum(len(call.tasks) for call in calls))
+    next_number = iter(numbers).__next__
+    planned = [
+        PlannedTask(next_number(), call.session.session_no, call.options, task)
+        for call in calls
+        for task in call.tasks
+    ]
+    sessions = {call.session.session_no: call.session.id for call in calls}
+    await enter_gates(connection, sessions, exclusive)
+    cancelled = await connection.fetchval(SQL.cancelled_sessions, list(sessions))
+    if cancelled is not None:
+        raise SessionCancelledError(sessions[cancelled])
+    aborted = await create_tasks(connection, planned)
+    changes = Changes(
+        sessions=set(sessions),
+        partitions={task.options.options.partition for task in planned},
+    )
+    if aborted:
+        if outside := {session_no for session_no, _ in aborted} - exclusive:
+            raise CutNeededError(outside)
+        changes.add(await graph.cut(connection, aborted))
+    return changes
+
+
+async def _is_identical(database: Database, call: SubmissionCall) -> bool:
+    """Whether exactly this call has succeeded before."""
+    rows = await database.fetch(SQL.existing_tasks, [task.id for task in call.tasks])
+    existing = {row["id"]: row for row in rows}
+    return all(task.id in existing and _matches(call, task, existing[task.id]) for task in call.tasks)
+
+
+def _matches(call: SubmissionCall, task: NewTask, row: asyncpg.Record) -> bool:
+    return (
+        row["session_no"] == call.session.session_no
+        and row["options_no"] == call.options.options_no
+        and row["expected_output_keys"] == list(task.expected_output_keys)
+        and row["data_dependencies"] == list(task.data_dependencies)
+        and _same_data(task.payload, row)
+    )
+
+
+def _same_data(payload: Data, row: asyncpg.Record) -> bool:
+    if isinstance(payload, bytes) and row["data"] is not None:
+        return bool(row["data"] == payload)
+    digest = payload.sha256 if isinstance(payload, StoredObject) else hashlib.sha256(payload).digest()
+    stored = row["sha256"] if row["data"] is None else hashlib.sha256(row["data"]).digest()
+    return bool(digest == stored)

@@ -1,0 +1,33 @@
+"""Errors and gRPC codes: one table, both ways."""
+
+from collections.abc import Mapping
+
+import grpc
+
+from ripieno.domain import errors
+
+#: Each error class to the code that says whose fault it is. The most specific class
+#: of an error's ancestry that stands here decides.
+CODES: Mapping[type[errors.RipienoError], grpc.StatusCode] = {
+    errors.InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.NotFoundError: grpc.StatusCode.NOT_FOUND,
+    errors.AlreadyExistsError: grpc.StatusCode.ALREADY_EXISTS,
+    errors.SessionCancelledError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.ConflictError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
+    errors.PermissionDeniedError: grpc.StatusCode.PERMISSION_DENIED,
+    errors.DeniedError: grpc.StatusCode.PERMISSION_DENIED,
+    errors.OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.UnavailableError: grpc.StatusCode.UNAVAILABLE,
+    errors.OutcomeUnknownError: grpc.StatusCode.UNAVAILABLE,
+    errors.InvariantError: grpc.StatusCode.INTERNAL,
+    errors.RipienoError: grpc.StatusCode.INTERNAL,
+}
+
+
+def code_of(error: errors.RipienoError) -> grpc.StatusCode:
+    """The gRPC code that a caller gets for an error."""
+    for ancestor in type(error).__mro__:
+        if ancestor in CODES:
+            return CODES[ancestor]
+    return grpc.StatusCode.INTERNAL

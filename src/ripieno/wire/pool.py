@@ -1,0 +1,18 @@
+"""The descriptor pool of this project's messages.
+
+Protobuf keeps one process-wide pool of message descriptors and refuses a second
+definition of a name. A user who has another package with the same protocol in the
+same process (the original's own stubs, say) would get an import error from whichever
+of the two comes second. The generated modules therefore register here, in a pool of
+their own: same names and numbers on the wire, nothing shared in the process.
+"""
+
+from google.protobuf import descriptor_pool, duration_pb2
+
+_POOL = descriptor_pool.DescriptorPool()
+_POOL.AddSerializedFile(duration_pb2.DESCRIPTOR.serialized_pb)
+
+
+def Default() -> descriptor_pool.DescriptorPool:  # noqa: N802 - the name generated code calls
+    """Return the private pool (stands in for ``descriptor_pool.Default``)."""
+    return _POOL
