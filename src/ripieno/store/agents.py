@@ -50,18 +50,14 @@ async def cancelling_at(database: Database, agents: Sequence[int]) -> list[Ticke
     return [Ticket(row["task_no"], row["session_no"], row["claim"]) for row in rows]
 
 
-async def check_held(
-    database: Database, agent_no: int, held: Sequence[Ticket]
-) -> tuple[list[Ticket], list[Ticket]]:
+async def check_held(database: Database, agent_no: int, held: Sequence[Ticket]) -> tuple[list[Ticket], list[Ticket]]:
     """Of the tickets that an agent says it holds, those lost and those being cancelled."""
     rows = await database.fetch(
         _SQL.still_owned, [ticket.task_no for ticket in held], [ticket.claim for ticket in held], agent_no
     )
     status = {(row["task_no"], row["claim"]): row["status"] for row in rows}
     lost = [ticket for ticket in held if (ticket.task_no, ticket.claim) not in status]
-    cancelled = [
-        ticket for ticket in held if status.get((ticket.task_no, ticket.claim)) == TaskStatus.CANCELLING
-    ]
+    cancelled = [ticket for ticket in held if status.get((ticket.task_no, ticket.claim)) == TaskStatus.CANCELLING]
     return lost, cancelled
 
 

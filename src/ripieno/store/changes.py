@@ -16,18 +16,21 @@ class Changes:
         partitions: Something in these has become claimable.
         completed: Results that were completed, with their data, by session: known only
             to the replica that committed them.
+        aborted: Sessions in which results were aborted.
         cancelled: Attempts to be interrupted, each with the agent that holds it.
     """
 
     sessions: set[int] = field(default_factory=set)
     partitions: set[str] = field(default_factory=set)
     completed: dict[int, dict[str, Data]] = field(default_factory=dict)
+    aborted: set[int] = field(default_factory=set)
     cancelled: list[tuple[int, Ticket]] = field(default_factory=list)
 
     def add(self, other: "Changes") -> None:
         """Take in what another transaction has changed."""
         self.sessions |= other.sessions
         self.partitions |= other.partitions
+        self.aborted |= other.aborted
         self.cancelled += other.cancelled
         for session_no, results in other.completed.items():
             self.completed.setdefault(session_no, {}).update(results)

@@ -52,13 +52,13 @@ class Claims:
         Returns:
             Fewer than asked when no more is claimable now.
         """
-        token = secrets.randbits(64) - (1 << 63)
+        first_token = secrets.randbits(63) - (1 << 62)
 
         async def write(connection: Connection) -> list[asyncpg.Record]:
-            return await connection.fetch(_SQL.claim, partition, len(agents), token, agents)
+            return await connection.fetch(_SQL.claim, partition, len(agents), first_token, agents)
 
         rows = await self._database.transaction(write, durable=False)
-        return [_claimed(row, token) for row in rows]
+        return [_claimed(row) for row in rows]
 
     async def options(self, numbers: Sequence[int]) -> dict[int, TaskOptions]:
         """The option sets with these numbers."""
@@ -72,10 +72,10 @@ class Claims:
         return found
 
 
-def _claimed(row: asyncpg.Record, token: int) -> Claimed:
+def _claimed(row: asyncpg.Record) -> Claimed:
     data, size, name, sha256 = row["data"], row["size"], row["object"], row["sha256"]
     return Claimed(
-        ticket=Ticket(row["task_no"], row["session_no"], token),
+        ticket=Ticket(row["task_no"], row["session_no"], row["claim"]),
         agent_no=row["agent_no"],
         task_id=row["id"],
         retry=row["retry"],

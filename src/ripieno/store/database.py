@@ -172,7 +172,9 @@ class _translated:  # noqa: N801 - reads as a phrase where it is used
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, _UNREACHABLE):
-            raise UnavailableError(f"the database at {_without_password(self._url)} cannot be reached: {error}") from error
+            raise UnavailableError(
+                f"the database at {_without_password(self._url)} cannot be reached: {error}"
+            ) from error
         if isinstance(error, (ValueError, asyncpg.PostgresError)):
             raise InvalidRequestError("database", f"{_without_password(self._url)}: {error}") from error
 

@@ -45,6 +45,7 @@ async def cut(connection: Connection, aborted: Iterable[Key]) -> Changes:
     changes = Changes()
     tally = Tally()
     level = set(aborted)
+    changes.aborted |= {session_no for session_no, _ in level}
     while level:
         waiting = await connection.fetch(SQL.dependents, *columns(sorted(level)))
         failed = await connection.fetch(
@@ -60,7 +61,9 @@ async def cut(connection: Connection, aborted: Iterable[Key]) -> Changes:
 
 def _cause(row: asyncpg.Record) -> str:
     """Names the key, the task that should have made it, and that task's own reason."""
-    ended = f"task {row['owner_id']!r} ended in {TaskStatus(row['owner_status']).name}: {row['cause'] or 'no reason given'}"
+    ended = (
+        f"task {row['owner_id']!r} ended in {TaskStatus(row['owner_status']).name}: {row['cause'] or 'no reason given'}"
+    )
     text = f"input {row['key']!r} was aborted: {ended}"
     if len(text) <= _LONGEST_CAUSE:
         return text

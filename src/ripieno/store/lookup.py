@@ -82,9 +82,7 @@ async def count_tasks(database: Database, which: TaskFilter) -> Mapping[TaskStat
     else:
         found = await find_tasks(database, which.task_ids or ())
         counts = await count_numbered(database, list({task.task_no for task in found.values()}))
-    return {
-        status: count for status, count in counts.items() if which.statuses is None or status in which.statuses
-    }
+    return {status: count for status, count in counts.items() if which.statuses is None or status in which.statuses}
 
 
 async def count_numbered(database: Database, tasks: Sequence[int]) -> Mapping[TaskStatus, int]:

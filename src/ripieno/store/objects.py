@@ -17,7 +17,7 @@ import obstore
 import obstore.store
 
 from ripieno.domain.data import StoredObject
-from ripieno.domain.errors import InvalidRequestError, UnavailableError
+from ripieno.domain.errors import InvalidRequestError, NotFoundError, UnavailableError
 from ripieno.store.database import Database
 
 #: Read and written a piece at a time. Ranged reads of this size from a local directory
@@ -26,6 +26,8 @@ PIECE_BYTES = 1024 * 1024
 
 #: An object that nothing has linked for so long never will be.
 _GARBAGE = "select name from staged_objects where created_at < now() - interval '1 day' limit 1000"
+
+_LINKED = "select size, sha256 from blobs where object = $1"
 
 
 class ObjectStore:
@@ -48,6 +50,17 @@ class ObjectStore:
     def writer(self) -> "ObjectWriter":
         """A writer of one new object; use it as an async context manager."""
         return ObjectWriter(self._database, self._store)
+
+    async def find(self, name: str) -> StoredObject:
+        """The object that a blob links to by this name.
+
+        Raises:
+            NotFoundError: no payload or result lies there.
+        """
+        row = await self._database.fetchrow(_LINKED, name)
+        if row is None:
+            raise NotFoundError(f"object {name!r} holds no payload and no result")
+        return StoredObject(name, row["size"], row["sha256"])
 
     async def read(self, stored: StoredObject) -> AsyncIterator[bytes]:
         """The bytes of an object, in order, in pieces of at most ``PIECE_BYTES``.

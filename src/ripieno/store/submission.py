@@ -68,9 +68,7 @@ async def _write(connection: Connection, calls: Sequence[SubmissionCall], exclus
     numbers = await task_numbers(connection, sum(len(call.tasks) for call in calls))
     next_number = iter(numbers).__next__
     planned = [
-        PlannedTask(next_number(), call.session.session_no, call.options, task)
-        for call in calls
-        for task in call.tasks
+        PlannedTask(next_number(), call.session.session_no, call.options, task) for call in calls for task in call.tasks
     ]
     sessions = {call.session.session_no: call.session.id for call in calls}
     await enter_gates(connection, sessions, exclusive)

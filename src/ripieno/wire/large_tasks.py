@@ -154,7 +154,8 @@ class LargeTasksReader:
             check_identifier("init_task.header.data_dependencies", key)
             if key in header.expected_output_keys:
                 raise InvalidRequestError(
-                    "init_task.header.data_dependencies", f"{key!r} is an output of the same task, which could never run"
+                    "init_task.header.data_dependencies",
+                    f"{key!r} is an output of the same task, which could never run",
                 )
         self._ids.add(header.id)
         return TaskOpened(header.id, tuple(header.expected_output_keys), tuple(header.data_dependencies))

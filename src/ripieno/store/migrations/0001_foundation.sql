@@ -135,6 +135,7 @@ create table blobs (
     sha256 bytea,
     check ((data is null) <> (object is null))
 );
+create index blobs_by_object on blobs (object) where object is not null;
 alter table blobs alter column data set storage external;
 
 -- Objects written but not yet linked by a blob. Linking removes the row; what stays

@@ -1,8 +1,8 @@
 -- name: claim
 -- The most urgent claimable tasks of one partition, spread over agents: the i-th picked
 -- goes to the i-th entry of $4. Rows that someone else is claiming are skipped, not waited for.
--- $3 is one token for the whole statement: no task is picked twice in it, and the token
--- never comes again.
+-- $3 is where the tokens of this statement begin, drawn at random: each claim has its own,
+-- and none ever comes again.
 with picked as materialized (
     select task_no
     from states
@@ -14,17 +14,17 @@ with picked as materialized (
     select task_no, row_number() over () as place from picked
 ), claimed as (
     update states s
-    set status = 2, claim = $3, agent_no = ($4::bigint[])[numbered.place], claimed_at = now()
+    set status = 2, claim = $3 + numbered.place, agent_no = ($4::bigint[])[numbered.place], claimed_at = now()
     from numbered
     where s.task_no = numbered.task_no
-    returning s.task_no, s.session_no, s.agent_no, s.retry, s.priority
+    returning s.task_no, s.session_no, s.claim, s.agent_no, s.retry, s.priority
 ), counted as (
     insert into session_counts (session_no, status, delta)
     select session_no, change.status, change.sign * count(*)
     from claimed cross join (values (1, -1), (2, 1)) as change (status, sign)
     group by session_no, change.status, change.sign
 )
-select c.task_no, c.session_no, c.agent_no, c.retry,
+select c.task_no, c.session_no, c.claim, c.agent_no, c.retry,
        t.id, t.options_no, t.expected_output_keys, t.data_dependencies,
        b.data, b.size, b.object, b.sha256
 from claimed c

@@ -1,0 +1,55 @@
+# `make` lists the targets. Everything runs out of .venv, which is set up once.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+# Arguments for pytest, for instance: make test TESTS="tests/store -k claim"
+TESTS ?=
+
+.PHONY: help demo test test-long check format stubs clean
+
+help: ## list the targets
+	@echo "Targets (PYTHON=... chooses the interpreter of .venv, now: $(PYTHON)):"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("%s is Python %d.%d; 3.11 or newer is needed: make PYTHON=python3.12" % ((sys.executable,) + sys.version_info[:2]) if sys.version_info < (3, 11) else 0)'
+	@# Some distributions leave ensurepip out of python3; then the pip outside fills the environment.
+	@if $(PYTHON) -c 'import ensurepip' 2>/dev/null; then \
+		$(PYTHON) -m venv .venv; \
+	elif $(PYTHON) -m pip --version >/dev/null 2>&1; then \
+		$(PYTHON) -m venv --without-pip .venv && $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; \
+	else \
+		echo "$(PYTHON) has neither ensurepip nor pip: install python3-venv or python3-pip, then try again"; exit 1; \
+	fi
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $(READY)
+
+demo: $(READY) ## start a cluster, price a book of options on it, show the report, stop
+	$(BIN)/python examples/portfolio/demo.py
+
+test: $(READY) ## the whole test suite (TESTS="..." for a part of it)
+	$(BIN)/python -m pytest -m "not long" $(TESTS)
+
+test-long: $(READY) ## the tests that take minutes
+	$(BIN)/python -m pytest -m long $(TESTS)
+
+check: $(READY) ## format, lint, types, layers, generated code, fast tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/generate_stubs.py --check
+	$(BIN)/python -m pytest -q tests/unit
+
+format: $(READY) ## write the code in the one format, mend what lint can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+stubs: $(READY) ## compile the .proto files into the committed stubs
+	$(BIN)/python tools/generate_stubs.py
+
+clean: ## remove what was built, .venv too; data of clusters stays
+	rm -rf .venv dist build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

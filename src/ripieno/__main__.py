@@ -1,0 +1,6 @@
+"""``python -m ripieno`` is the command ``ripieno``."""
+
+from ripieno.cli import main
+
+if __name__ == "__main__":
+    main()

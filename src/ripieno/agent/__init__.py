@@ -1,0 +1,28 @@
+"""The agent: one beside the workers of a machine or a pod. It has no database.
+
+::
+
+    control plane  <-- uplink --  outbox
+                        |            ^
+                   assignments       | outcomes, credit
+                        v            |
+                     dispatcher (no I/O) --> lanes --> workers
+                        |                     |
+                     inputs, spool       conversation (no I/O), exchange, uploads
+
+* ``uplink`` dials out and keeps one stream; ``outbox`` keeps outcomes until they are settled.
+* ``dispatcher`` decides which attempt goes where and what becomes of it; ``pace`` how much
+  work to hold. Neither touches a socket.
+* ``batch_lane`` and ``process_lane`` are the two ways to a worker; ``conversation`` reads
+  what a worker says for both; ``exchange`` carries out what it asks for.
+* ``keeper`` keeps a slot served; ``supervisor`` and ``tether`` mind processes; ``health`` asks.
+
+Invariants (beside INV-5 of ``domain``):
+
+* AGENT-1  Each assigned attempt ends exactly once: one outcome, or released, or lost.
+* AGENT-2  An outcome is kept, and sent again after a reconnect, until it is settled or lost.
+* AGENT-3  An attempt is reported as cancelled without having begun only if its worker never
+  had it or gave it back.
+* AGENT-4  Data passes through in bounded memory: at most ``pace.STOCK_BYTES`` waiting, the
+  rest in files or under flow control.
+"""

@@ -1,0 +1,244 @@
+"""The way to a worker made with our SDK: many attempts to a message, one long-lived stream.
+
+Attempts are sent ahead; the worker runs them one at a time in the order sent. The messages
+of each are exactly those of ``Worker.Process``, and the same ``Conversation`` reads them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+import grpc.aio
+
+from ripieno.agent.attempt import Attempt, Verdict
+from ripieno.agent.channels import status_of
+from ripieno.agent.conversation import Conversation
+from ripieno.agent.dispatcher import Dispatcher, Slot
+from ripieno.agent.effects import Effect, OutputReceived, ProcessRequest
+from ripieno.agent.exchange import Exchange
+from ripieno.agent.link import Link
+from ripieno.agent.opening import Opener, opening
+from ripieno.domain.outcomes import Completed, Failed, Failure
+from ripieno.wire.protos.v1 import batch_worker_pb2
+
+BatchRequest = batch_worker_pb2.BatchRequest
+BatchReply = batch_worker_pb2.BatchReply
+_METHOD = "/ripieno.v1.BatchWorker/Process"
+
+#: How long a worker may take to say whether it knows this lane.
+PROBE_S = 5.0
+
+
+class LaneBrokenError(Exception):
+    """The way to a worker is gone.
+
+    Attributes:
+        blameless: Nothing in its inbox had begun.
+    """
+
+    def __init__(self, detail: str, *, blameless: bool = False) -> None:
+        super().__init__(detail)
+        self.blameless = blameless
+
+
+async def is_served(channel: grpc.aio.Channel) -> bool:
+    """Whether a worker knows the batch lane.
+
+    An empty stream is opened and ended at once, which a worker that knows it ends in turn.
+    Attempts are not put at risk to find out.
+    """
+    probe: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(_METHOD)
+    call = probe(b"", timeout=PROBE_S)
+    code = await call.code()
+    if code is grpc.StatusCode.OK:
+        return True
+    if code is grpc.StatusCode.UNIMPLEMENTED:
+        return False
+    raise LaneBrokenError(f"the worker does not answer: {code.name}: {await call.details()}", blameless=True)
+
+
+class BatchLane:
+    """One worker over ``BatchWorker.Process``."""
+
+    ahead = True
+
+    def __init__(
+        self,
+        slot: Slot,
+        dispatcher: Dispatcher,
+        exchange: Exchange,
+        link: Link,
+        kill: Callable[[str], bool],
+    ) -> None:
+        self.kill = kill
+        self._slot = slot
+        self._dispatcher = dispatcher
+        self._exchange = exchange
+        self._link = link
+        self._attempts: dict[int, Attempt] = {}
+        self._number = 0
+        self._opener = Opener()
+        #: Encoded BatchRequest messages; joined, they are one.
+        self._pending: list[bytes] = []
+        self._wake = asyncio.Event()
+        self._writing = asyncio.Lock()
+        self._call: grpc.aio.StreamStreamCall[bytes, BatchReply] | None = None
+        self._tasks: asyncio.TaskGroup | None = None
+
+    async def run(self, channel: grpc.aio.Channel) -> None:
+        """Serve the worker until the stream breaks.
+
+        Raises:
+            LaneBrokenError: it broke, in a group of exceptions.
+        """
+        self._call = channel.stream_stream(
+            _METHOD, request_serializer=None, response_deserializer=BatchReply.FromString
+        )()
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            tasks.create_task(self._write())
+            self._dispatcher.up(self._slot, self)
+            await self._read(self._call)
+
+    # ------------------------------------------------------------------ from the dispatcher
+
+    def start(self, attempts: Sequence[Attempt]) -> None:
+        """Put attempts into the worker's inbox."""
+        limits = self._link.limits
+        pending, table, number = self._pending, self._attempts, self._number
+        encode = self._opener.encode
+        for attempt in attempts:
+            number += 1
+            attempt.number = number
+            table[number] = attempt
+            attempt.conversation = Conversation(attempt.task_id, attempt.expected_output_keys, limits)
+            if attempt.large:
+                assert self._tasks is not None
+                self._tasks.create_task(self._feed(attempt))
+                continue
+            pending.append(encode(attempt, limits))
+        self._number = number
+        self._wake.set()
+
+    def withdraw(self, attempts: Sequence[Attempt]) -> None:
+        """Ask attempts back that may not have begun."""
+        for attempt in attempts:
+            self._queue(BatchRequest.Item(attempt=attempt.number, withdraw=True))
+
+    def interrupt(self, attempt: Attempt) -> None:
+        """Stop an attempt, begun or not."""
+        self._exchange.abort(attempt)
+        self._queue(BatchRequest.Item(attempt=attempt.number, cancel=True))
+
+    def _queue(self, item: BatchRequest.Item) -> None:
+        self._pending.append(BatchRequest(items=[item]).SerializeToString())
+        self._wake.set()
+
+    # ------------------------------------------------------------------ to the worker
+
+    async def send(self, attempt: Attempt, requests: Sequence[ProcessRequest]) -> None:
+        """Send messages of one attempt that runs; waits while the worker is behind."""
+        assert self._call is not None
+        item = BatchRequest.Item(attempt=attempt.number, requests=requests)
+        async with self._writing:
+            await self._call.write(BatchRequest(items=[item]).SerializeToString())
+
+    async def _write(self) -> None:
+        assert self._call is not None
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                async with self._writing:
+                    batch, self._pending = self._pending, []
+                    if batch:
+                        await self._call.write(b"".join(batch))
+        except (grpc.RpcError, asyncio.InvalidStateError):
+            return  # the reader sees it, too, and knows why
+
+    async def _feed(self, attempt: Attempt) -> None:
+        """Send an attempt with large data, message by message."""
+        number = attempt.number
+        try:
+            async for request in opening(attempt, self._link.limits):
+                if attempt.over or attempt.verdict is not None or attempt.number != number:
+                    return
+                await self.send(attempt, [request])
+        except (grpc.RpcError, asyncio.InvalidStateError):
+            return  # the reader sees it, too, and knows why
+        except OSError as error:
+            self._dispatcher.condemn(attempt, Verdict.RELEASED, f"its data cannot be read: {error}")
+
+    # ------------------------------------------------------------------ from the worker
+
+    async def _read(self, call: grpc.aio.StreamStreamCall[bytes, BatchReply]) -> None:
+        try:
+            async for message in call:
+                await self._take(message)
+        except grpc.aio.AioRpcError as error:
+            code, details = await status_of(call)
+            raise LaneBrokenError(f"the worker's stream broke: {code.name}: {details}") from error
+        raise LaneBrokenError("the worker ended its stream")
+
+    async def _take(self, message: BatchReply) -> None:
+        slot, dispatcher, attempts = self._slot, self._dispatcher, self._attempts
+        since, now, now_us = slot.head_since, time.monotonic(), time.time_ns() // 1_000
+        ended = 0
+        withdrawn: list[Attempt] = []
+        for item in message.items:
+            attempt = attempts.get(item.attempt)
+            if attempt is None:
+                continue  # ended before; what its worker still says is of no interest
+            if item.withdrawn:
+                withdrawn.append(attempts.pop(item.attempt))
+                continue
+            how: Completed | Failed | None = None
+            left = False
+            conversation = attempt.conversation
+            assert conversation is not None
+            replies = item.replies
+            if attempt.verdict is None:
+                how = conversation.receive_short(replies)
+                left = how is not None
+            for reply in () if left else replies:
+                if attempt.verdict is not None:
+                    left = left or reply.HasField("output")
+                    continue
+                effects = conversation.receive(reply)
+                if not effects:
+                    continue
+                last = effects[-1]
+                if type(last) is Completed:
+                    how, left = last, True
+                    break
+                how, left = await self._carry_out(attempt, effects, reply.HasField("output"))
+            if item.HasField("failed"):
+                how, left = Failed(Failure.ATTEMPT, item.failed), True
+            if left:
+                del attempts[item.attempt]
+                ended += 1
+                dispatcher.left(slot, attempt, now, now_us)
+                if how is not None or attempt.verdict is not None:
+                    dispatcher.finish(attempt, how or _SILENT, now_us)
+        if withdrawn:
+            dispatcher.withdrawn(slot, withdrawn)
+        if ended:
+            dispatcher.progressed(now - since, ended)
+
+    async def _carry_out(
+        self, attempt: Attempt, effects: Sequence[Effect], is_output: bool
+    ) -> tuple[Completed | Failed | None, bool]:
+        """Carry out effects of a reply; says how the attempt ended and whether the worker is done with it."""
+        how = await self._exchange.carry_out(self, attempt, effects)
+        if isinstance(effects[-1], OutputReceived):
+            return None, True
+        if isinstance(how, Failed) and not is_output:
+            self._dispatcher.condemn(attempt, Verdict.FAILED, how.detail)
+            return None, False
+        return how, how is not None
+
+
+#: Stands for the end of an attempt whose verdict is known.
+_SILENT = Failed(Failure.ATTEMPT, "")

@@ -1,0 +1,94 @@
+"""Results that this agent has at hand, bounded by their bytes. No I/O."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+
+from ripieno.domain.data import Data, StoredObject
+from ripieno.wire.protos.v1 import agent_pb2
+
+#: What an entry weighs beside its bytes.
+_ENTRY_BYTES = 256
+
+ResultKey = tuple[int, str]
+"""A session's number and a key."""
+
+
+class DataCache:
+    """Data by session and key; the least recently used goes first.
+
+    The bytes of a COMPLETED result never change (INV-3), so an entry never goes stale.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._size = 0
+        self._entries: OrderedDict[ResultKey, Data] = OrderedDict()
+
+    def get(self, key: ResultKey) -> Data | None:
+        """What is known of a result, or None."""
+        data = self._entries.get(key)
+        if data is not None:
+            self._entries.move_to_end(key)
+        return data
+
+    def put(self, key: ResultKey, data: Data) -> None:
+        """Keep a result for as long as there is room."""
+        if key in self._entries:
+            return
+        self._entries[key] = data
+        self._size += _weight(data)
+        while self._size > self._limit_bytes:
+            _, oldest = self._entries.popitem(last=False)
+            self._size -= _weight(oldest)
+
+
+class ProducedCache:
+    """Small results made by this agent's workers and settled, for ``direct_data``.
+
+    Settled messages are kept as they are, which costs nothing per task; they are indexed
+    only once somebody asks.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._cache = DataCache(limit_bytes)
+        self._limit_bytes = limit_bytes
+        self._pending: deque[tuple[agent_pb2.AgentMessage, int]] = deque()
+        self._pending_bytes = 0
+        self._refused: set[int] = set()
+
+    def settled(self, messages: list[agent_pb2.AgentMessage]) -> None:
+        """The outcomes of these messages were decided."""
+        for message in messages:
+            size = message.ByteSize()
+            self._pending.append((message, size))
+            self._pending_bytes += size
+        while self._pending_bytes > self._limit_bytes:
+            self._pending_bytes -= self._pending.popleft()[1]
+        if not self._pending:
+            self._refused.clear()
+
+    def refused(self, claims: set[int]) -> None:
+        """The outcomes under these claims had no effect."""
+        self._refused |= claims
+
+    def get(self, key: ResultKey) -> bytes | None:
+        """The bytes of a result that was made here, or None."""
+        while self._pending:
+            self._index(self._pending.popleft()[0])
+        self._pending_bytes = 0
+        self._refused.clear()
+        data = self._cache.get(key)
+        return data if isinstance(data, bytes) else None
+
+    def _index(self, message: agent_pb2.AgentMessage) -> None:
+        for outcome in message.outcomes:
+            if outcome.ticket.claim in self._refused:
+                continue
+            for result in outcome.completed.results:
+                if result.data.WhichOneof("where") == "inline":
+                    self._cache.put((outcome.ticket.session_no, result.key), result.data.inline)
+
+
+def _weight(data: Data) -> int:
+    return _ENTRY_BYTES if isinstance(data, StoredObject) else _ENTRY_BYTES + len(data)

@@ -1,0 +1,58 @@
+"""gRPC channels of the agent: to the control plane, and to workers."""
+
+import asyncio
+
+import grpc.aio
+
+#: Sizes are bounded by this project itself; gRPC's own limit of 4 MiB is not ours.
+_UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+#: A peer that comes back is found again soon.
+_PROMPT = [
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+]
+#: A host that vanished without a word is noticed within a lease or two.
+_KEEPALIVE = [("grpc.keepalive_time_ms", 20_000), ("grpc.keepalive_timeout_ms", 5_000)]
+#: Channels with equal arguments would share one connection otherwise; bulk data must
+#: not queue in front of the agent's stream.
+_OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
+
+#: The detail of gRPC's own status after a failed write, and how often to look past it.
+_WRITE_FAILED = "Internal error from Core"
+_STATUS_LOOKS = 20
+_STATUS_LOOK_S = 0.005
+
+
+def control_channel(address: str) -> grpc.aio.Channel:
+    """A connection of its own to a replica of the control plane."""
+    return grpc.aio.insecure_channel(address, options=[*_UNLIMITED, *_PROMPT, *_KEEPALIVE, *_OWN_CONNECTION])
+
+
+def worker_channel(address: str) -> grpc.aio.Channel:
+    """A connection of its own to a worker: ``unix:/path`` or ``HOST:PORT``."""
+    # Over a unix socket the path would be the authority, which some servers refuse.
+    options = [*_UNLIMITED, *_PROMPT, *_OWN_CONNECTION, ("grpc.default_authority", "localhost")]
+    return grpc.aio.insecure_channel(address, options=options)
+
+
+async def status_of(call: grpc.aio.Call) -> tuple[grpc.StatusCode, str]:
+    """Code and details of a call that ended.
+
+    When a write fails because the peer ended the call, gRPC reports an internal error of
+    its own until the peer's status is in; that is what is wanted here.
+    """
+    looks = 0
+    while True:
+        code, details = await call.code(), await call.details()
+        if code is not grpc.StatusCode.INTERNAL or details != _WRITE_FAILED or looks == _STATUS_LOOKS:
+            return code, details or "no detail"
+        looks += 1
+        await asyncio.sleep(_STATUS_LOOK_S)
+
+
+def describe(error: grpc.RpcError) -> str:
+    """An error status in words: code and detail."""
+    if isinstance(error, grpc.aio.AioRpcError):
+        return f"{error.code().name}: {error.details() or 'no detail'}"
+    return repr(error)

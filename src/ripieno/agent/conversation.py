@@ -1,0 +1,397 @@
+"""The agent's end of ``Worker.Process`` after the opening: replies in, effects out, no I/O.
+
+Each ``request_id`` carries one thing at a time::
+
+    (free) -- result.init.key --> RESULT --- data* --- data_complete --> (results)
+    (results) -- init.key --> RESULT                 (results) -- init.last_result --> (free)
+    (free) -- create_large_task.init_request --> LARGE SUBMISSION -- ... last_task --> (free)
+    (free) -- resource | common_data | direct_data --> DATA REQUEST -- answered --> (free)
+    (free) -- create_small_task --> answered at once
+
+Whatever breaks the order, names a foreign or a repeated key, or says nothing at all is a
+protocol violation: the conversation ends as ``Failed`` with a detail that names it. What is
+wrong with the *names* in a batch of sub-tasks is no violation: the batch is refused and the
+conversation goes on. Rules: protocol.md, part 3.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from functools import lru_cache
+
+from ripieno.agent.effects import (
+    Answer,
+    DataKind,
+    DataRequested,
+    Effect,
+    OutputReceived,
+    data_error,
+)
+from ripieno.agent.gathering import Gatherer, Gathering, Limits
+from ripieno.agent.sub_tasks import Family, LargeSubmission, reply_accepted, reply_refused
+from ripieno.domain.data import Data, StoredObject
+from ripieno.domain.errors import InvalidRequestError
+from ripieno.domain.identifiers import check_identifier
+from ripieno.domain.outcomes import Completed, Failed, Failure
+from ripieno.domain.submission import NewTask
+from ripieno.wire.large_tasks import LargeTasksReader, PayloadContinued, TaskOpened
+from ripieno.wire.options import options_from_wire
+from ripieno.wire.protos.armonik_v2 import objects_pb2, worker_service_pb2
+
+ProcessReply = worker_service_pb2.ProcessReply
+
+_NOTHING: tuple[Effect, ...] = ()
+#: How many replies tell of one small result and an ok.
+_SHORT_STORY = 5
+#: Above this many expected outputs a set is searched instead of the list.
+_FEW_KEYS = 4
+
+
+class _ViolationError(Exception):
+    """The worker broke the protocol."""
+
+
+class _Results:
+    """A request that carries results one after the other; none is open."""
+
+
+class _DataRequest:
+    """A request whose answer is under way."""
+
+
+_RESULTS = _Results()
+_DATA_REQUEST = _DataRequest()
+
+
+class _OpenResult(Gathering):
+    """A result under way."""
+
+    __slots__ = ("key",)
+
+    def __init__(self, key: str) -> None:
+        super().__init__()
+        self.key = key
+
+
+class Conversation:
+    """What one attempt's worker has said so far.
+
+    Feed ``receive`` with each reply in order and ``stored`` and ``data_answered`` as effects
+    are carried out. The last effect is ``Completed`` or ``Failed``; after it, nothing the
+    worker says matters.
+    """
+
+    __slots__ = ("_family", "_gatherer", "_over", "_results", "_said_ok", "_streams", "limits")
+
+    def __init__(self, task_id: str, expected_output_keys: Sequence[str], limits: Limits) -> None:
+        self.limits = limits
+        few = len(expected_output_keys) <= _FEW_KEYS
+        self._family = Family(task_id, expected_output_keys if few else frozenset(expected_output_keys))
+        self._gatherer = Gatherer(limits)
+        self._streams: dict[str, _OpenResult | _Results | _DataRequest | LargeSubmission] = {}
+        self._results: list[tuple[str, Data]] = []
+        self._said_ok = False
+        self._over = False
+
+    @property
+    def said_output(self) -> bool:
+        """Whether the worker said Output, or broke the protocol; nothing more is sent to it."""
+        return self._over or self._said_ok
+
+    def receive_short(self, replies: Sequence[ProcessReply]) -> Completed | None:
+        """All that a worker said, if it is the commonest story there is: one small result, ok.
+
+        A shortcut for ``receive`` with each reply, nothing more: in any other case it
+        returns None and has not taken anything.
+        """
+        if len(replies) != _SHORT_STORY or self._streams or self._family.taken:
+            return None
+        begun, continued, complete, last, output = replies
+        request_id, key, data = begun.request_id, begun.result.init.key, continued.result.data.data
+        family, limits = self._family, self.limits
+        if (
+            request_id != continued.request_id
+            or not data
+            or len(data) > limits.inline_limit_bytes
+            or len(data) > limits.data_chunk_max_size
+            or key not in family.expected
+            or (complete, last, output) != _short_end(request_id)
+        ):
+            return None
+        self._over = True
+        return Completed([(key, data)], family.batches)
+
+    def receive(self, reply: ProcessReply) -> Sequence[Effect]:
+        """The next reply of the worker. Never raises: a violation is a ``Failed``."""
+        try:
+            if self._over or self._said_ok:
+                raise _ViolationError("a message after Output, which must be the last one")
+            kind = reply.WhichOneof("type")
+            if kind == "output":
+                return self._output(reply.output)
+            request_id = reply.request_id
+            if not request_id:
+                raise _ViolationError(f"{kind or 'a reply'} without request_id")
+            if kind == "result":
+                return self._result(request_id, reply.result)
+            if kind == "create_small_task":
+                return self._create_small(request_id, reply.create_small_task)
+            if kind == "create_large_task":
+                return self._create_large(request_id, reply.create_large_task)
+            if kind is None:
+                raise _ViolationError(f"reply {request_id!r} has an empty oneof `type`")
+            return self._request_data(request_id, DataKind(kind), getattr(reply, kind).key)
+        except _ViolationError as violation:
+            return self._violated(str(violation))
+
+    def ended(self) -> Sequence[Effect]:
+        """The worker's call ended without an error status."""
+        if self._over or self._said_ok:
+            return _NOTHING
+        return self._violated("the call ended without Output")
+
+    def stored(self, upload: int, stored: StoredObject) -> Sequence[Effect]:
+        """An upload that was finished now has a name."""
+        self._gatherer.stored(upload, stored)
+        if self._said_ok and not self._over and not self._gatherer.unstored:
+            return self._complete()
+        return _NOTHING
+
+    def data_answered(self, request_id: str) -> None:
+        """The answer to a data request was sent as a whole; its id is free again."""
+        self._streams.pop(request_id, None)
+
+    def waits_for_data(self, request_id: str) -> bool:
+        """Whether an answer to this data request may still be sent."""
+        return not self._over and not self._said_ok and self._streams.get(request_id) is _DATA_REQUEST
+
+    # ------------------------------------------------------------------ results
+
+    def _result(self, request_id: str, result: ProcessReply.Result) -> Sequence[Effect]:
+        part = result.WhichOneof("type")
+        stream = self._streams.get(request_id)
+        if part == "data":
+            if type(stream) is not _OpenResult:
+                raise _ViolationError(f"result.data under {request_id!r}, where no result is open")
+            chunk = result.data
+            what = chunk.WhichOneof("type")
+            if what == "data":
+                data = chunk.data
+                if len(data) > self.limits.data_chunk_max_size:
+                    raise self._too_long("result", stream.key, len(data))
+                return self._gatherer.add(stream, data)
+            if what == "data_complete":
+                return self._close_result(request_id, stream)
+            raise _ViolationError(f"result.data of {stream.key!r} has an empty oneof `type`")
+        if part == "init":
+            return self._open_result(request_id, stream, result.init)
+        raise _ViolationError(f"result under {request_id!r} has an empty oneof `type`")
+
+    def _open_result(self, request_id: str, stream: object, init: objects_pb2.InitKeyedDataStream) -> Sequence[Effect]:
+        what = init.WhichOneof("type")
+        if what is None:
+            raise _ViolationError(f"result.init under {request_id!r} has an empty oneof `type`")
+        if stream is not None and stream is not _RESULTS:
+            raise _ViolationError(f"result.init.{what} under {request_id!r}, which {self._carries(stream)}")
+        if what == "last_result":
+            self._streams.pop(request_id, None)
+            return _NOTHING
+        key, family = init.key, self._family
+        if key not in family.expected:
+            raise _ViolationError(f"result {key!r} is foreign: it is not an expected output of the task")
+        if key in family.taken:
+            raise _ViolationError(f"result {key!r} again: it was {family.taken[key]} already")
+        family.taken[key] = "sent"
+        self._streams[request_id] = _OpenResult(key)
+        return _NOTHING
+
+    def _close_result(self, request_id: str, stream: _OpenResult) -> Sequence[Effect]:
+        results = self._results
+        data, effects = self._gatherer.close(stream, results, len(results))
+        results.append((stream.key, data))
+        self._streams[request_id] = _RESULTS
+        return effects
+
+    # ------------------------------------------------------------------ sub-tasks
+
+    def _create_small(self, request_id: str, request: ProcessReply.CreateSmallTaskRequest) -> Sequence[Effect]:
+        self._require_free(request_id, "create_small_task")
+        tasks = [
+            NewTask(task.id, tuple(task.expected_output_keys), tuple(task.data_dependencies), task.payload)
+            for task in request.task_requests
+        ]
+        options = None
+        try:
+            if not tasks:
+                raise InvalidRequestError("task_requests", "is empty")
+            if request.HasField("task_options"):
+                options = options_from_wire("task_options", request.task_options)
+        except InvalidRequestError:
+            return [Answer(reply_refused(request_id, [task.id for task in tasks]))]
+        refused = self._family.offenders(tasks, self.limits.data_chunk_max_size)
+        if refused:
+            return [Answer(reply_refused(request_id, refused))]
+        effects: list[Effect] = []
+        for index, task in enumerate(tasks):
+            gathering = Gathering()
+            started = self._gatherer.add(gathering, task.payload)  # type: ignore[arg-type]
+            if started:
+                data, finished = self._gatherer.close(gathering, tasks, index)
+                tasks[index] = dataclasses.replace(task, payload=data)
+                effects += [*started, *finished]
+        self._family.accept(options, tasks)
+        return [*effects, Answer(reply_accepted(request_id))]
+
+    def _create_large(self, request_id: str, request: ProcessReply.CreateLargeTaskRequest) -> Sequence[Effect]:
+        what = request.WhichOneof("type")
+        if what is None:
+            raise _ViolationError(f"create_large_task under {request_id!r} has an empty oneof `type`")
+        if what == "init_request":
+            self._require_free(request_id, "create_large_task.init_request")
+            self._streams[request_id] = self._open_large(request.init_request)
+            return _NOTHING
+        submission = self._streams.get(request_id)
+        if not isinstance(submission, LargeSubmission):
+            raise _ViolationError(f"create_large_task.{what} under {request_id!r} before its init_request")
+        if what == "task_payload":
+            return self._large_payload(submission, request.task_payload)
+        kind = request.init_task.WhichOneof("type")
+        if kind is None:
+            raise _ViolationError(f"init_task under {request_id!r} has an empty oneof `type`")
+        if submission.in_task:
+            raise _ViolationError(f"init_task.{kind} inside a task; data_complete comes first")
+        if kind == "header":
+            return self._large_header(submission, request.init_task)
+        return self._close_large(request_id, submission, request.init_task)
+
+    def _open_large(self, init: ProcessReply.CreateLargeTaskRequest.InitRequest) -> LargeSubmission:
+        submission = LargeSubmission(LargeTasksReader(self.limits.data_chunk_max_size))
+        submission.reader.init_request()
+        try:
+            if init.HasField("task_options"):
+                submission.options = options_from_wire("task_options", init.task_options)
+        except InvalidRequestError:
+            submission.refused, submission.all_refused = [], True
+        return submission
+
+    def _large_header(self, submission: LargeSubmission, init: objects_pb2.InitTaskRequest) -> Sequence[Effect]:
+        submission.in_task = True
+        submission.ids.append(init.header.id)
+        if submission.refused is not None:
+            return _NOTHING
+        try:
+            opened = submission.reader.init_task(init)
+        except InvalidRequestError:
+            submission.refused = [init.header.id]
+            return _NOTHING
+        if isinstance(opened, TaskOpened):
+            submission.tasks.append(NewTask(opened.id, opened.expected_output_keys, opened.data_dependencies, b""))
+            submission.gathering = Gathering()
+        return _NOTHING
+
+    def _large_payload(self, submission: LargeSubmission, chunk: objects_pb2.DataChunk) -> Sequence[Effect]:
+        what = chunk.WhichOneof("type")
+        if what is None:
+            raise _ViolationError("task_payload has an empty oneof `type`")
+        if not submission.in_task:
+            raise _ViolationError(f"task_payload.{what} outside a task; a header comes first")
+        if what == "data" and len(chunk.data) > self.limits.data_chunk_max_size:
+            raise self._too_long("task_payload", submission.ids[-1], len(chunk.data))
+        if what == "data_complete":
+            submission.in_task = False
+        if submission.refused is not None or submission.gathering is None:
+            return _NOTHING
+        event = submission.reader.task_payload(chunk)
+        if isinstance(event, PayloadContinued):
+            return self._gatherer.add(submission.gathering, event.data)
+        gathering, submission.gathering = submission.gathering, None
+        tasks = submission.tasks
+        data, effects = self._gatherer.close(gathering, tasks, len(tasks) - 1)
+        if not effects:
+            tasks[-1] = dataclasses.replace(tasks[-1], payload=data)
+        return effects
+
+    def _close_large(
+        self, request_id: str, submission: LargeSubmission, last: objects_pb2.InitTaskRequest
+    ) -> Sequence[Effect]:
+        del self._streams[request_id]
+        if submission.all_refused or not submission.ids:
+            return [Answer(reply_refused(request_id, submission.ids))]
+        refused = [*(submission.refused or ()), *self._family.offenders(submission.tasks)]
+        if refused:
+            return [Answer(reply_refused(request_id, refused))]
+        submission.reader.init_task(last)
+        self._family.accept(submission.options, submission.tasks)
+        return [Answer(reply_accepted(request_id))]
+
+    # ------------------------------------------------------------------ data, output
+
+    def _request_data(self, request_id: str, kind: DataKind, key: str) -> Sequence[Effect]:
+        self._require_free(request_id, kind.value)
+        try:
+            check_identifier("key", key)
+        except InvalidRequestError as error:
+            return [Answer(data_error(kind, request_id, key, error.detail))]
+        self._streams[request_id] = _DATA_REQUEST
+        return [DataRequested(kind, request_id, key)]
+
+    def _output(self, output: objects_pb2.Output) -> Sequence[Effect]:
+        what = output.WhichOneof("type")
+        if what == "ok":
+            for request_id, stream in self._streams.items():
+                if stream is not _RESULTS and stream is not _DATA_REQUEST:
+                    raise _ViolationError(f"Output ok while {request_id!r} {self._carries(stream)}")
+            self._said_ok = True
+            if self._gatherer.unstored:
+                return [OutputReceived()]
+            return self._complete()
+        if what == "error":
+            self._over = True
+            return (Failed(Failure.OUTPUT, output.error.details),)
+        raise _ViolationError("Output has an empty oneof `type`")
+
+    def _complete(self) -> Sequence[Effect]:
+        self._over = True
+        return (Completed(self._results, self._family.batches),)
+
+    # ------------------------------------------------------------------ violations
+
+    def _violated(self, what: str) -> Sequence[Effect]:
+        self._over = True
+        return (Failed(Failure.ATTEMPT, f"the worker broke the protocol: {what}"),)
+
+    def _require_free(self, request_id: str, what: str) -> None:
+        stream = self._streams.get(request_id)
+        if stream is not None:
+            raise _ViolationError(f"{what} under {request_id!r}, which {self._carries(stream)}")
+
+    def _too_long(self, what: str, name: str, length: int) -> _ViolationError:
+        return _ViolationError(
+            f"a chunk of {what} {name!r} has {length} bytes, more than data_chunk_max_size"
+            f" ({self.limits.data_chunk_max_size})"
+        )
+
+    @staticmethod
+    def _carries(stream: object) -> str:
+        if isinstance(stream, _OpenResult):
+            return f"carries result {stream.key!r}, not yet complete"
+        if isinstance(stream, LargeSubmission):
+            return "carries a large submission, not yet complete"
+        if stream is _DATA_REQUEST:
+            return "waits for data"
+        return "carries results until last_result"
+
+
+@lru_cache(maxsize=16)
+def _short_end(request_id: str) -> tuple[ProcessReply, ProcessReply, ProcessReply] | None:
+    """How the commonest story ends: the result is complete, it was the last, all is well."""
+    if not request_id:
+        return None
+    complete = ProcessReply.Result(data=objects_pb2.DataChunk(data_complete=True))
+    last = ProcessReply.Result(init=objects_pb2.InitKeyedDataStream(last_result=True))
+    return (
+        ProcessReply(request_id=request_id, result=complete),
+        ProcessReply(request_id=request_id, result=last),
+        ProcessReply(output=objects_pb2.Output(ok=objects_pb2.Empty())),
+    )

@@ -1,0 +1,456 @@
+"""Which attempt goes to which worker, and what becomes of it: a reactor without I/O.
+
+Events come in as calls (from ``uplink``: assigned, cancelled, lost; from ``inputs``:
+prepared; from the lanes: up, down, left, finish, withdrawn; from a clock: tick); what
+follows goes to the lanes and to the ``Outbox``.
+
+    assigned --> preparing --> waiting --> in a worker's inbox --> over
+                    (data)                  | first in it: it runs
+                                            '-- withdrawn --> waiting
+
+Kept throughout:
+
+* Each attempt ends exactly once: ``finish`` removes it from ``attempts`` and reports it.
+* A ``verdict`` outweighs whatever the worker still says.
+* At most the first attempt of an inbox runs. One behind it may not have begun, but only
+  the worker knows: it is taken back by ``withdraw``, never by assumption.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ripieno.agent.attempt import Attempt, Verdict
+from ripieno.agent.outbox import Outbox
+from ripieno.agent.pace import LONG_S, Pace
+from ripieno.domain.outcomes import Completed, Failed, Failure
+
+#: An attempt that runs longer is reported as started (users see PROCESSING in 100 ms).
+REPORT_S = 0.030
+#: Nothing waits behind an attempt that runs longer while another worker has less to do.
+STUCK_S = 0.010
+#: Without any worker that serves for so long, what waits is given back.
+UNSERVED_S = 3.0
+
+
+class Lane(Protocol):
+    """The way to one worker that serves."""
+
+    @property
+    def ahead(self) -> bool:
+        """Whether it takes attempts ahead of time."""
+
+    def start(self, attempts: Sequence[Attempt]) -> None:
+        """Put attempts into the worker's inbox."""
+
+    def withdraw(self, attempts: Sequence[Attempt]) -> None:
+        """Ask attempts back that may not have begun."""
+
+    def interrupt(self, attempt: Attempt) -> None:
+        """Stop an attempt; ``left`` follows when the worker has yielded, or ``withdrawn``."""
+
+    def kill(self, reason: str) -> bool:
+        """End the worker, which did not yield; False if it is not ours to end."""
+
+
+@dataclass(eq=False, slots=True)
+class Slot:
+    """One worker's place.
+
+    Attributes:
+        inbox: What was sent to the worker and has not left it, in order.
+        head_since, head_since_us: When the first of them became the first: monotonic
+            seconds, and microseconds since the epoch.
+        stuck: Its worker ignores an interruption and is not ours to end.
+    """
+
+    name: str
+    lane: Lane | None = None
+    inbox: deque[Attempt] = field(default_factory=deque)
+    head_since: float = 0.0
+    head_since_us: int = 0
+    stuck: bool = False
+
+
+class Dispatcher:
+    """Holds all attempts of the agent. Belongs to the event loop's thread.
+
+    Attributes:
+        attempts: All that were assigned and are not over, by claim.
+        prepare: Called with attempts that need data; ``prepared`` or ``unprepared`` follows.
+        dispose: Called with each attempt that is over and held more than its own message.
+        busy, idle: Whether any attempt is in hand.
+    """
+
+    def __init__(
+        self, outbox: Outbox, slots: Sequence[Slot], cancel_grace_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.attempts: dict[int, Attempt] = {}
+        self.slots = slots
+        self.pace = Pace()
+        self.prepare: Callable[[list[Attempt]], None] = lambda attempts: None
+        self.dispose: Callable[[Attempt], None] = lambda attempt: None
+        self.draining = False
+        self._outbox = outbox
+        self._grace_s = cancel_grace_s
+        self._clock = clock
+        self._waiting: deque[Attempt] = deque()
+        self._served_at = clock()
+        self.busy = asyncio.Event()
+        self.idle = asyncio.Event()
+        self.idle.set()
+
+    # ------------------------------------------------------------------ from the control plane
+
+    def assigned(self, attempts: Sequence[Attempt]) -> None:
+        """New work; credit was used for it."""
+        self._outbox.credit_out -= len(attempts)
+        needing = []
+        size = 0
+        for attempt in attempts:
+            self.attempts[attempt.claim] = attempt
+            size += attempt.size
+            if attempt.data_dependencies or not isinstance(attempt.payload, bytes):
+                needing.append(attempt)
+            else:
+                self._waiting.append(attempt)
+        if attempts:
+            self.idle.clear()
+            self.busy.set()
+            self.pace.sized(size, len(attempts))
+        if self.draining:
+            self._release(attempts)
+            return
+        if needing:
+            self.prepare(needing)
+        self.pump()
+
+    def cancelled(self, claims: Iterable[int]) -> None:
+        """A user cancelled these: what has not begun never does."""
+        self._condemn(claims, Verdict.CANCELLED, "cancelled")
+
+    def lost(self, claims: Iterable[int]) -> None:
+        """These belong to someone else by now."""
+        self._condemn(claims, Verdict.LOST, "lost")
+
+    # ------------------------------------------------------------------ from the data side
+
+    def prepared(self, attempt: Attempt) -> None:
+        """All data of an attempt is at hand. Call ``pump`` after the last of several."""
+        if not attempt.over:
+            self.pace.sized(attempt.size, 1)
+            self._waiting.append(attempt)
+
+    def unprepared(self, attempt: Attempt, detail: str) -> None:
+        """The data of an attempt cannot be had."""
+        self.finish(attempt, Failed(Failure.ATTEMPT, detail))
+
+    # ------------------------------------------------------------------ from the lanes
+
+    def up(self, slot: Slot, lane: Lane) -> None:
+        """A worker serves."""
+        slot.lane = lane
+        self.pump()
+
+    def paused(self, slot: Slot) -> None:
+        """A worker with an empty inbox takes no attempts for now."""
+        slot.lane = None
+
+    def down(self, slot: Slot, detail: str, *, blameless: bool = False) -> None:
+        """A worker is gone, and with it what was in its inbox.
+
+        With one attempt in the inbox, that one ran and failed. With several, nobody can
+        tell: they run again, each alone, and no attempt is used up. When the first had a
+        verdict it is known to have been the one.
+
+        Args:
+            blameless: None of them can have begun (the lane was never served).
+        """
+        inbox = list(slot.inbox)
+        slot.inbox.clear()
+        slot.lane, slot.stuck = None, False
+        again = []
+        for attempt in inbox:
+            attempt.withdrawing = False
+            if attempt.verdict is not None or (len(inbox) == 1 and not blameless):
+                self.finish(attempt, Failed(Failure.ATTEMPT, detail))
+            else:
+                attempt.alone |= not blameless and inbox[0].verdict is None
+                again.append(attempt)
+        self._requeue(again)
+        self.pump()
+
+    def restart_clock(self, slot: Slot) -> None:
+        """The first attempt of the inbox begins now, not when it was sent."""
+        slot.head_since, slot.head_since_us = self._clock(), time.time_ns() // 1_000
+
+    def left(self, slot: Slot, attempt: Attempt, now: float, now_us: int) -> None:
+        """The worker is done with an attempt; the next in its inbox begins."""
+        inbox = slot.inbox
+        if inbox and inbox[0] is attempt:
+            inbox.popleft()
+        elif attempt in inbox:
+            inbox.remove(attempt)
+        if not attempt.started_at_us:
+            attempt.started_at_us = slot.head_since_us
+            attempt.worker = slot.name
+        if inbox and inbox[0].verdict is Verdict.CANCELLED:
+            self._outbox.interrupting(inbox[0])
+        slot.head_since = now
+        slot.head_since_us = now_us
+        slot.stuck = False
+
+    def progressed(self, busy_s: float, ended: int) -> None:
+        """``ended`` attempts left one worker within ``busy_s``; call after the last of a message."""
+        self.pace.ran(busy_s, ended)
+        self.pump()
+
+    def finish(self, attempt: Attempt, how: Completed | Failed, ended_at_us: int = 0) -> None:
+        """An attempt is over: report it, once. It left the inbox before, or its worker is stuck."""
+        if self.attempts.pop(attempt.claim, None) is None:
+            return
+        attempt.over = True
+        self._report(attempt, how, ended_at_us or time.time_ns() // 1_000)
+        if attempt.data_dependencies or attempt.large or attempt.uploading:
+            self.dispose(attempt)
+        if not self.attempts:
+            self.busy.clear()
+            self.idle.set()
+
+    def withdrawn(self, slot: Slot, attempts: Sequence[Attempt]) -> None:
+        """The worker gave these back; they never began."""
+        again = []
+        for attempt in attempts:
+            if attempt not in slot.inbox:
+                continue
+            was_head = slot.inbox[0] is attempt
+            slot.inbox.remove(attempt)
+            if was_head:
+                slot.head_since = self._clock()
+                slot.head_since_us = time.time_ns() // 1_000
+            attempt.withdrawing = False
+            if attempt.verdict is None:
+                again.append(attempt)
+            else:
+                attempt.started_at_us = 0
+                self.finish(attempt, Failed(Failure.ATTEMPT, attempt.detail))
+        self._requeue(again)
+        self.pump()
+
+    def condemn(self, attempt: Attempt, verdict: Verdict, detail: str) -> None:
+        """Decide an attempt's end and see to it that its worker stops."""
+        interrupted = attempt.verdict is not None
+        if attempt.over or (interrupted and not _outweighs(verdict, attempt.verdict)):
+            return
+        attempt.verdict, attempt.detail = verdict, detail
+        slot = next((slot for slot in self.slots if attempt in slot.inbox), None)
+        if slot is None:
+            # Not begun, or its worker is done and its data is being stored.
+            if attempt in self._waiting:
+                self._waiting.remove(attempt)
+            self.finish(attempt, Failed(Failure.ATTEMPT, detail))
+            return
+        if interrupted or slot.lane is None:
+            return
+        attempt.interrupted_at = self._clock()
+        if verdict is Verdict.CANCELLED and slot.inbox[0] is attempt:
+            self._outbox.interrupting(attempt)
+        slot.lane.interrupt(attempt)
+
+    # ------------------------------------------------------------------ by the clock
+
+    def tick(self, now: float) -> None:
+        """Look after what runs; every 10 ms or so while there is anything in hand."""
+        serving = [slot for slot in self.slots if slot.lane is not None and not slot.stuck]
+        for slot in self.slots:
+            if slot.inbox and slot.lane is not None and not slot.stuck:
+                self._look_after(slot, now)
+        if serving:
+            self._served_at = now
+        elif self._waiting and now - self._served_at > UNSERVED_S:
+            self._release(self._waiting)
+        if serving and all(slot.inbox for slot in serving):
+            self._give_back_behind_long(serving, now)
+        self.pump()
+
+    def _look_after(self, slot: Slot, now: float) -> None:
+        head = slot.inbox[0]
+        running_s = now - slot.head_since
+        if head.verdict is not None:
+            if now - max(head.interrupted_at, slot.head_since) > self._grace_s:
+                self._overdue(slot, head)
+            return
+        if running_s > head.options.max_duration_s:
+            limit = head.options.max_duration_s
+            self.condemn(head, Verdict.TIMEOUT, f"ran longer than max_duration ({limit:g} s)")
+        elif running_s > REPORT_S and not head.reported:
+            head.reported = True
+            head.started_at_us, head.worker = slot.head_since_us, slot.name
+            self._outbox.started(head)
+        if running_s > STUCK_S and len(slot.inbox) > 1:
+            behind = len(slot.inbox) - 1
+            if any(other.lane is not None and not other.stuck and len(other.inbox) < behind for other in self.slots):
+                self._withdraw_behind(slot)
+
+    def _overdue(self, slot: Slot, head: Attempt) -> None:
+        lane = slot.lane
+        assert lane is not None
+        if lane.kill(f"its worker did not yield within {self._grace_s:g} s: {head.detail}"):
+            return  # `down` follows
+        slot.stuck = True
+        self._withdraw_behind(slot)
+        self.finish(head, Failed(Failure.ATTEMPT, head.detail))
+
+    def _give_back_behind_long(self, serving: list[Slot], now: float) -> None:
+        shortest_s = min(now - slot.head_since for slot in serving)
+        if shortest_s > LONG_S:
+            self.pace.runs(shortest_s)
+            for slot in serving:
+                self._withdraw_behind(slot)
+            self._release(self._waiting)
+
+    def _withdraw_behind(self, slot: Slot) -> None:
+        behind = [attempt for attempt in list(slot.inbox)[1:] if attempt.verdict is None and not attempt.withdrawing]
+        if behind and slot.lane is not None:
+            for attempt in behind:
+                attempt.withdrawing = True
+            slot.lane.withdraw(behind)
+
+    # ------------------------------------------------------------------ draining
+
+    def drain(self) -> None:
+        """Take no more work; give back all that has not begun."""
+        self.draining = True
+        self._outbox.draining()
+        in_inbox = {attempt.claim for slot in self.slots for attempt in slot.inbox}
+        self._release([a for a in self.attempts.values() if a.claim not in in_inbox and not a.started_at_us])
+        for slot in self.slots:
+            self._withdraw_behind(slot)
+
+    def interrupt_all(self) -> None:
+        """Time is up: stop what runs and give it back."""
+        for attempt in list(self.attempts.values()):
+            self.condemn(attempt, Verdict.RELEASED, "the agent is shutting down")
+
+    # ------------------------------------------------------------------ placing
+
+    def pump(self) -> None:
+        """Give what waits to workers that have room, and ask for more."""
+        waiting = self._waiting
+        if self.draining:
+            if waiting:
+                self._release(waiting)
+            return
+        while waiting:
+            if waiting[0].solitary:
+                idle = next((slot for slot in self.slots if slot.lane and not slot.inbox and not slot.stuck), None)
+                if idle is None:
+                    break
+                self._start(idle, [waiting.popleft()])
+            elif not self._level():
+                break
+        self._grant()
+
+    def _level(self) -> bool:
+        """Spread waiting attempts over the workers that have room; False if none has."""
+        now = self._clock()
+        open_slots = [slot for slot in self.slots if self._open(slot, now)]
+        if not open_slots:
+            return False
+        waiting = self._waiting
+        held = sum(len(slot.inbox) for slot in open_slots)
+        level = -(-(held + len(waiting)) // len(open_slots))
+        placed = False
+        for slot in sorted(open_slots, key=lambda slot: len(slot.inbox)):
+            assert slot.lane is not None
+            room = min(self.pace.window(slot.lane.ahead), level) - len(slot.inbox)
+            batch = []
+            while room > 0 and waiting and not waiting[0].solitary:
+                batch.append(waiting.popleft())
+                room -= 1
+            if batch:
+                self._start(slot, batch)
+                placed = True
+        return placed
+
+    def _open(self, slot: Slot, now: float) -> bool:
+        lane, held = slot.lane, len(slot.inbox)
+        if lane is None or slot.stuck:
+            return False
+        if not held:
+            return True
+        if slot.inbox[0].solitary or now - slot.head_since > STUCK_S:
+            return False
+        # Refilled by halves, so that what is sent travels in larger batches.
+        window = self.pace.window(lane.ahead)
+        return held < window if window < 8 else held <= window // 2
+
+    def _start(self, slot: Slot, attempts: list[Attempt]) -> None:
+        assert slot.lane is not None
+        if not slot.inbox:
+            slot.head_since = self._clock()
+            slot.head_since_us = time.time_ns() // 1_000
+        slot.inbox.extend(attempts)
+        slot.lane.start(attempts)
+
+    def _grant(self) -> None:
+        serving = [slot for slot in self.slots if slot.lane is not None and not slot.stuck]
+        pace = self.pace
+        wanted = 0
+        if not self._outbox.congested:
+            wanted = pace.wanted(len(serving), sum(pace.window(slot.lane.ahead) for slot in serving if slot.lane))
+        owed = len(self.attempts) + self._outbox.credit_out
+        missing = wanted - owed
+        # Granted by quarters: a message to the control plane costs as much as ten tasks.
+        if missing > 0 and (missing >= wanted // 4 or not owed):
+            self._outbox.grant(missing)
+
+    # ------------------------------------------------------------------ ending
+
+    def _condemn(self, claims: Iterable[int], verdict: Verdict, detail: str) -> None:
+        for claim in claims:
+            attempt = self.attempts.get(claim)
+            if attempt is not None:
+                self.condemn(attempt, verdict, detail)
+        self.pump()
+
+    def _release(self, attempts: Iterable[Attempt]) -> None:
+        for attempt in list(attempts):
+            if attempt.verdict is None:
+                attempt.verdict = Verdict.RELEASED
+            self.finish(attempt, Failed(Failure.ATTEMPT, attempt.detail))
+        self._waiting = deque(attempt for attempt in self._waiting if not attempt.over)
+
+    def _requeue(self, attempts: Sequence[Attempt]) -> None:
+        for attempt in attempts:
+            attempt.started_at_us = 0
+            attempt.conversation = None
+        self._waiting.extendleft(reversed(attempts))
+
+    def _report(self, attempt: Attempt, how: Completed | Failed, ended_at_us: int) -> None:
+        verdict, outbox = attempt.verdict, self._outbox
+        if verdict is None:
+            if isinstance(how, Completed):
+                outbox.completed(attempt, how, ended_at_us)
+            else:
+                outbox.failed(attempt, how, ended_at_us)
+        elif verdict is Verdict.CANCELLED:
+            outbox.cancelled(attempt, ended_at_us)
+        elif verdict is Verdict.RELEASED:
+            outbox.released(attempt)
+        elif verdict is Verdict.TIMEOUT:
+            outbox.failed(attempt, Failed(Failure.TIMEOUT, attempt.detail), ended_at_us)
+        elif verdict is Verdict.FAILED:
+            outbox.failed(attempt, Failed(Failure.ATTEMPT, attempt.detail), ended_at_us)
+
+
+def _outweighs(verdict: Verdict, former: Verdict | None) -> bool:
+    """Whether a later verdict replaces a former one."""
+    if verdict is Verdict.LOST:
+        return True
+    return verdict is Verdict.CANCELLED and former is not Verdict.LOST

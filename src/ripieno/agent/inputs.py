@@ -1,0 +1,235 @@
+"""Data that attempts read: dependencies before they begin, and what their workers ask for.
+
+Results are fetched in batches: whatever is wanted while a fetch is under way goes into the
+next one. Small ones are cached by session and key; large ones lie in the ``Spool``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import grpc.aio
+
+from ripieno.agent.attempt import Attempt, Input, Spooled
+from ripieno.agent.cache import DataCache, ProducedCache, ResultKey
+from ripieno.agent.channels import describe
+from ripieno.agent.dispatcher import Dispatcher
+from ripieno.agent.effects import DataKind
+from ripieno.agent.link import Link
+from ripieno.agent.spool import ObjectGoneError, Spool
+from ripieno.domain.data import Data, StoredObject
+from ripieno.wire.protos.v1 import agent_pb2
+
+#: Keys in one request.
+_BATCH = 1_000
+_RETRY_S = 0.2
+#: Attempts with more inline data than this are fed piece by piece, like those with files.
+SENT_AT_ONCE_BYTES = 1024 * 1024
+#: Errors that will not go away by asking again.
+_FINAL_CODES = frozenset(
+    {
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.UNIMPLEMENTED,
+    }
+)
+
+_log = logging.getLogger(__name__)
+
+
+class DataUnavailableError(Exception):
+    """A result is unknown, not completed, or not here; the text says which."""
+
+
+Delivery = Callable[[Data | DataUnavailableError], None]
+
+
+class Inputs:
+    """Fetches what attempts need. Belongs to the event loop's thread."""
+
+    def __init__(self, dispatcher: Dispatcher, link: Link, spool: Spool, cache_bytes: int) -> None:
+        self.produced = ProducedCache(cache_bytes // 2)
+        self._dispatcher = dispatcher
+        self._link = link
+        self._spool = spool
+        self._cache = DataCache(cache_bytes)
+        self._common = DataCache(cache_bytes)
+        self._common_locks: dict[ResultKey, asyncio.Lock] = {}
+        self._wanted: dict[ResultKey, list[Delivery]] = {}
+        self._wake = asyncio.Event()
+        self._tasks: asyncio.TaskGroup | None = None
+
+    # ------------------------------------------------------------------ attempts
+
+    def prepare(self, attempts: Sequence[Attempt]) -> None:
+        """Get the data of attempts; the dispatcher hears of each that has all of it."""
+        for attempt in attempts:
+            attempt.inputs = {}
+            missing = []
+            found: dict[str, Data] = {}
+            for key in attempt.data_dependencies:
+                data = self._cache.get((attempt.session_no, key))
+                if data is None:
+                    missing.append(key)
+                else:
+                    found[key] = data
+            if not missing:
+                self._complete(attempt, found)
+                continue
+            self._await(attempt, found, set(missing))
+
+    def dispose(self, attempt: Attempt) -> None:
+        """An attempt is over; its files are no longer read."""
+        payload = attempt.spooled_payload
+        for file in attempt.spooled():
+            self._spool.close(file, keep=file is not payload)
+        attempt.inputs, attempt.spooled_payload = None, None
+
+    def _await(self, attempt: Attempt, found: dict[str, Data], missing: set[str]) -> None:
+        def arrive(key: str, data: Data | DataUnavailableError) -> None:
+            if isinstance(data, DataUnavailableError):
+                self._dispatcher.unprepared(attempt, f"dependency {key!r} cannot be read: {data}")
+                return
+            found[key] = data
+            missing.discard(key)
+            if not missing and not attempt.over:
+                self._complete(attempt, found)
+
+        for key in list(missing):
+            self.want((attempt.session_no, key), partial(arrive, key))
+
+    def _complete(self, attempt: Attempt, found: dict[str, Data]) -> None:
+        """All data is known; what is large goes to disk first."""
+        if isinstance(attempt.payload, bytes) and not any(isinstance(d, StoredObject) for d in found.values()):
+            attempt.inputs = {key: data for key, data in found.items() if isinstance(data, bytes)}
+            attempt.large = attempt.size > SENT_AT_ONCE_BYTES
+            self._dispatcher.prepared(attempt)
+            return
+        assert self._tasks is not None
+        self._tasks.create_task(self._spool_all(attempt, found))
+
+    async def _spool_all(self, attempt: Attempt, found: dict[str, Data]) -> None:
+        files: list[Spooled] = []
+        inputs: dict[str, Input] = {}
+        try:
+            if isinstance(attempt.payload, StoredObject):
+                files.append(await self._spool.open(attempt.payload))
+            for key, data in found.items():
+                if isinstance(data, StoredObject):
+                    files.append(await self._spool.open(data))
+                    inputs[key] = files[-1]
+                else:
+                    inputs[key] = data
+        except (ObjectGoneError, OSError) as error:
+            self._dispatcher.unprepared(attempt, f"its data cannot be read: {error}")
+        if attempt.over:
+            for file in files:
+                self._spool.close(file, keep=True)
+            return
+        attempt.large, attempt.inputs = True, inputs
+        if isinstance(attempt.payload, StoredObject):
+            attempt.spooled_payload = files[0]
+        self._dispatcher.prepared(attempt)
+        self._dispatcher.pump()
+
+    # ------------------------------------------------------------------ workers' requests
+
+    async def read(self, session_no: int, kind: DataKind, key: str) -> tuple[Input, Callable[[], None]]:
+        """A result that a worker asks for, and what to call when it has been sent.
+
+        Raises:
+            DataUnavailableError: unknown, not completed, or (direct) not on this agent.
+        """
+        data = await self._look_up((session_no, key), kind)
+        if isinstance(data, bytes):
+            return data, lambda: None
+        try:
+            file = await self._spool.open(data)
+        except (ObjectGoneError, OSError) as error:
+            raise DataUnavailableError(str(error)) from error
+        return file, lambda: self._spool.close(file, keep=kind is not DataKind.RESOURCE)
+
+    async def _look_up(self, key: ResultKey, kind: DataKind) -> Data:
+        if kind is DataKind.RESOURCE:
+            return await self._fetch(key)
+        if kind is DataKind.DIRECT:
+            data = self._cache.get(key)
+            if data is None:
+                data = self._common.get(key)
+            if data is None:
+                data = self.produced.get(key)
+            if data is None:
+                raise DataUnavailableError(f"result {key[1]!r} is not on this agent; ask for it as resource")
+            return data
+        lock = self._common_locks.setdefault(key, asyncio.Lock())
+        async with lock:
+            data = self._common.get(key)
+            if data is None:
+                data = await self._fetch(key)
+                self._common.put(key, data)
+        self._common_locks.pop(key, None)
+        return data
+
+    async def _fetch(self, key: ResultKey) -> Data:
+        arrived: asyncio.Future[Data | DataUnavailableError] = asyncio.get_running_loop().create_future()
+        self.want(key, lambda data: None if arrived.done() else arrived.set_result(data))
+        data = await arrived
+        if isinstance(data, DataUnavailableError):
+            raise data
+        return data
+
+    # ------------------------------------------------------------------ fetching
+
+    def want(self, key: ResultKey, deliver: Delivery) -> None:
+        """Have a result fetched with the next batch."""
+        self._wanted.setdefault(key, []).append(deliver)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Fetch what is wanted. Never returns by itself."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while self._wanted:
+                    keys = list(self._wanted)[:_BATCH]
+                    await self._fetch_batch({key: self._wanted.pop(key) for key in keys})
+                    self._dispatcher.pump()
+
+    async def _fetch_batch(self, wanted: dict[ResultKey, list[Delivery]]) -> None:
+        while wanted:
+            keys = list(wanted)
+            request = agent_pb2.FetchResultsRequest()
+            for session_no, key in keys:
+                request.keys.add(session_no=session_no, key=key)
+            try:
+                reply = await (await self._link.stub()).FetchResults(request)
+            except grpc.RpcError as error:
+                if isinstance(error, grpc.aio.AioRpcError) and error.code() in _FINAL_CODES:
+                    for deliver in (deliver for key_ in keys for deliver in wanted.pop(key_)):
+                        deliver(DataUnavailableError(describe(error)))
+                    return
+                # The control plane is away: no reason to give up the attempts.
+                _log.warning("fetching results: %s; trying again", describe(error))
+                await asyncio.sleep(_RETRY_S)
+                continue
+            for key_, fetched in zip(keys, reply.fetched, strict=False):
+                data = _data(fetched)
+                if not isinstance(data, DataUnavailableError):
+                    self._cache.put(key_, data)
+                for deliver in wanted.pop(key_):
+                    deliver(data)
+
+
+def _data(fetched: agent_pb2.FetchResultsReply.Fetched) -> Data | DataUnavailableError:
+    if fetched.WhichOneof("what") != "data":
+        return DataUnavailableError(fetched.error or "no data")
+    data = fetched.data
+    if data.WhichOneof("where") == "object":
+        return StoredObject(data.object.name, data.object.size, data.object.sha256)
+    return data.inline

@@ -1,0 +1,107 @@
+"""Keeps one slot served: gets a worker, chooses the lane, begins again when it is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+import grpc.aio
+
+from ripieno.agent import health
+from ripieno.agent.batch_lane import BatchLane, LaneBrokenError, is_served
+from ripieno.agent.channels import worker_channel
+from ripieno.agent.dispatcher import Dispatcher, Slot
+from ripieno.agent.exchange import Exchange
+from ripieno.agent.link import Link
+from ripieno.agent.process_lane import ProcessLane
+from ripieno.agent.supervisor import SocketDirectory, WorkerProcess
+
+FIRST_BACKOFF_S = 0.05
+LAST_BACKOFF_S = 5.0
+#: A worker that lived so long is replaced without delay.
+LIVED_S = 5.0
+#: After its connection broke, how long a process may take to be seen to have ended.
+EXIT_S = 0.5
+
+_log = logging.getLogger(__name__)
+
+
+class Keeper:
+    """One slot's worker, attached or spawned."""
+
+    def __init__(self, slot: Slot, dispatcher: Dispatcher, exchange: Exchange, link: Link) -> None:
+        self._slot = slot
+        self._dispatcher = dispatcher
+        self._exchange = exchange
+        self._link = link
+
+    async def attach(self, address: str) -> None:
+        """Serve with a worker that others start. Never returns by itself."""
+        while True:
+            await self._serve(address, None)
+            await asyncio.sleep(FIRST_BACKOFF_S)
+
+    async def spawn(self, command: Sequence[str], sockets: SocketDirectory, number: int) -> None:
+        """Serve with processes of our own, one after the other. Never returns by itself."""
+        backoff_s, generation = 0.0, 0
+        while True:
+            generation += 1
+            started_at = time.monotonic()
+            process = await WorkerProcess.start(command, sockets.address(number, generation))
+            try:
+                await self._serve(process.address, process)
+            finally:
+                await process.stop()
+            lived = time.monotonic() - started_at > LIVED_S
+            backoff_s = 0.0 if lived else min(max(2 * backoff_s, FIRST_BACKOFF_S), LAST_BACKOFF_S)
+            await asyncio.sleep(backoff_s)
+
+    async def _serve(self, address: str, process: WorkerProcess | None) -> None:
+        """Serve with one worker until it is lost."""
+        blameless, detail = True, ""
+        try:
+            async with worker_channel(address) as channel, asyncio.TaskGroup() as tasks:
+                if process is not None:
+                    tasks.create_task(_until_ended(process))
+                await health.until_serving(channel)
+                await self._run_lane(channel, process)
+        except* LaneBrokenError as group:
+            error = _first(group)
+            blameless, detail = error.blameless, str(error)
+        if process is not None:
+            # The broken stream is often seen first; how the process ended says more.
+            with suppress(TimeoutError):
+                detail = await asyncio.wait_for(process.ended(), EXIT_S)
+        _log.warning("worker %s: %s", self._slot.name, detail)
+        self._dispatcher.down(self._slot, detail, blameless=blameless)
+
+    async def _run_lane(self, channel: grpc.aio.Channel, process: WorkerProcess | None) -> None:
+        kill = process.kill if process is not None else _not_ours
+        lane: BatchLane | ProcessLane
+        if await is_served(channel):
+            lane = BatchLane(self._slot, self._dispatcher, self._exchange, self._link, kill)
+        else:
+            spawned = process is not None
+            lane = ProcessLane(self._slot, self._dispatcher, self._exchange, self._link, kill, spawned=spawned)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(health.watch(channel, self._dispatcher, self._slot, lane))
+            await lane.run(channel)
+
+
+async def _until_ended(process: WorkerProcess) -> None:
+    raise LaneBrokenError(await process.ended())
+
+
+def _not_ours(reason: str) -> bool:
+    return False
+
+
+def _first(group: BaseExceptionGroup[LaneBrokenError]) -> LaneBrokenError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, LaneBrokenError)
+    return error

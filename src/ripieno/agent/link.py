@@ -1,0 +1,49 @@
+"""The agent's present connection to the control plane, for calls beside the stream."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import grpc.aio
+
+from ripieno.agent.channels import control_channel
+from ripieno.agent.gathering import Limits
+from ripieno.wire.protos.v1 import agent_pb2_grpc
+
+if TYPE_CHECKING:
+    from ripieno.wire.protos.v1.agent_pb2_grpc import AgentAsyncStub
+
+
+class Link:
+    """Where the control plane is reached right now.
+
+    Attributes:
+        limits: Of the latest Welcome.
+    """
+
+    def __init__(self) -> None:
+        self.limits = Limits()
+        self._channel: grpc.aio.Channel | None = None
+        self._stub: AgentAsyncStub | None = None
+        self._connected = asyncio.Event()
+
+    def connected(self, address: str, limits: Limits) -> None:
+        """A replica said Welcome. Its bulk data takes a connection of its own."""
+        self.limits = limits
+        self._channel = control_channel(address)
+        self._stub = agent_pb2_grpc.AgentStub(self._channel)
+        self._connected.set()
+
+    async def disconnected(self) -> None:
+        """The stream broke; calls under way fail, later ones wait."""
+        self._connected.clear()
+        if self._channel is not None:
+            await self._channel.close()
+            self._channel = self._stub = None
+
+    async def stub(self) -> AgentAsyncStub:
+        """The present replica; waits until there is one."""
+        while self._stub is None:
+            await self._connected.wait()
+        return self._stub

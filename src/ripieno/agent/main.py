@@ -1,0 +1,119 @@
+"""Puts one agent together and runs it until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from pathlib import Path
+
+from ripieno.agent.attempt import Attempt
+from ripieno.agent.dispatcher import Dispatcher, Slot
+from ripieno.agent.exchange import Exchange
+from ripieno.agent.inputs import Inputs
+from ripieno.agent.keeper import Keeper
+from ripieno.agent.link import Link
+from ripieno.agent.outbox import Outbox
+from ripieno.agent.spool import Spool
+from ripieno.agent.supervisor import SocketDirectory, worker_command
+from ripieno.agent.uplink import Uplink
+from ripieno.config import AgentSettings
+
+#: How often the dispatcher looks after what runs.
+TICK_S = 0.01
+#: How long the last outcomes may take to be settled when draining.
+SETTLE_S = 5.0
+
+
+class Agent:
+    """The parts of one agent, wired."""
+
+    def __init__(self, settings: AgentSettings, scratch: Path) -> None:
+        names = settings.attach or [str(number) for number in range(settings.slots)]
+        self.settings = settings
+        self.slots = [Slot(f"{settings.name}/{name}") for name in names]
+        self.outbox = Outbox()
+        self.link = Link()
+        self.dispatcher = Dispatcher(self.outbox, self.slots, settings.cancel_grace_s)
+        self.inputs = Inputs(self.dispatcher, self.link, Spool(scratch, self.link), settings.cache_bytes)
+        self.exchange = Exchange(self.dispatcher, self.link, self.inputs)
+        self.uplink = Uplink(settings, len(self.slots), self.dispatcher, self.outbox, self.link)
+        self.sockets = SocketDirectory(scratch)
+        self.dispatcher.prepare = self.inputs.prepare
+        self.dispatcher.dispose = self._dispose
+        self.uplink.on_settled = self.inputs.produced.settled
+        self.uplink.on_refused = self.inputs.produced.refused
+
+    async def run(self, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
+        """Work until ``stop`` is set, then drain."""
+        welcomed = asyncio.Event()
+        self.uplink.on_welcome = welcomed.set
+        parts = [self._announce(welcomed, on_ready), self.inputs.run(), self.exchange.run(), self._tick()]
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                running = [tasks.create_task(part) for part in [*parts, *self._keepers(), self.uplink.run()]]
+                await stop.wait()
+                await self._drain()
+                for task in running:
+                    task.cancel()
+        finally:
+            self.sockets.remove()
+
+    def _keepers(self) -> list[Coroutine[None, None, None]]:
+        settings = self.settings
+        keepers = [Keeper(slot, self.dispatcher, self.exchange, self.link) for slot in self.slots]
+        if settings.attach:
+            return [keeper.attach(address) for keeper, address in zip(keepers, settings.attach, strict=True)]
+        command = worker_command(settings.worker)
+        return [keeper.spawn(command, self.sockets, number) for number, keeper in enumerate(keepers)]
+
+    async def _announce(self, welcomed: asyncio.Event, on_ready: Callable[[], None]) -> None:
+        await welcomed.wait()
+        on_ready()
+
+    async def _tick(self) -> None:
+        while True:
+            await self.dispatcher.busy.wait()
+            await asyncio.sleep(TICK_S)
+            self.dispatcher.tick(time.monotonic())
+
+    async def _drain(self) -> None:
+        """Let what runs finish; give back the rest; see the outcomes settled."""
+        dispatcher, settings = self.dispatcher, self.settings
+        dispatcher.drain()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(dispatcher.idle.wait(), settings.drain_s)
+        dispatcher.interrupt_all()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(dispatcher.idle.wait(), 2 * settings.cancel_grace_s + 1)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.outbox.emptied(), SETTLE_S)
+
+    def _dispose(self, attempt: Attempt) -> None:
+        self.exchange.abort(attempt)
+        self.inputs.dispose(attempt)
+
+
+async def run_agent(settings: AgentSettings, *, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
+    """Run an agent until ``stop`` is set, then drain it and return.
+
+    While draining, attempts that run have ``settings.drain_s`` to finish; those that do
+    not, and all that had not begun, are given back without using up an attempt.
+
+    Args:
+        on_ready: Called once, when a control plane has welcomed the agent. Workers need
+            not be up by then.
+
+    Raises:
+        OSError: a worker's command cannot be started.
+    """
+    scratch = Path(tempfile.mkdtemp(prefix="ripieno-")) if settings.scratch is None else settings.scratch
+    scratch.mkdir(parents=True, exist_ok=True)
+    try:
+        await Agent(settings, scratch).run(stop, on_ready)
+    finally:
+        if settings.scratch is None:
+            shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,87 @@
+"""How much work to hold: pure arithmetic on what was seen of attempts so far.
+
+* ``window``: how many attempts may be in one worker's inbox, the running one included.
+  About 5 ms of work beyond it for a worker that takes attempts ahead, one that does not
+  gets one at a time.
+* ``wanted``: how many attempts the agent wants to hold or be owed in all: the windows, and
+  about 10 ms of work for its slots waiting. Long attempts are not waited for in advance:
+  another agent, or a more urgent task, may make better use of the time.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+#: Work kept in a worker's inbox beyond the running attempt.
+LOOKAHEAD_S = 0.005
+MAX_LOOKAHEAD = 256
+#: Work kept waiting in the agent, which bridges a claim's round trip.
+STOCK_S = 0.010
+MAX_STOCK = 1_024
+#: Attempts that run longer are claimed only when a slot is free for them.
+LONG_S = 0.1
+#: Bounds on inline data held for attempts that do not run yet.
+STOCK_BYTES = 16 * 1024 * 1024
+LOOKAHEAD_BYTES = 1024 * 1024
+
+#: One slow attempt among quick ones must not empty the stock (the sweep deals with what
+#: waits behind it), so the mean follows quick ones sooner than slow ones.
+_FASTER_WEIGHT = 0.4
+_SLOWER_WEIGHT = 0.1
+#: One very long attempt is forgotten after about ten quick ones.
+_LONGEST_S = 1.0
+_BYTES_WEIGHT = 0.1
+
+
+@dataclass(slots=True)
+class Pace:
+    """What was learned of run times and sizes.
+
+    Attributes:
+        run_s: Mean run time of an attempt; 0 as long as nothing was seen.
+        mean_bytes: Mean size of an assignment's data.
+    """
+
+    run_s: float = 0.0
+    mean_bytes: float = 0.0
+
+    def ran(self, busy_s: float, attempts: int) -> None:
+        """``attempts`` ended on one worker within ``busy_s`` of work."""
+        sample = min(busy_s / attempts, _LONGEST_S)
+        if not self.run_s:
+            self.run_s = max(sample, 1e-6)
+            return
+        weight = _FASTER_WEIGHT if sample < self.run_s else _SLOWER_WEIGHT
+        self.run_s = max(self.run_s + (sample - self.run_s) * weight, 1e-6)
+
+    def runs(self, running_s: float) -> None:
+        """Every slot's attempt has been running for at least so long."""
+        self.run_s = max(self.run_s, min(running_s, _LONGEST_S))
+
+    def sized(self, size: int, attempts: int) -> None:
+        """``attempts`` arrived with ``size`` bytes of data, whether inline or stored."""
+        self.mean_bytes += (size / attempts - self.mean_bytes) * _BYTES_WEIGHT
+
+    def window(self, ahead: bool) -> int:
+        """How many attempts one worker's inbox may hold."""
+        if not ahead or self.run_s > LONG_S:
+            return 1
+        if not self.run_s:
+            return 2
+        lookahead = min(int(LOOKAHEAD_S / self.run_s), MAX_LOOKAHEAD, self._fitting(LOOKAHEAD_BYTES))
+        return 1 + max(lookahead, 1)
+
+    def wanted(self, slots: int, windows: int) -> int:
+        """How many attempts to hold or be owed, with ``slots`` that serve and the sum of their windows."""
+        if not slots:
+            return 0
+        if not self.run_s:
+            return 2 * slots
+        if self.run_s > LONG_S:
+            return slots
+        stock = min(math.ceil(slots * STOCK_S / self.run_s), MAX_STOCK)
+        return max(min(windows + stock, self._fitting(STOCK_BYTES)), slots)
+
+    def _fitting(self, budget_bytes: int) -> int:
+        return int(budget_bytes / self.mean_bytes) if self.mean_bytes > 1 else budget_bytes

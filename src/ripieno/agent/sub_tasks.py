@@ -1,0 +1,106 @@
+"""The sub-tasks that one attempt asks for, checked batch by batch.
+
+A refused batch is answered with the ids of the offenders (all of them when the batch
+itself is at fault) and leaves no trace. An accepted batch comes to exist with the
+attempt's commit, or never.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ripieno.agent.gathering import Gathering
+from ripieno.domain.errors import InvalidRequestError
+from ripieno.domain.options import TaskOptions
+from ripieno.domain.outcomes import SubTasks
+from ripieno.domain.submission import NewTask, check_tasks
+from ripieno.wire.large_tasks import LargeTasksReader
+from ripieno.wire.protos.armonik_v2 import objects_pb2, worker_service_pb2
+
+ProcessRequest = worker_service_pb2.ProcessRequest
+_CreateTaskReply = objects_pb2.CreateTaskReply
+
+
+@dataclass(slots=True, eq=False)
+class LargeSubmission:
+    """One streamed batch under way.
+
+    Attributes:
+        refused: The ids of offenders; None as long as nothing is wrong. A refused batch
+            is read to its end and its payloads are dropped.
+        all_refused: The batch itself is at fault.
+    """
+
+    reader: LargeTasksReader
+    options: TaskOptions | None = None
+    tasks: list[NewTask] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+    in_task: bool = False
+    gathering: Gathering | None = None
+    refused: list[str] | None = None
+    all_refused: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Family:
+    """What an attempt has accepted of sub-tasks, and which keys it still owns.
+
+    Attributes:
+        parent_id: The attempt's own task.
+        expected: The attempt's expected outputs.
+        taken: Expected outputs that are sent (or being sent) or delegated, and which.
+        batches: Accepted, in order.
+    """
+
+    parent_id: str
+    expected: Sequence[str] | frozenset[str]
+    taken: dict[str, str] = field(default_factory=dict)
+    batches: list[SubTasks] = field(default_factory=list)
+    _ids: set[str] = field(default_factory=set)
+    _keys: set[str] = field(default_factory=set)
+
+    def offenders(self, tasks: Sequence[NewTask], chunk_limit_bytes: int | None = None) -> list[str]:
+        """The ids of tasks that may not be accepted, in order; empty when all may."""
+        ids: set[str] = set()
+        keys: set[str] = set()
+        offenders = []
+        for task in tasks:
+            if not self._acceptable(task, ids, keys, chunk_limit_bytes):
+                offenders.append(task.id)
+            ids.add(task.id)
+            keys.update(task.expected_output_keys)
+        return offenders
+
+    def accept(self, options: TaskOptions | None, tasks: Sequence[NewTask]) -> None:
+        """Take a batch without offenders; ``tasks`` is kept, not copied."""
+        for task in tasks:
+            self._ids.add(task.id)
+            for key in task.expected_output_keys:
+                self._keys.add(key)
+                if key in self.expected:
+                    self.taken[key] = f"delegated to sub-task {task.id!r}"
+        self.batches.append(SubTasks(options, tasks))
+
+    def _acceptable(self, task: NewTask, ids: set[str], keys: set[str], chunk_limit_bytes: int | None) -> bool:
+        try:
+            check_tasks("task_requests", [task])
+        except InvalidRequestError:
+            return False
+        if task.id in ids or task.id in self._ids or task.id == self.parent_id:
+            return False
+        if chunk_limit_bytes is not None and isinstance(task.payload, bytes) and len(task.payload) > chunk_limit_bytes:
+            return False
+        return not any(key in keys or key in self._keys or key in self.taken for key in task.expected_output_keys)
+
+
+def reply_accepted(request_id: str) -> ProcessRequest:
+    """The answer to a batch that was taken."""
+    reply = _CreateTaskReply(successfull=objects_pb2.Empty())
+    return ProcessRequest(create_task=ProcessRequest.CreateTask(reply_id=request_id, reply=reply))
+
+
+def reply_refused(request_id: str, ids: Sequence[str]) -> ProcessRequest:
+    """The answer to a batch that was refused."""
+    reply = _CreateTaskReply(non_successfull_ids=_CreateTaskReply.TaskIds(ids=ids))
+    return ProcessRequest(create_task=ProcessRequest.CreateTask(reply_id=request_id, reply=reply))

@@ -1,0 +1,194 @@
+"""The agent's stream to the control plane: one at a time, to any replica, for ever.
+
+While it is up the control plane renews the agent's lease. When it breaks, what runs goes
+on; the next address is dialled, `Hello` names what is held, and unsettled outcomes are
+sent again. What the control plane gave to others meanwhile comes back as `lost`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+import grpc.aio
+
+from ripieno.agent.attempt import Attempt, RunOptions
+from ripieno.agent.channels import control_channel, describe
+from ripieno.agent.dispatcher import Dispatcher
+from ripieno.agent.gathering import Limits
+from ripieno.agent.link import Link
+from ripieno.agent.outbox import Outbox
+from ripieno.config import AgentSettings
+from ripieno.domain.data import Data, StoredObject
+from ripieno.domain.identifiers import attempt_id
+from ripieno.wire.protos.v1 import agent_pb2, agent_pb2_grpc
+
+ControlMessage = agent_pb2.ControlMessage
+
+FIRST_BACKOFF_S = 0.05
+LAST_BACKOFF_S = 1.0
+#: A replica that accepts the connection and then says nothing is given up.
+WELCOME_S = 5.0
+VERSION = "1"
+
+_log = logging.getLogger(__name__)
+
+_Stream: TypeAlias = "grpc.aio.StreamStreamCall[agent_pb2.AgentMessage, ControlMessage]"
+
+
+class _StreamEndedError(Exception):
+    """The replica ended the stream, or asked to be left."""
+
+
+class Uplink:
+    """Keeps a stream to the control plane.
+
+    Attributes:
+        on_welcome: Called at each Welcome.
+        on_settled: Called with the messages whose outcomes were settled.
+    """
+
+    def __init__(
+        self,
+        settings: AgentSettings,
+        slots: int,
+        dispatcher: Dispatcher,
+        outbox: Outbox,
+        link: Link,
+    ) -> None:
+        self.on_welcome: Callable[[], None] = lambda: None
+        self.on_settled: Callable[[list[agent_pb2.AgentMessage]], None] = lambda messages: None
+        self.on_refused: Callable[[set[int]], None] = lambda claims: None
+        self._settings = settings
+        self._slots = slots
+        self._agent_id = os.urandom(16)
+        self._dispatcher = dispatcher
+        self._outbox = outbox
+        self._link = link
+        self._welcomed = False
+
+    async def run(self) -> None:
+        """Never returns by itself."""
+        backoff_s = FIRST_BACKOFF_S
+        for address in _round_robin(self._settings.control):
+            self._welcomed = False
+            try:
+                await self._connect(address)
+            except* (grpc.RpcError, asyncio.InvalidStateError, _StreamEndedError, TimeoutError) as errors:
+                _log.warning("control plane at %s: %s", address, _first(errors))
+            finally:
+                await self._link.disconnected()
+            if self._welcomed:
+                backoff_s = FIRST_BACKOFF_S
+            await asyncio.sleep(backoff_s)
+            backoff_s = min(2 * backoff_s, LAST_BACKOFF_S)
+
+    async def _connect(self, address: str) -> None:
+        async with control_channel(address) as channel, asyncio.TaskGroup() as tasks:
+            stream: _Stream = agent_pb2_grpc.AgentStub(channel).Connect()
+            async with asyncio.timeout(WELCOME_S):
+                await stream.write(self._hello())
+                first = await _next(stream)
+            if not first.HasField("welcome"):
+                raise _StreamEndedError("the first message is not a welcome")
+            welcome = first.welcome
+            self._link.connected(address, Limits(welcome.data_chunk_max_size, welcome.inline_limit_bytes))
+            self._welcomed = True
+            self.on_welcome()
+            tasks.create_task(self._write(stream))
+            self._take(first)
+            self._dispatcher.pump()
+            while True:
+                self._take(await _next(stream))
+
+    def _hello(self) -> agent_pb2.AgentMessage:
+        settings = self._settings
+        hello = agent_pb2.Hello(
+            agent_id=self._agent_id,
+            name=settings.name,
+            slots=self._slots,
+            partitions=settings.partitions,
+            version=VERSION,
+            held=self._outbox.reconnected(),
+        )
+        for attempt in self._dispatcher.attempts.values():
+            hello.held.add(task_no=attempt.task_no, session_no=attempt.session_no, claim=attempt.claim)
+        return agent_pb2.AgentMessage(hello=hello)
+
+    async def _write(self, stream: _Stream) -> None:
+        outbox = self._outbox
+        while True:
+            await outbox.waiting.wait()
+            message = outbox.take()
+            if message is not None:
+                await stream.write(message)
+
+    def _take(self, message: ControlMessage) -> None:
+        dispatcher = self._dispatcher
+        if message.settled:
+            self.on_settled(self._outbox.settled(message.settled))
+        if message.lost:
+            claims = {ticket.claim for ticket in message.lost}
+            self._outbox.drop(claims)
+            self.on_refused(claims)
+            dispatcher.lost(claims)
+        if message.assignments:
+            dispatcher.assigned(_attempts(message))
+        if message.cancelled:
+            dispatcher.cancelled([ticket.claim for ticket in message.cancelled])
+        if message.draining:
+            raise _StreamEndedError("it is going away")
+
+
+async def _next(stream: _Stream) -> ControlMessage:
+    message = await stream.read()
+    if not isinstance(message, ControlMessage):
+        raise _StreamEndedError("it ended the stream")
+    return message
+
+
+def _attempts(message: ControlMessage) -> list[Attempt]:
+    sessions = {session.session_no: session.id for session in message.sessions}
+    options = {
+        entry.options_no: RunOptions(dict(entry.options), entry.max_duration_us / 1e6) for entry in message.options
+    }
+    attempts = []
+    for assignment in message.assignments:
+        ticket = assignment.ticket
+        session_no = ticket.session_no
+        task_id, retry = assignment.task_id, assignment.retry
+        dependencies = assignment.data_dependencies
+        payload: Data = assignment.payload.inline
+        if not payload and assignment.payload.WhichOneof("where") == "object":
+            stored = assignment.payload.object
+            payload = StoredObject(stored.name, stored.size, stored.sha256)
+        attempts.append(
+            Attempt(
+                ticket.task_no,
+                session_no,
+                ticket.claim,
+                sessions[session_no],
+                task_id,
+                attempt_id(task_id, retry) if retry else task_id,
+                options[assignment.options_no],
+                list(assignment.expected_output_keys),
+                list(dict.fromkeys(dependencies)) if dependencies else (),
+                payload,
+            )
+        )
+    return attempts
+
+
+def _round_robin(addresses: tuple[str, ...]) -> Iterator[str]:
+    while True:
+        yield from addresses
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> str:
+    error = errors.exceptions[0]
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return describe(error) if isinstance(error, grpc.RpcError) else str(error) or type(error).__name__

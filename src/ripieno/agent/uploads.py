@@ -1,0 +1,101 @@
+"""Large data on its way from a worker to the object store, in bounded memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import grpc.aio
+
+from ripieno.agent.channels import describe
+from ripieno.agent.link import Link
+from ripieno.domain.data import StoredObject
+from ripieno.wire.protos.v1 import agent_pb2
+
+#: Chunks that may wait for the network; each is at most data_chunk_max_size long.
+_WAITING_CHUNKS = 8
+#: Chunks are joined to messages of about this size.
+_MESSAGE_BYTES = 256 * 1024
+
+
+class UploadError(Exception):
+    """An object could not be written.
+
+    Attributes:
+        attempt_at_fault: False when the control plane went away in the middle; the
+            attempt may simply run again elsewhere.
+    """
+
+    def __init__(self, detail: str, *, attempt_at_fault: bool) -> None:
+        super().__init__(detail)
+        self.attempt_at_fault = attempt_at_fault
+
+
+class Upload:
+    """One object being written. ``put`` waits while the network is behind."""
+
+    def __init__(
+        self,
+        link: Link,
+        tasks: asyncio.TaskGroup,
+        on_stored: Callable[[StoredObject], None],
+        on_failed: Callable[[UploadError], None],
+    ) -> None:
+        self._link = link
+        self._on_stored = on_stored
+        self._on_failed = on_failed
+        self._chunks: asyncio.Queue[bytes | None] = asyncio.Queue(_WAITING_CHUNKS)
+        self._ended = False
+        self._task = tasks.create_task(self._run())
+
+    async def put(self, data: bytes | None) -> None:
+        """The next chunk, None at the end. Does nothing once the upload failed or was aborted."""
+        if not self._ended:
+            await self._chunks.put(data)
+
+    def abort(self) -> None:
+        """Nobody wants it any more; whoever waits in ``put`` goes on."""
+        self._task.cancel()
+        self._end()
+
+    async def _run(self) -> None:
+        try:
+            call = (await self._link.stub()).WriteObject(self._messages())
+            stored = await call
+        except grpc.RpcError as error:
+            self._end()
+            self._on_failed(_upload_error(error))
+        else:
+            self._end()
+            self._on_stored(StoredObject(stored.name, stored.size, stored.sha256))
+
+    async def _messages(self) -> AsyncIterator[agent_pb2.ObjectChunk]:
+        chunks = self._chunks
+        while (chunk := await chunks.get()) is not None:
+            joined = [chunk]
+            size = len(chunk)
+            ended = False
+            while size < _MESSAGE_BYTES and not chunks.empty():
+                more = chunks.get_nowait()
+                if more is None:
+                    ended = True
+                    break
+                joined.append(more)
+                size += len(more)
+            yield agent_pb2.ObjectChunk(data=b"".join(joined))
+            if ended:
+                return
+
+    def _end(self) -> None:
+        self._ended = True
+        # Each get wakes one waiting put; later ones see `_ended`.
+        while not self._chunks.empty():
+            self._chunks.get_nowait()
+
+
+def _upload_error(error: grpc.RpcError) -> UploadError:
+    away = isinstance(error, grpc.aio.AioRpcError) and error.code() in (
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.CANCELLED,
+    )
+    return UploadError(f"its data could not be stored: {describe(error)}", attempt_at_fault=not away)

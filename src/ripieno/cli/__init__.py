@@ -1,0 +1,31 @@
+"""The command line: one module a noun.
+
+A command checks its flags, builds settings, and calls the part that does the work, which
+it imports only then: ``ripieno --help`` needs neither gRPC nor a database, and a worker
+starts without loading a control plane.
+"""
+
+#: Packages that the SDKs do without -> the extra that brings them.
+EXTRAS = {
+    "asyncpg": "server",
+    "cloudpickle": "functions",
+    "grpc_health": "server",
+    "grpc_reflection": "server",
+    "obstore": "server",
+    "structlog": "agent",
+}
+
+
+def main() -> None:
+    """Run the command line with the arguments of this process."""
+    from ripieno.cli.root import cli
+
+    try:
+        cli(prog_name="ripieno")
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        raise SystemExit(
+            f"Error: this command needs {error.name}: pip install 'ripieno[{EXTRAS[error.name]}]', "
+            "or 'ripieno[embedded]' for a whole cluster on this machine"
+        ) from error

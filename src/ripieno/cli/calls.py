@@ -1,0 +1,88 @@
+"""Calling a cluster from a command: its address, its errors, the shape of answers."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+import click
+import grpc
+from rich.console import Console
+from rich.table import Table
+
+from ripieno.cli.values import tcp_address
+from ripieno.config import ADDRESS_VARIABLE, DEFAULT_ADDRESS
+from ripieno.wire.protos.armonik_v2.submitter_service_pb2_grpc import SubmitterStub
+
+#: A look-up that takes longer is stuck.
+CALL_TIMEOUT_S = 30.0
+
+Row = Mapping[str, Any]
+
+
+def cluster_flags(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--address`` and ``--output``."""
+    for flag in (
+        click.option(
+            "--output",
+            type=click.Choice(["text", "json"]),
+            default="text",
+            show_default=True,
+            help="Shape of the answer.",
+        ),
+        click.option(
+            "--address",
+            type=tcp_address,
+            metavar="HOST:PORT",
+            envvar=ADDRESS_VARIABLE,
+            default=DEFAULT_ADDRESS,
+            show_default=True,
+            help="The cluster (or in RIPIENO_ADDRESS).",
+        ),
+    ):
+        command = flag(command)
+    return command
+
+
+@contextmanager
+def submitter(address: str) -> Iterator[SubmitterStub]:
+    """The cluster's Submitter service.
+
+    Raises:
+        click.ClickException: a call inside failed; with what the cluster said.
+    """
+    with grpc.insecure_channel(address) as channel:
+        try:
+            yield SubmitterStub(channel)
+        except grpc.RpcError as error:
+            # Every error of a call is a Call as well, which the type does not say.
+            raise click.ClickException(_what_happened(address, cast(grpc.Call, error))) from error
+
+
+def _what_happened(address: str, call: grpc.Call) -> str:
+    if call.code() == grpc.StatusCode.UNAVAILABLE:
+        return (
+            f"no answer from {address} ({call.details()}): start a cluster there with `ripieno up`, "
+            f"or name another one with --address or {ADDRESS_VARIABLE}"
+        )
+    return call.details() or call.code().name
+
+
+def show(rows: Sequence[Row], columns: Sequence[str], output: str) -> None:
+    """Print a list: a table for people, one JSON array for programs."""
+    if output == "json":
+        click.echo(json.dumps([{column: row[column] for column in columns} for row in rows]))
+        return
+    table = Table(*columns, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(str(row[column]) for column in columns))
+    Console().print(table, markup=False, soft_wrap=True)
+
+
+def show_one(row: Row, output: str) -> None:
+    """Print one thing: a field a line for people, one JSON object for programs."""
+    if output == "json":
+        click.echo(json.dumps(dict(row)))
+        return
+    for name, value in row.items():
+        click.echo(f"{name:12} {value}")

@@ -1,0 +1,48 @@
+"""The root of the commands, and where each of them is."""
+
+from importlib import import_module
+from importlib.metadata import version
+
+import click
+
+#: Command -> module that holds it as ``command``, and its line in the list.
+COMMANDS = {
+    "up": ("ripieno.cli.up", "A whole cluster on this machine."),
+    "control": ("ripieno.cli.control", "One replica of the control plane."),
+    "agent": ("ripieno.cli.agent", "An agent with its workers."),
+    "worker": ("ripieno.cli.worker", "One Python worker."),
+    "session": ("ripieno.cli.session", "List, show and cancel sessions."),
+    "task": ("ripieno.cli.task", "List, show and cancel tasks."),
+    "result": ("ripieno.cli.result", "Show and fetch results."),
+    "version": ("ripieno.cli.version", "What is installed here."),
+}
+
+
+class LazyCommands(click.Group):
+    """Imports a command's module when that command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = import_module(COMMANDS[cmd_name][0]).command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands, without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.command(cls=LazyCommands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("ripieno"), prog_name="ripieno")
+def cli() -> None:
+    """Run tasks on many workers and lose none.
+
+    Start with `ripieno up`: it runs a whole cluster on this machine.
+    """

@@ -1,0 +1,93 @@
+"""Running one of our servers in the foreground: event loop, signals, ready line, exit code."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import click
+
+from ripieno.cli.parent import Parent
+from ripieno.domain.errors import RipienoError
+
+#: After ``up`` was killed nobody waits for us, and the next ``up`` wants our port.
+ORPHAN_DRAIN_S = 2.0
+#: When even the hurried end takes too long.
+ORPHAN_LIMIT_S = 4.0
+HURRIED_EXIT_CODE = 130
+
+#: Gets the event that asks it to drain, and what to call with the line that says it is ready.
+Server = Callable[[asyncio.Event, Callable[[str], None]], Coroutine[Any, Any, None]]
+
+
+def serve(server: Server) -> None:
+    """Run ``server`` until it returns; it is to drain once the event it gets is set.
+
+    SIGINT, SIGTERM and the end of the parent set the event; a second signal cancels the
+    server instead of letting it drain.
+
+    Raises:
+        click.ClickException: the server ended in an error that its user can act on.
+        SystemExit: with code 130 when it was hurried.
+    """
+    if os.name != "posix":
+        raise click.ClickException("servers run on Linux and macOS; on Windows the SDKs and the look-ups work")
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_until_stopped(server))
+    except RipienoError as error:
+        raise click.ClickException(error.detail) from error
+    except asyncio.CancelledError:
+        raise SystemExit(HURRIED_EXIT_CODE) from None
+
+
+async def _until_stopped(server: Server) -> None:
+    loop, stop, parent = asyncio.get_running_loop(), asyncio.Event(), Parent.from_environment()
+    running = asyncio.current_task()
+    assert running is not None
+
+    def on_signal() -> None:
+        if stop.is_set():
+            running.cancel()
+        stop.set()
+
+    def on_orphaned() -> None:
+        stop.set()
+        loop.call_later(ORPHAN_DRAIN_S, running.cancel)
+        loop.call_later(ORPHAN_LIMIT_S, os._exit, 1)
+
+    def on_ready(line: str) -> None:
+        if not parent.say_ready():
+            click.echo(line)  # which flushes: whoever started us may wait for it
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal)
+    parent.watch(on_orphaned)
+    await _first_of(parent.permission(), stop.wait())
+    if not stop.is_set():
+        await server(stop, on_ready)
+
+
+async def _first_of(*waits: Coroutine[Any, Any, Any]) -> None:
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Take uvloop where it exists: more gRPC messages a second."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def prepare_grpc() -> None:
+    """Set what gRPC reads from the environment when it is first imported."""
+    # We start processes but never fork without exec; its handlers would only cost and warn.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")

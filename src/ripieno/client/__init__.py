@@ -1,0 +1,85 @@
+"""SDK for people who submit work.
+
+::
+
+    with Client() as client:                               # or: async with AsyncClient() as client:
+        session = client.session(max_retries=3)            # defaults of its tasks
+        tasks = session.submit_many([b"1", b"2"])          # durable when it returns
+        for result in session.results(tasks):              # as they become final
+            print(result.task.id, result.data)
+
+``AsyncClient`` is the implementation, ``Client`` the same one reached over a bridge to
+an event loop in a thread of its own. Below them::
+
+    blocking ── bridge
+       │
+    async_client ── async_session ─┬─ submission ── large_submission ── payloads
+                                   ├─ results ── following | waiting ── fetching
+                                   ├─ lookups (single results that share a stream)
+                                   └─ inquiries (statuses, counts, waits, cancelling)
+    connection, patience, errors: what all of them call through
+
+Rules that tests cite:
+
+* CLIENT-1  Whatever is retried may be repeated without harm: reads, waits, cancelling,
+  and submissions that are identical.
+* CLIENT-2  A result is yielded once, also when the connection breaks in between.
+* CLIENT-3  No payload or result is held in memory whole but where the caller asks for bytes.
+* CLIENT-4  Nothing on the way of many tasks is one call, one coroutine or one crossing of
+  threads for each of them.
+"""
+
+from ripieno.client.async_client import AsyncClient
+from ripieno.client.async_session import AsyncSession, AsyncTask
+from ripieno.client.blocking import Client, Session, Task
+from ripieno.client.definitions import Payload, TaskDefinition, TaskOptions
+from ripieno.client.errors import TaskCancelledError, TaskFailedError
+from ripieno.client.results import Result
+from ripieno.domain.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    DeniedError,
+    InvalidRequestError,
+    InvariantError,
+    NotFoundError,
+    OutcomeUnknownError,
+    OverloadedError,
+    PermissionDeniedError,
+    RipienoError,
+    SessionCancelledError,
+    UnauthenticatedError,
+    UnavailableError,
+)
+from ripieno.domain.outcomes import AttemptError
+from ripieno.domain.statuses import ResultStatus, TaskStatus
+
+__all__ = [
+    "AlreadyExistsError",
+    "AsyncClient",
+    "AsyncSession",
+    "AsyncTask",
+    "AttemptError",
+    "Client",
+    "ConflictError",
+    "DeniedError",
+    "InvalidRequestError",
+    "InvariantError",
+    "NotFoundError",
+    "OutcomeUnknownError",
+    "OverloadedError",
+    "Payload",
+    "PermissionDeniedError",
+    "Result",
+    "ResultStatus",
+    "RipienoError",
+    "Session",
+    "SessionCancelledError",
+    "Task",
+    "TaskCancelledError",
+    "TaskDefinition",
+    "TaskFailedError",
+    "TaskOptions",
+    "TaskStatus",
+    "UnauthenticatedError",
+    "UnavailableError",
+]

@@ -1,0 +1,40 @@
+"""Work that goes on behind the calls of a client, and ends with it."""
+
+import asyncio
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any, Self
+
+
+class Background:
+    """A task group whose tasks are cancelled when the block that opened it ends.
+
+    An error inside such a task is a bug: it ends the block, as in any task group. An
+    error of the block itself passes through as it is.
+    """
+
+    def __init__(self) -> None:
+        self._group = asyncio.TaskGroup()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        """Open the group."""
+        await self._group.__aenter__()
+        return self
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let a coroutine run behind the block."""
+        task = self._group.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Cancel what still runs and wait for its end."""
+        for task in self._tasks:
+            task.cancel()
+        if isinstance(error, asyncio.CancelledError):
+            await self._group.__aexit__(kind, error, trace)
+        else:
+            await self._group.__aexit__(None, None, None)

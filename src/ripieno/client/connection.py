@@ -1,0 +1,78 @@
+"""The channel to the control plane, and plain calls over it."""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import grpc.aio
+
+from ripieno.client.patience import Patience
+from ripieno.wire.protos.armonik_v2 import objects_pb2, submitter_service_pb2_grpc
+from ripieno.wire.protos.v1 import results_pb2_grpc
+
+RequestT = TypeVar("RequestT")
+ReplyT = TypeVar("ReplyT")
+
+_CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
+    # Messages are bounded where they are built; gRPC's own limit of 4 MiB would refuse a few.
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    # A server that vanished without a word is noticed within 40 s.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    # After a restart of the server, be back soon.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.use_local_subchannel_pool", 1),
+    # A cluster is reached directly; an http_proxy meant for web pages would break 127.0.0.1.
+    ("grpc.enable_http_proxy", 0),
+)
+
+
+class Connection:
+    """One channel, its stubs, and what the server said of itself.
+
+    Must be made inside the event loop that uses it.
+
+    Attributes:
+        address: ``HOST:PORT`` or ``unix:/path``.
+        pushes_results: Whether the server has ``Results.Follow``; True until it says no.
+    """
+
+    def __init__(self, address: str, patience_s: float) -> None:
+        self.address = address
+        self.pushes_results = True
+        self._patience_s = patience_s
+        self._chunk_limit_bytes = 0
+        self._channel = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
+        self.submitter = submitter_service_pb2_grpc.SubmitterStub(self._channel)
+        self.results = results_pb2_grpc.ResultsStub(self._channel)
+
+    def patience(self, purpose: str) -> Patience:
+        """The retries of one operation; ``purpose`` completes the sentence "could not ..."."""
+        return Patience(self._patience_s, self.address, purpose)
+
+    async def call(self, purpose: str, method: Callable[[RequestT], Awaitable[ReplyT]], request: RequestT) -> ReplyT:
+        """One unary call that may be repeated without harm.
+
+        Raises:
+            RipienoError: the server refused it, or none answered.
+        """
+        patience = self.patience(purpose)
+        while True:
+            try:
+                return await method(request)
+            except grpc.aio.AioRpcError as error:
+                await patience.pause(error)
+
+    async def chunk_limit(self) -> int:
+        """The longest chunk that the server takes, in bytes; asked once."""
+        if not self._chunk_limit_bytes:
+            configuration = await self.call(
+                "ask for the server's configuration", self.submitter.GetServiceConfiguration, objects_pb2.Empty()
+            )
+            self._chunk_limit_bytes = configuration.data_chunk_max_size
+        return self._chunk_limit_bytes
+
+    async def close(self) -> None:
+        """End all calls and close the channel."""
+        await self._channel.close()

@@ -1,0 +1,111 @@
+"""Calls about tasks by id or by session: statuses, counts, waiting, cancelling.
+
+Ids travel up to 2,000 to a call, so that no message grows past 2 MiB.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from ripieno.client.connection import Connection
+from ripieno.domain.errors import InvariantError
+from ripieno.domain.statuses import ResultStatus, TaskStatus
+from ripieno.wire.protos.armonik_v2 import objects_pb2, result_status_pb2, submitter_service_pb2, task_status_pb2
+from ripieno.wire.statuses import RESULT_FROM_WIRE, TASK_FROM_WIRE
+
+_NAMES_A_CALL = 2_000
+
+_Filter = submitter_service_pb2.TaskFilter
+
+
+def in_session(session_id: str) -> _Filter:
+    """All tasks of a session."""
+    return _Filter(session=_Filter.IdsRequest(ids=[session_id]))
+
+
+def by_id(task_ids: Sequence[str]) -> Iterator[_Filter]:
+    """Tasks by id, in filters that fit a message; none for no ids."""
+    for ids in _slices(task_ids):
+        yield _Filter(task=_Filter.IdsRequest(ids=ids))
+
+
+def _slices(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(names), _NAMES_A_CALL):
+        yield names[start : start + _NAMES_A_CALL]
+
+
+async def count(connection: Connection, session_id: str) -> dict[TaskStatus, int]:
+    """How many tasks of a session are in each status; no entry for none."""
+    reply = await connection.call("count tasks", connection.submitter.CountTasks, in_session(session_id))
+    return _added_up([reply])
+
+
+async def wait(connection: Connection, filters: Iterable[_Filter]) -> dict[TaskStatus, int]:
+    """Wait until every matching task is final; how many ended in each status."""
+    return _added_up(
+        [
+            await connection.call(
+                "wait for tasks",
+                connection.submitter.WaitForCompletion,
+                submitter_service_pb2.WaitRequest(filter=one),
+            )
+            for one in filters
+        ]
+    )
+
+
+async def list_ids(connection: Connection, session_id: str) -> list[str]:
+    """Ids of all tasks of a session, in the order of submission."""
+    reply = await connection.call("list tasks", connection.submitter.ListTasks, in_session(session_id))
+    return list(reply.task_ids)
+
+
+async def task_statuses(connection: Connection, task_ids: Sequence[str]) -> dict[str, TaskStatus]:
+    """Statuses of tasks; unknown ids are left out."""
+    statuses: dict[str, TaskStatus] = {}
+    for ids in _slices(task_ids):
+        reply = await connection.call(
+            "ask for tasks' statuses",
+            connection.submitter.GetTaskStatus,
+            submitter_service_pb2.GetTaskStatusRequest(task_ids=ids),
+        )
+        statuses.update((one.task_id, _task_status(one.status)) for one in reply.id_statuses)
+    return statuses
+
+
+async def result_statuses(connection: Connection, session_id: str, keys: Sequence[str]) -> dict[str, ResultStatus]:
+    """Statuses of results; unknown keys are left out."""
+    statuses: dict[str, ResultStatus] = {}
+    for some in _slices(keys):
+        reply = await connection.call(
+            "ask for results' statuses",
+            connection.submitter.GetResultStatus,
+            submitter_service_pb2.GetResultStatusRequest(session_id=session_id, result_ids=some),
+        )
+        statuses.update((one.result_id, _result_status(one.status)) for one in reply.id_statuses)
+    return statuses
+
+
+async def cancel(connection: Connection, task_ids: Sequence[str]) -> None:
+    """Cancel tasks that are not final."""
+    for one in by_id(task_ids):
+        await connection.call("cancel tasks", connection.submitter.CancelTasks, one)
+
+
+def _added_up(replies: Iterable[objects_pb2.Count]) -> dict[TaskStatus, int]:
+    total: dict[TaskStatus, int] = {}
+    for reply in replies:
+        for entry in reply.values:
+            status = _task_status(entry.status)
+            total[status] = total.get(status, 0) + entry.count
+    return total
+
+
+def _task_status(wire: task_status_pb2.TaskStatus.ValueType) -> TaskStatus:
+    if wire not in TASK_FROM_WIRE:
+        raise InvariantError(f"the server reports task status {wire}, in which no task ever is")
+    return TASK_FROM_WIRE[wire]
+
+
+def _result_status(wire: result_status_pb2.ResultStatus.ValueType) -> ResultStatus:
+    if wire not in RESULT_FROM_WIRE:
+        raise InvariantError(f"the server reports result status {wire}, in which no result ever is")
+    return RESULT_FROM_WIRE[wire]

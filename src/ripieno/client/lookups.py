@@ -1,0 +1,71 @@
+"""Single results, many callers: they share one stream of a session."""
+
+import asyncio
+from collections.abc import Iterable
+
+from ripieno.client.background import Background
+from ripieno.client.connection import Connection
+from ripieno.client.following import Follower, NotPushedError
+from ripieno.client.waiting import wait_for_one
+from ripieno.domain.errors import RipienoError
+from ripieno.wire.protos.v1 import results_pb2
+
+
+class Lookups:
+    """Waits for results by key.
+
+    Keys that are asked for while a message is on its way travel together in the next,
+    and so do the answers: a thousand callers cost little more than one.
+    """
+
+    def __init__(self, connection: Connection, session_id: str, background: Background) -> None:
+        self._connection = connection
+        self._session_id = session_id
+        self._background = background
+        self._follower: Follower | None = None
+        self._wanted: dict[str, asyncio.Future[results_pb2.FinishedResult]] = {}
+
+    async def get(self, key: str) -> results_pb2.FinishedResult:
+        """Wait until a result is final. Large data is left out.
+
+        Raises:
+            RipienoError: the session is unknown, or no server answered.
+        """
+        if self._connection.pushes_results:
+            try:
+                # Shielded: others may wait for the same key when this caller gives up.
+                return await asyncio.shield(self._want(key))
+            except NotPushedError:
+                pass  # Found out just now; the way below serves every server.
+        return await wait_for_one(self._connection, self._session_id, key)
+
+    def _want(self, key: str) -> asyncio.Future[results_pb2.FinishedResult]:
+        future = self._wanted.get(key)
+        if future is None:
+            future = self._wanted[key] = asyncio.get_running_loop().create_future()
+            if self._follower is None:
+                self._follower = Follower(self._connection, self._session_id)
+                self._follower.add([key])
+                self._background.start(self._hand_out(self._follower))
+            else:
+                self._follower.add([key])
+        return future
+
+    async def _hand_out(self, follower: Follower) -> None:
+        failure: Exception = RuntimeError("the client was closed")
+        try:
+            async for batch in follower.batches():
+                for one in batch:
+                    self._wanted.pop(one.key).set_result(one)
+        except (RipienoError, NotPushedError) as error:
+            failure = error
+        finally:
+            self._follower = None
+            _fail(self._wanted.values(), failure)
+            self._wanted.clear()
+
+
+def _fail(futures: Iterable[asyncio.Future[results_pb2.FinishedResult]], failure: Exception) -> None:
+    for future in futures:
+        future.set_exception(failure)
+        future.exception()  # Whoever waited may have given up: then nobody else would look at it.

@@ -1,0 +1,126 @@
+"""One connected agent, as the control plane sees it: its credit and what is to be sent to it."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from ripieno.domain.data import StoredObject
+from ripieno.domain.options import DEFAULT_PARTITION, TaskOptions
+from ripieno.domain.outcomes import Ticket
+from ripieno.store.claim import Claimed
+from ripieno.wire.outcomes import data_to_wire, ticket_to_wire
+from ripieno.wire.protos.v1 import agent_pb2
+
+#: A message is cut at about this size, so that neither end holds much at once.
+_LARGEST_MESSAGE_BYTES = 2 * 1024 * 1024
+
+
+class AgentLink:
+    """Credit of one agent, and its outbox.
+
+    What is put into the outbox while a message is being written goes into the next one.
+    """
+
+    def __init__(self, agent_no: int, name: str, partitions: Sequence[str]) -> None:
+        self.agent_no = agent_no
+        self.name = name
+        self.partitions = tuple(partitions) or (DEFAULT_PARTITION,)
+        self.credit = 0
+        self._messages: list[agent_pb2.ControlMessage] = []
+        self._open: agent_pb2.ControlMessage | None = None
+        self._open_bytes = 0
+        self._filled = asyncio.Event()
+
+    def assign(self, tasks: Sequence[Claimed], options: Mapping[int, TaskOptions], sessions: Mapping[int, str]) -> None:
+        """Send assignments; they use up credit."""
+        self.credit -= len(tasks)
+        message = self._message()
+        told_options: set[int] = set()
+        told_sessions: set[int] = set()
+        for task in tasks:
+            if self._open_bytes > _LARGEST_MESSAGE_BYTES:
+                message = self._next_message()
+                told_options, told_sessions = set(), set()
+            session_no = task.ticket.session_no
+            if task.options_no not in told_options:
+                told_options.add(task.options_no)
+                known = options[task.options_no]
+                message.options.add(
+                    options_no=task.options_no, options=known.options, max_duration_us=known.max_duration_us
+                )
+            if session_no not in told_sessions:
+                told_sessions.add(session_no)
+                message.sessions.add(session_no=session_no, id=sessions[session_no])
+            message.assignments.append(_assignment(task))
+            self._open_bytes += 200 if isinstance(task.payload, StoredObject) else 200 + len(task.payload)
+        self._filled.set()
+
+    def welcome(self, *, lease_s: float, data_chunk_max_size: int, inline_limit_bytes: int) -> None:
+        """Introduce the cluster; part of the first message."""
+        self._message().welcome.CopyFrom(
+            agent_pb2.Welcome(
+                lease_s=lease_s, data_chunk_max_size=data_chunk_max_size, inline_limit_bytes=inline_limit_bytes
+            )
+        )
+        self._filled.set()
+
+    def settle(self, outcomes_no: int) -> None:
+        """Outcomes of one message are durably decided."""
+        self._message().settled.append(outcomes_no)
+        self._filled.set()
+
+    def lose(self, tickets: Sequence[Ticket]) -> None:
+        """The agent owns these no more."""
+        if tickets:
+            self._message().lost.extend(ticket_to_wire(ticket) for ticket in tickets)
+            self._filled.set()
+
+    def cancel(self, tickets: Sequence[Ticket]) -> None:
+        """A user has cancelled these."""
+        if tickets:
+            self._message().cancelled.extend(ticket_to_wire(ticket) for ticket in tickets)
+            self._filled.set()
+
+    def say_goodbye(self) -> None:
+        """This replica is going away: the agent dials another one."""
+        self.credit = 0
+        self._message().draining = True
+        self._filled.set()
+
+    async def next_message(self) -> agent_pb2.ControlMessage:
+        """Wait for something to send, and take it."""
+        await self._filled.wait()
+        message = self._messages.pop(0)
+        if message is self._open:
+            self._open = None
+        if not self._messages:
+            self._filled.clear()
+        return message
+
+    def unsent(self) -> list[Ticket]:
+        """Tickets of assignments that were never sent; they are to be released."""
+        return [
+            Ticket(each.ticket.task_no, each.ticket.session_no, each.ticket.claim)
+            for message in self._messages
+            for each in message.assignments
+        ]
+
+    def _message(self) -> agent_pb2.ControlMessage:
+        return self._open if self._open is not None else self._next_message()
+
+    def _next_message(self) -> agent_pb2.ControlMessage:
+        self._open = agent_pb2.ControlMessage()
+        self._open_bytes = 0
+        self._messages.append(self._open)
+        return self._open
+
+
+def _assignment(task: Claimed) -> agent_pb2.Assignment:
+    return agent_pb2.Assignment(
+        ticket=ticket_to_wire(task.ticket),
+        task_id=task.task_id,
+        retry=task.retry,
+        options_no=task.options_no,
+        expected_output_keys=task.expected_output_keys,
+        data_dependencies=task.data_dependencies,
+        payload=data_to_wire(task.payload),
+    )

@@ -1,0 +1,176 @@
+"""The Agent service: the agents' streams and their data."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+from uuid import UUID
+
+import grpc
+import grpc.aio
+import structlog
+
+from ripieno.config import ControlSettings
+from ripieno.control.agent_link import AgentLink
+from ripieno.control.dispatcher import Dispatcher
+from ripieno.control.reports import Reports
+from ripieno.domain.data import StoredObject
+from ripieno.domain.errors import InvalidRequestError
+from ripieno.domain.outcomes import Ticket
+from ripieno.store.agents import cancelling_at, check_held, held_by, register_agent
+from ripieno.store.changes import Changes
+from ripieno.store.database import Database
+from ripieno.store.lookup import fetch_results
+from ripieno.store.objects import ObjectStore
+from ripieno.store.signals import News
+from ripieno.wire.outcomes import data_to_wire, stored_to_wire, ticket_from_wire
+from ripieno.wire.protos.v1 import agent_pb2, agent_pb2_grpc
+
+_log = structlog.get_logger(__name__)
+
+#: A reply with fetched results is cut after about so much inline data.
+_LARGEST_FETCH_BYTES = 2 * 1024 * 1024
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Agents(agent_pb2_grpc.AgentServicer):
+    """Serves agents."""
+
+    def __init__(
+        self,
+        settings: ControlSettings,
+        database: Database,
+        objects: ObjectStore,
+        dispatcher: Dispatcher,
+        reports: Reports,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._objects = objects
+        self._dispatcher = dispatcher
+        self._reports = reports
+
+    # The stubs know generators only; writing to the context is the other documented way.
+    async def Connect(self, request_iterator: Any, context: Context) -> None:  # type: ignore[override]  # noqa: N802
+        """One agent's life line: envelopes in both directions until either side ends it."""
+        first = await context.read()
+        if not isinstance(first, agent_pb2.AgentMessage) or not first.HasField("hello"):
+            raise InvalidRequestError("hello", "is missing: the first message of an agent introduces it")
+        link = await self._welcome(first.hello)
+        self._dispatcher.connect(link)
+        _log.info("agent connected", agent=link.name, number=link.agent_no)
+        try:
+            async with asyncio.TaskGroup() as group:
+                writer = group.create_task(_write(link, context))
+                await self._receive(link, first)
+                while isinstance(message := await context.read(), agent_pb2.AgentMessage):
+                    await self._receive(link, message)
+                writer.cancel()
+        finally:
+            self._dispatcher.disconnect(link)
+            _log.info("agent disconnected", agent=link.name, number=link.agent_no)
+            if unsent := link.unsent():
+                self._reports.release(unsent)
+
+    async def _welcome(self, hello: agent_pb2.Hello) -> AgentLink:
+        if len(hello.agent_id) != 16:
+            raise InvalidRequestError("hello.agent_id", f"has {len(hello.agent_id)} bytes instead of 16")
+        number = await register_agent(
+            self._database,
+            UUID(bytes=hello.agent_id),
+            name=hello.name,
+            slots=hello.slots,
+            partitions=list(hello.partitions),
+            version=hello.version,
+            lease_s=self._settings.lease_s,
+        )
+        link = AgentLink(number, hello.name, hello.partitions)
+        link.welcome(
+            lease_s=self._settings.lease_s,
+            data_chunk_max_size=self._settings.data_chunk_max_size,
+            inline_limit_bytes=self._settings.inline_limit_bytes,
+        )
+        held = [ticket_from_wire(ticket) for ticket in hello.held]
+        lost, cancelled = await check_held(self._database, number, held)
+        link.lose(lost)
+        link.cancel(cancelled)
+        # What we once assigned and the agent has never seen goes back.
+        unseen = set(await held_by(self._database, number)).difference(held)
+        if unseen:
+            self._reports.release(list(unseen))
+        return link
+
+    async def _receive(self, link: AgentLink, message: agent_pb2.AgentMessage) -> None:
+        if message.outcomes:
+            self._reports.outcomes(link, message.outcomes_no, message.outcomes)
+        if message.started:
+            self._reports.started(message.started)
+        if message.released:
+            self._reports.release([ticket_from_wire(ticket) for ticket in message.released])
+        if message.interrupting:
+            self._reports.interrupting([ticket_from_wire(ticket) for ticket in message.interrupting])
+        if message.draining:
+            link.credit = 0
+        elif message.credit:
+            link.credit += message.credit
+            self._dispatcher.credit_granted()
+
+    def cancel_here(self, changes: Changes) -> None:
+        """A transaction of this replica has cancelled attempts: tell those agents that are here."""
+        by_agent: dict[int, list[Ticket]] = {}
+        for agent_no, ticket in changes.cancelled:
+            by_agent.setdefault(agent_no, []).append(ticket)
+        for agent_no, tickets in by_agent.items():
+            if link := self._dispatcher.links.get(agent_no):
+                link.cancel(tickets)
+
+    def cancel_elsewhere(self, news: News) -> None:
+        """Another replica has cancelled attempts, perhaps of agents that are here."""
+        links = self._dispatcher.links
+        concerned = list(links) if news.everything else [number for number in news.agents if number in links]
+        if concerned:
+            self._reports.spawn(self._cancel_read(concerned))
+
+    async def _cancel_read(self, agents: Sequence[int]) -> None:
+        for agent_no in agents:
+            tickets = await cancelling_at(self._database, [agent_no])
+            if link := self._dispatcher.links.get(agent_no):
+                link.cancel(tickets)
+
+    async def FetchResults(  # noqa: N802 - the protocol's name
+        self, request: agent_pb2.FetchResultsRequest, context: Context
+    ) -> agent_pb2.FetchResultsReply:
+        """Results by key: small ones inline, large ones by name."""
+        keys = [(key.session_no, key.key) for key in request.keys]
+        reply = agent_pb2.FetchResultsReply()
+        inline = 0
+        for data in await fetch_results(self._database, keys):
+            if isinstance(data, str):
+                reply.fetched.add(error=data)
+            else:
+                inline += 0 if isinstance(data, StoredObject) else len(data)
+                if inline > _LARGEST_FETCH_BYTES and reply.fetched:
+                    break
+                reply.fetched.add(data=data_to_wire(data))
+        return reply
+
+    # The stubs know generators only; writing to the context is the other documented way.
+    async def ReadObject(self, request: agent_pb2.ReadObjectRequest, context: Context) -> None:  # type: ignore[override]  # noqa: N802
+        """The bytes of a stored object."""
+        stored = await self._objects.find(request.name)
+        async for piece in self._objects.read(stored):
+            await context.write(agent_pb2.ObjectChunk(data=piece))
+
+    async def WriteObject(self, request_iterator: Any, context: Context) -> agent_pb2.StoredObject:  # noqa: N802
+        """Store bytes under a fresh name, as fast as the object store takes them."""
+        writer = self._objects.writer()
+        async with writer:
+            while isinstance(chunk := await context.read(), agent_pb2.ObjectChunk):
+                await writer.write(chunk.data)
+        return stored_to_wire(writer.stored)
+
+
+async def _write(link: AgentLink, context: Context) -> None:
+    write: Callable[[agent_pb2.ControlMessage], Awaitable[None]] = context.write
+    while True:
+        await write(await link.next_message())

@@ -1,0 +1,85 @@
+"""Group commit: what arrives while a flush is under way goes into the next one.
+
+Idle, an item is flushed at once; under load flushes grow by themselves. No timer, no
+threshold to tune but the largest flush.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+class Batcher(Generic[Item, Answer]):
+    """Gathers items and flushes them together.
+
+    Args:
+        flush: Writes items, and returns an answer for each in order. An exception goes to
+            all who gave an item of that flush.
+        weigh: How much an item counts towards ``largest``.
+        largest: A flush takes items up to this weight (always at least one).
+        flushes: How many flushes may be under way at once.
+    """
+
+    def __init__(
+        self,
+        flush: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]],
+        *,
+        weigh: Callable[[Item], int] = lambda _item: 1,
+        largest: int,
+        flushes: int = 1,
+    ) -> None:
+        self._flush = flush
+        self._weigh = weigh
+        self._largest = largest
+        self._flushes = flushes
+        self._waiting: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
+        self._arrived = asyncio.Event()
+
+    def put(self, item: Item) -> "asyncio.Future[Answer]":
+        """Hand in an item; the future has its answer."""
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, answer))
+        self._arrived.set()
+        return answer
+
+    async def run(self) -> None:
+        """Flush for ever; cancel it to stop."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._flushes):
+                group.create_task(self._run_one())
+
+    async def _run_one(self) -> None:
+        while True:
+            await self._arrived.wait()
+            batch = self._take()
+            if not batch:
+                continue
+            await self._answer(batch)
+
+    def _take(self) -> list[tuple[Item, asyncio.Future[Answer]]]:
+        batch: list[tuple[Item, asyncio.Future[Answer]]] = []
+        weight = 0
+        while self._waiting:
+            item_weight = self._weigh(self._waiting[0][0])
+            if batch and weight + item_weight > self._largest:
+                return batch
+            weight += item_weight
+            batch.append(self._waiting.popleft())
+        self._arrived.clear()
+        return batch
+
+    async def _answer(self, batch: list[tuple[Item, "asyncio.Future[Answer]"]]) -> None:
+        try:
+            answers = await self._flush([item for item, _ in batch])
+        except Exception as error:
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        for (_, future), answer in zip(batch, answers, strict=True):
+            if not future.done():
+                future.set_result(answer)

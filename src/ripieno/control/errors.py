@@ -1,0 +1,125 @@
+"""Every failure of a call becomes one gRPC code and one sentence.
+
+An interceptor around all methods: our own errors are mapped by ``wire.codes``; a request
+that does not parse is the caller's fault; anything else is our bug, logged with its story
+and shown without it.
+"""
+
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, NoReturn
+from urllib.parse import quote
+
+import grpc
+import grpc.aio
+import structlog
+from google.protobuf.message import DecodeError
+
+from ripieno.domain.errors import InvalidRequestError, RipienoError
+from ripieno.wire.codes import code_of
+
+_log = structlog.get_logger(__name__)
+
+#: Status details travel percent-encoded in metadata, of which peers accept 8 KiB in all.
+_LONGEST_ENCODED = 6_000
+
+
+class _Malformed:
+    """Stands for a request that could not be parsed."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+
+class ErrorInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps every handler of the server."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Return the handler of a method, wrapped."""
+        handler: Any = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        parse = _forgiving(handler.request_deserializer)
+        if handler.unary_unary:
+            return grpc.unary_unary_rpc_method_handler(
+                _guard_reply(handler.unary_unary), parse, handler.response_serializer
+            )
+        if handler.stream_unary:
+            return grpc.stream_unary_rpc_method_handler(
+                _guard_reply(handler.stream_unary), parse, handler.response_serializer
+            )
+        if handler.unary_stream:
+            return grpc.unary_stream_rpc_method_handler(
+                _guard_replies(handler.unary_stream), parse, handler.response_serializer
+            )
+        return grpc.stream_stream_rpc_method_handler(
+            _guard_replies(handler.stream_stream), parse, handler.response_serializer
+        )
+
+
+def _forgiving(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    def deserialize(data: bytes) -> Any:
+        try:
+            return parse(data)
+        except DecodeError as error:
+            return _Malformed(str(error))
+
+    return deserialize
+
+
+def _checked(request: Any) -> Any:
+    if isinstance(request, _Malformed):
+        raise InvalidRequestError("", f"the request is not a valid message of its type: {request.reason}")
+    return request if not hasattr(request, "__aiter__") else _checked_stream(request)
+
+
+async def _checked_stream(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        yield _checked(request)
+
+
+def _guard_reply(method: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
+    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        try:
+            return await method(_checked(request), context)
+        except Exception as error:
+            await _abort(context, error, method)
+
+    return call
+
+
+def _guard_replies(method: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    # Ours write to the context; those of the standard services are generators.
+    return _guard_generator(method) if inspect.isasyncgenfunction(method) else _guard_reply(method)
+
+
+def _guard_generator(method: Callable[[Any, Any], Any]) -> Callable[[Any, Any], AsyncIterator[Any]]:
+    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        try:
+            async for reply in method(_checked(request), context):
+                yield reply
+        except Exception as error:
+            await _abort(context, error, method)
+
+    return call
+
+
+async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception, method: Any) -> NoReturn:
+    if isinstance(error, (grpc.aio.AbortError, grpc.aio.BaseError)):
+        raise error
+    if not isinstance(error, RipienoError):
+        _log.error("call failed by a bug", method=method.__qualname__, exc_info=error)
+        await context.abort(grpc.StatusCode.INTERNAL, "this is a bug of the server; its log has the story")
+    await context.abort(code_of(error), bounded(error.detail))
+    raise AssertionError("abort always raises")
+
+
+def bounded(detail: str) -> str:
+    """A detail that fits into the metadata that every peer accepts."""
+    while len(quote(detail)) > _LONGEST_ENCODED:
+        detail = detail[: int(len(detail) * 0.8)] + "..."
+    return detail

@@ -1,0 +1,149 @@
+"""Puts one replica of the control plane together, serves, and drains."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import grpc
+import grpc.aio
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from ripieno.config import ControlSettings
+from ripieno.control.agents import Agents
+from ripieno.control.cancellation import Cancellation
+from ripieno.control.dispatcher import Dispatcher
+from ripieno.control.errors import ErrorInterceptor
+from ripieno.control.notices import Notices
+from ripieno.control.reports import Reports
+from ripieno.control.results import Results
+from ripieno.control.submissions import Submissions
+from ripieno.control.submitter import Submitter
+from ripieno.control.upkeep import Upkeep
+from ripieno.control.waits import Waits
+from ripieno.control.watcher import Watcher
+from ripieno.domain.errors import InvalidRequestError
+from ripieno.store.claim import Claims
+from ripieno.store.cluster import agree_on_objects
+from ripieno.store.commit import Committer
+from ripieno.store.database import Database
+from ripieno.store.objects import ObjectStore
+from ripieno.store.sessions import Sessions
+from ripieno.store.signals import Signals
+from ripieno.wire.pool import Default as own_pool
+from ripieno.wire.protos.armonik_v2 import submitter_service_pb2, submitter_service_pb2_grpc
+from ripieno.wire.protos.v1 import agent_pb2, agent_pb2_grpc, results_pb2, results_pb2_grpc
+
+_log = structlog.get_logger(__name__)
+
+#: Largest message that a client may send; a larger submission is split or streamed.
+_LARGEST_REQUEST_BYTES = 32 * 1024 * 1024
+
+_OPTIONS = [
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", _LARGEST_REQUEST_BYTES),
+    ("grpc.max_send_message_length", -1),
+    # A peer that vanished without a word is noticed within half a minute.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+]
+
+
+class Part(Protocol):
+    """Something that works in the background of a replica."""
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+
+
+async def run_control(settings: ControlSettings, *, stop: asyncio.Event, on_ready: Callable[[str], None]) -> None:
+    """Run one replica until ``stop`` is set, then drain and return.
+
+    Args:
+        on_ready: Called with the ``host:port`` that is served.
+
+    Raises:
+        UnavailableError: the database cannot be reached at the start.
+        InvalidRequestError: a setting is wrong; says which, and the way out.
+    """
+    async with Database.open(
+        settings.database, pool_size=settings.pool_size, name=f"ripieno {settings.name}"
+    ) as database:
+        objects = ObjectStore(database, await agree_on_objects(database, settings.objects))
+        await Replica(settings, database, objects).run(stop, on_ready)
+
+
+class Replica:
+    """The parts of one replica, and who tells whom."""
+
+    def __init__(self, settings: ControlSettings, database: Database, objects: ObjectStore) -> None:
+        self._settings = settings
+        sessions = Sessions(database)
+        notices = Notices(Signals(database, settings.database, settings.name))
+        watcher = Watcher(database, settings.inline_limit_bytes)
+        reports = Reports(database, Committer(database, sessions), notices)
+        submissions = Submissions(settings, database, sessions, notices)
+        self._dispatcher = dispatcher = Dispatcher(Claims(database), sessions)
+        self._agents = agents = Agents(settings, database, objects, dispatcher, reports)
+        upkeep = Upkeep(database, objects, dispatcher, reports, settings.lease_s)
+        notices.subscribe(local=watcher.changed_here, remote=watcher.changed_elsewhere)
+        notices.subscribe(local=dispatcher.changed_here, remote=dispatcher.changed_elsewhere)
+        notices.subscribe(local=agents.cancel_here, remote=agents.cancel_elsewhere)
+        self._parts: list[Part] = [notices, watcher, reports, submissions, dispatcher, upkeep]
+        self._results = Results(database, sessions, watcher)
+        cancellation = Cancellation(database, sessions, notices, watcher)
+        self._submitter = Submitter(
+            settings, database, sessions, objects, submissions, cancellation, Waits(database, watcher)
+        )
+
+    async def run(self, stop: asyncio.Event, on_ready: Callable[[str], None]) -> None:
+        """Serve until ``stop`` is set, then drain."""
+        server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=_OPTIONS)
+        standing = self._register(server)
+        address = self._bind(server)
+        async with asyncio.TaskGroup() as group:
+            working = [group.create_task(part.run()) for part in self._parts]
+            await asyncio.sleep(0)  # every part has begun
+            await server.start()
+            on_ready(address)
+            _log.info("control plane ready", address=address)
+            await stop.wait()
+            _log.info("draining")
+            await standing.enter_graceful_shutdown()
+            for link in self._dispatcher.links.values():
+                link.say_goodbye()
+            await server.stop(self._settings.drain_s)
+            for task in working:
+                task.cancel()
+
+    def _register(self, server: grpc.aio.Server) -> Any:
+        submitter_service_pb2_grpc.add_SubmitterServicer_to_server(self._submitter, server)
+        results_pb2_grpc.add_ResultsServicer_to_server(self._results, server)
+        agent_pb2_grpc.add_AgentServicer_to_server(self._agents, server)
+        names = [
+            file.DESCRIPTOR.services_by_name[service].full_name
+            for file, service in (
+                (submitter_service_pb2, "Submitter"),
+                (results_pb2, "Results"),
+                (agent_pb2, "Agent"),
+            )
+        ]
+        standing = health.aio.HealthServicer()
+        for name in ("", *names):
+            standing._server_status[name] = health_pb2.HealthCheckResponse.SERVING
+        health_pb2_grpc.add_HealthServicer_to_server(standing, server)
+        reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], server, pool=own_pool())
+        return standing
+
+    def _bind(self, server: grpc.aio.Server) -> str:
+        host = self._settings.listen.rpartition(":")[0]
+        try:
+            port = server.add_insecure_port(self._settings.listen)
+        except RuntimeError as error:
+            raise InvalidRequestError(
+                "listen", f"{self._settings.listen} cannot be served (is it in use?): {error}"
+            ) from error
+        return f"{host}:{port}"

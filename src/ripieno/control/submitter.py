@@ -1,0 +1,224 @@
+"""The Submitter service: decode, call, encode."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from ripieno.config import ControlSettings
+from ripieno.control.cancellation import Cancellation
+from ripieno.control.failures import task_error
+from ripieno.control.submissions import Submissions
+from ripieno.control.waits import Waits
+from ripieno.domain.data import StoredObject
+from ripieno.domain.errors import InvalidRequestError, NotFoundError
+from ripieno.domain.identifiers import check_identifier
+from ripieno.domain.statuses import ResultStatus, TaskStatus
+from ripieno.store.database import Database
+from ripieno.store.lookup import count_tasks, find_result, find_tasks, list_tasks, result_statuses, task_failure
+from ripieno.store.objects import ObjectStore
+from ripieno.store.sessions import Sessions
+from ripieno.wire.chunks import chunks
+from ripieno.wire.protos.armonik_v2 import objects_pb2, submitter_service_pb2, submitter_service_pb2_grpc
+from ripieno.wire.requests import (
+    distinct_ids,
+    new_tasks,
+    optional_options,
+    session_filter,
+    session_to_create,
+    task_filter,
+    wanted_result,
+)
+from ripieno.wire.statuses import RESULT_TO_WIRE, TASK_TO_WIRE
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+# The method names below are the protocol's.
+# ruff: noqa: N802
+
+
+class Submitter(submitter_service_pb2_grpc.SubmitterServicer):
+    """Serves clients."""
+
+    def __init__(
+        self,
+        settings: ControlSettings,
+        database: Database,
+        sessions: Sessions,
+        objects: ObjectStore,
+        submissions: Submissions,
+        cancellation: Cancellation,
+        waits: Waits,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._sessions = sessions
+        self._objects = objects
+        self._submissions = submissions
+        self._cancellation = cancellation
+        self._waits = waits
+
+    async def GetServiceConfiguration(self, request: objects_pb2.Empty, context: Context) -> objects_pb2.Configuration:
+        """What clients and workers must keep to."""
+        return objects_pb2.Configuration(data_chunk_max_size=self._settings.data_chunk_max_size)
+
+    async def CreateSession(
+        self, request: submitter_service_pb2.CreateSessionRequest, context: Context
+    ) -> submitter_service_pb2.CreateSessionReply:
+        """Create a session; a taken id is answered inside the reply (legacy)."""
+        session_id, default = session_to_create(request)
+        if await self._sessions.create(session_id, default):
+            return submitter_service_pb2.CreateSessionReply(ok=objects_pb2.Empty())
+        return submitter_service_pb2.CreateSessionReply(error=f"session {session_id!r} exists already")
+
+    async def CancelSession(self, request: submitter_service_pb2.Session, context: Context) -> objects_pb2.Empty:
+        """Cancel a session and its unfinished tasks."""
+        check_identifier("id", request.id)
+        await self._cancellation.session(request.id)
+        return objects_pb2.Empty()
+
+    async def CreateSmallTasks(
+        self, request: submitter_service_pb2.CreateSmallTaskRequest, context: Context
+    ) -> objects_pb2.CreateTaskReply:
+        """Create tasks, all or none, durably."""
+        check_identifier("session_id", request.session_id)
+        options = optional_options(request)
+        tasks = new_tasks("task_requests", request.task_requests, self._settings.data_chunk_max_size)
+        await self._submissions.submit(request.session_id, options, tasks)
+        return objects_pb2.CreateTaskReply(successfull=objects_pb2.Empty())
+
+    async def CreateLargeTasks(self, request_iterator: Any, context: Context) -> objects_pb2.CreateTaskReply:
+        """Create tasks from a stream, all or none, durably."""
+        await self._submissions.submit_stream(request_iterator, self._objects)
+        return objects_pb2.CreateTaskReply(successfull=objects_pb2.Empty())
+
+    async def ListTasks(self, request: submitter_service_pb2.TaskFilter, context: Context) -> objects_pb2.TaskIdList:
+        """Ids of matching tasks in the order of submission."""
+        found = await list_tasks(self._database, task_filter(request))
+        return objects_pb2.TaskIdList(task_ids=[task_id for _, _, task_id in found])
+
+    async def ListSessions(
+        self, request: submitter_service_pb2.SessionFilter, context: Context
+    ) -> submitter_service_pb2.SessionIdList:
+        """Ids of matching sessions in the order of creation."""
+        return submitter_service_pb2.SessionIdList(session_ids=await self._sessions.list(session_filter(request)))
+
+    async def CountTasks(self, request: submitter_service_pb2.TaskFilter, context: Context) -> objects_pb2.Count:
+        """Matching tasks by status."""
+        return _count(await count_tasks(self._database, task_filter(request)))
+
+    # The stubs know generators only; writing to the context is the other documented way.
+    async def TryGetResultStream(self, request: objects_pb2.ResultRequest, context: Context) -> None:  # type: ignore[override]
+        """A result as it stands, in chunks; never waits."""
+        session_id, key = wanted_result(request)
+        session = await self._sessions.find(session_id)
+        result = await find_result(self._database, session.session_no, key)
+        if result is None:
+            raise NotFoundError(f"result {key!r} does not exist in session {session_id!r}")
+        if result.status is ResultStatus.CREATED:
+            await context.write(submitter_service_pb2.ResultReply(not_completed_task=result.owner_id))
+        elif result.status is ResultStatus.ABORTED:
+            error = await task_error(self._database, session.session_no, key)
+            await context.write(submitter_service_pb2.ResultReply(error=error))
+        else:
+            assert result.data is not None, "INV-13: a completed result has data"
+            await self._write_data(result.data, context)
+
+    async def _write_data(self, data: bytes | StoredObject, context: Context) -> None:
+        limit = self._settings.data_chunk_max_size
+        if isinstance(data, StoredObject):
+            async for piece in self._objects.read(data):
+                for chunk in chunks(piece, limit):
+                    await context.write(_chunk(chunk))
+        else:
+            for chunk in chunks(data, limit):
+                await context.write(_chunk(chunk))
+        await context.write(submitter_service_pb2.ResultReply(result=objects_pb2.DataChunk(data_complete=True)))
+
+    async def TryGetTaskOutput(self, request: objects_pb2.ResultRequest, context: Context) -> objects_pb2.Output:
+        """How a task ended. ``key`` is a task id; the session is ignored (legacy)."""
+        check_identifier("key", request.key)
+        task = (await find_tasks(self._database, [request.key])).get(request.key)
+        if task is None:
+            raise NotFoundError(f"task {request.key!r} does not exist")
+        if task.status is TaskStatus.COMPLETED:
+            return objects_pb2.Output(ok=objects_pb2.Empty())
+        if not task.status.final:
+            return _output_error(f"task {task.id!r} is not finished: it is {task.status.name}")
+        failure = await task_failure(self._database, task.task_no)
+        last = failure.errors[-1].detail if failure.errors else ""
+        return _output_error(last or f"task {task.id!r} ended in {task.status.name}")
+
+    async def WaitForAvailability(
+        self, request: objects_pb2.ResultRequest, context: Context
+    ) -> submitter_service_pb2.AvailabilityReply:
+        """Wait until a result is completed or aborted."""
+        session_id, key = wanted_result(request)
+        session = await self._sessions.find(session_id)
+        status = await self._waits.availability(session.session_no, key)
+        if status is ResultStatus.COMPLETED:
+            return submitter_service_pb2.AvailabilityReply(ok=objects_pb2.Empty())
+        error = await task_error(self._database, session.session_no, key)
+        return submitter_service_pb2.AvailabilityReply(error=error)
+
+    async def WaitForCompletion(
+        self, request: submitter_service_pb2.WaitRequest, context: Context
+    ) -> objects_pb2.Count:
+        """Wait until the matching tasks are finished, or a flag stops it."""
+        if not request.HasField("filter"):
+            raise InvalidRequestError("filter", "is not set; name sessions or tasks")
+        counts = await self._waits.completion(
+            task_filter(request.filter, "filter."),
+            stop_on_error=request.stop_on_first_task_error,
+            stop_on_cancellation=request.stop_on_first_task_cancellation,
+        )
+        return _count(counts)
+
+    async def CancelTasks(self, request: submitter_service_pb2.TaskFilter, context: Context) -> objects_pb2.Empty:
+        """Cancel the matching tasks that are unfinished."""
+        await self._cancellation.tasks(task_filter(request))
+        return objects_pb2.Empty()
+
+    async def GetTaskStatus(
+        self, request: submitter_service_pb2.GetTaskStatusRequest, context: Context
+    ) -> submitter_service_pb2.GetTaskStatusReply:
+        """Statuses of known tasks in the order of the request."""
+        asked = distinct_ids(request.task_ids)
+        found = await find_tasks(self._database, asked)
+        reply = submitter_service_pb2.GetTaskStatusReply()
+        for task_id in asked:
+            if task_id in found:
+                reply.id_statuses.add(task_id=task_id, status=TASK_TO_WIRE[found[task_id].status])
+        return reply
+
+    async def GetResultStatus(
+        self, request: submitter_service_pb2.GetResultStatusRequest, context: Context
+    ) -> submitter_service_pb2.GetResultStatusReply:
+        """Statuses of known results in the order of the request."""
+        check_identifier("session_id", request.session_id)
+        asked = distinct_ids(request.result_ids)
+        reply = submitter_service_pb2.GetResultStatusReply()
+        try:
+            session = await self._sessions.find(request.session_id)
+        except NotFoundError:
+            return reply  # unknown ids are left out, and so is all of an unknown session
+        statuses = await result_statuses(self._database, session.session_no, asked)
+        for key in asked:
+            if key in statuses:
+                reply.id_statuses.add(result_id=key, status=RESULT_TO_WIRE[statuses[key]])
+        return reply
+
+
+def _chunk(data: bytes) -> submitter_service_pb2.ResultReply:
+    return submitter_service_pb2.ResultReply(result=objects_pb2.DataChunk(data=data))
+
+
+def _count(counts: Mapping[TaskStatus, int]) -> objects_pb2.Count:
+    return objects_pb2.Count(
+        values=[objects_pb2.StatusCount(status=TASK_TO_WIRE[status], count=count) for status, count in counts.items()]
+    )
+
+
+def _output_error(details: str) -> objects_pb2.Output:
+    return objects_pb2.Output(error=objects_pb2.Output.Error(details=details))

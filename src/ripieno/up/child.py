@@ -1,0 +1,146 @@
+"""One of our own processes, from its start to its end."""
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import structlog
+
+from ripieno.up.directory import DataDirectory, record_holder
+from ripieno.up.errors import ServiceFailedError
+from ripieno.up.tie import BEGIN, TIE_VARIABLE
+
+#: After this a process that was told to hurry is killed.
+HURRIED_END_S = 5.0
+
+log = structlog.get_logger(__name__)
+
+
+class Child:
+    """A ``ripieno`` command as a process of its own, tied to us by a pair of sockets.
+
+    Over the tie we say "begin" and it says "ready"; when either end closes, that process is
+    gone (UP-3). It gets no signal from the terminal (it has its own session), so that the
+    order of the stop is ours. What it prints, or a worker of it, goes to a file beside its
+    log: our own standard output carries the ready line and nothing else.
+
+    Args:
+        directory: Where its log and its lock are.
+        arguments: Of the command line, for instance ``["control", "--listen", ...]``.
+        environment: Variables beside our own.
+        scratch: A directory that it finds empty at each start, if it wants one.
+        drain_limit_s: How long after a stop it is left in peace.
+    """
+
+    def __init__(
+        self,
+        directory: DataDirectory,
+        arguments: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        scratch: Path | None,
+        drain_limit_s: float,
+    ) -> None:
+        self.name = arguments[0]
+        self._directory = directory
+        self._arguments = [*arguments, "--log-file", str(directory.log(self.name))]
+        self._environment = environment
+        self._scratch = scratch
+        self._drain_limit_s = drain_limit_s
+        self._process: asyncio.subprocess.Process | None = None
+        self._tie: socket.socket | None = None
+
+    async def launch(self) -> None:
+        """Start the interpreter; it loads its modules and then waits for ``start``.
+
+        Raises:
+            DirectoryHeldError: the same process of an earlier ``up`` does not end.
+        """
+        lock = await self._directory.lock_of(self.name)
+        self._empty_scratch()
+        self._tie, theirs = socket.socketpair()
+        self._tie.setblocking(False)
+        printed = self._directory.log(f"{self.name}.stdout").open("ab")
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "ripieno", *self._arguments),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=printed,
+                pass_fds=(theirs.fileno(), lock),
+                env=os.environ | self._environment | {TIE_VARIABLE: str(theirs.fileno())},
+                start_new_session=True,
+            )
+            record_holder(lock, self._process.pid)
+        finally:
+            printed.close()
+            theirs.close()
+            os.close(lock)
+
+    async def start(self) -> None:
+        """Let it begin, launching it first where that is still to be done; return when it is ready.
+
+        Raises:
+            ServiceFailedError: it ended instead.
+        """
+        if self._process is None:
+            await self.launch()
+        process, tie = self._process, self._tie
+        assert process is not None and tie is not None
+        try:
+            await asyncio.get_running_loop().sock_sendall(tie, BEGIN)
+            ready = await asyncio.get_running_loop().sock_recv(tie, 64)
+        except ConnectionError:
+            ready = b""
+        if not ready:
+            raise ServiceFailedError(
+                f"{self.name} {await self.wait()} before it was ready; its log is {self._directory.log(self.name)}"
+            )
+        log.info("process_started", process=self.name, pid=process.pid)
+
+    async def wait(self) -> str:
+        """Wait until it ends, whoever ended it; say how it ended."""
+        assert self._process is not None
+        code = await self._process.wait()
+        return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+
+    async def stop(self, hurry: asyncio.Event) -> None:
+        """Ask it to drain and wait until it ended; ``hurry`` makes it give up what still runs."""
+        for limit_s, hurried in ((self._drain_limit_s, hurry), (HURRIED_END_S, asyncio.Event())):
+            self._signal(signal.SIGTERM)
+            if await self._ended_within(limit_s, hurried):
+                break
+        await self.discard()
+
+    async def discard(self) -> None:
+        """End it if it still runs, and drop what is left, so that it can be started again."""
+        if self._process is not None and self._process.returncode is None:
+            log.error("process_killed", process=self.name, pid=self._process.pid)
+            self._signal(signal.SIGKILL)
+            await self._process.wait()
+        if self._tie is not None:
+            self._tie.close()
+        self._process = self._tie = None
+
+    def _empty_scratch(self) -> None:
+        """Remove what a killed predecessor left; call it with the lock in hand."""
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            self._scratch.mkdir(mode=0o700, exist_ok=True)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(number)
+
+    async def _ended_within(self, limit_s: float, hurry: asyncio.Event) -> bool:
+        if self._process is None or self._process.returncode is not None:
+            return True
+        ended, hurried = asyncio.ensure_future(self._process.wait()), asyncio.ensure_future(hurry.wait())
+        await asyncio.wait((ended, hurried), timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+        for waiting in (ended, hurried):
+            waiting.cancel()
+        return self._process.returncode is not None

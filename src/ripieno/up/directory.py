@@ -1,0 +1,135 @@
+"""What lies where below the data directory, and who holds it.
+
+::
+
+    DIR/lock                    held by the one `up` that uses DIR; its process id is in it
+    DIR/run/NAME.lock           held by the process NAME (and by nobody once it ended); ditto
+    DIR/logs/NAME.log           what it logs
+    DIR/logs/NAME.stdout.log    what it, or a worker of it, prints
+    DIR/objects/                large payloads and results
+    DIR/scratch/                the agent's; emptied before each of its starts
+    DIR/postgres/               the database's files; the directory is locked by the server
+
+The locks are the kernel's (``flock``): they end with their holders, never too early, never
+too late, and a process id beside a lock that is held is the id of a process that lives.
+"""
+
+import asyncio
+import fcntl
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ripieno.up.errors import DirectoryHeldError, UpError
+
+#: A process whose `up` was killed ends by itself within this.
+ORPHAN_END_S = 5.0
+POLL_S = 0.02
+
+
+class DataDirectory:
+    """The files of one cluster."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+
+    @property
+    def postgres(self) -> Path:
+        """The database's files."""
+        return self.path / "postgres"
+
+    @property
+    def objects(self) -> Path:
+        """Large payloads and results."""
+        return self.path / "objects"
+
+    @property
+    def scratch(self) -> Path:
+        """What the agent needs while it runs: sockets, spilled data."""
+        return self.path / "scratch"
+
+    def log(self, name: str) -> Path:
+        """The log of one process."""
+        return self.path / "logs" / f"{name}.log"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Make the directory where it is missing, and hold it (UP-1).
+
+        Raises:
+            DirectoryHeldError: nothing was changed.
+            UpError: the directory cannot be made or written.
+        """
+        try:
+            # Others may pass through (an unprivileged PostgreSQL must, under root), but not look.
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o711)
+            lock = _lock_now(self.path / "lock")
+        except OSError as error:
+            raise UpError(f"cannot use {self.path}: {error.strerror}; choose another directory with --data") from error
+        if lock is None:
+            raise DirectoryHeldError(
+                f"{self.path} is in use by another `ripieno up` (process {_recorded(self.path / 'lock')}): "
+                "stop that one, or choose another directory with --data"
+            )
+        try:
+            record_holder(lock, os.getpid())
+            for private in ("logs", "run", "objects"):
+                (self.path / private).mkdir(exist_ok=True, mode=0o700)
+            yield
+        finally:
+            os.close(lock)
+
+    async def let_orphans_end(self, *names: str) -> None:
+        """Wait until no process of an earlier ``up`` is left (UP-3), so that its port is free.
+
+        Raises:
+            DirectoryHeldError: one of them cannot be ended.
+        """
+        for name in names:
+            os.close(await self.lock_of(name))
+
+    async def lock_of(self, name: str) -> int:
+        """The lock that the process ``name`` is to inherit, once its predecessor has let go.
+
+        Raises:
+            DirectoryHeldError: the orphan cannot be ended.
+        """
+        path = self.path / "run" / f"{name}.lock"
+        for number in (None, signal.SIGKILL):
+            orphan = _recorded(path)
+            if number is not None and orphan is not None:
+                os.kill(orphan, number)
+            deadline = asyncio.get_running_loop().time() + ORPHAN_END_S
+            while (lock := _lock_now(path)) is None and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
+                await asyncio.sleep(POLL_S)
+            if lock is not None:
+                return lock
+        raise DirectoryHeldError(
+            f"process {_recorded(path)}, the {name} of an earlier run, does not end: end it by hand"
+        )
+
+
+def record_holder(lock: int, pid: int) -> None:
+    """Note beside a lock whose it is."""
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{pid}\n".encode(), 0)
+
+
+def _lock_now(path: Path) -> int | None:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _recorded(path: Path) -> int | None:
+    try:
+        text = path.read_text().strip()
+    except FileNotFoundError:
+        return None
+    return int(text) if text.isdigit() else None

@@ -1,0 +1,84 @@
+"""The processes of a laptop cluster, each with its command line."""
+
+import asyncio
+
+from ripieno.config import ControlSettings
+from ripieno.store.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from ripieno.up.child import Child
+from ripieno.up.directory import DataDirectory
+from ripieno.up.errors import ServiceFailedError
+from ripieno.up.settings import UpSettings
+from ripieno.up.tie import DATABASE_VARIABLE
+
+#: Beyond what a process grants its own drain, before it is told to hurry.
+DRAIN_MARGIN_S = 5.0
+
+
+class Database:
+    """The embedded PostgreSQL as one of the services."""
+
+    name = "postgres"
+
+    def __init__(self, server: EmbeddedPostgres) -> None:
+        self._server = server
+
+    async def start(self) -> None:
+        """Start the server."""
+        try:
+            await self._server.start()
+        except EmbeddedPostgresError as error:
+            raise ServiceFailedError(str(error)) from error
+
+    async def wait(self) -> str:
+        """Wait until the server ends."""
+        return f"ended with exit code {await self._server.wait()}"
+
+    async def discard(self) -> None:
+        """Nothing to do: the next start clears up after a dead server."""
+
+    async def stop(self, hurry: asyncio.Event) -> None:
+        """Stop it fast: that is all it can do, hurried or not."""
+        del hurry
+        await self._server.stop()
+
+
+async def prepared(server: EmbeddedPostgres | None) -> str:
+    """Make the database files where they are missing; return the URL."""
+    assert server is not None
+    try:
+        return await server.prepare()
+    except EmbeddedPostgresError as error:
+        raise ServiceFailedError(str(error)) from error
+
+
+def control_child(directory: DataDirectory, settings: UpSettings, address: str, database: str) -> Child:
+    """The control plane. The URL goes by the environment: it may hold a password."""
+    arguments = ["control", "--listen", address, "--objects", str(directory.objects)]
+    return Child(
+        directory,
+        [*arguments, *_log_arguments(settings)],
+        environment={DATABASE_VARIABLE: database},
+        scratch=None,
+        drain_limit_s=ControlSettings(database=database).drain_s + DRAIN_MARGIN_S,
+    )
+
+
+def agent_child(directory: DataDirectory, settings: UpSettings, address: str) -> Child:
+    """The agent with its workers."""
+    arguments = ["agent", "--control", address, "--slots", str(settings.slots), "--drain", str(settings.drain_s)]
+    arguments += ["--scratch", str(directory.scratch)]
+    if settings.worker is not None:
+        arguments += ["--worker", settings.worker]
+    for worker in settings.attach:
+        arguments += ["--attach", worker]
+    return Child(
+        directory,
+        [*arguments, *_log_arguments(settings)],
+        environment={},
+        scratch=directory.scratch,
+        drain_limit_s=settings.drain_s + DRAIN_MARGIN_S,
+    )
+
+
+def _log_arguments(settings: UpSettings) -> list[str]:
+    return ["--log-level", settings.logs.level, "--log-format", "json" if settings.logs.json else "text"]

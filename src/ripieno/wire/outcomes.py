@@ -1,0 +1,96 @@
+"""What agents report, between messages and domain."""
+
+from ripieno.domain.data import Data, StoredObject
+from ripieno.domain.errors import InvalidRequestError
+from ripieno.domain.outcomes import Cancelled, Completed, Failed, Failure, Outcome, SubTasks, Ticket
+from ripieno.domain.submission import NewTask
+from ripieno.wire.options import options_from_wire
+from ripieno.wire.protos.v1 import agent_pb2
+
+FAILURES = {
+    agent_pb2.Outcome.Failed.ATTEMPT: Failure.ATTEMPT,
+    agent_pb2.Outcome.Failed.TIMEOUT: Failure.TIMEOUT,
+    agent_pb2.Outcome.Failed.OUTPUT: Failure.OUTPUT,
+}
+
+#: A reason longer than this is cut; the store keeps it with the attempt.
+LONGEST_DETAIL = 16_000
+
+
+def ticket_from_wire(message: agent_pb2.Ticket) -> Ticket:
+    """Decode a ticket."""
+    return Ticket(message.task_no, message.session_no, message.claim)
+
+
+def ticket_to_wire(ticket: Ticket) -> agent_pb2.Ticket:
+    """Encode a ticket."""
+    return agent_pb2.Ticket(task_no=ticket.task_no, session_no=ticket.session_no, claim=ticket.claim)
+
+
+def data_from_wire(message: agent_pb2.Data) -> Data:
+    """Decode data; unset means empty."""
+    if message.WhichOneof("where") == "object":
+        stored = message.object
+        return StoredObject(stored.name, stored.size, stored.sha256)
+    return message.inline
+
+
+def data_to_wire(data: Data) -> agent_pb2.Data:
+    """Encode data."""
+    if isinstance(data, StoredObject):
+        return agent_pb2.Data(object=stored_to_wire(data))
+    return agent_pb2.Data(inline=data)
+
+
+def stored_to_wire(stored: StoredObject) -> agent_pb2.StoredObject:
+    """Encode a reference to the object store."""
+    return agent_pb2.StoredObject(name=stored.name, size=stored.size, sha256=stored.sha256)
+
+
+def outcome_from_wire(message: agent_pb2.Outcome) -> Outcome:
+    """Decode an outcome.
+
+    Sub-tasks whose options break a rule (the agent should have refused them) make it a
+    final failure that says so.
+    """
+    try:
+        how = _how(message)
+    except InvalidRequestError as error:
+        how = Failed(Failure.OUTPUT, error.detail)
+    return Outcome(
+        ticket=ticket_from_wire(message.ticket),
+        how=how,
+        started_at_us=message.started_at_us,
+        ended_at_us=message.ended_at_us,
+        worker=storable(message.worker),
+    )
+
+
+def storable(text: str) -> str:
+    """Text of a worker's making as PostgreSQL can hold it: no NUL, not endless."""
+    if len(text) > LONGEST_DETAIL:
+        half = LONGEST_DETAIL // 2
+        text = f"{text[:half]} [...] {text[-half:]}"
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _how(message: agent_pb2.Outcome) -> Completed | Failed | Cancelled:
+    kind = message.WhichOneof("how")
+    if kind == "completed":
+        completed = message.completed
+        return Completed(
+            [(result.key, data_from_wire(result.data)) for result in completed.results],
+            [_sub_tasks(batch) for batch in completed.sub_tasks] if completed.sub_tasks else (),
+        )
+    if kind == "failed":
+        return Failed(FAILURES[message.failed.reason], storable(message.failed.detail))
+    return Cancelled()
+
+
+def _sub_tasks(batch: agent_pb2.SubTasks) -> SubTasks:
+    options = options_from_wire("sub_tasks.options", batch.options) if batch.HasField("options") else None
+    tasks = [
+        NewTask(task.id, list(task.expected_output_keys), list(task.data_dependencies), data_from_wire(task.payload))
+        for task in batch.tasks
+    ]
+    return SubTasks(options, tasks)

@@ -1,0 +1,62 @@
+"""The SDK for people who write workers.
+
+A worker is one process with one handler, a function that runs one task at a time::
+
+    from ripieno.worker import Task, serve
+
+    def handle(task: Task) -> bytes:
+        return task.payload.upper()
+
+    serve(handle)  # at RIPIENO_WORKER_ADDRESS, until SIGTERM
+
+or, without the last line, ``ripieno worker my_module:handle``.
+
+Inside, two threads::
+
+    agent --gRPC--> lanes --receive--> Attempt --Inbox--> runner --Task--> handler
+          <-------- lanes <--Outbox--- Attempt <--------- operations <-----'
+          (I/O thread, one loop)                          (main thread)
+
+The lanes are the two services of one address: ``Worker`` (a call per attempt, what every agent of
+the protocol speaks) and ``BatchWorker`` (many attempts to a message, what our agent speaks).
+Both use the same conversation machine, which does no I/O.
+
+Rules that hold throughout:
+
+* WRK-1  One attempt runs at a time; attempts begin in the order in which they became ready.
+* WRK-2  An attempt either begins or is withdrawn, never both (``Attempt._fate``).
+* WRK-3  An attempt ends exactly once: with Output, as failed, or as withdrawn.
+* WRK-4  Beyond 1 MiB, what arrives lies on disk; beyond 2 MiB, what is sent waits for the I/O.
+* WRK-5  Importing this package needs grpcio and protobuf and nothing else.
+"""
+
+from ripieno.domain.options import TaskOptions
+from ripieno.worker.errors import (
+    AttemptOver,
+    HandlerError,
+    ResultUnavailable,
+    ServeError,
+    SubTasksRefused,
+    TaskCancelled,
+    TaskError,
+)
+from ripieno.worker.handlers import load_handler
+from ripieno.worker.serving import serve
+from ripieno.worker.sub_tasks import SubTask
+from ripieno.worker.task import AsyncTask, Task
+
+__all__ = [
+    "AsyncTask",
+    "AttemptOver",
+    "HandlerError",
+    "ResultUnavailable",
+    "ServeError",
+    "SubTask",
+    "SubTasksRefused",
+    "Task",
+    "TaskCancelled",
+    "TaskError",
+    "TaskOptions",
+    "load_handler",
+    "serve",
+]

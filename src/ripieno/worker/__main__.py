@@ -1,0 +1,49 @@
+"""``python -m ripieno.worker [--address ADDRESS] [MODULE:HANDLER]``."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ripieno.config import WORKER_ADDRESS_VARIABLE
+from ripieno.domain.errors import RipienoError
+from ripieno.worker.handlers import load_handler
+from ripieno.worker.serving import serve
+
+FUNCTIONS_HANDLER = "ripieno.worker.functions:handle"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a worker until it is told to stop; prints one line when it is ready.
+
+    Returns:
+        The exit code: 0 after a clean stop, 2 if it could not start.
+    """
+    parser = argparse.ArgumentParser(prog="ripieno worker", description="Run tasks with a Python function.")
+    parser.add_argument(
+        "handler",
+        nargs="?",
+        default=FUNCTIONS_HANDLER,
+        metavar="MODULE:HANDLER",
+        help="the function that runs a task; without one, payloads are pickled functions (only for people you trust)",
+    )
+    parser.add_argument("--address", help=f"unix:/path or HOST:PORT to listen on; default: ${WORKER_ADDRESS_VARIABLE}")
+    arguments = parser.parse_args(argv)
+    # An installed script has its own folder there; people expect their current one.
+    current = str(Path.cwd())
+    if sys.path[0] not in ("", current):
+        sys.path.insert(0, current)
+    try:
+        serve(load_handler(arguments.handler), arguments.address, on_ready=_tell_ready)
+    except RipienoError as error:
+        print(f"ripieno worker: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _tell_ready(address: str) -> None:
+    print(f"ripieno worker ready on {address}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,208 @@
+"""``BatchWorker``: many attempts to a gRPC message, over one long-lived stream.
+
+The stream goes on being read while a handler runs, so that withdrawals and cancels get
+through; what the handler answers gathers while the last batch is written and goes out
+with the next, at once when nothing is under way.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from ripieno.wire.protos.armonik_v2 import worker_service_pb2
+from ripieno.wire.protos.v1 import batch_worker_pb2
+from ripieno.worker.attempt import Attempt
+from ripieno.worker.conversation import Stage
+from ripieno.worker.errors import ProtocolViolation
+from ripieno.worker.inbox import Inbox
+from ripieno.worker.outbox import Outbox
+from ripieno.worker.replies import OneResult, ProcessReply
+
+BATCH_LIMIT_BYTES = 1024 * 1024
+
+BatchReply = batch_worker_pb2.BatchReply
+_SERVICE = "ripieno.v1.BatchWorker"
+
+
+class _Stream:
+    """One call of BatchWorker.Process.
+
+    Attributes:
+        open: Attempts that arrived and have not ended, by number.
+        outbox: Encoded BatchReply messages, which may be joined.
+        read_to_end: The agent sends nothing more.
+        failure: Why the stream cannot go on.
+    """
+
+    def __init__(self, outbox: Outbox, one_result: OneResult) -> None:
+        self.open: dict[int, BatchAttempt] = {}
+        self.outbox = outbox
+        self.one_result = one_result
+        self.read_to_end = False
+        self.failure: str | None = None
+
+    def end(self, attempt: "BatchAttempt", last: bytes) -> None:
+        """The last word about an attempt (any thread)."""
+        self.open.pop(attempt.number, None)
+        self.outbox.put(last)
+        if self.read_to_end:
+            self.finish_when_idle()
+
+    def finish_when_idle(self) -> None:
+        """Let the stream end once nothing is left to be told."""
+        if not self.open:
+            self.outbox.finish()
+
+
+class BatchAttempt(Attempt):
+    """An attempt that shares its stream with others; ``number`` is its tag there."""
+
+    __slots__ = ("_stream", "number")
+
+    def __init__(self, stream: _Stream, number: int) -> None:
+        super().__init__(stream.outbox)
+        self._stream = stream
+        self.number = number
+
+    def send(self, replies: Sequence[ProcessReply]) -> None:
+        self.outbox.put(_encode(BatchReply.Item(attempt=self.number, replies=replies)))
+
+    def finish(self, replies: Sequence[ProcessReply]) -> None:
+        self._finish(_encode(BatchReply.Item(attempt=self.number, replies=replies)))
+
+    def finish_with_result(self, key: str, data: bytes) -> None:
+        self._finish(self._stream.one_result.encode(self.number, key, data))
+
+    def fail(self, detail: str) -> None:
+        self._finish(_encode(BatchReply.Item(attempt=self.number, failed=detail)))
+
+    def tell_withdrawn(self) -> None:
+        """It never began and never will."""
+        self._finish(_encode(BatchReply.Item(attempt=self.number, withdrawn=True)))
+
+    def _finish(self, last: bytes) -> None:
+        self.end()
+        self._stream.end(self, last)
+
+
+class BatchLane:
+    """Serves ``BatchWorker``.
+
+    A second stream is served beside the first: an agent that lost its connection may be
+    back before the loss is noticed here. One attempt runs at a time all the same.
+
+    Args:
+        inbox: Where tasks go that are ready to run.
+        readers: Owns the tasks that read streams (see ProcessLane).
+    """
+
+    def __init__(self, inbox: Inbox, readers: asyncio.TaskGroup) -> None:
+        self._inbox = inbox
+        self._readers = readers
+        self._streams: set[_Stream] = set()
+        self._one_result = OneResult()
+        self._draining = False
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Register the service. Replies are encoded already when they get to gRPC."""
+        method: grpc.RpcMethodHandler[batch_worker_pb2.BatchRequest, bytes] = grpc.stream_stream_rpc_method_handler(
+            self.process, request_deserializer=batch_worker_pb2.BatchRequest.FromString, response_serializer=None
+        )
+        methods = grpc.method_handlers_generic_handler(_SERVICE, {"Process": method})
+        server.add_generic_rpc_handlers((methods,))
+
+    def drain(self) -> None:
+        """Begin nothing any more; what has not begun goes back to its agent as withdrawn."""
+        self._draining = True
+        for stream in self._streams:
+            for attempt in list(stream.open.values()):
+                if attempt.withdraw():
+                    attempt.tell_withdrawn()
+            stream.read_to_end = True
+            stream.finish_when_idle()
+
+    async def process(self, _requests: Any, context: Any) -> None:
+        """One stream: reads and writes it itself instead of iterating and yielding."""
+        stream = _Stream(Outbox(asyncio.get_running_loop()), self._one_result)
+        self._streams.add(stream)
+        try:
+            self._readers.create_task(self._read(stream, context))
+            while entries := await stream.outbox.take(BATCH_LIMIT_BYTES):
+                await context.write(entries[0] if len(entries) == 1 else b"".join(entries))
+        finally:
+            # However it ended: without their stream the attempts have nobody to talk to.
+            self._streams.discard(stream)
+            stream.outbox.close()
+            for attempt in list(stream.open.values()):
+                if not attempt.withdraw():
+                    attempt.cancel()
+        if stream.failure is not None:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, stream.failure)
+
+    async def _read(self, stream: _Stream, context: Any) -> None:
+        """Take in what the stream brings, until it ends."""
+        while True:
+            try:
+                batch = await context.read()
+            except Exception as error:  # noqa: BLE001 - bytes that are no message, say: it ends this stream alone
+                stream.failure = f"the stream cannot be read: {error}"
+                stream.outbox.finish()
+                return
+            if batch is grpc.aio.EOF or stream.outbox.closed:
+                break
+            for item in batch.items:
+                self._take(stream, item)
+        for attempt in list(stream.open.values()):
+            if attempt.conversation.stage is not Stage.RUNNING:
+                attempt.break_off("the stream ended before the task was complete")
+        stream.read_to_end = True
+        stream.finish_when_idle()
+
+    def _take(self, stream: _Stream, item: batch_worker_pb2.BatchRequest.Item) -> None:
+        attempt = stream.open.get(item.attempt)
+        if attempt is None:
+            attempt = self._admit(stream, item)
+            if attempt is None:
+                return
+        else:
+            for request in item.requests:
+                if not self._feed(attempt, request):
+                    return
+        if item.cancel or item.withdraw:
+            if attempt.withdraw():
+                attempt.tell_withdrawn()
+            elif item.cancel:
+                attempt.cancel()
+
+    def _admit(self, stream: _Stream, item: batch_worker_pb2.BatchRequest.Item) -> BatchAttempt | None:
+        """Open an attempt with its first item; None if there is nothing (left) to go on with."""
+        requests = item.requests
+        attempt = BatchAttempt(stream, item.attempt)
+        whole = attempt.conversation.receive_whole(requests)
+        if not whole and not (requests and requests[0].compute.HasField("init_request")):
+            return None  # about an attempt that has ended: the two messages crossed
+        stream.open[attempt.number] = attempt
+        if self._draining and attempt.withdraw():
+            attempt.tell_withdrawn()
+            return None
+        if whole:
+            self._inbox.put(attempt)
+            return attempt
+        return attempt if all(self._feed(attempt, request) for request in requests) else None
+
+    def _feed(self, attempt: BatchAttempt, request: worker_service_pb2.ProcessRequest) -> bool:
+        """Give an attempt its next message; False if it breaks the protocol."""
+        try:
+            if attempt.receive(request):
+                self._inbox.put(attempt)
+        except (ProtocolViolation, OSError) as error:
+            attempt.break_off(str(error))
+            return False
+        return True
+
+
+def _encode(item: batch_worker_pb2.BatchReply.Item) -> bytes:
+    return BatchReply(items=[item]).SerializeToString()

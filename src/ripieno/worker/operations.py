@@ -1,0 +1,227 @@
+"""What a handler can do with its task, written once for both kinds of handlers.
+
+An operation is a generator: it yields each future that it must wait for and returns its
+value. ``blocking`` runs it in a thread, ``awaiting`` on an event loop.
+"""
+
+import asyncio
+import concurrent.futures
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from ripieno.domain.options import TaskOptions
+from ripieno.worker.attempt import Attempt
+from ripieno.worker.conversation import Asked, DataArrived, DataRefused, SubTasksAnswered
+from ripieno.worker.errors import HandlerError, ResultUnavailable, SubTasksRefused, TaskCancelled
+from ripieno.worker.replies import (
+    ProcessReply,
+    data_wanted,
+    output_error,
+    output_ok,
+    result_begun,
+    result_continued,
+    result_ended,
+)
+from ripieno.worker.sub_tasks import SubTask, check_sub_tasks, creation_replies
+
+T = TypeVar("T")
+Operation = Generator[Future[Any], Any, T]
+
+BytesLike = bytes | bytearray | memoryview
+
+
+def blocking(operation: Operation[T]) -> T:
+    """Run an operation, blocking the thread while it waits.
+
+    Raises:
+        TaskCancelled: the attempt was cancelled meanwhile.
+    """
+    try:
+        future = next(operation)
+        while True:
+            try:
+                answer = future.result()
+            except concurrent.futures.CancelledError:
+                future = operation.throw(TaskCancelled())
+            else:
+                future = operation.send(answer)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+
+
+async def awaiting(operation: Operation[T]) -> T:
+    """Run an operation on the running loop.
+
+    Raises:
+        TaskCancelled: the attempt was cancelled meanwhile (the handler's task is, too).
+    """
+    try:
+        future = next(operation)
+        while True:
+            try:
+                answer = await asyncio.wrap_future(future)
+            except asyncio.CancelledError as cancelled:
+                future = operation.throw(cancelled)
+            else:
+                future = operation.send(answer)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+
+
+class ResultWriter:
+    """Streams one result: chunks as long as may be, small pieces joined, never ahead of the I/O."""
+
+    def __init__(self, attempt: Attempt, key: str) -> None:
+        attempt.require_usable()
+        attempt.settle_key(key)
+        self._attempt = attempt
+        self._request_id = attempt.new_request_id()
+        self._chunk_bytes = attempt.chunk_bytes
+        self._held = bytearray()
+        if attempt.open_results is None:
+            attempt.open_results = {}
+        attempt.open_results[self._request_id] = key
+        attempt.send([result_begun(self._request_id, key)])
+
+    def write(self, piece: BytesLike) -> Operation[None]:
+        """Add a piece of any length.
+
+        Raises:
+            TypeError: it is not bytes.
+        """
+        if not isinstance(piece, BytesLike):
+            raise TypeError(f"a result is made of bytes; a piece of type {type(piece).__name__} was given")
+        rest = memoryview(piece).cast("B")
+        while rest:
+            taken = rest[: self._chunk_bytes - len(self._held)]
+            self._held += taken
+            rest = rest[len(taken) :]
+            if len(self._held) == self._chunk_bytes:
+                yield from _send_when_room(self._attempt, self._flush())
+
+    def end(self) -> Operation[None]:
+        """The result is complete."""
+        yield from _send_when_room(self._attempt, [*self._flush(), *result_ended(self._request_id)])
+        if self._attempt.open_results is not None:
+            self._attempt.open_results.pop(self._request_id, None)
+
+    def _flush(self) -> list[ProcessReply]:
+        if not self._held:
+            return []
+        chunk = bytes(self._held)
+        self._held.clear()
+        return [result_continued(self._request_id, chunk)]
+
+
+def send_result(attempt: Attempt, key: str, pieces: Sequence[BytesLike]) -> Operation[None]:
+    """Send one result that is there already."""
+    writer = ResultWriter(attempt, key)
+    for piece in pieces:
+        yield from writer.write(piece)
+    yield from writer.end()
+
+
+def submit(attempt: Attempt, sub_tasks: Sequence[SubTask], options: TaskOptions | None) -> Operation[list[SubTask]]:
+    """Create sub-tasks, all of them or none.
+
+    Raises:
+        InvalidRequestError: the batch breaks a rule; nothing was sent.
+        SubTasksRefused: the cluster refused it.
+    """
+    attempt.require_usable()
+    check_sub_tasks(sub_tasks, options)
+    request_id = attempt.new_request_id()
+    replies = creation_replies(request_id, sub_tasks, options, attempt.chunk_bytes)
+    delegated = _delegate(attempt, sub_tasks)
+    waiting = attempt.ask(request_id, Asked.CREATE_TASK)
+    for reply in replies:
+        yield from _send_when_room(attempt, [reply])
+    answer: SubTasksAnswered = yield waiting
+    attempt.stop_waiting(request_id)
+    if answer.refused:
+        attempt.owed.update(dict.fromkeys(delegated))
+        raise SubTasksRefused(answer.refused_ids)
+    return list(sub_tasks)
+
+
+def fetch(attempt: Attempt, asked: Asked, key: str) -> Operation[bytes]:
+    """Get the bytes of a result of the same session.
+
+    Raises:
+        ResultUnavailable: it is not to be had.
+    """
+    attempt.require_usable()
+    request_id = attempt.new_request_id()
+    waiting = attempt.ask(request_id, asked)
+    attempt.send([data_wanted(request_id, asked, key)])
+    answer: DataArrived | DataRefused = yield waiting
+    attempt.stop_waiting(request_id)
+    if isinstance(answer, DataRefused):
+        raise ResultUnavailable(key, answer.reason)
+    data = answer.spool.read()
+    answer.spool.close()
+    return data
+
+
+def complete(attempt: Attempt, value: object) -> Operation[None]:
+    """The handler returned ``value``: send it if it is a result, and end with ok.
+
+    Raises:
+        TaskCancelled: it counts no more.
+        TypeError: it is neither bytes nor None.
+        HandlerError: it cannot be told which result it is, or a result is unfinished.
+    """
+    attempt.require_usable()
+    if isinstance(value, BytesLike):
+        key = attempt.sole_key()
+        if key is None:
+            owed = ", ".join(repr(name) for name in attempt.owed) or "none"
+            raise HandlerError(
+                f"the handler returned bytes, which are the one result that is still owed, but owed are: {owed}."
+                " Send each result with task.send_result(key, data) and return None"
+            )
+        yield from send_result(attempt, key, [value])
+    elif value is not None:
+        raise TypeError(
+            f"the handler returned {type(value).__name__}; return bytes (the task's single result), or send results"
+            " with task.send_result(key, data) and return None"
+        )
+    if attempt.open_results:
+        keys = ", ".join(repr(key) for key in attempt.open_results.values())
+        raise HandlerError(f"the handler returned before these results were sent whole: {keys}")
+    attempt.finish([output_ok()])
+
+
+def fail_for_good(attempt: Attempt, details: str) -> None:
+    """The handler says that the task failed: end with an Output error."""
+    attempt.finish([*attempt.end_results(), output_error(details)])
+
+
+def _delegate(attempt: Attempt, sub_tasks: Sequence[SubTask]) -> list[str]:
+    """Take the parent's keys among the sub-tasks' expected outputs off what it owes."""
+    ours = set(attempt.conversation.init.expected_output_keys)
+    delegated: list[str] = []
+    try:
+        for task in sub_tasks:
+            for key in task.expected_output_keys:
+                if key in ours:
+                    attempt.settle_key(key)
+                    delegated.append(key)
+    except BaseException:
+        attempt.owed.update(dict.fromkeys(delegated))
+        raise
+    return delegated
+
+
+def _send_when_room(attempt: Attempt, replies: Sequence[ProcessReply]) -> Operation[None]:
+    """Send replies once what was sent before has mostly gone out."""
+    while True:
+        attempt.require_usable()
+        room = attempt.outbox.room()
+        if room is None:
+            break
+        name = attempt.new_request_id()
+        yield attempt.wait_for(name, room)
+        attempt.stop_waiting(name)
+    attempt.send(replies)

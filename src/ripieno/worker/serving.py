@@ -1,0 +1,108 @@
+"""``serve``: one process, one handler, one attempt at a time, until it is told to stop."""
+
+import asyncio
+import inspect
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import cast
+
+from ripieno.config import WORKER_ADDRESS_VARIABLE
+from ripieno.worker.errors import ServeError
+from ripieno.worker.inbox import BlockingInbox, Inbox, LoopInbox
+from ripieno.worker.parent import watch_parent
+from ripieno.worker.runner import AsyncHandler, Handler, run_awaiting, run_blocking
+from ripieno.worker.server import WorkerServer, remove_socket
+
+#: How long a handler that computes may keep the interpreter while the I/O has something to do. With
+#: Python's own 5 ms, five results of 1 ms each gather before the first one goes out.
+SWITCH_INTERVAL_S = 0.0005
+
+
+def serve(
+    handler: Handler | AsyncHandler, address: str | None = None, on_ready: Callable[[str], object] | None = None
+) -> None:
+    """Serve tasks with a handler until SIGTERM or SIGINT.
+
+    The handler runs in the calling thread (the main one, normally; a coroutine function
+    on an event loop there), one attempt at a time; the I/O has a thread of its own, so that the
+    worker answers while a handler runs. A first signal lets the running attempt finish
+    and gives back those that have not begun; a second one ends the process at once.
+
+    Args:
+        handler: ``def handle(task: Task)`` or ``async def handle(task: AsyncTask)``. What
+            it returns, if it is bytes, is the task's single result. TaskError fails the
+            task for good; any other exception fails the attempt.
+        address: ``unix:/path`` or ``HOST:PORT``; None takes RIPIENO_WORKER_ADDRESS.
+        on_ready: Called with the address once the worker listens.
+
+    Raises:
+        ServeError: there is no address, or it cannot listen there.
+    """
+    where = address or os.environ.get(WORKER_ADDRESS_VARIABLE)
+    if not where:
+        raise ServeError(f"no address to serve: give one (unix:/path or HOST:PORT) or set {WORKER_ADDRESS_VARIABLE}")
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    watch_parent()
+    if is_async(handler):
+        asyncio.run(_serve_async(cast(AsyncHandler, handler), where, on_ready))
+        return
+    inbox = BlockingInbox()
+    with _listening(where, inbox, on_ready):
+        run_blocking(inbox, cast(Handler, handler))
+
+
+async def _serve_async(handler: AsyncHandler, address: str, on_ready: Callable[[str], object] | None) -> None:
+    inbox = LoopInbox(asyncio.get_running_loop())
+    with _listening(address, inbox, on_ready):
+        await run_awaiting(inbox, handler)
+
+
+def is_async(handler: Callable[..., object]) -> bool:
+    """Whether a handler is a coroutine function, or an object whose call is one."""
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__)
+
+
+@contextmanager
+def _listening(address: str, inbox: Inbox, on_ready: Callable[[str], object] | None) -> Iterator[None]:
+    """A server that feeds the inbox, and the signals that stop both."""
+    server = WorkerServer(address, inbox)
+    bound = server.start()
+
+    def stop() -> None:
+        inbox.stop()
+        server.drain()
+
+    try:
+        with _stopping_on_signals(stop):
+            if on_ready is not None:
+                on_ready(bound)
+            yield
+    finally:
+        server.stop()
+        remove_socket(address)
+
+
+@contextmanager
+def _stopping_on_signals(stop: Callable[[], object]) -> Iterator[None]:
+    """Call ``stop`` on the first SIGTERM or SIGINT; let the second one take its usual effect."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals go to the main thread; whoever owns it decides
+        return
+    signals = (signal.SIGTERM, signal.SIGINT)
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        for number in signals:
+            signal.signal(number, signal.SIG_DFL)
+        stop()
+
+    before = {number: signal.signal(number, on_signal) for number in signals}
+    try:
+        yield
+    finally:
+        for number, action in before.items():
+            signal.signal(number, action)

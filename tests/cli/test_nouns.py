@@ -1,0 +1,86 @@
+"""`ripieno session`, `task` and `result` against a running cluster."""
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+from click.testing import CliRunner, Result
+
+from cli.calls import create_session, patiently
+from cli.running import running_up
+from ripieno.cli.root import cli
+from ripieno.wire.protos.armonik_v2 import objects_pb2, submitter_service_pb2
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, list(arguments))
+
+
+def answer(*arguments: str) -> Any:
+    result = run(*arguments, "--output", "json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.output)
+
+
+async def submit(address: str, session: str, *tasks: objects_pb2.TaskRequest) -> None:
+    request = submitter_service_pb2.CreateSmallTaskRequest(session_id=session, task_requests=tasks)
+    reply = await patiently(address, lambda submitter: submitter.CreateSmallTasks(request))
+    assert reply.WhichOneof("Data") == "successfull"
+
+
+async def test_a_session_from_its_start_to_its_cancellation(tmp_path: Path) -> None:
+    async with running_up(tmp_path / "data", "--slots", "1") as up:
+        at = ("--address", up.address)
+        assert answer("session", "list", *at) == []
+        await create_session(up.address, "s 1")
+        call = cloudpickle.dumps((len, ("four",), {}))
+        await submit(
+            up.address,
+            "s 1",
+            objects_pb2.TaskRequest(id="a", expected_output_keys=["length"], payload=call),
+            objects_pb2.TaskRequest(id="b", expected_output_keys=["other"], data_dependencies=["never announced"]),
+        )
+        wait = objects_pb2.ResultRequest(session="s 1", key="length")
+        await patiently(up.address, lambda submitter: submitter.WaitForAvailability(wait))
+
+        got = run("result", "get", "s 1", "length", "--to", str(tmp_path / "got"), *at)
+        assert got.exit_code == 0, got.output
+        assert pickle.loads((tmp_path / "got").read_bytes()) == 4
+        missing = run("result", "get", "s 1", "other", *at)
+        assert missing.exit_code == 1
+        assert "is not there yet: task b makes it" in missing.output
+        assert answer("result", "show", "s 1", "length", "other", "unknown", *at) == [
+            {"key": "length", "status": "COMPLETED"},
+            {"key": "other", "status": "CREATED"},
+        ]
+        assert answer("task", "list", "s 1", *at) == [
+            {"id": "a", "status": "COMPLETED"},
+            {"id": "b", "status": "SUBMITTED"},
+        ]
+        assert answer("task", "list", "s 1", "--status", "submitted", *at) == [{"id": "b", "status": "SUBMITTED"}]
+        assert answer("task", "show", "a", *at) == {"id": "a", "status": "COMPLETED", "reason": ""}
+        assert answer("task", "cancel", "a", "b", *at) == [
+            {"id": "a", "status": "COMPLETED"},
+            {"id": "b", "status": "CANCELLED"},
+        ]
+        shown = answer("session", "show", "s 1", *at)
+        assert shown == {"id": "s 1", "status": "RUNNING", "tasks": {"COMPLETED": 1, "CANCELLED": 1}}
+        assert answer("session", "cancel", "s 1", *at) == {"id": "s 1", "status": "CANCELLED"}
+        assert answer("session", "list", *at) == [{"id": "s 1", "status": "CANCELLED"}]
+
+
+async def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+    async with running_up(tmp_path / "data", "--slots", "1") as up:
+        for arguments in (("session", "show", "x"), ("session", "cancel", "x"), ("task", "show", "x")):
+            result = run(*arguments, "--address", up.address)
+            assert result.exit_code == 1
+            assert "'x'" in result.output
+
+
+def test_without_a_cluster_the_way_out_is_said() -> None:
+    result = run("session", "list", "--address", "127.0.0.1:1")
+    assert result.exit_code == 1
+    assert "no answer from 127.0.0.1:1" in result.output
+    assert "ripieno up" in result.output

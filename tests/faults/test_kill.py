@@ -1,0 +1,91 @@
+"""Any process of the cluster is killed in the middle of the work: every task ends, no result is lost or doubled."""
+
+import asyncio
+import shlex
+import signal
+import socket
+import sys
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cli.running import RunningUp, alive, running_up
+from ripieno.client import AsyncClient, AsyncSession, AsyncTask, TaskStatus
+
+HERE = Path(__file__).parent
+TASKS = 5_000
+FINISHED_FIRST = 500
+#: A lost agent is rescued from when its lease has run out (10 s), and a killed cluster restarts.
+DEADLINE_S = 90.0
+
+
+@pytest.fixture
+def address() -> str:
+    """A free address, the same before and after a restart."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+def cluster_arguments() -> list[str]:
+    worker = f"{shlex.quote(sys.executable)} -m ripieno worker faults.squares:handle"
+    return ["--slots", "2", "--worker", worker]
+
+
+def workers(up: RunningUp) -> list[psutil.Process]:
+    agent = up.child("agent")
+    assert agent is not None
+    return [child for child in agent.children(recursive=True) if alive(child) and "worker" in child.cmdline()]
+
+
+async def submit(client: AsyncClient) -> tuple[AsyncSession, list[AsyncTask]]:
+    session = await client.session(max_retries=3, max_duration=60)
+    return session, await session.submit_many([str(number).encode() for number in range(TASKS)])
+
+
+async def finished(session: AsyncSession, at_least: int) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while (await session.counts()).get(TaskStatus.COMPLETED, 0) < at_least:
+            await asyncio.sleep(0.01)
+
+
+async def check_everything(session: AsyncSession, tasks: list[AsyncTask]) -> None:
+    results = [(result.task, result.data) async for result in session.results(tasks, timeout=DEADLINE_S)]
+    assert Counter(results) == Counter((task, str(number**2).encode()) for number, task in enumerate(tasks))
+    assert await session.counts() == {TaskStatus.COMPLETED: TASKS}
+
+
+@pytest.mark.parametrize("victim", ["control", "agent", "postgres", "worker"])
+async def test_a_process_is_killed_in_the_middle(
+    tmp_path: Path, address: str, victim: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(HERE.parent))
+    async with (
+        running_up(tmp_path / "data", *cluster_arguments(), listen=address) as up,
+        AsyncClient(address) as client,
+    ):
+        session, tasks = await submit(client)
+        await finished(session, FINISHED_FIRST)
+        process = workers(up)[0] if victim == "worker" else up.child(victim)
+        assert process is not None
+        process.send_signal(signal.SIGKILL)
+        await check_everything(session, tasks)
+
+
+async def test_the_whole_cluster_is_killed_and_started_again(
+    tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(HERE.parent))
+    async with AsyncClient(address, patience=60) as client:
+        async with running_up(tmp_path / "data", *cluster_arguments(), listen=address) as up:
+            session, tasks = await submit(client)
+            await finished(session, FINISHED_FIRST)
+            for process in up.family():
+                with suppress(psutil.NoSuchProcess):  # those that go with the first one are quick
+                    process.kill()
+            await up.process.wait()
+        async with running_up(tmp_path / "data", *cluster_arguments(), listen=address):
+            await check_everything(session, tasks)

@@ -1,0 +1,215 @@
+"""A stand-in for a replica of the control plane: hands out assignments, records what agents say."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, field
+
+import grpc
+import grpc.aio
+
+from ripieno.wire.protos.v1 import agent_pb2, agent_pb2_grpc
+
+Assignment = agent_pb2.Assignment
+Outcome = agent_pb2.Outcome
+
+CHANNEL_OPTIONS = [
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.so_reuseport", 0),
+]
+
+
+@dataclass
+class Task:
+    """What the replica hands out."""
+
+    id: str
+    outputs: tuple[str, ...] = ("out",)
+    dependencies: tuple[str, ...] = ()
+    payload: bytes | str = b""  # a string names an object
+    retry: int = 0
+    max_duration_s: float = 60.0
+    options: dict[str, str] = field(default_factory=dict)
+    session: int = 1
+
+
+class Replica(agent_pb2_grpc.AgentServicer):
+    """Claims whatever is queued as far as credit goes; settles each message of outcomes."""
+
+    def __init__(self) -> None:
+        self.queue: list[Task] = []
+        self.results: dict[str, bytes | str] = {}
+        self.objects: dict[str, bytes] = {}
+        self.port = 0
+        self.limits = (84_000, 65_536)
+        self.settling = True
+        self.hellos: list[agent_pb2.Hello] = []
+        self.outcomes: dict[str, list[Outcome]] = {}
+        self.started: list[str] = []
+        self.released: list[str] = []
+        self.interrupting: list[str] = []
+        self.draining = False
+        self.credit = 0
+        self.fetches: list[list[str]] = []
+        self.reads: list[str] = []
+        self.claims: dict[int, Task] = {}
+        self.assigned: list[str] = []
+        self.changed = asyncio.Condition()
+        self._next_claim = 0
+        self._contexts: list[asyncio.Queue[agent_pb2.ControlMessage | None]] = []
+        self._server: grpc.aio.Server | None = None
+
+    # ------------------------------------------------------------------ life
+
+    async def start(self) -> None:
+        self._server = grpc.aio.server(options=CHANNEL_OPTIONS)
+        agent_pb2_grpc.add_AgentServicer_to_server(self, self._server)
+        self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
+        await self._server.start()
+
+    async def stop(self) -> None:
+        for queue in self._contexts:
+            queue.put_nowait(None)
+        assert self._server is not None
+        await self._server.stop(0)
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    # ------------------------------------------------------------------ for tests
+
+    async def until(self, condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+        async with asyncio.timeout(timeout_s), self.changed:
+            await self.changed.wait_for(condition)
+
+    async def outcome_of(self, task_id: str, timeout_s: float = 10.0) -> Outcome:
+        await self.until(lambda: task_id in self.outcomes, timeout_s)
+        return self.outcomes[task_id][-1]
+
+    def submit(self, *tasks: Task) -> None:
+        self.queue.extend(tasks)
+        self._hand_out()
+
+    def tell(self, message: agent_pb2.ControlMessage) -> None:
+        self._contexts[-1].put_nowait(message)
+
+    def ticket_of(self, task_id: str) -> agent_pb2.Ticket:
+        claim = next(claim for claim, task in self.claims.items() if task.id == task_id)
+        return agent_pb2.Ticket(task_no=claim, session_no=self.claims[claim].session, claim=claim)
+
+    def cancel(self, *task_ids: str) -> None:
+        self.tell(agent_pb2.ControlMessage(cancelled=[self.ticket_of(task_id) for task_id in task_ids]))
+
+    def lose(self, *task_ids: str) -> None:
+        self.tell(agent_pb2.ControlMessage(lost=[self.ticket_of(task_id) for task_id in task_ids]))
+
+    # ------------------------------------------------------------------ the service
+
+    async def Connect(  # noqa: N802
+        self, request_iterator: AsyncIterator[agent_pb2.AgentMessage], context: grpc.aio.ServicerContext
+    ) -> None:
+        outgoing: asyncio.Queue[agent_pb2.ControlMessage | None] = asyncio.Queue()
+        first = await anext(request_iterator)
+        self.hellos.append(first.hello)
+        self.credit = 0
+        self._contexts.append(outgoing)
+        chunk, inline = self.limits
+        welcome = agent_pb2.Welcome(lease_s=10, data_chunk_max_size=chunk, inline_limit_bytes=inline)
+        await context.write(agent_pb2.ControlMessage(welcome=welcome))
+        async with self.changed:
+            self.changed.notify_all()
+        reading = asyncio.create_task(self._read(request_iterator))
+        try:
+            while (message := await outgoing.get()) is not None:
+                await context.write(message)
+        finally:
+            reading.cancel()
+            self._contexts.remove(outgoing)
+
+    async def _read(self, messages: AsyncIterator[agent_pb2.AgentMessage]) -> None:
+        async for message in messages:
+            self.credit += message.credit
+            self.draining |= message.draining
+            self.started += self._ids(started.ticket for started in message.started)
+            self.released += self._ids(message.released)
+            self.interrupting += self._ids(message.interrupting)
+            for outcome in message.outcomes:
+                self.outcomes.setdefault(self.claims[outcome.ticket.claim].id, []).append(outcome)
+            if message.outcomes_no and self.settling:
+                self.tell(agent_pb2.ControlMessage(settled=[message.outcomes_no]))
+            self._hand_out()
+            async with self.changed:
+                self.changed.notify_all()
+
+    def _ids(self, tickets: Iterable[agent_pb2.Ticket]) -> list[str]:
+        return [self.claims[ticket.claim].id for ticket in tickets]
+
+    def _hand_out(self) -> None:
+        batch, self.queue = self.queue[: self.credit], self.queue[self.credit :]
+        if not batch or not self._contexts:
+            self.queue = batch + self.queue
+            return
+        self.credit -= len(batch)
+        message = agent_pb2.ControlMessage()
+        for task in batch:
+            self._assign(message, task)
+        for session in {task.session for task in batch}:
+            message.sessions.add(session_no=session, id=f"session-{session}")
+        self.tell(message)
+
+    def _assign(self, message: agent_pb2.ControlMessage, task: Task) -> None:
+        self._next_claim += 1
+        claim = self._next_claim
+        self.claims[claim] = task
+        self.assigned.append(task.id)
+        message.options.add(options_no=claim, options=task.options, max_duration_us=int(task.max_duration_s * 1e6))
+        assignment = message.assignments.add(
+            task_id=task.id,
+            retry=task.retry,
+            options_no=claim,
+            expected_output_keys=task.outputs,
+            data_dependencies=task.dependencies,
+        )
+        assignment.ticket.task_no = assignment.ticket.claim = claim
+        assignment.ticket.session_no = task.session
+        self._put_data(assignment.payload, task.payload)
+
+    def _put_data(self, message: agent_pb2.Data, data: bytes | str) -> None:
+        if isinstance(data, bytes):
+            message.inline = data
+        else:
+            message.object.name = data
+            message.object.size = len(self.objects[data])
+
+    async def FetchResults(  # noqa: N802
+        self, request: agent_pb2.FetchResultsRequest, context: grpc.aio.ServicerContext
+    ) -> agent_pb2.FetchResultsReply:
+        self.fetches.append([key.key for key in request.keys])
+        reply = agent_pb2.FetchResultsReply()
+        for key in request.keys:
+            fetched = reply.fetched.add()
+            if key.key in self.results:
+                self._put_data(fetched.data, self.results[key.key])
+            else:
+                fetched.error = f"no result {key.key!r}"
+        return reply
+
+    async def ReadObject(  # noqa: N802
+        self, request: agent_pb2.ReadObjectRequest, context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[agent_pb2.ObjectChunk]:
+        self.reads.append(request.name)
+        if request.name not in self.objects:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"no object {request.name!r}")
+        data = self.objects[request.name]
+        for start in range(0, len(data), 256 * 1024):
+            yield agent_pb2.ObjectChunk(data=data[start : start + 256 * 1024])
+
+    async def WriteObject(  # noqa: N802
+        self, request_iterator: AsyncIterator[agent_pb2.ObjectChunk], context: grpc.aio.ServicerContext
+    ) -> agent_pb2.StoredObject:
+        data = b"".join([chunk.data async for chunk in request_iterator])
+        name = f"object-{len(self.objects)}"
+        self.objects[name] = data
+        return agent_pb2.StoredObject(name=name, size=len(data), sha256=hashlib.sha256(data).digest())

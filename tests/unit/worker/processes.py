@@ -1,0 +1,46 @@
+"""Worker processes to be driven from outside."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class WorkerProcess:
+    address: str
+    process: subprocess.Popen[str]
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+
+@contextlib.contextmanager
+def worker_process(
+    *arguments: str, environment: Mapping[str, str] | None = None, pass_fds: tuple[int, ...] = ()
+) -> Iterator[WorkerProcess]:
+    """A worker that says it is ready; killed at the end if it still runs."""
+    with tempfile.TemporaryDirectory(prefix="rw-") as folder:
+        address = f"unix:{folder}/w"
+        process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-m", "ripieno.worker", *arguments],
+            env={**os.environ, "RIPIENO_WORKER_ADDRESS": address, **(environment or {})},
+            cwd=HERE,
+            pass_fds=pass_fds,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            try:
+                assert process.stdout is not None
+                assert process.stdout.readline() == f"ripieno worker ready on {address}\n"
+                yield WorkerProcess(address, process)
+            finally:
+                process.kill()

@@ -1,0 +1,229 @@
+"""Handlers that the tests' workers serve: the task's option ``do`` names what to do."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+from ripieno.worker import (
+    AsyncTask,
+    ResultUnavailable,
+    SubTask,
+    SubTasksRefused,
+    Task,
+    TaskCancelled,
+    TaskError,
+    TaskOptions,
+)
+
+OPTIONS = TaskOptions(max_duration_us=2_000_000, max_retries=1, priority=3)
+
+
+def handle(task: Task) -> object:
+    return globals()[f"_{task.options['do']}"](task)
+
+
+def _echo(task: Task) -> bytes:
+    return task.payload
+
+
+def _tell(task: Task) -> bytes:
+    data = {key: task.data[key] for key in task.data}
+    return repr((task.session_id, task.task_id, task.payload, data, task.expected_output_keys, task.cancelled)).encode()
+
+
+def _nothing(task: Task) -> None:
+    return None
+
+
+def _two_results(task: Task) -> bytes:
+    first, second = task.expected_output_keys
+    task.send_result(first, (piece for piece in (b"12", b"", b"3456", b"78901")))
+    return b"the one that is left: " + second.encode()
+
+
+def _number(task: Task) -> int:
+    return 3
+
+
+def _bytes(task: Task) -> bytes:
+    return b"x"
+
+
+def _fail_for_good(task: Task) -> bytes:
+    task.send_result("r", b"does not count")
+    raise TaskError("boom")
+
+
+def _raise(task: Task) -> bytes:
+    raise ValueError("the strike is négative")
+
+
+def _raise_much(task: Task) -> bytes:
+    raise ValueError("first " + "é\n" * 9_000 + " last")
+
+
+def _exit(task: Task) -> bytes:
+    raise SystemExit(3)
+
+
+def _half_result(task: Task) -> bytes:
+    def pieces() -> Iterator[bytes]:
+        yield b"half"
+        raise {"final": TaskError, "not": ValueError}[task.payload.decode()]("in the middle")
+
+    task.send_result("r", pieces())
+    return b""
+
+
+def _half_result_hidden(task: Task) -> None:
+    try:
+        task.send_result("r", [b"half", "text"])  # type: ignore[list-item]
+    except TypeError:
+        return
+
+
+def _foreign_key(task: Task) -> None:
+    task.send_result("foreign", b"")
+
+
+def _same_key_twice(task: Task) -> None:
+    task.send_result("r", b"1")
+    task.send_result("r", b"2")
+
+
+def _submit(task: Task) -> None:
+    """Delegates its result; says what became of it in the sub-tasks' own words."""
+    tasks = [SubTask(task.payload, ["r"], ["d"], id="child"), SubTask(b"", ["other"], id="sibling")]
+    try:
+        task.submit(tasks, OPTIONS)
+    except SubTasksRefused as refused:
+        task.send_result("r", str(refused.ids).encode())
+
+
+def _submit_and_return(task: Task) -> bytes:
+    task.submit([SubTask(b"", ["r"])])
+    return b"mine as well"
+
+
+def _fetch(task: Task) -> bytes:
+    found = [task.resource("a"), task.common_data("b")]
+    try:
+        task.direct_data("c")
+    except ResultUnavailable as missing:
+        found.append(f"{missing.key}: {missing.reason}".encode())
+    return b"|".join(found)
+
+
+def _hold(task: Task) -> bytes:
+    """Runs until the question is answered: whoever reads it knows that the handler runs."""
+    return task.resource("go")
+
+
+def _note_cancel(task: Task) -> bytes:
+    """Writes down how its wait ended."""
+    try:
+        task.resource("go")
+    except TaskCancelled:
+        Path(task.payload.decode()).write_text(f"cancelled: {task.cancelled}")
+        raise
+    return b""
+
+
+def _spin(task: Task) -> bytes:
+    """Computes, deaf to everything, until a file appears."""
+    task.send_result("begun", b"")
+    while not Path(task.payload.decode()).exists():
+        pass
+    return b"spun"
+
+
+def _spin_until_cancelled(task: Task) -> bytes:
+    task.send_result("begun", b"")
+    while True:
+        task.raise_if_cancelled()
+
+
+def _digest(task: Task) -> bytes:
+    digest = hashlib.sha256()
+    with task.open_payload() as payload, task.open_data("d") as data:
+        for source in (payload, data):
+            while chunk := source.read(1 << 18):
+                digest.update(chunk)
+    return digest.digest()
+
+
+def _copy(task: Task) -> None:
+    with task.open_payload() as payload:
+        task.send_result("r", iter(lambda: payload.read(1 << 18), b""))
+
+
+def _count_up(task: Task) -> None:
+    """Streams 84 MB, writing down how much it has produced."""
+    with Path(task.payload.decode()).open("r+b", buffering=0) as counter:
+
+        def pieces() -> Iterator[bytes]:
+            for number in range(1, 1_001):
+                counter.seek(0)
+                counter.write((number * 84_000).to_bytes(8, "little"))
+                yield bytes(84_000)
+
+        task.send_result("r", pieces())
+
+
+async def handle_async(task: AsyncTask) -> object:
+    return await globals()[f"_async_{task.options['do']}"](task)
+
+
+async def _async_echo(task: AsyncTask) -> bytes:
+    await asyncio.sleep(0)
+    return task.payload
+
+
+async def _async_deaf(task: AsyncTask) -> bytes:
+    """Goes on to its end although it is cancelled on its way."""
+    try:
+        await task.resource("go")
+    except asyncio.CancelledError:
+        await asyncio.sleep(0)
+    return b"deaf"
+
+
+async def _async_impatient(task: AsyncTask) -> bytes:
+    """Gives up one question before its answer is there, and asks another."""
+    try:
+        async with asyncio.timeout(0):
+            await task.resource("slow")
+    except TimeoutError:
+        return await task.resource("go")
+    return b""
+
+
+async def _async_raise(task: AsyncTask) -> bytes:
+    raise ValueError("the strike is négative")
+
+
+async def _async_fail_for_good(task: AsyncTask) -> bytes:
+    raise TaskError("boom")
+
+
+async def _async_everything(task: AsyncTask) -> bytes:
+    async def pieces() -> AsyncIterator[bytes]:
+        for piece in (b"12", b"345"):
+            await asyncio.sleep(0)
+            yield piece
+
+    a, b = await asyncio.gather(task.resource("a"), task.common_data("b"))
+    await task.send_result("streamed", pieces())
+    await task.send_result("pieces", [a, b])
+    await task.submit([SubTask(b"", ["other"], id="child")])
+    return b"left"
+
+
+async def _async_note_cancel(task: AsyncTask) -> bytes:
+    try:
+        await task.resource("go")
+    except asyncio.CancelledError:
+        Path(task.payload.decode()).write_text(f"cancelled: {task.cancelled}")
+        raise
+    return b""

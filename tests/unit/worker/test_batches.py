@@ -1,0 +1,149 @@
+"""What only the batch lane does."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import pytest
+import pytest_asyncio
+
+from unit.worker import requests
+from unit.worker.agents import Agent, BatchRun, BatchStream, Item, agent_of, rest_of, results_of
+from unit.worker.processes import WorkerProcess, worker_process
+
+
+@pytest.fixture(scope="module")
+def worker() -> Iterator[WorkerProcess]:
+    with worker_process("scenarios:handle") as process:
+        yield process
+
+
+@pytest_asyncio.fixture
+async def agent(worker: WorkerProcess) -> AsyncIterator[Agent]:
+    async with agent_of(worker.address, "batch") as agent:
+        yield agent
+
+
+@pytest.fixture
+def stream(agent: Agent) -> BatchStream:
+    return agent.batch_stream()
+
+
+async def test_many_attempts_in_one_message_run_in_order(stream: BatchStream) -> None:
+    runs = [BatchRun(stream, number) for number in range(1, 301)]
+    stream.runs = {run.number: run for run in runs}
+    items = [Item(attempt=run.number, requests=task("echo", f"{run.number}".encode())) for run in runs]
+    await stream.send(*items)
+    for run in runs:
+        assert results_of(await rest_of(run)) == {"r": f"{run.number}".encode()}
+    assert stream.messages < len(runs) / 2, "answers gather while others are written"
+    await stream.half_close()
+    assert not await stream.receive()
+
+
+async def test_messages_of_attempts_may_interleave(stream: BatchStream) -> None:
+    payloads = {number: [f"{number}{part}".encode() for part in "abc"] for number in (1, 2)}
+    stream.runs = {number: BatchRun(stream, number) for number in payloads}
+    parts = {
+        number: [
+            requests.init_request(options={"do": "echo"}, first_chunk=first),
+            *map(requests.payload_chunk, rest),
+            requests.payload_complete(),
+            requests.last_data(),
+        ]
+        for number, (first, *rest) in payloads.items()
+    }
+    for first, second in zip(*parts.values(), strict=True):
+        await stream.send(Item(attempt=1, requests=[first]), Item(attempt=2, requests=[second]))
+    for number, run in stream.runs.items():
+        assert results_of(await rest_of(run)) == {"r": b"".join(payloads[number])}
+
+
+async def test_an_attempt_that_has_not_begun_is_withdrawn(stream: BatchStream, tmp_path: Path) -> None:
+    holding, question = await hold(stream)
+    waiting = [await stream.begin(task("note_cancel", str(tmp_path / "note").encode())) for _ in range(2)]
+    await waiting[0].withdraw()
+    await waiting[1].cancel()
+    for run in waiting:
+        assert await run.next() is None
+        assert run.withdrawn and run.failed is None
+    await holding.send(requests.datum_answer("resource", question, "go", b"done"))
+    assert results_of(await rest_of(holding)) == {"r": b"done"}
+    assert not (tmp_path / "note").exists()
+
+
+async def test_an_attempt_that_has_begun_is_not_withdrawn(stream: BatchStream) -> None:
+    holding, question = await hold(stream)
+    await holding.withdraw()
+    await holding.send(requests.datum_answer("resource", question, "go", b"done"))
+    assert results_of(await rest_of(holding)) == {"r": b"done"}
+
+
+async def test_an_attempt_still_arriving_is_withdrawn(stream: BatchStream) -> None:
+    run = await stream.begin([requests.init_request()])
+    await run.withdraw()
+    assert await run.next() is None
+    assert run.withdrawn
+    # What was under way when it was withdrawn is about nothing any more.
+    await run.send([requests.payload_complete(), requests.last_data()])
+    assert results_of(await rest_of(await stream.begin(task("echo", b"x")))) == {"r": b"x"}
+
+
+async def test_a_cancelled_attempt_is_answered_at_its_end(stream: BatchStream) -> None:
+    holding, _ = await hold(stream)
+    await holding.cancel()
+    assert await holding.next() is None
+    assert holding.failed == "cancelled"
+
+
+async def test_answers_to_an_attempt_that_has_ended_are_ignored(stream: BatchStream) -> None:
+    holding, question = await hold(stream)
+    await holding.cancel()
+    assert await holding.next() is None
+    await holding.send(requests.datum_answer("resource", question, "go", b"too late"))
+    await holding.cancel()
+    assert results_of(await rest_of(await stream.begin(task("echo", b"x")))) == {"r": b"x"}
+
+
+async def test_a_stream_that_ends_inside_a_task_fails_it(stream: BatchStream) -> None:
+    whole = await stream.begin(task("echo", b"x"))
+    cut_short = await stream.begin([requests.init_request()])
+    await stream.half_close()
+    assert results_of(await rest_of(whole)) == {"r": b"x"}
+    assert await cut_short.next() is None
+    assert cut_short.failed == "the stream ended before the task was complete"
+    assert not await stream.receive()
+
+
+async def test_a_lost_stream_drops_what_it_brought(agent: Agent, stream: BatchStream, tmp_path: Path) -> None:
+    running, waiting = tmp_path / "running", tmp_path / "waiting"
+    run = await stream.begin(task("note_cancel", str(running).encode()))
+    assert await run.next() is not None
+    await stream.begin(task("note_cancel", str(waiting).encode()))
+    stream.cancel()
+    after = agent.batch_stream()
+    assert results_of(await rest_of(await after.begin(task("echo", b"x")))) == {"r": b"x"}
+    assert running.read_text() == "cancelled: True"
+    assert not waiting.exists()
+
+
+async def test_bytes_that_are_no_message_end_their_stream_alone(agent: Agent) -> None:
+    call = agent._batch.Process()
+    call._request_serializer = lambda message: message
+    await call.write(b"\xff\xff")
+    with pytest.raises(grpc.aio.AioRpcError, match="cannot be read"):
+        await call.read()
+    assert results_of(await rest_of(await agent.batch_stream().begin(task("echo", b"x")))) == {"r": b"x"}
+
+
+def task(do: str, payload: bytes = b"") -> Iterator[requests.ProcessRequest]:
+    return requests.whole_task("t", payload, options={"do": do})
+
+
+async def hold(stream: BatchStream) -> tuple[BatchRun, str]:
+    """A running attempt that waits for an answer, and the answer's id."""
+    run = await stream.begin(task("hold"))
+    question = await run.next()
+    assert question is not None
+    return run, question.request_id
