@@ -27,7 +27,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 
 demo: $(READY) ## start a cluster, price a book of options on it, show the report, stop
-	$(BIN)/python examples/portfolio/demo.py
+	$(BIN)/python -m examples.portfolio.demo
 
 test: $(READY) ## the whole test suite (TESTS="..." for a part of it)
 	$(BIN)/python -m pytest -m "not long" $(TESTS)

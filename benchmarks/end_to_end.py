@@ -55,7 +55,9 @@ def one_round(address: str, tasks: int, cluster: int) -> None:
     spent = {name: (after - before.get(name, 0)) / tasks * 1e6 for name, after in processor_time(cluster).items()}
     spent["client"] = own / tasks * 1e6
     parts = ", ".join(f"{name} {us:.0f}" for name, us in sorted(spent.items()))
-    print(f"{tasks / took:8,.0f} tasks/s  (submission alone {tasks / accepted:,.0f}/s)  us of processor a task: {parts}")
+    print(
+        f"{tasks / took:8,.0f} tasks/s  (submission alone {tasks / accepted:,.0f}/s)  us of processor a task: {parts}"
+    )
 
 
 def latency(address: str, tasks: int) -> None:
@@ -81,7 +83,12 @@ def processor_time(cluster: int) -> dict[str, float]:
         except psutil.NoSuchProcess:
             continue
         kind = "other"
-        for word, name in (("postgres", "postgres"), (" control", "control"), (" agent", "agent"), ("worker", "worker")):
+        for word, name in (
+            ("postgres", "postgres"),
+            (" control", "control"),
+            (" agent", "agent"),
+            ("worker", "worker"),
+        ):
             if word in line:
                 kind = name
                 break

@@ -37,12 +37,15 @@ def cluster(data: Path, log: Path) -> Iterator[str]:
             after SIGTERM.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as errors:
-        process = subprocess.Popen(
+    with (
+        log.open("wb") as errors,
+        subprocess.Popen(
             _command(data), cwd=ROOT, env=_environment(), stdout=subprocess.PIPE, stderr=errors, text=True
-        )
+        ) as process,
+        _addresses(process) as addresses,
+    ):
         try:
-            yield _wait_until_ready(process, log)
+            yield _first(addresses, log)
         finally:
             code = _stop(process)
     if code:
@@ -59,11 +62,31 @@ def _environment() -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
-def _wait_until_ready(process: subprocess.Popen[str], log: Path) -> str:
+@contextmanager
+def _addresses(process: subprocess.Popen[str]) -> Iterator[queue.Queue[str | None]]:
+    """Addresses that the process says it is ready at; None once it says no more.
+
+    A thread reads on until the process ends, lest the pipe fill and the cluster stall.
+    """
     assert process.stdout is not None
-    addresses: queue.Queue[str | None] = queue.Queue()
-    # The thread reads on until the cluster ends, lest the pipe fill and the cluster stall.
-    threading.Thread(target=_read_addresses, args=(process.stdout, addresses), daemon=True).start()
+    found: queue.Queue[str | None] = queue.Queue()
+    reader = threading.Thread(target=_read, args=(process.stdout, found))
+    reader.start()
+    try:
+        yield found
+    finally:
+        reader.join()
+
+
+def _read(lines: IO[str], found: queue.Queue[str | None]) -> None:
+    for line in lines:
+        address = _ADDRESS.search(line)
+        if "ready" in line and address:
+            found.put(address[0])
+    found.put(None)
+
+
+def _first(addresses: queue.Queue[str | None], log: Path) -> str:
     try:
         address = addresses.get(timeout=READY_TIMEOUT_S)
     except queue.Empty:
@@ -71,14 +94,6 @@ def _wait_until_ready(process: subprocess.Popen[str], log: Path) -> str:
     if address is None:
         raise ClusterError(f"the cluster ended before it was ready; see {log}")
     return address
-
-
-def _read_addresses(lines: IO[str], addresses: queue.Queue[str | None]) -> None:
-    for line in lines:
-        found = _ADDRESS.search(line)
-        if "ready" in line and found:
-            addresses.put(found[0])
-    addresses.put(None)
 
 
 def _stop(process: subprocess.Popen[str]) -> int:

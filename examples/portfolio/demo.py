@@ -70,7 +70,7 @@ def _cluster_address(parsed: argparse.Namespace, console: Console) -> Iterator[s
     began = time.perf_counter()
     # In a directory of its own, and a short one: sockets in it have short names only.
     with (
-        tempfile.TemporaryDirectory(prefix="ripieno-", ignore_cleanup_errors=True) as data,
+        tempfile.TemporaryDirectory(prefix="ripieno-demo-", ignore_cleanup_errors=True) as data,
         cluster(Path(data), parsed.out / "cluster.log") as address,
     ):
         console.print(f"Cluster ready on {address} after {time.perf_counter() - began:.1f} s")

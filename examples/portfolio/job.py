@@ -8,7 +8,7 @@ from examples.portfolio.pricing import Valuation
 from examples.portfolio.scenarios import Risk
 from examples.portfolio.steps import Plan, Step, decode_risk, decode_valuations, plan
 from ripieno.client import Client, Session, TaskDefinition
-from ripieno.domain.errors import RipienoError
+from ripieno.domain.errors import RipienoError, UnavailableError
 
 #: Of one attempt. A task takes a fraction of a second; a machine that is busy with other things may need more.
 MAX_DURATION_S = 120.0
@@ -22,8 +22,8 @@ class Progress:
 
     Attributes:
         contracts: Priced so far.
-        done: Simulated prices so far, a measure of work.
-        total: Simulated prices of the whole job.
+        done: Work of what is finished.
+        total: Work of the whole job.
     """
 
     contracts: int
@@ -62,6 +62,8 @@ def run(client: Client, market: bytes, contracts: list[Contract], on_progress: C
     session = client.session(max_retries=2, max_duration=MAX_DURATION_S)
     try:
         return _follow(session, job, on_progress)
+    except UnavailableError:
+        raise  # nobody there to be told
     except (RipienoError, TimeoutError, KeyboardInterrupt):
         session.cancel()
         raise
@@ -70,15 +72,16 @@ def run(client: Client, market: bytes, contracts: list[Contract], on_progress: C
 def _follow(session: Session, job: Plan, on_progress: Callable[[Progress], None]) -> Finished:
     session.submit_many([_definition(step) for step in (job.market, *job.positions, job.report)])
     by_key = {step.key: step for step in job.positions}
-    progress = Progress(0, 0, sum(step.prices for step in job.positions))
+    progress = Progress(0, 0, sum(step.work for step in job.positions))
     on_progress(progress)
     valuations: dict[str, Valuation] = {}
     for result in session.results(list(by_key), timeout=TIMEOUT_S):
         valuations.update((valuation.contract_id, valuation) for valuation in decode_valuations(result.data))
-        progress = Progress(len(valuations), progress.done + by_key[result.key].prices, progress.total)
+        progress = Progress(len(valuations), progress.done + by_key[result.key].work, progress.total)
         on_progress(progress)
     risk = decode_risk(session.result(job.report.key, timeout=TIMEOUT_S))
-    return Finished(valuations, risk, sum(session.counts().values()), progress.total)
+    prices = sum(step.prices for step in job.positions)
+    return Finished(valuations, risk, sum(session.counts().values()), prices)
 
 
 def _definition(step: Step) -> TaskDefinition:

@@ -23,7 +23,7 @@ VALUED_ON = date(2026, 6, 30)
 
 EUROPEAN_COUNT = 2_352
 ASIAN_COUNT = 48
-#: Enough for about 1 % of error on an option near the money, in some 10 ms.
+#: Enough for about 1 % of error on an option near the money, in some 6 ms.
 EUROPEAN_PATHS = 80_000
 #: Of 52 fixings each: some 0.3 s, so it is split.
 ASIAN_PATHS = 250_000

@@ -7,7 +7,7 @@ values over moves of the share, price the same random numbers again one day late
 
 Paths come in antithetic pairs, and errors are those of the pairs. An Asian option is
 priced as its difference from the option on the geometric mean, whose price is known
-(Kemna and Vorst 1990): what is left to estimate is about a hundredth.
+(Kemna and Vorst 1990): what is left to estimate is a few per cent.
 
 Random numbers depend on the contract's id and the slice alone, so a price is the same
 whichever worker makes it, and however often.
@@ -29,8 +29,7 @@ Array = NDArray[np.float64]
 NAMES = tuple(field.name for field in fields(Greeks))
 #: Moves of the share, relative, for which tomorrow's value is estimated.
 LADDER: Array = np.array([-0.20, -0.14, -0.10, -0.07, -0.045, -0.02, 0.0, 0.02, 0.045, 0.07, 0.10, 0.14, 0.20])
-_UNMOVED = int(np.flatnonzero(LADDER == 0.0)[0])
-#: Random numbers drawn at a time: what they need (some arrays of this length) stays in a core's cache.
+#: Random numbers drawn at a time: bounds the memory; more at a time would be no faster.
 _BLOCK = 16_384
 
 
@@ -154,7 +153,7 @@ def _sample_european(terms: Terms, normals: Array) -> Moments:
     later = np.exp(tomorrow.drift * tomorrow.years + terms.volatility * np.sqrt(tomorrow.years) * z)
     slope = price * (walk - terms.volatility * terms.years)
     score = z / (terms.volatility * np.sqrt(terms.years))
-    return _moments(_estimates(terms, price, slope, score), _ladder(tomorrow, later))
+    return _moments(_estimates(terms, price, slope, score), *_ladder(tomorrow, later))
 
 
 def _sample_asian(terms: Terms, normals: Array) -> Moments:
@@ -167,10 +166,13 @@ def _sample_asian(terms: Terms, normals: Array) -> Moments:
     slopes = walk * np.sqrt(terms.years) - terms.volatility * terms.years * steps
     slope = np.einsum("pf,pf->p", prices, slopes) / terms.fixings
     score = normals[:, 0] / (terms.volatility * np.sqrt(terms.years / terms.fixings))
+    ladder, unmoved = _ladder(tomorrow, later.mean(axis=1))
+    known_ladder, known_unmoved = _ladder(tomorrow, later_geometric)
     return _moments(
         _estimates(terms, prices.mean(axis=1), slope, score)
         - _estimates(terms, geometric, geometric * slopes.mean(axis=1), score),
-        _ladder(tomorrow, later.mean(axis=1)) - _ladder(tomorrow, later_geometric),
+        ladder - known_ladder,
+        unmoved - known_unmoved,
     )
 
 
@@ -202,18 +204,24 @@ def _estimates(terms: Terms, mean: Array, slope: Array, score: Array) -> Array:
     return estimates
 
 
-def _ladder(tomorrow: Terms, later: Array) -> Array:
-    """(moves, paths): tomorrow's discounted payoffs."""
-    ladder = np.multiply.outer(tomorrow.sign * tomorrow.spot * (1.0 + LADDER), later)
-    ladder -= tomorrow.sign * tomorrow.strike
-    np.maximum(ladder, 0.0, out=ladder)
-    ladder *= tomorrow.discount
-    return ladder
+def _ladder(tomorrow: Terms, later: Array) -> tuple[Array, Array]:
+    """Tomorrow's discounted payoffs: their sum for each move, (moves,), and those of no move, (paths,)."""
+    sums = np.empty(len(LADDER))
+    unmoved = np.empty_like(later)
+    payoffs = np.empty_like(later)  # used again and again: fresh memory costs more than the arithmetic
+    for place, move in enumerate(LADDER):
+        np.multiply(later, tomorrow.sign * tomorrow.spot * (1.0 + move), out=payoffs)
+        payoffs -= tomorrow.sign * tomorrow.strike
+        np.maximum(payoffs, 0.0, out=payoffs)
+        sums[place] = payoffs.sum()
+        if move == 0.0:
+            np.multiply(payoffs, tomorrow.discount, out=unmoved)
+    return sums * tomorrow.discount, unmoved
 
 
-def _moments(estimates: Array, ladder: Array) -> Moments:
+def _moments(estimates: Array, ladder: Array, unmoved: Array) -> Moments:
     """Sums over pairs; the second half of the paths mirrors the first."""
-    estimates[4] += ladder[_UNMOVED]
+    estimates[4] += unmoved
     pairs = estimates.shape[1] // 2
     means = 0.5 * (estimates[:, :pairs] + estimates[:, pairs:])
-    return Moments(pairs, means.sum(axis=1), np.einsum("ep,ep->e", means, means), 0.5 * ladder.sum(axis=1))
+    return Moments(pairs, means.sum(axis=1), np.einsum("ep,ep->e", means, means), 0.5 * ladder)

@@ -28,6 +28,8 @@ MARKET = "market"
 REPORT = "report"
 
 CONTRACTS_PER_TASK = 8
+#: What a path costs beside its prices (payoffs, Greeks, the ladder), in prices.
+_PATH_WORK = 3
 #: Paths of one slice of a large contract: some 50 ms of work.
 SLICE_PATHS = 50_000
 
@@ -40,7 +42,8 @@ class Step:
         key: Its single expected output, unique in the session.
         dependencies: Keys of the results that it reads.
         contracts: How many contracts are priced once it is done.
-        prices: How many prices it simulates: a measure of its work.
+        prices: How many prices it simulates.
+        work: How long it takes, in the time that one price of many on a path takes.
     """
 
     key: str
@@ -48,6 +51,7 @@ class Step:
     dependencies: tuple[str, ...] = ()
     contracts: int = 0
     prices: int = 0
+    work: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +139,16 @@ def _groups(contracts: Sequence[Contract]) -> list[list[Contract]]:
 
 def _position_step(group: list[Contract]) -> Step:
     first = group[0]
-    prices = sum(contract.paths * contract.fixings for contract in group)
     if first.kind is Kind.ASIAN:
-        return Step(first.id, encode("split", contract=first.to_row()), (MARKET,), 1, prices)
+        key, payload = first.id, encode("split", contract=first.to_row())
+    else:
+        key = f"{first.id}..{group[-1].id}"
+        payload = encode("price", contracts=[contract.to_row() for contract in group])
     return Step(
-        f"{first.id}..{group[-1].id}",
-        encode("price", contracts=[contract.to_row() for contract in group]),
+        key,
+        payload,
         (MARKET,),
-        len(group),
-        prices,
+        contracts=len(group),
+        prices=sum(contract.paths * contract.fixings for contract in group),
+        work=sum(contract.paths * (contract.fixings + _PATH_WORK) for contract in group),
     )

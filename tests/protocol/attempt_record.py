@@ -51,6 +51,7 @@ class Attempt:
         received: The messages that came, up to a bound.
         cancelled: The agent cancelled the call.
         strict: A message after Output is a breach; not so for a worker that leaves answers unread.
+        said_output: The worker has sent Output.
     """
 
     worker: str
@@ -62,6 +63,7 @@ class Attempt:
     received: list[ProcessRequest] = field(default_factory=list)
     cancelled: bool = False
     strict: bool = True
+    said_output: bool = False
     _kept: int = 0
 
     def came(self, message: ProcessRequest) -> None:
@@ -76,6 +78,7 @@ class Attempt:
     def went(self, message: ProcessReply) -> None:
         """Note a message to the agent."""
         self.log.append(f"> {kind_of(message)}")
+        self.said_output |= message.WhichOneof("type") == "output"
 
     def half_closed_by_agent(self) -> None:
         """Note the agent's half-close."""
@@ -84,10 +87,6 @@ class Attempt:
     @property
     def half_closed(self) -> bool:
         return "< half-close" in self.log
-
-    @property
-    def said_output(self) -> bool:
-        return any(line.startswith("> output") for line in self.log)
 
     @property
     def running(self) -> bool:

@@ -13,7 +13,7 @@ import grpc
 import grpc.aio
 
 from protocol.attempt_record import Attempt, ProtocolBreachError
-from protocol.conversation import Behaviour, Context, Conversation, echo
+from protocol.conversation import Behaviour, Context, Conversation, echo, unless_cancelled
 from protocol.deadlines import PATIENCE_S, eventually
 from protocol.stubs import objects_pb2, worker_service_pb2_grpc
 from protocol.stubs.worker_service_pb2 import HealthCheckReply
@@ -73,6 +73,8 @@ class BareWorker(worker_service_pb2_grpc.WorkerServicer):
     # Written in grpc.aio's reader and writer style, which the generated signature does not know.
     async def Process(self, requests: object, context: Context) -> None:  # type: ignore[override]  # noqa: N802
         first = await context.read()
+        if first is grpc.aio.EOF:
+            await unless_cancelled()
         if first is grpc.aio.EOF or first.compute.WhichOneof("type") != "init_request":
             self._workers.breaches.append(ProtocolBreachError(f"a call began with {first!r}"))
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first message must be init_request")

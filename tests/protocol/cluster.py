@@ -18,6 +18,7 @@ from protocol.deadlines import eventually
 
 READY_WITHIN_S = 60.0
 STOP_WITHIN_S = 45.0
+_TOLD_CHARACTERS = 3_000
 _TESTS = Path(__file__).resolve().parent.parent
 _ADDRESS = re.compile(r"(127\.0\.0\.1:[1-9][0-9]*)")
 
@@ -27,6 +28,7 @@ class Process:
 
     Attributes:
         address: Where it serves, out of its ready line; empty for a process that serves nothing.
+        log_directory: Where it writes its logs, if it does.
     """
 
     def __init__(self, arguments: Sequence[str], directory: Path, environment: dict[str, str] | None = None) -> None:
@@ -34,6 +36,7 @@ class Process:
         self._killed = False
         self._name = arguments[0]
         self._logs = directory
+        self.log_directory = directory
         self._stdout = self._open_log("out")
         self._stderr = self._open_log("err")
         # Worker commands of this suite are modules of this package.
@@ -60,6 +63,10 @@ class Process:
         root = psutil.Process(self.pid)
         return [root, *root.children(recursive=True)]
 
+    def services(self) -> set[int]:
+        """The ids of the processes that it started itself and keeps alive."""
+        return {child.pid for child in psutil.Process(self.pid).children()}
+
     async def ready(self) -> str:
         """Wait for the ready line; return the address in it (or an empty string).
 
@@ -79,8 +86,10 @@ class Process:
         return lines[0] if lines else ""
 
     def story(self) -> str:
-        """What the process printed, its last 4,000 characters of each stream."""
-        return f"{self._read(self._stdout)[-4000:]}\n{self._read(self._stderr)[-4000:]}"
+        """What the process printed and logged, the last characters of each."""
+        printed = [("standard output", self._read(self._stdout)), ("standard error", self._read(self._stderr))]
+        logged = [(log.name, log.read_text(errors="replace")) for log in sorted(self.log_directory.glob("*.log"))]
+        return "\n".join(f"---- {name}\n{text[-_TOLD_CHARACTERS:]}" for name, text in printed + logged if text)
 
     @staticmethod
     def _read(log: IO[bytes]) -> str:
@@ -134,9 +143,16 @@ class Process:
 async def running(
     *arguments: str, environment: dict[str, str] | None = None, logs: Path | None = None
 ) -> AsyncIterator[Process]:
-    """Run one command until the block ends; it must be ready first and end with status 0 after."""
-    directory = logs or Path(tempfile.mkdtemp(prefix="rp-logs-"))
+    """Run one command until the block ends; it must be ready first and end with status 0 after.
+
+    Args:
+        arguments: The command and its flags.
+        environment: Added to this process's own.
+        logs: Where the command writes its logs.
+    """
+    directory = Path(tempfile.mkdtemp(prefix="rp-out-"))
     process = Process(arguments, directory, environment)
+    process.log_directory = logs or directory
     try:
         await process.ready()
         yield process
@@ -147,8 +163,7 @@ async def running(
         raise
     finally:
         process.close()
-        if logs is None:
-            shutil.rmtree(directory, ignore_errors=True)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 @contextlib.asynccontextmanager
@@ -169,13 +184,9 @@ async def cluster(
     if slots is not None:
         arguments += ["--slots", str(slots)]
     try:
-        async with running(*arguments) as process:
+        async with running(*arguments, logs=directory / "data" / "logs") as process:
             assert process.address, "the ready line of `up` names no address"
             yield process
-    except BaseException as error:
-        for log in sorted((directory / "data" / "logs").glob("*.log")):
-            error.add_note(f"{log.name} ends:\n{log.read_text(errors='replace')[-2000:]}")
-        raise
     finally:
         if data is None:
             shutil.rmtree(directory, ignore_errors=True)

@@ -5,7 +5,7 @@ bare workers live in it.
 """
 
 import inspect
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +37,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:  # Of the whole run: the hook is told of other packages' tests too.
         if here in item.path.parents and isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed and isinstance(item, pytest.Function):
+        stages = {id(stage): stage for stage in item.funcargs.values() if isinstance(stage, Stage)}
+        report.sections += [("the cluster", stage.process.story()) for stage in stages.values()]
+    return report
 
 
 async def _stage(size: int) -> AsyncIterator[Stage]:
@@ -88,6 +99,7 @@ def workers(stage: Stage) -> Workers:
 
 async def _watched(stage: Stage) -> AsyncIterator[Stage]:
     stage.workers.forget()
+    services = stage.process.services()
     try:
         yield stage
     finally:
@@ -98,3 +110,4 @@ async def _watched(stage: Stage) -> AsyncIterator[Stage]:
         for attempt in running:
             await stage.workers.ended(attempt)
     assert not stage.workers.breaches, stage.workers.breaches
+    assert stage.process.services() == services, "a process of the cluster died during the test"

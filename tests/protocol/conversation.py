@@ -10,12 +10,13 @@ import grpc
 import grpc.aio
 
 from protocol import replies
-from protocol.attempt_record import Attempt, GivenTask, assemble, kind_of
+from protocol.attempt_record import Attempt, GivenTask, ProtocolBreachError, assemble, kind_of
 from protocol.messages import CHUNK
 from protocol.stubs import objects_pb2
 from protocol.stubs.worker_service_pb2 import ProcessReply, ProcessRequest
 
 HALF_CLOSE_WITHIN_S = 10.0
+_CANCELLATION_FOLLOWS_S = 1.0
 #: Messages read ahead of the behaviour, so that a half-close is seen when it comes.
 _AHEAD = 16
 
@@ -103,7 +104,9 @@ class Conversation:
 
     async def _demand(self, what: str) -> ProcessRequest:
         message = await self.receive()
-        assert message is not None, f"{self.attempt.task_id}: half-close before {what}"
+        if message is None:
+            await unless_cancelled()
+            raise ProtocolBreachError(f"{self.attempt.task_id}: half-close before {what}")
         return message
 
     # ------------------------------------------------------------ sending
@@ -183,6 +186,17 @@ class Conversation:
         async with asyncio.timeout(HALF_CLOSE_WITHIN_S):
             while await self.receive() is not None:
                 pass
+
+
+async def unless_cancelled() -> None:
+    """Return when a call that came to its end was not cancelled.
+
+    gRPC tells the reader of a cancelled call the same as that of a half-closed one; the
+    cancellation of the handler follows.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_CANCELLATION_FOLLOWS_S):
+            await asyncio.Event().wait()
 
 
 def _reply_id(message: ProcessRequest) -> str:

@@ -61,8 +61,7 @@ class Broken:
     large_only: bool = False
 
 
-def _broken_tasks() -> dict[str, Broken]:
-    name = unique("broken")
+def _broken_tasks(name: str) -> dict[str, Broken]:
     cases = {
         "same id twice": Broken([task(name, ["a"]), task(name, ["b"])], [name]),
         "same key twice in a task": Broken([task(name, ["a", "twice", "twice"])], ["twice"]),
@@ -79,9 +78,6 @@ def _broken_tasks() -> dict[str, Broken]:
         cases[f"key too long {index}"] = Broken([task(name, ["a", long])], ["expected_output_keys", "1024"])
         cases[f"dependency too long {index}"] = Broken([task(name, needs=["a", long])], ["data_dependencies"])
     return cases
-
-
-BROKEN_TASKS = _broken_tasks()
 
 
 async def _submit(
@@ -101,9 +97,9 @@ async def _nothing_created(client: Client, session: str, tasks: Sequence[TaskReq
 
 
 @pytest.mark.parametrize("way", ["small", "large"])
-@pytest.mark.parametrize("case", BROKEN_TASKS)
+@pytest.mark.parametrize("case", _broken_tasks(""))
 async def test_broken_task(client: Client, way: str, case: str) -> None:
-    broken, session, innocent = BROKEN_TASKS[case], await client.session(), task(unique("innocent"))
+    broken, session, innocent = _broken_tasks(unique("broken"))[case], await client.session(), task(unique("innocent"))
     if broken.large_only and way == "small":
         return await _submit(client, way, session, broken.tasks)
     tasks = [innocent, *broken.tasks] if broken.tasks else []

@@ -135,7 +135,7 @@ async def _say(call: Conversation) -> None:
 async def _check(client: Client, session: str, name: str, sequence: str, status: int) -> str | None:
     keys = [f"{name} 1", f"{name} 2"]
     statuses = await client.result_statuses(session, *keys)
-    expected = {key: RESULT_COMPLETED if key[-1] in contents(sequence) else ABORTED for key in keys}
+    expected = {key: RESULT_COMPLETED if key[-1] in sequence else ABORTED for key in keys}
     completed = status == COMPLETED and statuses == expected
     failed = status == ERROR and set(statuses.values()) == {ABORTED}
     right = {

@@ -23,6 +23,12 @@ class Verdict(Enum):
     TIMEOUT = auto()  # max_duration passed
     FAILED = auto()  # the worker broke the protocol
 
+    def outweighs(self, former: Verdict | None) -> bool:
+        """Whether it replaces a verdict that was given before."""
+        if former is None or self is Verdict.LOST:
+            return True
+        return self is Verdict.CANCELLED and former is not Verdict.LOST
+
 
 @dataclass(eq=False, slots=True)
 class Spooled:

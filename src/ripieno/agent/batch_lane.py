@@ -15,11 +15,12 @@ import grpc.aio
 from ripieno.agent.attempt import Attempt, Verdict
 from ripieno.agent.channels import status_of
 from ripieno.agent.conversation import Conversation
-from ripieno.agent.dispatcher import Dispatcher, Slot
+from ripieno.agent.dispatcher import Dispatcher
 from ripieno.agent.effects import Effect, OutputReceived, ProcessRequest
 from ripieno.agent.exchange import Exchange
 from ripieno.agent.link import Link
 from ripieno.agent.opening import Opener, opening
+from ripieno.agent.slots import Slot
 from ripieno.domain.outcomes import Completed, Failed, Failure
 from ripieno.wire.protos.v1 import batch_worker_pb2
 

@@ -51,8 +51,19 @@ async def status_of(call: grpc.aio.Call) -> tuple[grpc.StatusCode, str]:
         await asyncio.sleep(_STATUS_LOOK_S)
 
 
-def describe(error: grpc.RpcError) -> str:
+def reraise_own_cancellation() -> None:
+    """Inside an ``except`` that catches CancelledError: re-raise it if this very task was cancelled.
+
+    A call that is cancelled, or whose channel is closed, raises CancelledError in whoever
+    waits for it, too; that is an error of the call and no reason for its user to end.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
+def describe(error: BaseException) -> str:
     """An error status in words: code and detail."""
     if isinstance(error, grpc.aio.AioRpcError):
         return f"{error.code().name}: {error.details() or 'no detail'}"
-    return repr(error)
+    return "the call was cancelled" if isinstance(error, asyncio.CancelledError) else repr(error)

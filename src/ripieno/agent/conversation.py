@@ -16,9 +16,8 @@ conversation goes on. Rules: protocol.md, part 3.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from ripieno.agent.effects import (
     Answer,
@@ -28,14 +27,15 @@ from ripieno.agent.effects import (
     OutputReceived,
     data_error,
 )
-from ripieno.agent.gathering import Gatherer, Gathering, Limits
-from ripieno.agent.sub_tasks import Family, LargeSubmission, reply_accepted, reply_refused
+from ripieno.agent.gathering import Gatherer, Gathering, Limits, put_payload
+from ripieno.agent.large_submission import LargeSubmission
+from ripieno.agent.sub_tasks import Family, reply_accepted, reply_refused
+from ripieno.agent.violations import ViolationError, too_long
 from ripieno.domain.data import Data, StoredObject
 from ripieno.domain.errors import InvalidRequestError
 from ripieno.domain.identifiers import check_identifier
 from ripieno.domain.outcomes import Completed, Failed, Failure
 from ripieno.domain.submission import NewTask
-from ripieno.wire.large_tasks import LargeTasksReader, PayloadContinued, TaskOpened
 from ripieno.wire.options import options_from_wire
 from ripieno.wire.protos.armonik_v2 import objects_pb2, worker_service_pb2
 
@@ -46,10 +46,6 @@ _NOTHING: tuple[Effect, ...] = ()
 _SHORT_STORY = 5
 #: Above this many expected outputs a set is searched instead of the list.
 _FEW_KEYS = 4
-
-
-class _ViolationError(Exception):
-    """The worker broke the protocol."""
 
 
 class _Results:
@@ -126,13 +122,13 @@ class Conversation:
         """The next reply of the worker. Never raises: a violation is a ``Failed``."""
         try:
             if self._over or self._said_ok:
-                raise _ViolationError("a message after Output, which must be the last one")
+                raise ViolationError("a message after Output, which must be the last one")
             kind = reply.WhichOneof("type")
             if kind == "output":
                 return self._output(reply.output)
             request_id = reply.request_id
             if not request_id:
-                raise _ViolationError(f"{kind or 'a reply'} without request_id")
+                raise ViolationError(f"{kind or 'a reply'} without request_id")
             if kind == "result":
                 return self._result(request_id, reply.result)
             if kind == "create_small_task":
@@ -140,9 +136,9 @@ class Conversation:
             if kind == "create_large_task":
                 return self._create_large(request_id, reply.create_large_task)
             if kind is None:
-                raise _ViolationError(f"reply {request_id!r} has an empty oneof `type`")
+                raise ViolationError(f"reply {request_id!r} has an empty oneof `type`")
             return self._request_data(request_id, DataKind(kind), getattr(reply, kind).key)
-        except _ViolationError as violation:
+        except ViolationError as violation:
             return self._violated(str(violation))
 
     def ended(self) -> Sequence[Effect]:
@@ -173,45 +169,48 @@ class Conversation:
         stream = self._streams.get(request_id)
         if part == "data":
             if type(stream) is not _OpenResult:
-                raise _ViolationError(f"result.data under {request_id!r}, where no result is open")
+                raise ViolationError(f"result.data under {request_id!r}, where no result is open")
             chunk = result.data
             what = chunk.WhichOneof("type")
             if what == "data":
                 data = chunk.data
                 if len(data) > self.limits.data_chunk_max_size:
-                    raise self._too_long("result", stream.key, len(data))
+                    raise too_long("result", stream.key, data, self.limits)
                 return self._gatherer.add(stream, data)
             if what == "data_complete":
                 return self._close_result(request_id, stream)
-            raise _ViolationError(f"result.data of {stream.key!r} has an empty oneof `type`")
+            raise ViolationError(f"result.data of {stream.key!r} has an empty oneof `type`")
         if part == "init":
             return self._open_result(request_id, stream, result.init)
-        raise _ViolationError(f"result under {request_id!r} has an empty oneof `type`")
+        raise ViolationError(f"result under {request_id!r} has an empty oneof `type`")
 
     def _open_result(self, request_id: str, stream: object, init: objects_pb2.InitKeyedDataStream) -> Sequence[Effect]:
         what = init.WhichOneof("type")
         if what is None:
-            raise _ViolationError(f"result.init under {request_id!r} has an empty oneof `type`")
+            raise ViolationError(f"result.init under {request_id!r} has an empty oneof `type`")
         if stream is not None and stream is not _RESULTS:
-            raise _ViolationError(f"result.init.{what} under {request_id!r}, which {self._carries(stream)}")
+            raise ViolationError(f"result.init.{what} under {request_id!r}, which {self._carries(stream)}")
         if what == "last_result":
             self._streams.pop(request_id, None)
             return _NOTHING
         key, family = init.key, self._family
         if key not in family.expected:
-            raise _ViolationError(f"result {key!r} is foreign: it is not an expected output of the task")
+            raise ViolationError(f"result {key!r} is foreign: it is not an expected output of the task")
         if key in family.taken:
-            raise _ViolationError(f"result {key!r} again: it was {family.taken[key]} already")
+            raise ViolationError(f"result {key!r} again: it was {family.taken[key]} already")
         family.taken[key] = "sent"
         self._streams[request_id] = _OpenResult(key)
         return _NOTHING
 
     def _close_result(self, request_id: str, stream: _OpenResult) -> Sequence[Effect]:
         results = self._results
-        data, effects = self._gatherer.close(stream, results, len(results))
+        data, effects = self._gatherer.close(stream, partial(self._put_result, len(results)))
         results.append((stream.key, data))
         self._streams[request_id] = _RESULTS
         return effects
+
+    def _put_result(self, index: int, data: Data) -> None:
+        self._results[index] = (self._results[index][0], data)
 
     # ------------------------------------------------------------------ sub-tasks
 
@@ -237,8 +236,8 @@ class Conversation:
             gathering = Gathering()
             started = self._gatherer.add(gathering, task.payload)  # type: ignore[arg-type]
             if started:
-                data, finished = self._gatherer.close(gathering, tasks, index)
-                tasks[index] = dataclasses.replace(task, payload=data)
+                _, finished = self._gatherer.close(gathering, partial(put_payload, tasks, index))
+                put_payload(tasks, index, b"")
                 effects += [*started, *finished]
         self._family.accept(options, tasks)
         return [*effects, Answer(reply_accepted(request_id))]
@@ -246,82 +245,22 @@ class Conversation:
     def _create_large(self, request_id: str, request: ProcessReply.CreateLargeTaskRequest) -> Sequence[Effect]:
         what = request.WhichOneof("type")
         if what is None:
-            raise _ViolationError(f"create_large_task under {request_id!r} has an empty oneof `type`")
+            raise ViolationError(f"create_large_task under {request_id!r} has an empty oneof `type`")
         if what == "init_request":
             self._require_free(request_id, "create_large_task.init_request")
-            self._streams[request_id] = self._open_large(request.init_request)
+            self._streams[request_id] = LargeSubmission(self._gatherer, request.init_request)
             return _NOTHING
         submission = self._streams.get(request_id)
         if not isinstance(submission, LargeSubmission):
-            raise _ViolationError(f"create_large_task.{what} under {request_id!r} before its init_request")
+            raise ViolationError(f"create_large_task.{what} under {request_id!r} before its init_request")
         if what == "task_payload":
-            return self._large_payload(submission, request.task_payload)
-        kind = request.init_task.WhichOneof("type")
-        if kind is None:
-            raise _ViolationError(f"init_task under {request_id!r} has an empty oneof `type`")
-        if submission.in_task:
-            raise _ViolationError(f"init_task.{kind} inside a task; data_complete comes first")
-        if kind == "header":
-            return self._large_header(submission, request.init_task)
-        return self._close_large(request_id, submission, request.init_task)
-
-    def _open_large(self, init: ProcessReply.CreateLargeTaskRequest.InitRequest) -> LargeSubmission:
-        submission = LargeSubmission(LargeTasksReader(self.limits.data_chunk_max_size))
-        submission.reader.init_request()
-        try:
-            if init.HasField("task_options"):
-                submission.options = options_from_wire("task_options", init.task_options)
-        except InvalidRequestError:
-            submission.refused, submission.all_refused = [], True
-        return submission
-
-    def _large_header(self, submission: LargeSubmission, init: objects_pb2.InitTaskRequest) -> Sequence[Effect]:
-        submission.in_task = True
-        submission.ids.append(init.header.id)
-        if submission.refused is not None:
+            return submission.payload(request.task_payload)
+        if not submission.init_task(request.init_task):
             return _NOTHING
-        try:
-            opened = submission.reader.init_task(init)
-        except InvalidRequestError:
-            submission.refused = [init.header.id]
-            return _NOTHING
-        if isinstance(opened, TaskOpened):
-            submission.tasks.append(NewTask(opened.id, opened.expected_output_keys, opened.data_dependencies, b""))
-            submission.gathering = Gathering()
-        return _NOTHING
-
-    def _large_payload(self, submission: LargeSubmission, chunk: objects_pb2.DataChunk) -> Sequence[Effect]:
-        what = chunk.WhichOneof("type")
-        if what is None:
-            raise _ViolationError("task_payload has an empty oneof `type`")
-        if not submission.in_task:
-            raise _ViolationError(f"task_payload.{what} outside a task; a header comes first")
-        if what == "data" and len(chunk.data) > self.limits.data_chunk_max_size:
-            raise self._too_long("task_payload", submission.ids[-1], len(chunk.data))
-        if what == "data_complete":
-            submission.in_task = False
-        if submission.refused is not None or submission.gathering is None:
-            return _NOTHING
-        event = submission.reader.task_payload(chunk)
-        if isinstance(event, PayloadContinued):
-            return self._gatherer.add(submission.gathering, event.data)
-        gathering, submission.gathering = submission.gathering, None
-        tasks = submission.tasks
-        data, effects = self._gatherer.close(gathering, tasks, len(tasks) - 1)
-        if not effects:
-            tasks[-1] = dataclasses.replace(tasks[-1], payload=data)
-        return effects
-
-    def _close_large(
-        self, request_id: str, submission: LargeSubmission, last: objects_pb2.InitTaskRequest
-    ) -> Sequence[Effect]:
         del self._streams[request_id]
-        if submission.all_refused or not submission.ids:
-            return [Answer(reply_refused(request_id, submission.ids))]
-        refused = [*(submission.refused or ()), *self._family.offenders(submission.tasks)]
-        if refused:
+        refused = submission.offenders(self._family)
+        if refused is not None:
             return [Answer(reply_refused(request_id, refused))]
-        submission.reader.init_task(last)
         self._family.accept(submission.options, submission.tasks)
         return [Answer(reply_accepted(request_id))]
 
@@ -341,7 +280,7 @@ class Conversation:
         if what == "ok":
             for request_id, stream in self._streams.items():
                 if stream is not _RESULTS and stream is not _DATA_REQUEST:
-                    raise _ViolationError(f"Output ok while {request_id!r} {self._carries(stream)}")
+                    raise ViolationError(f"Output ok while {request_id!r} {self._carries(stream)}")
             self._said_ok = True
             if self._gatherer.unstored:
                 return [OutputReceived()]
@@ -349,7 +288,7 @@ class Conversation:
         if what == "error":
             self._over = True
             return (Failed(Failure.OUTPUT, output.error.details),)
-        raise _ViolationError("Output has an empty oneof `type`")
+        raise ViolationError("Output has an empty oneof `type`")
 
     def _complete(self) -> Sequence[Effect]:
         self._over = True
@@ -364,13 +303,7 @@ class Conversation:
     def _require_free(self, request_id: str, what: str) -> None:
         stream = self._streams.get(request_id)
         if stream is not None:
-            raise _ViolationError(f"{what} under {request_id!r}, which {self._carries(stream)}")
-
-    def _too_long(self, what: str, name: str, length: int) -> _ViolationError:
-        return _ViolationError(
-            f"a chunk of {what} {name!r} has {length} bytes, more than data_chunk_max_size"
-            f" ({self.limits.data_chunk_max_size})"
-        )
+            raise ViolationError(f"{what} under {request_id!r}, which {self._carries(stream)}")
 
     @staticmethod
     def _carries(stream: object) -> str:

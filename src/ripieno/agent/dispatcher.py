@@ -22,12 +22,11 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
 
 from ripieno.agent.attempt import Attempt, Verdict
 from ripieno.agent.outbox import Outbox
 from ripieno.agent.pace import LONG_S, Pace
+from ripieno.agent.slots import Lane, Slot
 from ripieno.domain.outcomes import Completed, Failed, Failure
 
 #: An attempt that runs longer is reported as started (users see PROCESSING in 100 ms).
@@ -36,45 +35,6 @@ REPORT_S = 0.030
 STUCK_S = 0.010
 #: Without any worker that serves for so long, what waits is given back.
 UNSERVED_S = 3.0
-
-
-class Lane(Protocol):
-    """The way to one worker that serves."""
-
-    @property
-    def ahead(self) -> bool:
-        """Whether it takes attempts ahead of time."""
-
-    def start(self, attempts: Sequence[Attempt]) -> None:
-        """Put attempts into the worker's inbox."""
-
-    def withdraw(self, attempts: Sequence[Attempt]) -> None:
-        """Ask attempts back that may not have begun."""
-
-    def interrupt(self, attempt: Attempt) -> None:
-        """Stop an attempt; ``left`` follows when the worker has yielded, or ``withdrawn``."""
-
-    def kill(self, reason: str) -> bool:
-        """End the worker, which did not yield; False if it is not ours to end."""
-
-
-@dataclass(eq=False, slots=True)
-class Slot:
-    """One worker's place.
-
-    Attributes:
-        inbox: What was sent to the worker and has not left it, in order.
-        head_since, head_since_us: When the first of them became the first: monotonic
-            seconds, and microseconds since the epoch.
-        stuck: Its worker ignores an interruption and is not ours to end.
-    """
-
-    name: str
-    lane: Lane | None = None
-    inbox: deque[Attempt] = field(default_factory=deque)
-    head_since: float = 0.0
-    head_since_us: int = 0
-    stuck: bool = False
 
 
 class Dispatcher:
@@ -215,7 +175,7 @@ class Dispatcher:
         if self.attempts.pop(attempt.claim, None) is None:
             return
         attempt.over = True
-        self._report(attempt, how, ended_at_us or time.time_ns() // 1_000)
+        self._outbox.over(attempt, how, ended_at_us or time.time_ns() // 1_000)
         if attempt.data_dependencies or attempt.large or attempt.uploading:
             self.dispose(attempt)
         if not self.attempts:
@@ -245,7 +205,7 @@ class Dispatcher:
     def condemn(self, attempt: Attempt, verdict: Verdict, detail: str) -> None:
         """Decide an attempt's end and see to it that its worker stops."""
         interrupted = attempt.verdict is not None
-        if attempt.over or (interrupted and not _outweighs(verdict, attempt.verdict)):
+        if attempt.over or (interrupted and not verdict.outweighs(attempt.verdict)):
             return
         attempt.verdict, attempt.detail = verdict, detail
         slot = next((slot for slot in self.slots if attempt in slot.inbox), None)
@@ -266,9 +226,9 @@ class Dispatcher:
 
     def tick(self, now: float) -> None:
         """Look after what runs; every 10 ms or so while there is anything in hand."""
-        serving = [slot for slot in self.slots if slot.lane is not None and not slot.stuck]
+        serving = [slot for slot in self.slots if slot.serves]
         for slot in self.slots:
-            if slot.inbox and slot.lane is not None and not slot.stuck:
+            if slot.inbox and slot.serves:
                 self._look_after(slot, now)
         if serving:
             self._served_at = now
@@ -294,7 +254,7 @@ class Dispatcher:
             self._outbox.started(head)
         if running_s > STUCK_S and len(slot.inbox) > 1:
             behind = len(slot.inbox) - 1
-            if any(other.lane is not None and not other.stuck and len(other.inbox) < behind for other in self.slots):
+            if any(other.serves and len(other.inbox) < behind for other in self.slots):
                 self._withdraw_behind(slot)
 
     def _overdue(self, slot: Slot, head: Attempt) -> None:
@@ -315,7 +275,7 @@ class Dispatcher:
             self._release(self._waiting)
 
     def _withdraw_behind(self, slot: Slot) -> None:
-        behind = [attempt for attempt in list(slot.inbox)[1:] if attempt.verdict is None and not attempt.withdrawing]
+        behind = slot.behind()
         if behind and slot.lane is not None:
             for attempt in behind:
                 attempt.withdrawing = True
@@ -348,7 +308,7 @@ class Dispatcher:
             return
         while waiting:
             if waiting[0].solitary:
-                idle = next((slot for slot in self.slots if slot.lane and not slot.inbox and not slot.stuck), None)
+                idle = next((slot for slot in self.slots if slot.serves and not slot.inbox), None)
                 if idle is None:
                     break
                 self._start(idle, [waiting.popleft()])
@@ -399,7 +359,7 @@ class Dispatcher:
         slot.lane.start(attempts)
 
     def _grant(self) -> None:
-        serving = [slot for slot in self.slots if slot.lane is not None and not slot.stuck]
+        serving = [slot for slot in self.slots if slot.serves]
         pace = self.pace
         wanted = 0
         if not self._outbox.congested:
@@ -431,26 +391,3 @@ class Dispatcher:
             attempt.started_at_us = 0
             attempt.conversation = None
         self._waiting.extendleft(reversed(attempts))
-
-    def _report(self, attempt: Attempt, how: Completed | Failed, ended_at_us: int) -> None:
-        verdict, outbox = attempt.verdict, self._outbox
-        if verdict is None:
-            if isinstance(how, Completed):
-                outbox.completed(attempt, how, ended_at_us)
-            else:
-                outbox.failed(attempt, how, ended_at_us)
-        elif verdict is Verdict.CANCELLED:
-            outbox.cancelled(attempt, ended_at_us)
-        elif verdict is Verdict.RELEASED:
-            outbox.released(attempt)
-        elif verdict is Verdict.TIMEOUT:
-            outbox.failed(attempt, Failed(Failure.TIMEOUT, attempt.detail), ended_at_us)
-        elif verdict is Verdict.FAILED:
-            outbox.failed(attempt, Failed(Failure.ATTEMPT, attempt.detail), ended_at_us)
-
-
-def _outweighs(verdict: Verdict, former: Verdict | None) -> bool:
-    """Whether a later verdict replaces a former one."""
-    if verdict is Verdict.LOST:
-        return True
-    return verdict is Verdict.CANCELLED and former is not Verdict.LOST

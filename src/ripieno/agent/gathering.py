@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ripieno.agent.effects import Effect, UploadContinued, UploadFinished, UploadStarted
@@ -12,6 +12,9 @@ from ripieno.domain.submission import NewTask
 #: Inline data of one attempt, in sum; what comes after is uploaded whatever its size,
 #: so that an outcome stays a message of reasonable length.
 INLINE_BUDGET_BYTES = 2 * 1024 * 1024
+
+#: Takes the name of a datum that was uploaded.
+Place = Callable[[StoredObject], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +41,8 @@ class Gatherer:
     limits: Limits
     _inline_bytes: int = 0
     _uploads: int = 0
-    #: Uploads not yet stored, and the place in a list that waits for the name.
-    _unstored: dict[int, tuple[list[tuple[str, Data]] | list[NewTask], int] | None] = field(default_factory=dict)
+    #: Uploads not yet stored, and what to do with the name.
+    _unstored: dict[int, Place | None] = field(default_factory=dict)
 
     @property
     def unstored(self) -> bool:
@@ -58,31 +61,23 @@ class Gatherer:
             return []
         return self._start_upload(gathering)
 
-    def close(
-        self, gathering: Gathering, place: list[tuple[str, Data]] | list[NewTask], index: int
-    ) -> tuple[Data, list[Effect]]:
-        """The datum is complete; ``place[index]`` takes its name once it is stored.
+    def close(self, gathering: Gathering, place: Place) -> tuple[Data, list[Effect]]:
+        """The datum is complete; ``place`` is called with its name once it is stored.
 
         Returns:
             The datum, or a stand-in for one that is being uploaded.
         """
         if gathering.upload:
-            self._unstored[gathering.upload] = (place, index)
+            self._unstored[gathering.upload] = place
             return b"", [UploadFinished(gathering.upload)]
         chunks = gathering.chunks
         return chunks[0] if len(chunks) == 1 else b"".join(chunks), []
 
     def stored(self, upload: int, stored: StoredObject) -> None:
         """An upload is complete."""
-        waiting = self._unstored.pop(upload)
-        if waiting is None:
-            return
-        place, index = waiting
-        entry = place[index]
-        if isinstance(entry, NewTask):
-            place[index] = dataclasses.replace(entry, payload=stored)  # type: ignore[call-overload]
-        else:
-            place[index] = (entry[0], stored)  # type: ignore[call-overload]
+        place = self._unstored.pop(upload)
+        if place is not None:
+            place(stored)
 
     def _start_upload(self, gathering: Gathering) -> list[Effect]:
         self._uploads += 1
@@ -91,3 +86,9 @@ class Gatherer:
         self._inline_bytes -= gathering.size
         chunks, gathering.chunks = gathering.chunks, []
         return [UploadStarted(gathering.upload), *(UploadContinued(gathering.upload, chunk) for chunk in chunks)]
+
+
+def put_payload(tasks: list[NewTask], index: int, payload: Data) -> None:
+    """Give one of the tasks its payload."""
+    task = tasks[index]
+    tasks[index] = NewTask(task.id, task.expected_output_keys, task.data_dependencies, payload)

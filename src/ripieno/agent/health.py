@@ -7,7 +7,8 @@ from enum import Enum, auto
 
 import grpc.aio
 
-from ripieno.agent.dispatcher import Dispatcher, Lane, Slot
+from ripieno.agent.dispatcher import Dispatcher
+from ripieno.agent.slots import Lane, Slot
 from ripieno.wire.protos.armonik_v2 import objects_pb2, worker_service_pb2, worker_service_pb2_grpc
 
 #: Between two questions to an idle worker, and how long it may take to answer.

@@ -15,7 +15,7 @@ import grpc.aio
 
 from ripieno.agent.attempt import Attempt, Input, Spooled
 from ripieno.agent.cache import DataCache, ProducedCache, ResultKey
-from ripieno.agent.channels import describe
+from ripieno.agent.channels import describe, reraise_own_cancellation
 from ripieno.agent.dispatcher import Dispatcher
 from ripieno.agent.effects import DataKind
 from ripieno.agent.link import Link
@@ -209,7 +209,8 @@ class Inputs:
                 request.keys.add(session_no=session_no, key=key)
             try:
                 reply = await (await self._link.stub()).FetchResults(request)
-            except grpc.RpcError as error:
+            except (grpc.RpcError, asyncio.CancelledError) as error:
+                reraise_own_cancellation()
                 if isinstance(error, grpc.aio.AioRpcError) and error.code() in _FINAL_CODES:
                     for deliver in (deliver for key_ in keys for deliver in wanted.pop(key_)):
                         deliver(DataUnavailableError(describe(error)))

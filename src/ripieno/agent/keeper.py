@@ -13,10 +13,11 @@ import grpc.aio
 from ripieno.agent import health
 from ripieno.agent.batch_lane import BatchLane, LaneBrokenError, is_served
 from ripieno.agent.channels import worker_channel
-from ripieno.agent.dispatcher import Dispatcher, Slot
+from ripieno.agent.dispatcher import Dispatcher
 from ripieno.agent.exchange import Exchange
 from ripieno.agent.link import Link
 from ripieno.agent.process_lane import ProcessLane
+from ripieno.agent.slots import Slot
 from ripieno.agent.supervisor import SocketDirectory, WorkerProcess
 
 FIRST_BACKOFF_S = 0.05
@@ -50,7 +51,7 @@ class Keeper:
         while True:
             generation += 1
             started_at = time.monotonic()
-            process = await WorkerProcess.start(command, sockets.address(number, generation))
+            process = WorkerProcess.start(command, sockets.address(number, generation))
             try:
                 await self._serve(process.address, process)
             finally:

@@ -11,12 +11,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from ripieno.agent.attempt import Attempt
-from ripieno.agent.dispatcher import Dispatcher, Slot
+from ripieno.agent.dispatcher import Dispatcher
 from ripieno.agent.exchange import Exchange
 from ripieno.agent.inputs import Inputs
 from ripieno.agent.keeper import Keeper
 from ripieno.agent.link import Link
 from ripieno.agent.outbox import Outbox
+from ripieno.agent.slots import Slot
 from ripieno.agent.spool import Spool
 from ripieno.agent.supervisor import SocketDirectory, worker_command
 from ripieno.agent.uplink import Uplink
@@ -91,6 +92,7 @@ class Agent:
             await asyncio.wait_for(dispatcher.idle.wait(), 2 * settings.cancel_grace_s + 1)
         with suppress(TimeoutError):
             await asyncio.wait_for(self.outbox.emptied(), SETTLE_S)
+        await self.uplink.close()
 
     def _dispose(self, attempt: Attempt) -> None:
         self.exchange.abort(attempt)

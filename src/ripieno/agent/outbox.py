@@ -11,7 +11,7 @@ import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Collection, Sequence
 
-from ripieno.agent.attempt import Attempt
+from ripieno.agent.attempt import Attempt, Verdict
 from ripieno.domain.data import Data, StoredObject
 from ripieno.domain.outcomes import Completed, Failed, Failure, SubTasks
 from ripieno.wire.options import options_to_wire
@@ -57,6 +57,22 @@ class Outbox:
         self._unsettled_count = 0
 
     # ------------------------------------------------------------------ to be told
+
+    def over(self, attempt: Attempt, how: Completed | Failed, ended_at_us: int) -> None:
+        """An attempt is over: by its verdict if it has one, else as its worker said."""
+        verdict = attempt.verdict
+        if verdict is None:
+            if isinstance(how, Completed):
+                self.completed(attempt, how, ended_at_us)
+            else:
+                self.failed(attempt, how, ended_at_us)
+        elif verdict is Verdict.CANCELLED:
+            self.cancelled(attempt, ended_at_us)
+        elif verdict is Verdict.RELEASED:
+            self.released(attempt)
+        elif verdict is not Verdict.LOST:
+            failure = Failure.TIMEOUT if verdict is Verdict.TIMEOUT else Failure.ATTEMPT
+            self.failed(attempt, Failed(failure, attempt.detail), ended_at_us)
 
     def completed(self, attempt: Attempt, how: Completed, ended_at_us: int) -> None:
         """An attempt is COMPLETED once this is settled."""
@@ -186,8 +202,8 @@ class Outbox:
         return self._unsettled_count > MAX_UNSETTLED or self._unsettled_bytes > MAX_UNSETTLED_BYTES
 
     async def emptied(self) -> None:
-        """Wait until all is told and settled."""
-        while self._unsettled or self.waiting.is_set():
+        """Wait until all outcomes are settled and all releases are taken."""
+        while self._unsettled or any(_matters(message) for message in [self._open, *self._closed]):
             self._emptied.clear()
             await self._emptied.wait()
 
@@ -221,6 +237,11 @@ class Outbox:
             self._unsettled_bytes += size
             self._unsettled_count += len(message.outcomes)
         return message
+
+
+def _matters(message: AgentMessage) -> bool:
+    """Whether the control plane would miss something if this were not sent."""
+    return bool(message.outcomes or message.released or message.interrupting)
 
 
 def _put_ticket(ticket: agent_pb2.Ticket, attempt: Attempt) -> None:

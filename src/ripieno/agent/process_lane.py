@@ -20,14 +20,15 @@ import grpc.aio
 
 from ripieno.agent.attempt import Attempt, Verdict
 from ripieno.agent.batch_lane import LaneBrokenError
-from ripieno.agent.channels import status_of
+from ripieno.agent.channels import reraise_own_cancellation, status_of
 from ripieno.agent.conversation import Conversation
-from ripieno.agent.dispatcher import Dispatcher, Slot
+from ripieno.agent.dispatcher import Dispatcher
 from ripieno.agent.effects import ProcessRequest
 from ripieno.agent.exchange import Exchange
 from ripieno.agent.health import INTERVAL_S, Health, ask
 from ripieno.agent.link import Link
 from ripieno.agent.opening import opening
+from ripieno.agent.slots import Slot
 from ripieno.domain.outcomes import Completed, Failed, Failure
 from ripieno.wire.protos.armonik_v2 import worker_service_pb2, worker_service_pb2_grpc
 
@@ -83,7 +84,7 @@ class ProcessLane:
             await self._ensure_ready(channel)
             how = await self._run_attempt(channel, attempt)
             if attempt.verdict is not None:
-                await self._until_yielded(channel)
+                await self._until_yielded(channel, attempt.verdict)
             slot, now = self._slot, time.monotonic()
             since = slot.head_since
             self._dispatcher.left(slot, attempt, now, time.time_ns() // 1_000)
@@ -148,7 +149,7 @@ class ProcessLane:
                 async with self._writing:
                     await call.write(request)
         except (grpc.RpcError, asyncio.InvalidStateError, asyncio.CancelledError):
-            _reraise_own_cancellation()
+            reraise_own_cancellation()
         except OSError as error:
             self._dispatcher.condemn(attempt, Verdict.RELEASED, f"its data cannot be read: {error}")
         finally:
@@ -171,7 +172,7 @@ class ProcessLane:
                     self._dispatcher.condemn(attempt, Verdict.FAILED, _detail(how))
                     return None
         except (grpc.RpcError, asyncio.InvalidStateError, asyncio.CancelledError):
-            _reraise_own_cancellation()
+            reraise_own_cancellation()
             return await self._broken(call, attempt)
         for effect in conversation.ended():
             if isinstance(effect, Failed):
@@ -195,7 +196,7 @@ class ProcessLane:
         except TimeoutError:
             return how  # it said how it ended; the rest is bad manners
         except (grpc.RpcError, asyncio.InvalidStateError, asyncio.CancelledError):
-            _reraise_own_cancellation()
+            reraise_own_cancellation()
             if attempt.verdict is not None:
                 return None
             code, details = await status_of(call)
@@ -211,13 +212,15 @@ class ProcessLane:
             raise LaneBrokenError(f"the worker is gone: {code.name}: {details}")
         return Failed(Failure.ATTEMPT, f"the worker's call failed: {code.name}: {details}")
 
-    async def _until_yielded(self, channel: grpc.aio.Channel) -> None:
+    async def _until_yielded(self, channel: grpc.aio.Channel, verdict: Verdict) -> None:
+        # A worker that was talking, if nonsense, is not one that hangs.
+        believed = not self._spawned or verdict is Verdict.FAILED
         while True:
             asked_at = time.monotonic()
             health = await ask(channel)
             if health in (Health.SERVING, Health.NOT_SERVING):
                 return
-            if health is Health.UNIMPLEMENTED and not self._spawned:
+            if health is Health.UNIMPLEMENTED and believed:
                 return
             await asyncio.sleep(max(0.0, asked_at + INTERVAL_S - time.monotonic()))
 
@@ -228,13 +231,6 @@ class ProcessLane:
         for request in requests:
             async with self._writing:
                 await self._call.write(request)
-
-
-def _reraise_own_cancellation() -> None:
-    """Inside an ``except``: go on if the call was cancelled, but not if this task was."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
 
 
 def _detail(how: Completed | Failed) -> str:

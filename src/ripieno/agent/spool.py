@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc.aio
 
 from ripieno.agent.attempt import Spooled
-from ripieno.agent.channels import describe
+from ripieno.agent.channels import describe, reraise_own_cancellation
 from ripieno.agent.link import Link
 from ripieno.domain.data import StoredObject
 from ripieno.wire.protos.v1 import agent_pb2
@@ -90,7 +90,8 @@ class Spool:
                 try:
                     await self._copy(stored, path)
                     return Spooled(stored.name, path, stored.size)
-                except grpc.RpcError as error:
+                except (grpc.RpcError, asyncio.CancelledError) as error:
+                    reraise_own_cancellation()
                     if isinstance(error, grpc.aio.AioRpcError) and error.code() is grpc.StatusCode.NOT_FOUND:
                         raise ObjectGoneError(f"object {stored.name!r}: {error.details()}") from error
                     _log.warning("reading object %r: %s; trying again", stored.name, describe(error))

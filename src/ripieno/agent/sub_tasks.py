@@ -10,36 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ripieno.agent.gathering import Gathering
 from ripieno.domain.errors import InvalidRequestError
 from ripieno.domain.options import TaskOptions
 from ripieno.domain.outcomes import SubTasks
 from ripieno.domain.submission import NewTask, check_tasks
-from ripieno.wire.large_tasks import LargeTasksReader
 from ripieno.wire.protos.armonik_v2 import objects_pb2, worker_service_pb2
 
 ProcessRequest = worker_service_pb2.ProcessRequest
 _CreateTaskReply = objects_pb2.CreateTaskReply
-
-
-@dataclass(slots=True, eq=False)
-class LargeSubmission:
-    """One streamed batch under way.
-
-    Attributes:
-        refused: The ids of offenders; None as long as nothing is wrong. A refused batch
-            is read to its end and its payloads are dropped.
-        all_refused: The batch itself is at fault.
-    """
-
-    reader: LargeTasksReader
-    options: TaskOptions | None = None
-    tasks: list[NewTask] = field(default_factory=list)
-    ids: list[str] = field(default_factory=list)
-    in_task: bool = False
-    gathering: Gathering | None = None
-    refused: list[str] | None = None
-    all_refused: bool = False
 
 
 @dataclass(slots=True, eq=False)

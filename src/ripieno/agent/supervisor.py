@@ -13,6 +13,7 @@ import os
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -24,6 +25,8 @@ from ripieno.config import WORKER_ADDRESS_VARIABLE
 
 #: Between SIGTERM and SIGKILL.
 TERMINATE_S = 2.0
+#: How often to look for the end of a process where the kernel does not tell.
+POLL_S = 0.05
 #: A unix socket's path may have 104 bytes on macOS and 108 on Linux.
 SOCKET_PATH_BYTES = 90
 
@@ -61,26 +64,30 @@ class SocketDirectory:
 
 
 class WorkerProcess:
-    """A worker's process and its group."""
+    """A worker's process and its group.
 
-    def __init__(self, process: asyncio.subprocess.Process, address: str) -> None:
+    Started with ``subprocess`` and not by the event loop: uvloop forks where that one
+    uses vfork, and a fork disturbs gRPC's threads (and complains about it).
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], address: str) -> None:
         self.address = address
-        self.reason = ""
+        self._reason = ""
         self._process = process
 
     @classmethod
-    async def start(cls, command: Sequence[str], address: str) -> WorkerProcess:
-        """Start a worker that is to serve ``address``.
+    def start(cls, command: Sequence[str], address: str) -> WorkerProcess:
+        """Start a worker that is to serve ``address``; call from the thread that lives as long as the agent.
 
         Raises:
-            OSError: it cannot be started.
+            OSError: no process can be started. (A command that does not exist is one that ends at once.)
         """
         words = [word.replace("{address}", address) for word in command]
         linux = sys.platform.startswith("linux")
-        process = await asyncio.create_subprocess_exec(
-            *[sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), *words],
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), *words],
             # The pipe is what ties the worker where the kernel does not (see tether).
-            stdin=asyncio.subprocess.DEVNULL if linux else asyncio.subprocess.PIPE,
+            stdin=subprocess.DEVNULL if linux else subprocess.PIPE,
             # The agent's standard output belongs to whoever started the agent.
             stdout=2,
             env={**os.environ, WORKER_ADDRESS_VARIABLE: address},
@@ -88,36 +95,41 @@ class WorkerProcess:
         )
         return cls(process, address)
 
-    @property
-    def pid(self) -> int:
-        """Of the process, and of its group."""
-        return self._process.pid
-
     async def ended(self) -> str:
         """Wait for its end, and say how it was."""
-        code = await self._process.wait()
+        code = await self._wait()
         self._signal(signal.SIGKILL)  # what it left behind in its group
-        if self.reason:
-            return self.reason
+        if self._reason:
+            return self._reason
         if code < 0:
             return f"the worker process was ended by {signal.Signals(-code).name}"
         return f"the worker process ended with exit code {code}"
 
     def kill(self, reason: str) -> bool:
         """End it at once; ``reason`` is what its attempt is told. Always True."""
-        self.reason = reason
+        self._reason = reason
         self._signal(signal.SIGKILL)
         return True
 
     async def stop(self) -> None:
         """Ask it to end, and see to it that it does."""
-        if self._process.returncode is None:
+        if self._process.poll() is None:
             self._signal(signal.SIGTERM)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._process.wait(), TERMINATE_S)
+                await asyncio.wait_for(self._wait(), TERMINATE_S)
         self._signal(signal.SIGKILL)
-        await self._process.wait()
+        await self._wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
         self._remove_socket()
+
+    async def _wait(self) -> int:
+        """Wait for the end of the process; its exit code."""
+        if self._process.poll() is None and hasattr(os, "pidfd_open"):
+            await _readable(os.pidfd_open(self._process.pid))
+        while (code := self._process.poll()) is None:
+            await asyncio.sleep(POLL_S)
+        return code
 
     def _remove_socket(self) -> None:
         Path(self.address.removeprefix("unix:")).unlink(missing_ok=True)
@@ -125,3 +137,15 @@ class WorkerProcess:
     def _signal(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, number)
+
+
+async def _readable(descriptor: int) -> None:
+    """Wait until a descriptor is readable, and close it."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(descriptor, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)

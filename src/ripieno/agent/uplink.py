@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import TypeAlias
 
 import grpc.aio
@@ -32,6 +33,8 @@ FIRST_BACKOFF_S = 0.05
 LAST_BACKOFF_S = 1.0
 #: A replica that accepts the connection and then says nothing is given up.
 WELCOME_S = 5.0
+#: How long a replica may take to end the stream of an agent that leaves.
+FAREWELL_S = 1.0
 VERSION = "1"
 
 _log = logging.getLogger(__name__)
@@ -69,9 +72,12 @@ class Uplink:
         self._outbox = outbox
         self._link = link
         self._welcomed = False
+        self._closing = False
+        self._stream: _Stream | None = None
+        self._writing = asyncio.Lock()
 
     async def run(self) -> None:
-        """Never returns by itself."""
+        """Returns after ``close`` and never by itself."""
         backoff_s = FIRST_BACKOFF_S
         for address in _round_robin(self._settings.control):
             self._welcomed = False
@@ -80,11 +86,26 @@ class Uplink:
             except* (grpc.RpcError, asyncio.InvalidStateError, _StreamEndedError, TimeoutError) as errors:
                 _log.warning("control plane at %s: %s", address, _first(errors))
             finally:
+                self._stream = None
                 await self._link.disconnected()
+            if self._closing:
+                return
             if self._welcomed:
                 backoff_s = FIRST_BACKOFF_S
             await asyncio.sleep(backoff_s)
             backoff_s = min(2 * backoff_s, LAST_BACKOFF_S)
+
+    async def close(self) -> None:
+        """End the stream so that what was written last still arrives; call when nothing more is to be told."""
+        self._closing = True
+        stream = self._stream
+        if stream is None:
+            return
+        with suppress(TimeoutError, grpc.RpcError, asyncio.InvalidStateError):
+            async with asyncio.timeout(FAREWELL_S):
+                async with self._writing:
+                    await stream.done_writing()
+                await stream.code()
 
     async def _connect(self, address: str) -> None:
         async with control_channel(address) as channel, asyncio.TaskGroup() as tasks:
@@ -98,6 +119,7 @@ class Uplink:
             self._link.connected(address, Limits(welcome.data_chunk_max_size, welcome.inline_limit_bytes))
             self._welcomed = True
             self.on_welcome()
+            self._stream = stream
             tasks.create_task(self._write(stream))
             self._take(first)
             self._dispatcher.pump()
@@ -122,9 +144,10 @@ class Uplink:
         outbox = self._outbox
         while True:
             await outbox.waiting.wait()
-            message = outbox.take()
-            if message is not None:
-                await stream.write(message)
+            async with self._writing:
+                message = outbox.take()
+                if message is not None:
+                    await stream.write(message)
 
     def _take(self, message: ControlMessage) -> None:
         dispatcher = self._dispatcher

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 
 import grpc.aio
 
-from ripieno.agent.channels import describe
+from ripieno.agent.channels import describe, reraise_own_cancellation
 from ripieno.agent.link import Link
 from ripieno.domain.data import StoredObject
 from ripieno.wire.protos.v1 import agent_pb2
@@ -62,7 +62,8 @@ class Upload:
         try:
             call = (await self._link.stub()).WriteObject(self._messages())
             stored = await call
-        except grpc.RpcError as error:
+        except (grpc.RpcError, asyncio.CancelledError) as error:
+            reraise_own_cancellation()
             self._end()
             self._on_failed(_upload_error(error))
         else:
@@ -93,9 +94,9 @@ class Upload:
             self._chunks.get_nowait()
 
 
-def _upload_error(error: grpc.RpcError) -> UploadError:
-    away = isinstance(error, grpc.aio.AioRpcError) and error.code() in (
+def _upload_error(error: BaseException) -> UploadError:
+    at_fault = isinstance(error, grpc.aio.AioRpcError) and error.code() not in (
         grpc.StatusCode.UNAVAILABLE,
         grpc.StatusCode.CANCELLED,
     )
-    return UploadError(f"its data could not be stored: {describe(error)}", attempt_at_fault=not away)
+    return UploadError(f"its data could not be stored: {describe(error)}", attempt_at_fault=at_fault)

@@ -122,8 +122,15 @@ FROM_CODE: Mapping[grpc.StatusCode, Callable[[str], RipienoError]] = MappingProx
 )
 
 
+#: How gRPC calls the failure of a write on a stream that is over already. Its own status
+#: may be lost then: no server ever said this one, and to ask again brings the true one.
+_LOCAL_FAILURE = "Internal error from Core"
+
+
 def from_rpc(error: grpc.aio.AioRpcError) -> RipienoError:
     """The error that stands for a failed call."""
+    if error.code() is grpc.StatusCode.INTERNAL and error.details() == _LOCAL_FAILURE:
+        return UnavailableError("the stream broke while it was written to")
     make = FROM_CODE.get(error.code())
     detail = error.details() or ""
     return make(detail) if make else RipienoError(f"the server answered {error.code().name}: {detail}")

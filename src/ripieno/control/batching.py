@@ -75,7 +75,7 @@ class Batcher(Generic[Item, Answer]):
     async def _answer(self, batch: list[tuple[Item, "asyncio.Future[Answer]"]]) -> None:
         try:
             answers = await self._flush([item for item, _ in batch])
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - handed on to everyone concerned
             for _, future in batch:
                 if not future.done():
                     future.set_exception(error)

@@ -86,7 +86,7 @@ def _guard_reply(method: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any,
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         try:
             return await method(_checked(request), context)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - every failure gets its code here
             await _abort(context, error, method)
 
     return call
@@ -102,7 +102,7 @@ def _guard_generator(method: Callable[[Any, Any], Any]) -> Callable[[Any, Any], 
         try:
             async for reply in method(_checked(request), context):
                 yield reply
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - every failure gets its code here
             await _abort(context, error, method)
 
     return call

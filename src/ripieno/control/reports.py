@@ -7,7 +7,6 @@ harmless.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import structlog
@@ -100,11 +99,11 @@ class Reports:
         """Commit; an outcome that cannot be written at all fails its task, and only that one."""
         try:
             return await _until_reachable(lambda: self._committer.commit(outcomes))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - one bad outcome must not stop the others
             _log.error("outcomes cannot be committed", outcomes=len(outcomes), exc_info=error)
             if len(outcomes) == 1:
                 failed = Failed(Failure.OUTPUT, f"its outcome cannot be stored: {storable(str(error))}")
-                return await _until_reachable(lambda: self._committer.commit([replace(outcomes[0], how=failed)]))
+                return await _until_reachable(lambda: self._committer.commit([outcomes[0]._replace(how=failed)]))
         changes, lost = Changes(), []
         for outcome in outcomes:
             changed, refused = await self._commit_surely([outcome])

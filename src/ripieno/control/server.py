@@ -31,7 +31,7 @@ from ripieno.store.database import Database
 from ripieno.store.objects import ObjectStore
 from ripieno.store.sessions import Sessions
 from ripieno.store.signals import Signals
-from ripieno.wire.pool import Default as own_pool
+from ripieno.wire import pool
 from ripieno.wire.protos.armonik_v2 import submitter_service_pb2, submitter_service_pb2_grpc
 from ripieno.wire.protos.v1 import agent_pb2, agent_pb2_grpc, results_pb2, results_pb2_grpc
 
@@ -48,7 +48,9 @@ _OPTIONS = [
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    # Peers ping on their own account, as often as they like.
+    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
+    ("grpc.http2.max_ping_strikes", 0),
 ]
 
 
@@ -135,7 +137,7 @@ class Replica:
         for name in ("", *names):
             standing._server_status[name] = health_pb2.HealthCheckResponse.SERVING
         health_pb2_grpc.add_HealthServicer_to_server(standing, server)
-        reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], server, pool=own_pool())
+        reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], server, pool=pool.Default())
         return standing
 
     def _bind(self, server: grpc.aio.Server) -> str:

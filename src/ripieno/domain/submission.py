@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ripieno.domain.data import Data
 from ripieno.domain.errors import InvalidRequestError
@@ -9,8 +10,7 @@ from ripieno.domain.identifiers import check_identifier
 from ripieno.domain.options import TaskOptions
 
 
-@dataclass(frozen=True, slots=True)
-class NewTask:
+class NewTask(NamedTuple):
     """One task to be created.
 
     Attributes:

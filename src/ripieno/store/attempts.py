@@ -65,7 +65,7 @@ async def release_if_owned(database: Database, tickets: Sequence[Ticket]) -> tup
             _SQL.release_if_owned, [ticket.task_no for ticket in ordered], [ticket.claim for ticket in ordered]
         )
         for row in rows:
-            tally.move(row["session_no"], TaskStatus(row["status"]), TaskStatus.SUBMITTED)
+            tally.move(row["session_no"], TaskStatus(row["before"]), TaskStatus.SUBMITTED)
         await tally.write(connection)
         released = {row["task_no"] for row in rows}
         changes = Changes({row["session_no"] for row in rows}, {row["partition"] for row in rows})

@@ -19,17 +19,18 @@ class BlobNumbers:
         self._end = 0
         self._lock = asyncio.Lock()
 
-    async def take(self, count: int) -> int:
-        """The first of ``count`` consecutive numbers that nobody else gets."""
+    async def take(self, count: int) -> list[int]:
+        """``count`` numbers that nobody else gets."""
         async with self._lock:
-            while self._end - self._next < count:
-                block = await self._block()
-                if block != self._end:
-                    self._next = block
-                self._end = block + _BLOCK
-            first = self._next
-            self._next += count
-            return first
+            taken: list[int] = []
+            while True:
+                upto = min(self._end, self._next + count - len(taken))
+                taken += range(self._next, upto)
+                self._next = upto
+                if len(taken) == count:
+                    return taken
+                self._next = await self._block()
+                self._end = self._next + _BLOCK
 
     async def _block(self) -> int:
         row = await self._database.fetchrow("select nextval('blob_numbers') as first")

@@ -58,11 +58,13 @@ async def not_yet_stopped(database: Database, attempts: Sequence[Ticket]) -> int
 
 
 async def _cancel(connection: Connection, tasks: Sequence[int]) -> Changes:
-    rows = await connection.fetch(_SQL.cancel_tasks, tasks)
+    locked = await connection.fetch(_SQL.lock_unfinished, tasks)
+    before = {row["task_no"]: TaskStatus(row["before"]) for row in locked}
+    rows = await connection.fetch(_SQL.cancel_tasks, list(before))
     changes = Changes(sessions={row["session_no"] for row in rows})
     tally = Tally()
     for row in rows:
-        tally.move(row["session_no"], TaskStatus(row["before"]), TaskStatus(row["status"]))
+        tally.move(row["session_no"], before[row["task_no"]], TaskStatus(row["status"]))
         if row["status"] == TaskStatus.CANCELLING:
             changes.cancelled.append((row["agent_no"], Ticket(row["task_no"], row["session_no"], row["claim"])))
     await tally.write(connection)

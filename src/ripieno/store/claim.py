@@ -8,7 +8,7 @@ commit does not wait for the disk.
 import secrets
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import asyncpg
 
@@ -25,8 +25,7 @@ _SQL = Queries("claim")
 _REMEMBERED = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(NamedTuple):
     """A task, claimed for one attempt by one agent."""
 
     ticket: Ticket

@@ -8,13 +8,15 @@ The order of work is the ladder of ``ripieno.store``: gates, own states, keys (n
 then existing ones), new tasks, dependents.
 """
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import asyncpg
 
 from ripieno.domain.data import Data, StoredObject
-from ripieno.domain.errors import AlreadyExistsError
+from ripieno.domain.errors import AlreadyExistsError, ConflictError, InvariantError
 from ripieno.domain.outcomes import Cancelled, Completed, Failed, Failure, Outcome, Ticket
 from ripieno.domain.statuses import TaskStatus
 from ripieno.store import graph
@@ -30,6 +32,7 @@ from ripieno.store.creation import (
     link_objects,
     lock_open_keys,
     task_numbers,
+    written_rows,
 )
 from ripieno.store.database import Connection, Database
 from ripieno.store.queries import Queries
@@ -38,8 +41,7 @@ from ripieno.store.sessions import KnownOptions, Sessions
 _SQL = Queries("commit")
 
 
-@dataclass(frozen=True, slots=True)
-class _Ended:
+class _Ended(NamedTuple):
     """An attempt that is ours to end, and how."""
 
     outcome: Outcome
@@ -108,24 +110,27 @@ class Committer:
         except AlreadyExistsError as error:
             if len(outcomes) == 1:
                 clash = Failed(Failure.OUTPUT, f"its sub-tasks were refused: {error.detail}")
-                return await self._commit_together([replace(outcomes[0], how=clash)])
-        parents = [outcome for outcome in outcomes if isinstance(outcome.how, Completed) and outcome.how.sub_tasks]
-        others = [outcome for outcome in outcomes if outcome not in parents]
+                return await self._commit_together([outcomes[0]._replace(how=clash)])
+        except ConflictError as error:
+            if len(outcomes) == 1:
+                gone = Failed(Failure.ATTEMPT, error.detail)
+                return await self._commit_together([outcomes[0]._replace(how=gone)])
+        others = [outcome for outcome in outcomes if not _may_conflict(outcome)]
         changes, lost = await self._commit_together(others) if others else (Changes(), [])
-        for parent in parents:
-            changed, refused = await self.commit([parent])
+        for suspect in filter(_may_conflict, outcomes):
+            changed, refused = await self.commit([suspect])
             changes.add(changed)
             lost += refused
         return changes, lost
 
     async def _commit_together(self, outcomes: Sequence[Outcome]) -> tuple[Changes, list[Ticket]]:
         options = await self._options_of_sub_tasks(outcomes)
-        first_blob = await self._numbers.take(
+        blob_numbers = await self._numbers.take(
             sum(len(outcome.how.results) for outcome in outcomes if isinstance(outcome.how, Completed))
         )
         exclusive: frozenset[int] = frozenset()
         while True:
-            flush = _Flush(outcomes, options, first_blob, exclusive)
+            flush = _Flush(outcomes, options, blob_numbers, exclusive)
             try:
                 return await self._database.transaction(flush.write)
             except CutNeededError as needed:
@@ -148,7 +153,7 @@ class _Flush:
 
     outcomes: Sequence[Outcome]
     options: dict[tuple[int, int], KnownOptions]
-    first_blob: int
+    blob_numbers: Sequence[int]
     exclusive: frozenset[int]
 
     async def write(self, connection: Connection) -> tuple[Changes, list[Ticket]]:
@@ -176,10 +181,11 @@ class _Flush:
             [outcome.ticket.task_no for outcome in ordered],
             [outcome.ticket.claim for outcome in ordered],
         )
-        own = {row["task_no"]: row for row in rows}
+        # By claim too: a late outcome and its successor's may be in the same flush.
+        own = {(row["task_no"], row["claim"]): row for row in rows}
         ended, lost = [], []
         for outcome in ordered:
-            row = own.pop(outcome.ticket.task_no, None)
+            row = own.pop((outcome.ticket.task_no, outcome.ticket.claim), None)
             if row is None or row["session_no"] != outcome.ticket.session_no:
                 lost.append(outcome.ticket)
             else:
@@ -197,7 +203,7 @@ class _Flush:
         if plan.sub_tasks:
             numbers = await task_numbers(connection, len(plan.sub_tasks))
             plan.sub_tasks = [
-                replace(task, task_no=number) for task, number in zip(plan.sub_tasks, numbers, strict=True)
+                task._replace(task_no=number) for task, number in zip(plan.sub_tasks, numbers, strict=True)
             ]
         return plan
 
@@ -223,7 +229,7 @@ class _Flush:
     async def _write_keys(self, connection: Connection, plan: _Plan) -> set[Key]:
         """Phases 3 to 5. Returns aborted keys that others may wait for."""
         aborted: set[Key] = set()
-        if plan.touched:
+        if plan.touched or plan.sub_tasks:
             plan.touched |= plan.produced.keys()
         if plan.sub_tasks:
             aborted |= await create_tasks(connection, plan.sub_tasks, plan.touched)
@@ -238,15 +244,17 @@ class _Flush:
 
     async def _complete_results(self, connection: Connection, plan: _Plan) -> None:
         ordered = sorted(plan.produced.items())
-        numbers = range(self.first_blob, self.first_blob + len(ordered))
-        await connection.execute(
+        numbers = self.blob_numbers[: len(ordered)]
+        tag = await connection.execute(
             _SQL.complete_results,
             [key[0] for key, _ in ordered],
             [key[1] for key, _ in ordered],
             [owner for _, (owner, _) in ordered],
-            list(numbers),
+            numbers,
             [None if isinstance(data, StoredObject) else data for _, (_, data) in ordered],
         )
+        if written_rows(tag) != len(ordered):
+            raise InvariantError("a task that may commit does not own its open results")
         await link_objects(
             connection,
             [(no, data) for no, (_, (_, data)) in zip(numbers, ordered, strict=True) if isinstance(data, StoredObject)],
@@ -268,6 +276,7 @@ class _Flush:
         await tally.write(connection)
 
     async def _cut(self, connection: Connection, aborted: set[Key], changes: Changes) -> None:
+        # All of them, not the first found: below, each has to be held exclusively.
         reached = await graph.sessions_with_dependents(connection, aborted)
         if outside := reached - self.exclusive:
             raise CutNeededError(outside)
@@ -282,10 +291,29 @@ def _judged(outcome: Outcome, row: asyncpg.Record) -> Completed | Failed | Cance
     if isinstance(outcome.how, Cancelled):
         return Failed(Failure.ATTEMPT, "its agent reported it as cancelled, but nobody had cancelled it")
     if isinstance(outcome.how, Completed):
-        foreign = {key for key, _ in outcome.how.results}.difference(row["expected_output_keys"])
+        own_keys = row["expected_output_keys"]
+        foreign = {key for key, _ in outcome.how.results}.difference(own_keys)
         if foreign:
             return Failed(Failure.ATTEMPT, f"results {sorted(foreign)} are not expected outputs of the task")
+        if outcome.how.sub_tasks and (doubled := _given_twice(outcome.how, frozenset(own_keys))):
+            return Failed(Failure.ATTEMPT, f"results {doubled} were sent or delegated more than once")
     return outcome.how
+
+
+def _given_twice(how: Completed, own_keys: frozenset[str]) -> list[str]:
+    """Keys of the task that its outcome both sends and delegates, or delegates twice."""
+    given = Counter(key for key, _ in how.results)
+    for batch in how.sub_tasks:
+        for task in batch.tasks:
+            given.update(own_keys.intersection(task.expected_output_keys))
+    return sorted(key for key, times in given.items() if times > 1)
+
+
+def _may_conflict(outcome: Outcome) -> bool:
+    """Whether its sub-tasks can clash with what exists, or its large data be gone."""
+    return isinstance(outcome.how, Completed) and (
+        bool(outcome.how.sub_tasks) or any(isinstance(data, StoredObject) for _, data in outcome.how.results)
+    )
 
 
 async def _delegate(connection: Connection, sub_tasks: Sequence[PlannedTask]) -> None:

@@ -4,10 +4,11 @@ Submissions of clients and sub-tasks of workers both come here. The caller holds
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
 
 from ripieno.domain.data import StoredObject
-from ripieno.domain.errors import AlreadyExistsError
+from ripieno.domain.errors import AlreadyExistsError, ConflictError
 from ripieno.domain.statuses import ResultStatus
 from ripieno.domain.submission import NewTask
 from ripieno.store.database import Connection, array_literal
@@ -29,8 +30,7 @@ class CutNeededError(Exception):
         self.sessions = frozenset(sessions)
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedTask:
+class PlannedTask(NamedTuple):
     """A task with its number.
 
     Attributes:
@@ -88,6 +88,7 @@ async def create_tasks(
 
     Raises:
         AlreadyExistsError: an id or a key is taken. The transaction must be rolled back.
+        ConflictError: the data of a large payload are gone; likewise.
     """
     owners: dict[Key, int] = {}
     for task in planned:
@@ -107,7 +108,7 @@ async def _settle_keys(
     """Phases 3 and 4: announce the new keys, and learn (and hold) the status of all."""
     keys = sorted(owners.keys() | (dependencies - also_lock))
     tag = await connection.execute(SQL.name_keys, *columns(keys), [owners.get(key) for key in keys]) if keys else "0"
-    if _count(tag) == len(keys) and not also_lock:
+    if written_rows(tag) == len(keys) and not also_lock:
         return dict.fromkeys(keys, ResultStatus.CREATED)
     await lock_open_keys(connection, also_lock.union(keys))
     rows = await connection.fetch(SQL.read_keys, *columns(keys + sorted(dependencies & also_lock)))
@@ -133,13 +134,13 @@ async def _insert(connection: Connection, planned: Sequence[PlannedTask], unmet:
         [array_literal(task.task.expected_output_keys) for task in by_id],
         [array_literal(task.task.data_dependencies) for task in by_id],
     )
-    if _count(tag) != len(by_id):
+    if written_rows(tag) != len(by_id):
         own = {task.task_no for task in planned}
         rows = await connection.fetch(
             "select id, task_no from tasks where id = any($1::text[])", [task.task.id for task in by_id]
         )
         taken = {row["id"] for row in rows if row["task_no"] not in own}
-        doubled = {task.task.id for task, after in zip(by_id, by_id[1:], strict=False) if task.task.id == after.task.id}
+        doubled = {task.task.id for task, after in pairwise(by_id) if task.task.id == after.task.id}
         raise AlreadyExistsError("task ids", sorted(taken | doubled))
     waits = [(key, task.task_no) for task in planned for key in task.dependencies() if key in unmet]
     unmet_of = dict.fromkeys((task.task_no for task in planned), 0)
@@ -165,15 +166,25 @@ async def _insert(connection: Connection, planned: Sequence[PlannedTask], unmet:
 
 
 async def link_objects(connection: Connection, objects: Sequence[tuple[int, StoredObject]]) -> None:
-    """Link data in the object store, each under its blob number."""
+    """Link data in the object store, each under its blob number.
+
+    Raises:
+        ConflictError: an object has been collected as garbage before anything linked it, or
+            something has linked it already. The transaction must be rolled back.
+    """
     if objects:
-        await connection.execute(
+        tag = await connection.execute(
             SQL.insert_objects,
             [number for number, _ in objects],
             [stored.size for _, stored in objects],
             [stored.name for _, stored in objects],
             [stored.sha256 for _, stored in objects],
         )
+        if written_rows(tag) != len(objects):
+            raise ConflictError(
+                "large data are gone: they were not used within a day of being written, or are in use already;"
+                " write them again"
+            )
 
 
 async def lock_open_keys(connection: Connection, keys: Iterable[Key]) -> None:
@@ -186,6 +197,6 @@ def columns(keys: Sequence[Key]) -> tuple[list[int], list[str]]:
     return [key[0] for key in keys], [key[1] for key in keys]
 
 
-def _count(tag: str) -> int:
+def written_rows(tag: str) -> int:
     """How many rows a command wrote, from its tag (``INSERT 0 512``)."""
     return int(tag.rpartition(" ")[2])

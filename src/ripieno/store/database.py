@@ -8,7 +8,7 @@ locks be taken in that order (see ``ripieno.store``).
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
@@ -39,6 +39,7 @@ _UNREACHABLE = (
     TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # a connection that broke in the middle of a message
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
@@ -59,6 +60,9 @@ class Database:
 
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
         self._pool = pool
+        #: Transactions that PostgreSQL refused because of a crossing. The ladder of
+        #: ``ripieno.store`` is there to keep it at zero.
+        self.crossings = 0
 
     @classmethod
     @asynccontextmanager
@@ -106,7 +110,7 @@ class Database:
             async with self._pool.acquire() as connection:
                 yield connection
         except _UNREACHABLE as error:
-            raise UnavailableError(f"the database cannot be reached ({type(error).__name__}: {error})") from error
+            raise UnavailableError("the database cannot be reached; nothing happened, try again") from error
 
     async def fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
         """Run one statement and return its rows."""
@@ -137,24 +141,35 @@ class Database:
             try:
                 return await self._transaction(body, durable)
             except _CROSSED:
+                self.crossings += 1
                 if attempt == _CROSSED_TRIES - 1:
                     raise
         raise AssertionError("unreachable")
 
     async def _transaction(self, body: Callable[[Connection], Awaitable[T]], durable: bool) -> T:
         async with self.connection() as connection:
-            await connection.execute("begin" if durable else "begin; set local synchronous_commit = off")
+            committing = False
             try:
+                await connection.execute("begin" if durable else "begin; set local synchronous_commit = off")
                 value = await body(connection)
-            except BaseException:
-                if not connection.is_closed():
-                    await connection.execute("rollback")
-                raise
-            try:
+                committing = True
                 await connection.execute("commit")
-            except _UNREACHABLE as error:
-                raise OutcomeUnknownError("the database went away during a commit; it may have happened") from error
+            except BaseException as error:
+                await _leave_transaction(connection)
+                if committing and isinstance(error, _UNREACHABLE):
+                    raise OutcomeUnknownError("the database went away during a commit; it may have happened") from error
+                raise
             return value
+
+
+async def _leave_transaction(connection: Connection) -> None:
+    """Roll back what is open; a connection of which that cannot be said goes no further."""
+    try:
+        if not connection.is_closed() and connection.is_in_transaction():
+            await connection.execute("rollback")
+    except (*_UNREACHABLE, asyncpg.PostgresError):
+        with suppress(asyncpg.InterfaceError):
+            connection.terminate()
 
 
 async def _keep_as_is(connection: Any) -> None:

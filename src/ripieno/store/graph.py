@@ -29,8 +29,8 @@ async def promote(connection: Connection, completed: Iterable[Key]) -> set[str]:
 
 
 async def sessions_with_dependents(connection: Connection, aborted: Iterable[Key]) -> set[int]:
-    """Those sessions (one is enough) in which somebody waits for these keys."""
-    rows = await connection.fetch(SQL.any_dependent, *columns(sorted(aborted)))
+    """Those sessions in which somebody waits for these keys."""
+    rows = await connection.fetch(SQL.sessions_with_dependents, *columns(sorted(aborted)))
     return {row["session_no"] for row in rows}
 
 
@@ -61,9 +61,10 @@ async def cut(connection: Connection, aborted: Iterable[Key]) -> Changes:
 
 def _cause(row: asyncpg.Record) -> str:
     """Names the key, the task that should have made it, and that task's own reason."""
-    ended = (
-        f"task {row['owner_id']!r} ended in {TaskStatus(row['owner_status']).name}: {row['cause'] or 'no reason given'}"
-    )
+    status = TaskStatus(row["owner_status"])
+    if status is TaskStatus.CANCELLING:
+        status = TaskStatus.CANCELLED  # its worker has yet to let go, but this is how it ends
+    ended = f"task {row['owner_id']!r} ended in {status.name}: {row['cause'] or 'no reason given'}"
     text = f"input {row['key']!r} was aborted: {ended}"
     if len(text) <= _LONGEST_CAUSE:
         return text

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ripieno.domain.data import Data, StoredObject
 from ripieno.domain.filters import TaskFilter
@@ -113,8 +114,7 @@ async def find_result(database: Database, session_no: int, key: str) -> FoundRes
     return FoundResult(ResultStatus(row["status"]), row["owner_no"], row["owner_id"], row["reason"], data)
 
 
-@dataclass(frozen=True, slots=True)
-class FinishedKey:
+class FinishedKey(NamedTuple):
     """A key that needs no more waiting: final, or never announced (NAMED)."""
 
     key: str

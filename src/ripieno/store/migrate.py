@@ -36,10 +36,11 @@ def load_migrations() -> list[Migration]:
     Raises:
         InvariantError: the versions are not 1, 2, 3...
     """
-    found = []
-    for entry in files("ripieno.store.migrations").iterdir():
-        if match := _FILE.match(entry.name):
-            found.append(Migration(int(match["version"]), match["name"], entry.read_text()))
+    found = [
+        Migration(int(match["version"]), match["name"], entry.read_text())
+        for entry in files("ripieno.store.migrations").iterdir()
+        if (match := _FILE.match(entry.name))
+    ]
     found.sort(key=lambda migration: migration.version)
     if [migration.version for migration in found] != list(range(1, len(found) + 1)):
         raise InvariantError(f"migrations are not numbered without a gap: {[m.version for m in found]}")

@@ -26,6 +26,20 @@ _CHECKS = {
     "INV-13 a completed result without data, or data of another one": """
         select r.key from results r left join blobs b on b.blob_no = r.blob_no
         where (r.status = 10) <> (b.blob_no is not null)""",
+    "INV-13 data that nothing refers to": """
+        select b.blob_no::text from blobs b
+        left join tasks t on t.payload_no = b.blob_no left join results r on r.blob_no = b.blob_no
+        where t.task_no is null and r.key is null""",
+    "a linked object may still be collected as garbage": """
+        select g.name from staged_objects g join blobs b on b.object = g.name""",
+    "a key that is only named has an owner": """
+        select key from results where status = 0 and owner_no is not null""",
+    "a task being cancelled owns an open output": """
+        select r.key from results r join states s on s.task_no = r.owner_no
+        where s.status = 4 and r.status < 10""",
+    "the number of a retry is not that of the attempts before it": """
+        select s.task_no::text from states s
+        where s.retry <> (select count(*) from earlier_attempts e where e.task_no = s.task_no)""",
     "a task without a state, or a state without a task": """
         select coalesce(t.task_no, s.task_no)::text from tasks t full join states s on s.task_no = t.task_no
         where t.task_no is null or s.task_no is null""",

@@ -13,7 +13,7 @@ from functools import partial
 import asyncpg
 
 from ripieno.domain.data import Data, StoredObject
-from ripieno.domain.errors import AlreadyExistsError, RipienoError, SessionCancelledError
+from ripieno.domain.errors import ConflictError, RipienoError, SessionCancelledError
 from ripieno.domain.submission import NewTask
 from ripieno.store import graph
 from ripieno.store.changes import Changes
@@ -42,7 +42,7 @@ async def submit(database: Database, calls: Sequence[SubmissionCall]) -> tuple[l
     """
     try:
         return [None] * len(calls), await _submit_together(database, calls)
-    except (AlreadyExistsError, SessionCancelledError) as error:
+    except ConflictError as error:
         if len(calls) == 1:
             retried = await _is_identical(database, calls[0])
             return [None if retried else error], Changes()

@@ -1,5 +1,6 @@
 """Statuses as the protocol spells them."""
 
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from ripieno.domain.statuses import ResultStatus, SessionStatus, TaskStatus
@@ -18,7 +19,7 @@ TASK_TO_WIRE = MappingProxyType(
     }
 )
 #: The wire knows four more statuses; no task is ever in one of them.
-TASK_FROM_WIRE = MappingProxyType({wire: status for status, wire in TASK_TO_WIRE.items()})
+TASK_FROM_WIRE: Mapping[int, TaskStatus] = MappingProxyType({wire: status for status, wire in TASK_TO_WIRE.items()})
 
 RESULT_TO_WIRE = MappingProxyType(
     {
@@ -27,7 +28,9 @@ RESULT_TO_WIRE = MappingProxyType(
         ResultStatus.ABORTED: result_status_pb2.RESULT_STATUS_ABORTED,
     }
 )
-RESULT_FROM_WIRE = MappingProxyType({wire: status for status, wire in RESULT_TO_WIRE.items()})
+RESULT_FROM_WIRE: Mapping[int, ResultStatus] = MappingProxyType(
+    {wire: status for status, wire in RESULT_TO_WIRE.items()}
+)
 
 SESSION_TO_WIRE = MappingProxyType(
     {
@@ -35,4 +38,6 @@ SESSION_TO_WIRE = MappingProxyType(
         SessionStatus.CANCELLED: session_status_pb2.SESSION_STATUS_CANCELED,
     }
 )
-SESSION_FROM_WIRE = MappingProxyType({wire: status for status, wire in SESSION_TO_WIRE.items()})
+SESSION_FROM_WIRE: Mapping[int, SessionStatus] = MappingProxyType(
+    {wire: status for status, wire in SESSION_TO_WIRE.items()}
+)

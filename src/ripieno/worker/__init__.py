@@ -18,8 +18,8 @@ Inside, two threads::
           (I/O thread, one loop)                          (main thread)
 
 The lanes are the two services of one address: ``Worker`` (a call per attempt, what every agent of
-the protocol speaks) and ``BatchWorker`` (many attempts to a message, what our agent speaks).
-Both use the same conversation machine, which does no I/O.
+the protocol speaks) and, unless told otherwise, ``BatchWorker`` (many attempts to a message, what
+our agent speaks). Both use the same conversation machine, which does no I/O.
 
 Rules that hold throughout:
 

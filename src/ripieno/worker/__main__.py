@@ -1,4 +1,4 @@
-"""``python -m ripieno.worker [--address ADDRESS] [MODULE:HANDLER]``."""
+"""``python -m ripieno.worker [--address ADDRESS] [--single] [MODULE:HANDLER]``."""
 
 import argparse
 import sys
@@ -28,13 +28,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="the function that runs a task; without one, payloads are pickled functions (only for people you trust)",
     )
     parser.add_argument("--address", help=f"unix:/path or HOST:PORT to listen on; default: ${WORKER_ADDRESS_VARIABLE}")
+    parser.add_argument(
+        "--single",
+        action="store_true",
+        help="serve Worker alone, as a worker of another make does: one call a task instead of batches",
+    )
     arguments = parser.parse_args(argv)
     # An installed script has its own folder there; people expect their current one.
     current = str(Path.cwd())
     if sys.path[0] not in ("", current):
         sys.path.insert(0, current)
     try:
-        serve(load_handler(arguments.handler), arguments.address, on_ready=_tell_ready)
+        serve(load_handler(arguments.handler), arguments.address, on_ready=_tell_ready, batch=not arguments.single)
     except RipienoError as error:
         print(f"ripieno worker: {error}", file=sys.stderr)
         return 2

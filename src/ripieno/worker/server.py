@@ -35,21 +35,23 @@ _STOP_GRACE_S = 2.0
 
 
 class WorkerServer:
-    """Serves ``Worker`` and ``BatchWorker`` from a thread of its own.
+    """Serves ``Worker``, and ``BatchWorker`` with it, from a thread of its own.
 
     Args:
         address: ``unix:/path`` or ``HOST:PORT`` (port 0 takes a free one).
         inbox: Where tasks go that are ready to run. It is stopped when the server ends.
+        batch: Serve ``BatchWorker`` too.
     """
 
-    def __init__(self, address: str, inbox: Inbox) -> None:
+    def __init__(self, address: str, inbox: Inbox, *, batch: bool = True) -> None:
         self._address = address
         self._inbox = inbox
+        self._batch = batch
         self._ready: Future[str] = Future()
         self._failure: BaseException | None = None
         self._thread = Thread(target=self._main, name="ripieno-worker-io", daemon=True)
         self._loop: asyncio.AbstractEventLoop
-        self._lanes: tuple[ProcessLane, BatchLane]
+        self._lanes: list[ProcessLane | BatchLane] = []
         self._stopped: asyncio.Event
 
     def start(self) -> str:
@@ -103,7 +105,9 @@ class WorkerServer:
         server = grpc.aio.server(options=_OPTIONS)
         bound = _listen(server, self._address)
         async with asyncio.TaskGroup() as readers:
-            self._lanes = ProcessLane(self._inbox, readers), BatchLane(self._inbox, readers)
+            self._lanes.append(ProcessLane(self._inbox, readers))
+            if self._batch:
+                self._lanes.append(BatchLane(self._inbox, readers))
             for lane in self._lanes:
                 lane.add_to(server)
             await server.start()

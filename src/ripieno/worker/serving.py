@@ -24,7 +24,11 @@ SWITCH_INTERVAL_S = 0.0005
 
 
 def serve(
-    handler: Handler | AsyncHandler, address: str | None = None, on_ready: Callable[[str], object] | None = None
+    handler: Handler | AsyncHandler,
+    address: str | None = None,
+    on_ready: Callable[[str], object] | None = None,
+    *,
+    batch: bool = True,
 ) -> None:
     """Serve tasks with a handler until SIGTERM or SIGINT.
 
@@ -39,6 +43,8 @@ def serve(
             task for good; any other exception fails the attempt.
         address: ``unix:/path`` or ``HOST:PORT``; None takes RIPIENO_WORKER_ADDRESS.
         on_ready: Called with the address once the worker listens.
+        batch: False serves ``Worker`` alone, as a worker of another make does: one call
+            an attempt. What a task can do is the same, it only costs more.
 
     Raises:
         ServeError: there is no address, or it cannot listen there.
@@ -49,16 +55,18 @@ def serve(
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     watch_parent()
     if is_async(handler):
-        asyncio.run(_serve_async(cast(AsyncHandler, handler), where, on_ready))
+        asyncio.run(_serve_async(cast(AsyncHandler, handler), where, on_ready, batch))
         return
     inbox = BlockingInbox()
-    with _listening(where, inbox, on_ready):
+    with _listening(where, inbox, on_ready, batch):
         run_blocking(inbox, cast(Handler, handler))
 
 
-async def _serve_async(handler: AsyncHandler, address: str, on_ready: Callable[[str], object] | None) -> None:
+async def _serve_async(
+    handler: AsyncHandler, address: str, on_ready: Callable[[str], object] | None, batch: bool
+) -> None:
     inbox = LoopInbox(asyncio.get_running_loop())
-    with _listening(address, inbox, on_ready):
+    with _listening(address, inbox, on_ready, batch):
         await run_awaiting(inbox, handler)
 
 
@@ -68,9 +76,9 @@ def is_async(handler: Callable[..., object]) -> bool:
 
 
 @contextmanager
-def _listening(address: str, inbox: Inbox, on_ready: Callable[[str], object] | None) -> Iterator[None]:
+def _listening(address: str, inbox: Inbox, on_ready: Callable[[str], object] | None, batch: bool) -> Iterator[None]:
     """A server that feeds the inbox, and the signals that stop both."""
-    server = WorkerServer(address, inbox)
+    server = WorkerServer(address, inbox, batch=batch)
     bound = server.start()
 
     def stop() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -56,6 +57,8 @@ class Replica(agent_pb2_grpc.AgentServicer):
         self.claims: dict[int, Task] = {}
         self.assigned: list[str] = []
         self.changed = asyncio.Condition()
+        self.answering = asyncio.Event()
+        self.answering.set()
         self._next_claim = 0
         self._contexts: list[asyncio.Queue[agent_pb2.ControlMessage | None]] = []
         self._server: grpc.aio.Server | None = None
@@ -107,8 +110,8 @@ class Replica(agent_pb2_grpc.AgentServicer):
 
     # ------------------------------------------------------------------ the service
 
-    async def Connect(  # noqa: N802
-        self, request_iterator: AsyncIterator[agent_pb2.AgentMessage], context: grpc.aio.ServicerContext
+    async def Connect(  # type: ignore[override]  # noqa: N802
+        self, request_iterator: AsyncIterator[agent_pb2.AgentMessage], context: grpc.aio.ServicerContext[Any, Any]
     ) -> None:
         outgoing: asyncio.Queue[agent_pb2.ControlMessage | None] = asyncio.Queue()
         first = await anext(request_iterator)
@@ -120,7 +123,7 @@ class Replica(agent_pb2_grpc.AgentServicer):
         await context.write(agent_pb2.ControlMessage(welcome=welcome))
         async with self.changed:
             self.changed.notify_all()
-        reading = asyncio.create_task(self._read(request_iterator))
+        reading = asyncio.create_task(self._read(request_iterator, outgoing))
         try:
             while (message := await outgoing.get()) is not None:
                 await context.write(message)
@@ -128,12 +131,19 @@ class Replica(agent_pb2_grpc.AgentServicer):
             reading.cancel()
             self._contexts.remove(outgoing)
 
-    async def _read(self, messages: AsyncIterator[agent_pb2.AgentMessage]) -> None:
+    async def _read(
+        self,
+        messages: AsyncIterator[agent_pb2.AgentMessage],
+        outgoing: asyncio.Queue[agent_pb2.ControlMessage | None],
+    ) -> None:
         async for message in messages:
             self.credit += message.credit
             self.draining |= message.draining
             self.started += self._ids(started.ticket for started in message.started)
+            if message.draining:
+                self.credit = 0
             self.released += self._ids(message.released)
+            self.queue[:0] = [self.claims[ticket.claim] for ticket in message.released]
             self.interrupting += self._ids(message.interrupting)
             for outcome in message.outcomes:
                 self.outcomes.setdefault(self.claims[outcome.ticket.claim].id, []).append(outcome)
@@ -142,6 +152,7 @@ class Replica(agent_pb2_grpc.AgentServicer):
             self._hand_out()
             async with self.changed:
                 self.changed.notify_all()
+        outgoing.put_nowait(None)
 
     def _ids(self, tickets: Iterable[agent_pb2.Ticket]) -> list[str]:
         return [self.claims[ticket.claim].id for ticket in tickets]
@@ -184,9 +195,12 @@ class Replica(agent_pb2_grpc.AgentServicer):
             message.object.size = len(self.objects[data])
 
     async def FetchResults(  # noqa: N802
-        self, request: agent_pb2.FetchResultsRequest, context: grpc.aio.ServicerContext
+        self, request: agent_pb2.FetchResultsRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> agent_pb2.FetchResultsReply:
         self.fetches.append([key.key for key in request.keys])
+        async with self.changed:
+            self.changed.notify_all()
+        await self.answering.wait()
         reply = agent_pb2.FetchResultsReply()
         for key in request.keys:
             fetched = reply.fetched.add()
@@ -197,7 +211,7 @@ class Replica(agent_pb2_grpc.AgentServicer):
         return reply
 
     async def ReadObject(  # noqa: N802
-        self, request: agent_pb2.ReadObjectRequest, context: grpc.aio.ServicerContext
+        self, request: agent_pb2.ReadObjectRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[agent_pb2.ObjectChunk]:
         self.reads.append(request.name)
         if request.name not in self.objects:
@@ -207,7 +221,7 @@ class Replica(agent_pb2_grpc.AgentServicer):
             yield agent_pb2.ObjectChunk(data=data[start : start + 256 * 1024])
 
     async def WriteObject(  # noqa: N802
-        self, request_iterator: AsyncIterator[agent_pb2.ObjectChunk], context: grpc.aio.ServicerContext
+        self, request_iterator: AsyncIterator[agent_pb2.ObjectChunk], context: grpc.aio.ServicerContext[Any, Any]
     ) -> agent_pb2.StoredObject:
         data = b"".join([chunk.data async for chunk in request_iterator])
         name = f"object-{len(self.objects)}"

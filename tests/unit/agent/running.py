@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -30,8 +30,7 @@ class RunningAgent:
 async def agent(replica: Replica, settings: AgentSettings = SETTINGS, **changes: object) -> AsyncIterator[RunningAgent]:
     """An agent that was welcomed; stopped at the end."""
     ready, stop = asyncio.Event(), asyncio.Event()
-    addresses: Sequence[str] = settings.control or (replica.address,)
-    settings = replace(settings, control=tuple(addresses), **changes)  # type: ignore[arg-type]
+    settings = replace(settings, **{"control": (replica.address,), **changes})  # type: ignore[arg-type]
     task = asyncio.create_task(run_agent(settings, stop=stop, on_ready=ready.set))
     waiting = asyncio.create_task(ready.wait())
     async with asyncio.timeout(10):

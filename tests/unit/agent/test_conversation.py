@@ -22,6 +22,7 @@ from ripieno.agent.effects import (
 from ripieno.agent.gathering import INLINE_BUDGET_BYTES, Limits
 from ripieno.domain.data import StoredObject
 from ripieno.domain.outcomes import Failure
+from ripieno.wire.protos.armonik_v2 import objects_pb2
 from unit.agent import said
 
 LIMITS = Limits(data_chunk_max_size=100, inline_limit_bytes=50)
@@ -136,7 +137,7 @@ def test_many_expected_outputs() -> None:
         ([Reply(request_id="r", result=Reply.Result())], "empty oneof"),
         ([Reply(request_id="r", result=Reply.Result(init=said._Init()))], "empty oneof"),
         ([said.begin("a"), Reply(request_id="r", result=Reply.Result(data=said._Chunk()))], "empty oneof"),
-        ([Reply(output=said.objects_pb2.Output())], "empty oneof"),
+        ([Reply(output=objects_pb2.Output())], "empty oneof"),
         ([Reply(request_id="l", create_large_task=Reply.CreateLargeTaskRequest())], "empty oneof"),
         ([said.begin("a"), said.data(bytes(101))], "101 bytes"),
         ([said.large_header("t", "o")], "before its init_request"),
@@ -251,7 +252,7 @@ def test_large_batch() -> None:
     ],
 )
 def test_refused_small_batches_name_the_offenders_and_leave_no_trace(
-    tasks: list[said.objects_pb2.TaskRequest], offenders: list[str]
+    tasks: list[objects_pb2.TaskRequest], offenders: list[str]
 ) -> None:
     machine = conversation()
     assert refused(tell(machine, said.small(*tasks))) == offenders

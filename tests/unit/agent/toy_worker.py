@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -143,16 +144,16 @@ async def _ask(kind: str, key: str, receive: Receive, send: Send) -> bytes:
     request = ProcessReply(request_id="ask")
     getattr(request, kind).key = key
     await send(request)
-    value = b""
+    value: bytes = b""
     while True:
         answer = getattr(await receive(), kind)
         assert answer.reply_id == "ask"
         if answer.WhichOneof("type") == "init":
             if answer.init.WhichOneof("has_result") == "error":
-                return b"error: " + answer.init.error.encode()
+                return f"error: {answer.init.error}".encode()
             value += answer.init.data.data
         elif answer.data.data_complete:
-            return value
+            return bytes(value)
         else:
             value += answer.data.data
 
@@ -169,12 +170,12 @@ class ToyWorker(worker_service_pb2_grpc.WorkerServicer):
         self.most_at_once = 0
 
     async def HealthCheck(  # noqa: N802
-        self, request: objects_pb2.Empty, context: grpc.aio.ServicerContext
+        self, request: objects_pb2.Empty, context: grpc.aio.ServicerContext[Any, Any]
     ) -> worker_service_pb2.HealthCheckReply:
         return Status(status=self.health)
 
-    async def Process(  # noqa: N802
-        self, request_iterator: AsyncIterator[ProcessRequest], context: grpc.aio.ServicerContext
+    async def Process(  # type: ignore[override]  # noqa: N802
+        self, request_iterator: AsyncIterator[ProcessRequest], context: grpc.aio.ServicerContext[Any, Any]
     ) -> None:
         order: list[str] = []
         self.calls += 1
@@ -205,8 +206,10 @@ class ToyBatchWorker(batch_worker_pb2_grpc.BatchWorkerServicer):
     def __init__(self, worker: ToyWorker) -> None:
         self.worker = worker
 
-    async def Process(  # noqa: N802
-        self, request_iterator: AsyncIterator[batch_worker_pb2.BatchRequest], context: grpc.aio.ServicerContext
+    async def Process(  # type: ignore[override]  # noqa: N802
+        self,
+        request_iterator: AsyncIterator[batch_worker_pb2.BatchRequest],
+        context: grpc.aio.ServicerContext[Any, Any],
     ) -> None:
         mail: dict[int, asyncio.Queue[ProcessRequest]] = {}
         inbox: asyncio.Queue[int] = asyncio.Queue()

@@ -3,6 +3,8 @@
 import asyncio
 import gc
 import inspect
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -162,6 +164,12 @@ async def test_a_forgotten_client_ends_its_thread(cluster: FakeCluster) -> None:
         assert not threads()
 
     await asyncio.to_thread(program)
+
+
+def test_grpcio_and_protobuf_are_enough() -> None:
+    program = "import sys, ripieno.client; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"asyncpg", "click", "obstore", "rich", "structlog", "uvloop"} & set(loaded)
 
 
 def test_public_names_are_listed_and_there() -> None:

@@ -1,13 +1,14 @@
 -- name: lock_attempts
 -- Phase 2: those attempts whose claim still owns the task. The caller sorts by task number.
-select s.task_no, s.session_no, s.retry, s.max_retries, s.status, s.partition, t.id, t.expected_output_keys
+select s.task_no, s.claim, s.session_no, s.retry, s.max_retries, s.status, s.partition, t.id, t.expected_output_keys
 from unnest($1::bigint[], $2::bigint[]) as ended (task_no, claim)
 join states s on s.task_no = ended.task_no and s.claim = ended.claim
 join tasks t on t.task_no = ended.task_no
 for no key update of s
 
 -- name: complete_results
--- The caller sorts by (session, key), which is the order of the locks where none are held yet.
+-- The caller sorts by (session, key), which is the order of the locks where none are held yet,
+-- and counts: a key that its task owns no more, or that is final, is not written.
 with stored as (
     insert into blobs (blob_no, size, data)
     select blob_no, length(data), data
@@ -21,9 +22,12 @@ where r.session_no = produced.session_no and r.key = produced.key
   and r.owner_no = produced.owner_no and r.status = 1
 
 -- name: end_attempts
+-- Where the outcome does not say who ran it and when it began (a rescued attempt), what was
+-- noted while it ran stays.
 update states s
-set status = ended.status, claim = null, detail = ended.detail, worker = ended.worker,
-    started_at = to_timestamp(nullif(ended.started_at_us, 0) / 1e6),
+set status = ended.status, claim = null, detail = ended.detail,
+    worker = coalesce(nullif(ended.worker, ''), s.worker),
+    started_at = coalesce(to_timestamp(nullif(ended.started_at_us, 0) / 1e6), s.started_at),
     ended_at = now()
 from unnest($1::bigint[], $2::smallint[], $3::text[], $4::text[], $5::bigint[])
     as ended (task_no, status, detail, worker, started_at_us)
@@ -35,7 +39,8 @@ with earlier as (
     insert into earlier_attempts
         (task_no, retry, status, agent_no, claimed_at, started_at, ended_at, worker, detail)
     select s.task_no, s.retry, failed.status, s.agent_no, s.claimed_at,
-           to_timestamp(nullif(failed.started_at_us, 0) / 1e6), now(), failed.worker, failed.detail
+           coalesce(to_timestamp(nullif(failed.started_at_us, 0) / 1e6), s.started_at), now(),
+           coalesce(nullif(failed.worker, ''), s.worker), failed.detail
     from unnest($1::bigint[], $2::smallint[], $3::text[], $4::text[], $5::bigint[])
         as failed (task_no, status, detail, worker, started_at_us)
     join states s on s.task_no = failed.task_no
@@ -62,9 +67,17 @@ where s.task_no = begun.task_no and s.claim = begun.claim and s.status = 4
 returning s.session_no
 
 -- name: release_if_owned
+-- Locked first, so that the status before is the latest one, not that of the snapshot: the
+-- attempt may have been marked as started just now.
+with locked as materialized (
+    select s.task_no, s.status
+    from unnest($1::bigint[], $2::bigint[]) as released (task_no, claim)
+    join states s on s.task_no = released.task_no and s.claim = released.claim
+    where s.status in (2, 3)
+    for no key update of s
+)
 update states s
 set status = 1, claim = null, agent_no = null, claimed_at = null, started_at = null, worker = null
-from unnest($1::bigint[], $2::bigint[]) as released (task_no, claim)
-join states before on before.task_no = released.task_no
-where s.task_no = released.task_no and s.claim = released.claim and s.status in (2, 3)
-returning s.session_no, s.partition, s.task_no, before.status
+from locked
+where s.task_no = locked.task_no
+returning s.session_no, s.partition, s.task_no, locked.status as before

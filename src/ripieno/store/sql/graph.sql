@@ -25,12 +25,12 @@ left join tasks t on t.task_no = r.owner_no
 left join states o on o.task_no = r.owner_no
 order by d.task_no, d.key
 
--- name: any_dependent
-select d.session_no
+-- name: sessions_with_dependents
+select distinct aborted.session_no
 from unnest($1::bigint[], $2::text[]) as aborted (session_no, key)
-join dependencies d on d.session_no = aborted.session_no and d.key = aborted.key
-join states s on s.task_no = d.task_no and s.status = 1
-limit 1
+where exists (
+    select from dependencies d join states s on s.task_no = d.task_no and s.status = 1
+    where d.session_no = aborted.session_no and d.key = aborted.key)
 
 -- name: fail_dependents
 update states s

@@ -46,10 +46,11 @@ left join blobs b on b.blob_no = r.blob_no
 order by asked.place
 
 -- name: failed_attempts
--- Oldest first; the latest attempt only where the task is final.
+-- Oldest first; the latest attempt only where the task is final or being cancelled (its
+-- results are aborted from then on).
 select e.retry, e.status, e.detail, t.id as task_id from earlier_attempts e join tasks t on t.task_no = e.task_no
 where e.task_no = $1
 union all
 select s.retry, s.status, s.detail, t.id from states s join tasks t on t.task_no = s.task_no
-where s.task_no = $1 and s.status >= 10
+where s.task_no = $1 and (s.status >= 10 or s.status = 4)
 order by 1

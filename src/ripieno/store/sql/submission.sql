@@ -1,7 +1,7 @@
 -- name: task_numbers
 -- The order of submission, which is also the order of claims: taken for each call just
 -- before it is written, never in blocks kept by a replica.
-select array_agg(nextval('task_numbers')) from generate_series(1, $1::integer)
+select coalesce(array_agg(nextval('task_numbers')), '{}') from generate_series(1, $1::integer)
 
 -- name: gate_shared
 -- A statement of its own, so that what follows reads with a snapshot taken after the wait.

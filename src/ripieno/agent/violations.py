@@ -1,0 +1,15 @@
+"""How a worker breaks the protocol."""
+
+from ripieno.agent.gathering import Limits
+
+
+class ViolationError(Exception):
+    """The worker broke the protocol; the text says how. Its attempt fails, others go on."""
+
+
+def too_long(what: str, name: str, chunk: bytes, limits: Limits) -> ViolationError:
+    """A chunk is longer than allowed."""
+    return ViolationError(
+        f"a chunk of {what} {name!r} has {len(chunk)} bytes, more than data_chunk_max_size"
+        f" ({limits.data_chunk_max_size})"
+    )

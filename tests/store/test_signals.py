@@ -1,0 +1,57 @@
+"""News between replicas: others hear it, oneself does not, and a broken line is noticed."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from ripieno.store.database import Database
+from ripieno.store.signals import News, Signals
+
+EVERYTHING = News(everything=True)
+
+
+@asynccontextmanager
+async def listening(database: Database, url: str, replica: str) -> AsyncIterator["asyncio.Queue[News]"]:
+    """What a replica hears, from its first look at everything on."""
+    heard: asyncio.Queue[News] = asyncio.Queue()
+    listener = asyncio.create_task(Signals(database, url, replica).run(heard.put_nowait))
+    try:
+        async with asyncio.timeout(10):
+            assert await heard.get() == EVERYTHING
+        yield heard
+    finally:
+        listener.cancel()
+        await asyncio.gather(listener, return_exceptions=True)
+
+
+async def test_others_hear_and_oneself_does_not(database: Database, database_url: str) -> None:
+    news = News(frozenset({1, 2}), frozenset({"", "gpu", "ü"}), frozenset({7}))
+    async with listening(database, database_url, "a") as a, listening(database, database_url, "b") as b:
+        await Signals(database, database_url, "a").send(news)
+        await Signals(database, database_url, "b").send(News())
+        async with asyncio.timeout(10):
+            assert await b.get() == news
+            assert await a.get() == News()
+        assert a.empty() and b.empty()
+
+
+async def test_too_much_to_name_is_everything(database: Database, database_url: str) -> None:
+    async with listening(database, database_url, "a") as heard:
+        await Signals(database, database_url, "b").send(News(frozenset(range(100_000, 102_000))))
+        await Signals(database, database_url, "b").send(News(partitions=frozenset({"ж" * 2_000})))
+        async with asyncio.timeout(10):
+            assert [await heard.get(), await heard.get()] == [EVERYTHING, EVERYTHING]
+
+
+async def test_a_broken_line_is_mended_and_everything_looked_at(database: Database, database_url: str) -> None:
+    async with listening(database, database_url, "a") as heard:
+        killed = await database.fetch(
+            "select pg_terminate_backend(pid) from pg_stat_activity"
+            " where application_name = 'ripieno news' and datname = current_database()"
+        )
+        assert len(killed) == 1
+        async with asyncio.timeout(20):
+            assert await heard.get() == EVERYTHING
+        await Signals(database, database_url, "b").send(News(frozenset({5})))
+        async with asyncio.timeout(10):
+            assert await heard.get() == News(frozenset({5}))

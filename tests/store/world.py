@@ -1,0 +1,162 @@
+"""A database with less typing: task ids and keys in, tickets and statuses out."""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from uuid import uuid4
+
+from ripieno.domain.data import Data
+from ripieno.domain.options import TaskOptions
+from ripieno.domain.outcomes import Cancelled, Completed, Failed, Failure, Outcome, SubTasks, Ticket
+from ripieno.domain.statuses import ResultStatus, TaskStatus
+from ripieno.domain.submission import NewTask
+from ripieno.store.agents import register_agent
+from ripieno.store.cancel import cancel_session, cancel_tasks
+from ripieno.store.changes import Changes
+from ripieno.store.claim import Claimed, Claims
+from ripieno.store.commit import Committer
+from ripieno.store.database import Database
+from ripieno.store.lookup import find_result, find_tasks, result_statuses, task_failure
+from ripieno.store.sessions import Sessions
+from ripieno.store.submission import SubmissionCall, submit
+
+OPTIONS = TaskOptions(max_duration_us=10_000_000, max_retries=2, priority=50)
+AGENT = 7
+
+
+def options(*, retries: int = 2, priority: int = 50, **free: str) -> TaskOptions:
+    """Task options of which the test cares about some."""
+    return TaskOptions(10_000_000, retries, priority, free)
+
+
+def task(task_id: str, *outputs: str, needs: Sequence[str] = (), payload: Data = b"payload") -> NewTask:
+    """A task that makes ``outputs`` out of ``needs``."""
+    return NewTask(task_id, outputs, needs, payload)
+
+
+def done(
+    claimed: Claimed,
+    results: Mapping[str, Data] | None = None,
+    sub_tasks: Iterable[NewTask] = (),
+    of_options: TaskOptions | None = None,
+) -> Outcome:
+    """The worker said ok."""
+    children = list(sub_tasks)
+    batches = [SubTasks(of_options, children)] if children else []
+    return Outcome(claimed.ticket, Completed(list((results or {}).items()), batches), 1_000_000, 2_000_000, "worker-1")
+
+
+def failed(claimed: Claimed, detail: str = "it broke", failure: Failure = Failure.ATTEMPT) -> Outcome:
+    """The attempt failed."""
+    return Outcome(claimed.ticket, Failed(failure, detail), 1_000_000, 2_000_000, "worker-1")
+
+
+def over(ticket: Ticket) -> Outcome:
+    """A cancelled attempt is over."""
+    return Outcome(ticket, Cancelled())
+
+
+class World:
+    """One database as one replica sees it."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.sessions = Sessions(database)
+        self.claims = Claims(database)
+        self.committer = Committer(database, self.sessions)
+
+    async def session(self, session_id: str = "s", default: TaskOptions = OPTIONS) -> int:
+        """Create a session; its number."""
+        assert await self.sessions.create(session_id, default)
+        return await self.number(session_id)
+
+    async def number(self, session_id: str = "s") -> int:
+        return (await self.sessions.find(session_id)).session_no
+
+    async def call(
+        self, tasks: Sequence[NewTask], session_id: str = "s", of: TaskOptions | None = None
+    ) -> SubmissionCall:
+        """A submission with its names resolved."""
+        session = await self.sessions.find(session_id)
+        return SubmissionCall(session, await self.sessions.intern_options(session, of), tasks)
+
+    async def submit(self, *tasks: NewTask, session_id: str = "s", of: TaskOptions | None = None) -> Changes:
+        """Submit tasks in one call, which must succeed."""
+        [fault], changes = await submit(self.database, [await self.call(tasks, session_id, of)])
+        if fault is not None:
+            raise fault
+        return changes
+
+    async def claim(self, count: int = 100, partition: str = "", agent: int = AGENT) -> dict[str, Claimed]:
+        """Claim for one agent; by task id, in the order of the claim."""
+        return {each.task_id: each for each in await self.claims.claim(partition, [agent] * count)}
+
+    async def begin(self, *tasks: NewTask) -> list[Claimed]:
+        """Submit tasks and claim them (and nothing else)."""
+        await self.submit(*tasks)
+        claimed = await self.claim(len(tasks) + 1)
+        assert set(claimed) == {each.id for each in tasks}
+        return [claimed[each.id] for each in tasks]
+
+    async def commit(self, *outcomes: Outcome) -> Changes:
+        """Commit outcomes, all of which must own their tasks."""
+        changes, lost = await self.committer.commit(outcomes)
+        assert lost == []
+        return changes
+
+    async def run(self, **results: str) -> None:
+        """Claim everything claimable; each task named makes its one result of that name's value."""
+        claimed = await self.claim()
+        assert set(claimed) == set(results)
+        await self.commit(*(done(claimed[name], {key: key.encode()}) for name, key in results.items()))
+
+    async def cancel(self, *ids: str) -> Changes:
+        found = await find_tasks(self.database, ids)
+        return await cancel_tasks(self.database, [(each.session_no, each.task_no) for each in found.values()])
+
+    async def cancel_session(self, session_id: str = "s") -> Changes:
+        return await cancel_session(self.database, await self.number(session_id))
+
+    async def status(self, task_id: str) -> TaskStatus:
+        return (await find_tasks(self.database, [task_id]))[task_id].status
+
+    async def statuses(self, *ids: str) -> list[str]:
+        """Names of statuses, ``-`` for what does not exist."""
+        found = await find_tasks(self.database, ids)
+        return [found[each].status.name if each in found else "-" for each in ids]
+
+    async def results(self, *keys: str, session_id: str = "s") -> list[str]:
+        """Names of statuses, ``-`` for what nobody has announced."""
+        found = await result_statuses(self.database, await self.number(session_id), keys)
+        return [found[key].name if key in found else "-" for key in keys]
+
+    async def owner(self, key: str, session_id: str = "s") -> str:
+        found = await find_result(self.database, await self.number(session_id), key)
+        assert found is not None
+        return found.owner_id
+
+    async def data(self, key: str, session_id: str = "s") -> Data:
+        found = await find_result(self.database, await self.number(session_id), key)
+        assert found is not None and found.status is ResultStatus.COMPLETED and found.data is not None
+        return found.data
+
+    async def reasons(self, task_id: str) -> list[tuple[str, str]]:
+        """Status and detail of each failed attempt, oldest first."""
+        found = (await find_tasks(self.database, [task_id]))[task_id]
+        return [(each.status.name, each.detail) for each in (await task_failure(self.database, found.task_no)).errors]
+
+    async def agent(self, name: str = "agent", lease_s: float = 60) -> int:
+        return await register_agent(
+            self.database, uuid4(), name=name, slots=1, partitions=[""], version="1", lease_s=lease_s
+        )
+
+    async def rows(self, query: str, *arguments: object) -> list[tuple[object, ...]]:
+        return [tuple(row) for row in await self.database.fetch(query, *arguments)]
+
+
+async def until_one_waits(world: World) -> None:
+    """Until a statement of this database waits for a lock."""
+    waiting = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+    async with asyncio.timeout(10):
+        while True:
+            if await world.rows(waiting):
+                return

@@ -1,0 +1,439 @@
+"""The dispatcher: which attempt goes where, and that each ends exactly once. No sockets, no clock."""
+
+import random
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ripieno.agent.attempt import Attempt, RunOptions, Verdict
+from ripieno.agent.dispatcher import STUCK_S, UNSERVED_S, Dispatcher
+from ripieno.agent.outbox import Outbox
+from ripieno.agent.slots import Slot
+from ripieno.domain.data import StoredObject
+from ripieno.domain.outcomes import Completed, Failed, Failure
+from ripieno.wire.protos.v1 import agent_pb2
+
+GRACE_S = 2.0
+
+
+class FakeLane:
+    def __init__(self, *, ahead: bool, ours: bool) -> None:
+        self.ahead = ahead
+        self.ours = ours
+        self.started: list[Attempt] = []
+        self.withdrawn: list[Attempt] = []
+        self.interrupted: list[Attempt] = []
+        self.killed: int = 0
+
+    def start(self, attempts: Sequence[Attempt]) -> None:
+        self.started += attempts
+
+    def withdraw(self, attempts: Sequence[Attempt]) -> None:
+        self.withdrawn += attempts
+
+    def interrupt(self, attempt: Attempt) -> None:
+        self.interrupted.append(attempt)
+
+    def kill(self, reason: str) -> bool:
+        self.killed += self.ours
+        return self.ours
+
+
+class House:
+    """A dispatcher with fake lanes and a clock that is turned by hand."""
+
+    def __init__(self, slots: int = 1, *, ahead: bool = True, ours: bool = True, run_s: float = 0.0) -> None:
+        self.now = 100.0
+        self.outbox = Outbox()
+        self.slots = [Slot(f"w{number}") for number in range(slots)]
+        self.dispatcher = Dispatcher(self.outbox, self.slots, GRACE_S, lambda: self.now)
+        self.dispatcher.pace.run_s = run_s
+        self.lanes = [FakeLane(ahead=ahead, ours=ours) for _ in self.slots]
+        self.claims = 0
+        for slot, lane in zip(self.slots, self.lanes, strict=True):
+            self.dispatcher.up(slot, lane)
+
+    def assign(self, count: int = 1, *, max_duration_s: float = 60.0, payload: bytes = b"") -> list[Attempt]:
+        attempts = []
+        for _ in range(count):
+            self.claims += 1
+            name = f"t{self.claims}"
+            options = RunOptions({}, max_duration_s)
+            attempts.append(Attempt(self.claims, 1, self.claims, "s", name, name, options, ["k"], (), payload))
+        self.dispatcher.assigned(attempts)
+        return attempts
+
+    def end(self, attempt: Attempt, how: Completed | Failed | None = None) -> None:
+        slot = next(slot for slot in self.slots if attempt in slot.inbox)
+        since = slot.head_since
+        self.dispatcher.left(slot, attempt, self.now, int(self.now * 1e6))
+        self.dispatcher.finish(attempt, how or Completed())
+        self.dispatcher.progressed(self.now - since, 1)
+
+    def tick(self, seconds: float = 0.0) -> None:
+        self.now += seconds
+        self.dispatcher.tick(self.now)
+
+    def told(self) -> agent_pb2.AgentMessage:
+        whole = agent_pb2.AgentMessage()
+        while (message := self.outbox.take()) is not None:
+            whole.MergeFrom(message)
+        return whole
+
+    def outcomes(self) -> dict[int, str | None]:
+        return {outcome.ticket.claim: outcome.WhichOneof("how") for outcome in self.told().outcomes}
+
+
+def claims_of(tickets: Sequence[agent_pb2.Ticket]) -> list[int]:
+    return [ticket.claim for ticket in tickets]
+
+
+# ------------------------------------------------------------------ placing
+
+
+def test_the_first_credit_is_two_a_slot_and_grows() -> None:
+    house = House(slots=3)
+    assert house.told().credit == 6
+    for attempt in house.assign(6):
+        house.now += 0.0001
+        house.end(attempt)
+    assert house.outbox.credit_out > 100
+
+
+def test_no_credit_without_a_worker() -> None:
+    house = House()
+    house.told()
+    house.dispatcher.paused(house.slots[0])
+    house.outbox.credit_out = 0
+    house.dispatcher.pump()
+    assert house.told().credit == 0
+
+
+def test_work_is_spread_evenly() -> None:
+    house = House(slots=2, run_s=0.0001)
+    house.assign(10)
+    assert [len(slot.inbox) for slot in house.slots] == [5, 5]
+
+
+def test_one_at_a_time_for_a_worker_that_takes_nothing_ahead() -> None:
+    house = House(ahead=False, run_s=0.0001)
+    first, *others = house.assign(3)
+    assert house.lanes[0].started == [first]
+    house.end(first)
+    assert house.lanes[0].started == [first, others[0]]
+
+
+def test_a_large_attempt_is_sent_when_it_is_next() -> None:
+    house = House(run_s=0.0001)
+    small = house.assign(2)
+    (large,) = house.assign(payload=b"")
+    large.large = True  # as the data side marks it
+    house.dispatcher._waiting.append(large)
+    house.slots[0].inbox.remove(large)
+    house.lanes[0].started.remove(large)
+    (after,) = house.assign()
+    assert house.lanes[0].started == small
+    house.end(small[0])
+    house.end(small[1])
+    assert house.lanes[0].started == [*small, large]
+    house.end(large)
+    assert house.lanes[0].started == [*small, large, after]
+
+
+def test_attempts_with_data_are_prepared_first() -> None:
+    house = House()
+    preparing: list[Attempt] = []
+    house.dispatcher.prepare = preparing.extend
+    stored = Attempt(1, 1, 1, "s", "t", "t", RunOptions({}, 1.0), ["k"], (), StoredObject("n", 1, b""))
+    needing = Attempt(2, 1, 2, "s", "u", "u", RunOptions({}, 1.0), ["k"], ["d"], b"")
+    house.dispatcher.assigned([stored, needing])
+    assert preparing == [stored, needing] and not house.lanes[0].started
+    house.dispatcher.prepared(needing)
+    house.dispatcher.pump()
+    assert house.lanes[0].started == [needing]
+    house.dispatcher.unprepared(stored, "gone")
+    assert house.outcomes() == {1: "failed"}
+    house.dispatcher.prepared(stored)  # too late
+    house.dispatcher.pump()
+    assert house.lanes[0].started == [needing]
+
+
+# ------------------------------------------------------------------ long attempts
+
+
+def test_what_waits_behind_a_long_attempt_goes_to_an_idle_slot() -> None:
+    house = House(slots=2, run_s=0.001)
+    one, other, behind_one, behind_other = house.assign(4)
+    assert list(house.slots[0].inbox) == [one, other]
+    house.end(behind_one)
+    house.end(behind_other)
+    house.tick(STUCK_S * 1.1)
+    assert house.lanes[0].withdrawn == [other]
+    house.tick()
+    assert house.lanes[0].withdrawn == [other]  # asked once
+    house.dispatcher.withdrawn(house.slots[0], [other])
+    assert list(house.slots[1].inbox) == [other]
+    assert list(house.slots[0].inbox) == [one]
+
+
+def test_with_all_slots_busy_for_long_the_rest_is_given_back() -> None:
+    house = House(run_s=0.001)
+    head, *others = house.assign(20)
+    sent = [attempt for attempt in others if attempt in house.slots[0].inbox]
+    waiting = [attempt for attempt in others if attempt not in house.slots[0].inbox]
+    house.told()
+    house.tick(0.11)
+    told = house.told()
+    assert house.lanes[0].withdrawn == sent
+    assert claims_of(told.released) == [attempt.claim for attempt in waiting]
+    assert told.credit == 0
+    house.dispatcher.withdrawn(house.slots[0], sent)
+    house.tick(0.01)
+    assert claims_of(house.told().released) == [attempt.claim for attempt in sent]
+    house.end(head)
+    assert house.told().credit >= 1
+
+
+def test_long_attempts_are_reported_as_started_once() -> None:
+    house = House()
+    (attempt,) = house.assign()
+    house.tick(0.02)
+    assert not house.told().started
+    house.tick(0.02)
+    (started,) = house.told().started
+    assert (started.ticket.claim, started.worker) == (attempt.claim, "w0")
+    assert started.at_us > 0
+    house.tick(0.02)
+    assert not house.told().started
+
+
+# ------------------------------------------------------------------ ends before their time
+
+
+def test_time_limit() -> None:
+    house = House()
+    (attempt,) = house.assign(max_duration_s=0.5)
+    house.tick(0.4)
+    assert not house.lanes[0].interrupted
+    house.tick(0.2)
+    assert house.lanes[0].interrupted == [attempt]
+    house.told()
+    house.end(attempt, Completed([("k", b"late")]))
+    (outcome,) = house.told().outcomes
+    assert outcome.failed.reason == agent_pb2.Outcome.Failed.TIMEOUT
+
+
+def test_a_worker_of_ours_that_does_not_yield_is_killed() -> None:
+    house = House(run_s=0.001)
+    attempt, behind = house.assign(2, max_duration_s=0.05)
+    house.tick(0.06)
+    house.tick(GRACE_S * 0.9)
+    assert house.lanes[0].killed == 0
+    house.tick(GRACE_S * 0.2)
+    assert house.lanes[0].killed > 0
+    house.dispatcher.down(house.slots[0], "killed")
+    assert house.outcomes() == {attempt.claim: "failed"}
+    assert not behind.alone  # it cannot have begun
+    assert behind.claim in house.dispatcher.attempts
+
+
+def test_an_attached_worker_that_does_not_yield_is_left_alone() -> None:
+    house = House(ours=False, run_s=0.001)
+    attempt, behind = house.assign(2, max_duration_s=0.05)
+    house.tick(0.06)
+    house.tick(GRACE_S * 1.1)
+    assert house.outcomes() == {attempt.claim: "failed"}
+    assert behind in house.lanes[0].withdrawn
+    house.dispatcher.withdrawn(house.slots[0], [behind])
+    assert len(house.lanes[0].started) == 2
+    house.end(attempt)  # at last
+    assert house.outcomes() == {}
+    assert house.lanes[0].started[-1] is behind
+
+
+def test_cancelling_what_waits_runs_and_lies_in_between() -> None:
+    house = House(run_s=0.005)
+    runs, sent, waits = house.assign(3)
+    assert list(house.slots[0].inbox) == [runs, sent]
+    house.told()
+    house.dispatcher.cancelled([runs.claim, sent.claim, waits.claim, 999])
+    told = house.told()
+    assert claims_of(told.interrupting) == [runs.claim]
+    assert {outcome.ticket.claim: outcome.started_at_us for outcome in told.outcomes} == {waits.claim: 0}
+    assert house.lanes[0].interrupted == [runs, sent]
+    house.dispatcher.withdrawn(house.slots[0], [sent])
+    assert house.outcomes() == {sent.claim: "cancelled"}
+    house.end(runs)
+    assert house.outcomes() == {runs.claim: "cancelled"}
+
+
+def test_a_cancelled_attempt_that_begins_after_all_is_interrupted() -> None:
+    house = House(run_s=0.005)
+    runs, sent = house.assign(2)
+    house.dispatcher.cancelled([sent.claim])
+    assert not house.told().interrupting
+    house.end(runs)
+    assert claims_of(house.told().interrupting) == [sent.claim]
+    house.end(sent)
+    assert house.outcomes() == {sent.claim: "cancelled"}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "left"),
+    [
+        (Verdict.TIMEOUT, Verdict.CANCELLED, Verdict.CANCELLED),
+        (Verdict.CANCELLED, Verdict.TIMEOUT, Verdict.CANCELLED),
+        (Verdict.CANCELLED, Verdict.LOST, Verdict.LOST),
+        (Verdict.LOST, Verdict.CANCELLED, Verdict.LOST),
+        (Verdict.TIMEOUT, Verdict.RELEASED, Verdict.TIMEOUT),
+    ],
+)
+def test_which_verdict_stands(first: Verdict, second: Verdict, left: Verdict) -> None:
+    house = House()
+    (attempt,) = house.assign()
+    house.dispatcher.condemn(attempt, first, "first")
+    house.dispatcher.condemn(attempt, second, "second")
+    assert attempt.verdict is left
+    assert house.lanes[0].interrupted == [attempt]
+
+
+# ------------------------------------------------------------------ workers that die
+
+
+def test_a_death_with_one_attempt() -> None:
+    house = House()
+    (attempt,) = house.assign()
+    house.told()
+    house.dispatcher.down(house.slots[0], "it died")
+    (outcome,) = house.told().outcomes
+    assert (outcome.ticket.claim, outcome.failed.detail) == (attempt.claim, "it died")
+
+
+def test_a_death_with_several_attempts_runs_each_alone() -> None:
+    house = House(run_s=0.001)
+    attempts = house.assign(3)
+    house.told()
+    house.dispatcher.down(house.slots[0], "it died")
+    assert house.outcomes() == {}
+    house.lanes[0].started.clear()
+    house.dispatcher.up(house.slots[0], house.lanes[0])
+    assert house.lanes[0].started == attempts[:1]
+    house.end(attempts[0])
+    assert house.lanes[0].started == attempts[:2]
+    house.dispatcher.down(house.slots[0], "it died again")
+    assert house.outcomes() == {attempts[0].claim: "completed", attempts[1].claim: "failed"}
+    house.dispatcher.up(house.slots[0], house.lanes[0])
+    house.end(attempts[2])
+    assert not house.dispatcher.attempts
+
+
+def test_a_worker_that_was_never_reached_uses_nothing_up() -> None:
+    house = House(run_s=0.001)
+    attempts = house.assign(2)
+    house.dispatcher.down(house.slots[0], "not there", blameless=True)
+    assert house.outcomes() == {} and not any(attempt.alone for attempt in attempts)
+
+
+def test_without_workers_for_long_what_waits_is_given_back() -> None:
+    house = House(run_s=0.001)
+    attempts = house.assign(2)
+    house.tick()
+    house.dispatcher.down(house.slots[0], "gone")
+    house.told()
+    house.tick(UNSERVED_S * 0.9)
+    assert not house.told().released
+    house.tick(UNSERVED_S * 0.2)
+    assert claims_of(house.told().released) == [attempt.claim for attempt in attempts]
+
+
+# ------------------------------------------------------------------ draining
+
+
+def test_draining() -> None:
+    house = House(run_s=0.005)
+    runs, sent, waits = house.assign(3)
+    house.told()
+    house.dispatcher.drain()
+    told = house.told()
+    assert told.draining and claims_of(told.released) == [waits.claim]
+    house.dispatcher.withdrawn(house.slots[0], [sent])
+    (late,) = house.assign()
+    assert claims_of(house.told().released) == [sent.claim, late.claim]
+    assert not house.dispatcher.idle.is_set()
+    house.end(runs)
+    assert house.outcomes() == {runs.claim: "completed"}
+    assert house.dispatcher.idle.is_set()
+
+
+def test_draining_out_of_time() -> None:
+    house = House()
+    (runs,) = house.assign()
+    house.dispatcher.drain()
+    house.dispatcher.interrupt_all()
+    assert house.lanes[0].interrupted == [runs]
+    house.end(runs)
+    assert claims_of(house.told().released) == [runs.claim]
+
+
+# ------------------------------------------------------------------ any story
+
+_EVENTS = ["assign", "end", "fail", "tick", "long", "down", "up", "cancel", "lose", "withdraw", "left", "drain"]
+
+
+@given(st.lists(st.sampled_from(_EVENTS), max_size=60), st.integers(0, 1 << 30), st.booleans(), st.booleans())
+def test_each_attempt_ends_exactly_once(story: list[str], seed: int, ahead: bool, ours: bool) -> None:
+    """AGENT-1, whatever happens in whatever order."""
+    luck = random.Random(seed)
+    house = House(slots=2, ahead=ahead, ours=ours, run_s=0.001)
+    dispatcher = house.dispatcher
+    ends: dict[int, int] = {}
+    lost: set[int] = set()
+
+    def count() -> None:
+        told = house.told()
+        for claim in [*(outcome.ticket.claim for outcome in told.outcomes), *claims_of(told.released)]:
+            ends[claim] = ends.get(claim, 0) + 1
+
+    for event in [*story, "drain", "end", "end"]:
+        slot = luck.choice(house.slots)
+        lane = house.lanes[house.slots.index(slot)]
+        in_hand = list(dispatcher.attempts.values())
+        if event == "assign":
+            house.assign(luck.randint(1, 5), max_duration_s=luck.choice([0.05, 60.0]))
+        elif event in ("end", "fail") and slot.inbox and slot.lane:
+            house.end(slot.inbox[0], Failed(Failure.ATTEMPT, "x") if event == "fail" else None)
+        elif event == "left" and slot.inbox and slot.lane and slot.inbox[0].verdict is None:
+            dispatcher.left(slot, slot.inbox[0], house.now, 1)  # its data is being stored
+        elif event in ("tick", "long"):
+            house.tick(0.02 if event == "tick" else GRACE_S * 1.1)
+        elif event == "down":
+            dispatcher.down(slot, "died", blameless=luck.random() < 0.3)
+        elif event == "up" and slot.lane is None:
+            dispatcher.up(slot, lane)
+        elif event in ("cancel", "lose") and in_hand:
+            claim = luck.choice(in_hand).claim
+            if event == "lose":
+                lost.add(claim)
+                dispatcher.lost([claim])
+            else:
+                dispatcher.cancelled([claim])
+        elif event == "withdraw":
+            back = [a for a in [*lane.withdrawn, *lane.interrupted] if a in list(slot.inbox)[1:]]
+            dispatcher.withdrawn(slot, list(dict.fromkeys(back)))
+        elif event == "drain":
+            dispatcher.drain()
+        count()
+        for one in house.slots:
+            assert len(set(map(id, one.inbox))) == len(one.inbox)
+        held = [attempt for one in house.slots for attempt in one.inbox] + list(dispatcher._waiting)
+        assert len(set(map(id, held))) == len(held)
+        assert not any(attempt.over for attempt in dispatcher._waiting)
+    dispatcher.interrupt_all()
+    for slot in house.slots:
+        dispatcher.down(slot, "the end")
+    count()
+    assert not dispatcher.attempts
+    for claim in range(1, house.claims + 1):
+        assert ends.get(claim, 0) == (0 if claim in lost and claim not in ends else 1)

@@ -1,0 +1,161 @@
+"""The stream to the control plane: reconnecting, held tickets, settling, draining."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest_asyncio
+
+from ripieno.wire.protos.v1 import agent_pb2
+from unit.agent.conftest import Serve
+from unit.agent.replica import Replica, Task
+from unit.agent.running import agent
+from unit.agent.test_lanes import inline_result
+
+
+@pytest_asyncio.fixture
+async def other() -> AsyncIterator[Replica]:
+    replica = Replica()
+    await replica.start()
+    yield replica
+    await replica.stop()
+
+
+async def test_hello_and_first_credit(replica: Replica, serve: Serve) -> None:
+    _, address = await serve(batch=True)
+    async with agent(replica, attach=(address, address + "x"), partitions=("gpu",)):
+        (hello,) = replica.hellos
+        assert (len(hello.agent_id), hello.name, hello.slots, list(hello.partitions)) == (16, "agent", 2, ["gpu"])
+        await replica.until(lambda: replica.credit == 2)  # for the slot that serves
+
+
+async def test_what_runs_goes_on_when_the_replica_goes(replica: Replica, other: Replica, serve: Serve) -> None:
+    _, address = await serve(batch=True)
+    async with agent(replica, attach=(address,), control=(replica.address, other.address)):
+        replica.submit(Task("t", payload=b"nap:0.3"))
+        await replica.until(lambda: "t" in replica.started)
+        ticket = replica.ticket_of("t")
+        other.claims = replica.claims
+        await replica.stop()
+        await other.until(lambda: bool(other.hellos))
+        assert other.hellos[0].held == [ticket]
+        assert other.hellos[0].agent_id == replica.hellos[0].agent_id
+        assert (await other.outcome_of("t")).ticket == ticket
+        other.submit(Task("next"))
+        await other.outcome_of("next")
+
+
+async def test_outcomes_are_sent_again_until_settled(replica: Replica, serve: Serve) -> None:
+    _, address = await serve(batch=True)
+    replica.settling = False
+    async with agent(replica, attach=(address,)):
+        replica.submit(Task("t", payload=b"x"))
+        await replica.outcome_of("t")
+        await replica.stop()
+        await replica.start()
+        replica.settling = True
+        await replica.until(lambda: len(replica.outcomes["t"]) == 2)
+        assert [ticket.claim for ticket in replica.hellos[1].held] == [1]
+        assert replica.outcomes["t"][0] == replica.outcomes["t"][1]
+        replica.submit(Task("next"))
+        await replica.outcome_of("next")
+    assert len(replica.outcomes["t"]) == 2
+
+
+async def test_lost_outcomes_are_not_sent_again(replica: Replica, serve: Serve) -> None:
+    _, address = await serve(batch=True)
+    replica.settling = False
+    async with agent(replica, attach=(address,)):
+        replica.submit(Task("lost", payload=b"x"))
+        await replica.outcome_of("lost")
+        replica.submit(Task("kept", payload=b"x"))
+        await replica.outcome_of("kept")
+        replica.lose("lost")
+        replica.submit(Task("after", payload=b"x"))
+        await replica.outcome_of("after")
+        await replica.stop()
+        await replica.start()
+        replica.settling = True
+        await replica.until(lambda: len(replica.outcomes["kept"]) == 2)
+    assert len(replica.outcomes["lost"]) == 1
+
+
+async def test_a_draining_replica_is_left_for_another(replica: Replica, other: Replica, serve: Serve) -> None:
+    _, address = await serve(batch=True)
+    async with agent(replica, attach=(address,), control=(replica.address, other.address)):
+        replica.tell(agent_pb2.ControlMessage(draining=True))
+        await other.until(lambda: bool(other.hellos))
+        other.submit(Task("t"))
+        await other.outcome_of("t")
+
+
+async def test_a_control_plane_that_is_not_up_yet(replica: Replica, serve: Serve) -> None:
+    _, address = await serve(batch=True)
+    await replica.stop()
+    starting = asyncio.create_task(_start_later(replica))
+    async with agent(replica, attach=(address,)):
+        await starting
+        replica.submit(Task("t", payload=b"x"))
+        assert inline_result(await replica.outcome_of("t")) == b"x"
+
+
+async def _start_later(replica: Replica) -> None:
+    await asyncio.sleep(0.2)
+    await replica.start()
+
+
+async def test_fetching_survives_a_replica_that_goes(replica: Replica, serve: Serve) -> None:
+    _, address = await serve(batch=True)
+    replica.results = {"d": b"data"}
+    replica.answering.clear()
+    async with agent(replica, attach=(address,)):
+        replica.submit(Task("t", payload=b"data", dependencies=("d",)))
+        await replica.until(lambda: bool(replica.fetches))
+        await replica.stop()
+        replica.answering.set()
+        await replica.start()
+        assert inline_result(await replica.outcome_of("t")) == b"data"
+    assert replica.fetches == [["d"], ["d"]]
+
+
+async def test_draining_lets_what_runs_finish_and_gives_back_the_rest(replica: Replica, serve: Serve) -> None:
+    worker, address = await serve(batch=True)
+    async with agent(replica, attach=(address,)) as running:
+        replica.submit(Task("runs", payload=b"nap:0.3"), Task("waits", payload=b"x"))
+        await replica.until(lambda: "runs" in replica.started)
+        await running.stop()
+    assert replica.draining
+    assert replica.outcomes["runs"][0].HasField("completed")
+    assert replica.released == ["waits"]
+    assert worker.ids == ["runs"]
+
+
+async def test_draining_ends_in_time(replica: Replica, serve: Serve) -> None:
+    worker, address = await serve(batch=False)
+    async with agent(replica, attach=(address,), drain_s=0.2) as running:
+        replica.submit(Task("runs", payload=b"nap:60"))
+        await replica.until(lambda: "runs" in replica.started)
+        await running.stop()
+    assert replica.released == ["runs"]
+    assert worker.cancelled == ["runs"]
+    assert not replica.outcomes
+
+
+async def test_draining_without_a_control_plane_ends(replica: Replica, serve: Serve) -> None:
+    _, address = await serve(batch=True)
+    async with agent(replica, attach=(address,)) as running:
+        await replica.stop()
+        await running.stop()
+    await replica.start()
+
+
+async def test_urgent_tasks_overtake_behind_a_long_one(replica: Replica, serve: Serve) -> None:
+    """G28: an agent whose only worker is busy for long holds nothing that could be overtaken."""
+    worker, address = await serve(batch=True)
+    async with agent(replica, attach=(address,)):
+        replica.submit(Task("long", payload=b"nap:0.5"))
+        await replica.until(lambda: "long" in replica.started)
+        replica.submit(Task("1"))
+        await replica.until(lambda: replica.released == ["1"])
+        replica.queue[:] = [Task("99"), Task("50"), Task("1 again")]
+        await replica.until(lambda: "1 again" in replica.outcomes)
+    assert worker.ids == ["long", "99", "50", "1 again"]
