@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from protocol.bare_client import ABORTED, Client, reasons
 from protocol.bare_worker import Workers
 from protocol.conftest import Stage
@@ -92,9 +94,14 @@ async def test_g11_dependency_twice(client: Client, workers: Workers) -> None:
     assert await client.statuses(first, second) == {first: COMPLETED, second: COMPLETED}
 
 
-async def test_g28_priorities(solo: Stage) -> None:
+@pytest.mark.parametrize("short_tasks_before", [0, 300])
+async def test_g28_priorities(solo: Stage, short_tasks_before: int) -> None:
+    """Also when short tasks have just taught the agent to ask for work well ahead."""
     client, workers = solo.client, solo.workers
     session, busy, gate = await client.session(), unique("g28-busy"), asyncio.Event()
+    before = await client.session()
+    await client.submit(before, *(task(unique("g28-short"), []) for _ in range(short_tasks_before + 1)))
+    await client.finish(before)
     workers.behave(held(gate), busy)
     await client.submit(session, task(busy))
     await workers.begun(busy)

@@ -40,6 +40,7 @@ async def test_nothing_is_done_for_who_owns_nothing(world: World) -> None:
 async def test_a_release_uses_no_attempt_up(world: World) -> None:
     [first] = await world.begin(task("a", "ka"))
     await world.commit(failed(first, "one"))
+    claimed = first
     for _ in range(3):
         claimed = (await world.claim())["a"]
         assert claimed.retry == 1

@@ -32,6 +32,13 @@ async def write(objects: ObjectStore, *pieces: bytes) -> StoredObject:
     return writer.stored
 
 
+async def abandon(objects: ObjectStore, pieces: list[bytes]) -> None:
+    async with objects.writer() as writer:
+        for piece in pieces:
+            await writer.write(piece)
+        raise ValueError("the client went away")
+
+
 async def read(objects: ObjectStore, stored: StoredObject) -> bytes:
     return b"".join([piece async for piece in objects.read(stored)])
 
@@ -103,10 +110,7 @@ async def test_only_old_garbage_is_collected(world: World, objects: ObjectStore,
 async def test_an_abandoned_writer_leaves_nothing(database: Database, objects: ObjectStore, tmp_path: Path) -> None:
     for pieces in ([], [b"x"], [bytes(MIB)] * 3):
         with pytest.raises(ValueError, match="the client went away"):
-            async with objects.writer() as writer:
-                for piece in pieces:
-                    await writer.write(piece)
-                raise ValueError("the client went away")
+            await abandon(objects, pieces)
     assert files(tmp_path) == []
     await write(objects, b"written but never linked")
     await age(database, 25)

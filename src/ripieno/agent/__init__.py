@@ -12,9 +12,12 @@
 
 * ``uplink`` dials out and keeps one stream; ``outbox`` keeps outcomes until they are settled.
 * ``dispatcher`` decides which attempt goes where and what becomes of it; ``pace`` how much
-  work to hold. Neither touches a socket.
+  work to hold. Neither touches a socket. ``attempt`` and ``slots`` are what they deal with.
 * ``batch_lane`` and ``process_lane`` are the two ways to a worker; ``conversation`` reads
-  what a worker says for both; ``exchange`` carries out what it asks for.
+  what a worker says for both (with ``gathering``, ``sub_tasks`` and ``large_submission``);
+  ``exchange`` carries out what it asks for, ``uploads`` what it produces, ``opening`` begins.
+* ``inputs`` fetches data in batches, ``cache`` keeps small, ``spool`` large ones; ``link`` is
+  the connection that they use.
 * ``keeper`` keeps a slot served; ``supervisor`` and ``tether`` mind processes; ``health`` asks.
 
 Invariants (beside INV-5 of ``domain``):

@@ -51,10 +51,12 @@ class RunOptions:
     Attributes:
         options: The free map, handed to the worker.
         max_duration_s: Time limit from the start on a worker.
+        priority: Larger is more urgent; among what this agent holds.
     """
 
     options: Mapping[str, str]
     max_duration_s: float
+    priority: int = 0
 
 
 @dataclass(eq=False)

@@ -67,6 +67,7 @@ class BatchLane:
 
     def __init__(
         self,
+        channel: grpc.aio.Channel,
         slot: Slot,
         dispatcher: Dispatcher,
         exchange: Exchange,
@@ -74,6 +75,7 @@ class BatchLane:
         kill: Callable[[str], bool],
     ) -> None:
         self.kill = kill
+        self._channel = channel
         self._slot = slot
         self._dispatcher = dispatcher
         self._exchange = exchange
@@ -88,13 +90,13 @@ class BatchLane:
         self._call: grpc.aio.StreamStreamCall[bytes, BatchReply] | None = None
         self._tasks: asyncio.TaskGroup | None = None
 
-    async def run(self, channel: grpc.aio.Channel) -> None:
+    async def run(self) -> None:
         """Serve the worker until the stream breaks.
 
         Raises:
             LaneBrokenError: it broke, in a group of exceptions.
         """
-        self._call = channel.stream_stream(
+        self._call = self._channel.stream_stream(
             _METHOD, request_serializer=None, response_deserializer=BatchReply.FromString
         )()
         async with asyncio.TaskGroup() as tasks:

@@ -20,13 +20,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from ripieno.agent.attempt import Attempt, Verdict
 from ripieno.agent.outbox import Outbox
-from ripieno.agent.pace import LONG_S, Pace
+from ripieno.agent.pace import Pace
 from ripieno.agent.slots import Lane, Slot
+from ripieno.agent.waiting import Waiting
 from ripieno.domain.outcomes import Completed, Failed, Failure
 
 #: An attempt that runs longer is reported as started (users see PROCESSING in 100 ms).
@@ -59,7 +59,7 @@ class Dispatcher:
         self._outbox = outbox
         self._grace_s = cancel_grace_s
         self._clock = clock
-        self._waiting: deque[Attempt] = deque()
+        self._waiting = Waiting()
         self._served_at = clock()
         self.busy = asyncio.Event()
         self.idle = asyncio.Event()
@@ -78,7 +78,7 @@ class Dispatcher:
             if attempt.data_dependencies or not isinstance(attempt.payload, bytes):
                 needing.append(attempt)
             else:
-                self._waiting.append(attempt)
+                self._waiting.add(attempt)
         if attempts:
             self.idle.clear()
             self.busy.set()
@@ -104,7 +104,7 @@ class Dispatcher:
         """All data of an attempt is at hand. Call ``pump`` after the last of several."""
         if not attempt.over:
             self.pace.sized(attempt.size, 1)
-            self._waiting.append(attempt)
+            self._waiting.add(attempt)
 
     def unprepared(self, attempt: Attempt, detail: str) -> None:
         """The data of an attempt cannot be had."""
@@ -119,7 +119,7 @@ class Dispatcher:
 
     def paused(self, slot: Slot) -> None:
         """A worker with an empty inbox takes no attempts for now."""
-        slot.lane = None
+        self._unserve(slot)
 
     def down(self, slot: Slot, detail: str, *, blameless: bool = False) -> None:
         """A worker is gone, and with it what was in its inbox.
@@ -132,8 +132,10 @@ class Dispatcher:
             blameless: None of them can have begun (the lane was never served).
         """
         inbox = list(slot.inbox)
+        if inbox and not blameless:
+            slot.mark_begun()
         slot.inbox.clear()
-        slot.lane, slot.stuck = None, False
+        self._unserve(slot)
         again = []
         for attempt in inbox:
             attempt.withdrawing = False
@@ -157,8 +159,7 @@ class Dispatcher:
         elif attempt in inbox:
             inbox.remove(attempt)
         if not attempt.started_at_us:
-            attempt.started_at_us = slot.head_since_us
-            attempt.worker = slot.name
+            attempt.started_at_us, attempt.worker = slot.head_since_us, slot.name
         if inbox and inbox[0].verdict is Verdict.CANCELLED:
             self._outbox.interrupting(inbox[0])
         slot.head_since = now
@@ -234,8 +235,6 @@ class Dispatcher:
             self._served_at = now
         elif self._waiting and now - self._served_at > UNSERVED_S:
             self._release(self._waiting)
-        if serving and all(slot.inbox for slot in serving):
-            self._give_back_behind_long(serving, now)
         self.pump()
 
     def _look_after(self, slot: Slot, now: float) -> None:
@@ -250,11 +249,12 @@ class Dispatcher:
             self.condemn(head, Verdict.TIMEOUT, f"ran longer than max_duration ({limit:g} s)")
         elif running_s > REPORT_S and not head.reported:
             head.reported = True
-            head.started_at_us, head.worker = slot.head_since_us, slot.name
+            slot.mark_begun()
             self._outbox.started(head)
         if running_s > STUCK_S and len(slot.inbox) > 1:
             behind = len(slot.inbox) - 1
-            if any(other.serves and len(other.inbox) < behind for other in self.slots):
+            urgent = bool(self._waiting) and self._waiting[0].options.priority > slot.inbox[-1].options.priority
+            if urgent or any(other.serves and len(other.inbox) < behind for other in self.slots):
                 self._withdraw_behind(slot)
 
     def _overdue(self, slot: Slot, head: Attempt) -> None:
@@ -263,15 +263,28 @@ class Dispatcher:
         if lane.kill(f"its worker did not yield within {self._grace_s:g} s: {head.detail}"):
             return  # `down` follows
         slot.stuck = True
+        slot.mark_begun()
         self._withdraw_behind(slot)
         self.finish(head, Failed(Failure.ATTEMPT, head.detail))
 
-    def _give_back_behind_long(self, serving: list[Slot], now: float) -> None:
-        shortest_s = min(now - slot.head_since for slot in serving)
-        if shortest_s > LONG_S:
-            self.pace.runs(shortest_s)
-            for slot in serving:
-                self._withdraw_behind(slot)
+    def _busy_for_long(self, now: float) -> bool:
+        """Whether every worker is busy with an attempt that takes longer than is usual."""
+        serving = [slot for slot in self.slots if slot.serves]
+        pace = self.pace
+        for slot in serving:
+            assert slot.lane is not None
+            if not slot.inbox or now - slot.head_since <= pace.patience_s(slot.lane.ahead):
+                return False
+        if not serving:
+            return False
+        pace.runs(min(now - slot.head_since for slot in serving))
+        return True
+
+    def _give_back(self) -> None:
+        """Keep nothing waiting: another agent, or a more urgent task, may make better use of the time."""
+        for slot in self.slots:
+            self._withdraw_behind(slot)
+        if self._waiting:
             self._release(self._waiting)
 
     def _withdraw_behind(self, slot: Slot) -> None:
@@ -280,6 +293,11 @@ class Dispatcher:
             for attempt in behind:
                 attempt.withdrawing = True
             slot.lane.withdraw(behind)
+
+    def _unserve(self, slot: Slot) -> None:
+        if slot.lane is not None:
+            self._served_at = self._clock()
+        slot.lane, slot.stuck = None, False
 
     # ------------------------------------------------------------------ draining
 
@@ -301,10 +319,13 @@ class Dispatcher:
 
     def pump(self) -> None:
         """Give what waits to workers that have room, and ask for more."""
-        waiting = self._waiting
+        waiting, now = self._waiting, self._clock()
         if self.draining:
             if waiting:
                 self._release(waiting)
+            return
+        if self._busy_for_long(now):
+            self._give_back()
             return
         while waiting:
             if waiting[0].solitary:
@@ -312,13 +333,12 @@ class Dispatcher:
                 if idle is None:
                     break
                 self._start(idle, [waiting.popleft()])
-            elif not self._level():
+            elif not self._level(now):
                 break
         self._grant()
 
-    def _level(self) -> bool:
+    def _level(self, now: float) -> bool:
         """Spread waiting attempts over the workers that have room; False if none has."""
-        now = self._clock()
         open_slots = [slot for slot in self.slots if self._open(slot, now)]
         if not open_slots:
             return False
@@ -384,10 +404,10 @@ class Dispatcher:
             if attempt.verdict is None:
                 attempt.verdict = Verdict.RELEASED
             self.finish(attempt, Failed(Failure.ATTEMPT, attempt.detail))
-        self._waiting = deque(attempt for attempt in self._waiting if not attempt.over)
+        self._waiting.drop_over()
 
     def _requeue(self, attempts: Sequence[Attempt]) -> None:
         for attempt in attempts:
             attempt.started_at_us = 0
             attempt.conversation = None
-        self._waiting.extendleft(reversed(attempts))
+        self._waiting.put_back(attempts)

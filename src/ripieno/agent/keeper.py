@@ -83,13 +83,14 @@ class Keeper:
         kill = process.kill if process is not None else _not_ours
         lane: BatchLane | ProcessLane
         if await is_served(channel):
-            lane = BatchLane(self._slot, self._dispatcher, self._exchange, self._link, kill)
+            lane = BatchLane(channel, self._slot, self._dispatcher, self._exchange, self._link, kill)
         else:
-            spawned = process is not None
-            lane = ProcessLane(self._slot, self._dispatcher, self._exchange, self._link, kill, spawned=spawned)
+            lane = ProcessLane(
+                channel, self._slot, self._dispatcher, self._exchange, self._link, kill, spawned=process is not None
+            )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(health.watch(channel, self._dispatcher, self._slot, lane))
-            await lane.run(channel)
+            await lane.run()
 
 
 async def _until_ended(process: WorkerProcess) -> None:

@@ -25,6 +25,7 @@ class Link:
     def __init__(self) -> None:
         self.limits = Limits()
         self._channel: grpc.aio.Channel | None = None
+        self._former: grpc.aio.Channel | None = None
         self._stub: AgentAsyncStub | None = None
         self._connected = asyncio.Event()
 
@@ -36,11 +37,24 @@ class Link:
         self._connected.set()
 
     async def disconnected(self) -> None:
-        """The stream broke; calls under way fail, later ones wait."""
+        """The stream broke or the replica is going away; later calls wait for another.
+
+        Calls under way are left to finish or to fail until the next disconnection: an
+        upload need not be given up because its replica drains.
+        """
         self._connected.clear()
-        if self._channel is not None:
-            await self._channel.close()
-            self._channel = self._stub = None
+        await self._close_former()
+        self._former, self._channel, self._stub = self._channel, None, None
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self.disconnected()
+        await self._close_former()
+
+    async def _close_former(self) -> None:
+        if self._former is not None:
+            await self._former.close()
+            self._former = None
 
     async def stub(self) -> AgentAsyncStub:
         """The present replica; waits until there is one."""

@@ -61,6 +61,7 @@ class Agent:
                 for task in running:
                     task.cancel()
         finally:
+            await self.link.close()
             self.sockets.remove()
 
     def _keepers(self) -> list[Coroutine[None, None, None]]:
@@ -112,10 +113,11 @@ async def run_agent(settings: AgentSettings, *, stop: asyncio.Event, on_ready: C
     Raises:
         OSError: a worker's command cannot be started.
     """
-    scratch = Path(tempfile.mkdtemp(prefix="ripieno-")) if settings.scratch is None else settings.scratch
-    scratch.mkdir(parents=True, exist_ok=True)
+    if settings.scratch is not None:
+        settings.scratch.mkdir(parents=True, exist_ok=True)
+    # A directory of its own: several agents may share one scratch.
+    scratch = Path(tempfile.mkdtemp(prefix="ripieno-", dir=settings.scratch))
     try:
         await Agent(settings, scratch).run(stop, on_ready)
     finally:
-        if settings.scratch is None:
-            shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -109,6 +109,8 @@ async def read_chunks(datum: Input, chunk_bytes: int) -> AsyncIterator[bytes]:
             yield chunk
         return
     left = datum.size
+    if not left:
+        yield b""
     with datum.path.open("rb") as file:
         while left > 0:
             # Several chunks a trip to the thread, which costs as much as a chunk does.

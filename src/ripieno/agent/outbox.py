@@ -22,6 +22,9 @@ Outcome = agent_pb2.Outcome
 
 #: A message is closed above this size, which keeps it below about 4 MiB.
 MESSAGE_BYTES = 3 * 1024 * 1024
+#: An outcome that is longer cannot be committed, and is a final failure: a message that the
+#: control plane refuses would break the stream again and again.
+MAX_OUTCOME_BYTES = 24 * 1024 * 1024
 #: Unsettled outcomes beyond either bound stop the granting of credit.
 MAX_UNSETTLED = 4_096
 MAX_UNSETTLED_BYTES = 32 * 1024 * 1024
@@ -33,6 +36,8 @@ _REASONS = {
 }
 #: Bytes of an outcome beside its data, by and large.
 _OUTCOME_BYTES = 100
+#: Above this many results an outcome is measured, not estimated.
+_MANY_RESULTS = 100
 
 
 class Outbox:
@@ -92,7 +97,16 @@ class Outbox:
         else:
             completed.SetInParent()
         for batch in how.sub_tasks:
-            size += _put_sub_tasks(completed.sub_tasks.add(), batch)
+            _put_sub_tasks(completed.sub_tasks.add(), batch)
+        if how.sub_tasks or len(how.results) > _MANY_RESULTS:
+            size = outcome.ByteSize()
+        if size > MAX_OUTCOME_BYTES:
+            outcome.failed.reason = Outcome.Failed.OUTPUT
+            outcome.failed.detail = (
+                f"the outcome has {size} bytes, more than one commit takes ({MAX_OUTCOME_BYTES});"
+                " create fewer sub-tasks at once, and let them create the others"
+            )
+            size = _OUTCOME_BYTES
         self._grow(size)
 
     def failed(self, attempt: Attempt, how: Failed, ended_at_us: int) -> None:
@@ -250,22 +264,19 @@ def _put_ticket(ticket: agent_pb2.Ticket, attempt: Attempt) -> None:
     ticket.claim = attempt.claim
 
 
-def _put_data(message: agent_pb2.Data, data: Data) -> int:
+def _put_data(message: agent_pb2.Data, data: Data) -> None:
     if isinstance(data, StoredObject):
         stored = message.object
         stored.name, stored.size, stored.sha256 = data.name, data.size, data.sha256
-        return len(data.name) + 40
-    message.inline = data
-    return len(data)
+    else:
+        message.inline = data
 
 
-def _put_sub_tasks(message: agent_pb2.SubTasks, batch: SubTasks) -> int:
+def _put_sub_tasks(message: agent_pb2.SubTasks, batch: SubTasks) -> None:
     if batch.options is not None:
         message.options.CopyFrom(options_to_wire(batch.options))
-    size = 0
     for task in batch.tasks:
         sub_task = message.tasks.add(
             id=task.id, expected_output_keys=task.expected_output_keys, data_dependencies=task.data_dependencies
         )
-        size += _put_data(sub_task.payload, task.payload) + len(task.id) + 40
-    return size
+        _put_data(sub_task.payload, task.payload)

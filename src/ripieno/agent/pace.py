@@ -21,6 +21,8 @@ STOCK_S = 0.010
 MAX_STOCK = 1_024
 #: Attempts that run longer are claimed only when a slot is free for them.
 LONG_S = 0.1
+#: Attempts that run for less are never a reason to give others back.
+SHORT_S = 0.005
 #: Bounds on inline data held for attempts that do not run yet.
 STOCK_BYTES = 16 * 1024 * 1024
 LOOKAHEAD_BYTES = 1024 * 1024
@@ -57,7 +59,8 @@ class Pace:
 
     def runs(self, running_s: float) -> None:
         """Every slot's attempt has been running for at least so long."""
-        self.run_s = max(self.run_s, min(running_s, _LONGEST_S))
+        if running_s > LONG_S:
+            self.run_s = max(self.run_s, min(running_s, _LONGEST_S))
 
     def sized(self, size: int, attempts: int) -> None:
         """``attempts`` arrived with ``size`` bytes of data, whether inline or stored."""
@@ -82,6 +85,14 @@ class Pace:
             return slots
         stock = min(math.ceil(slots * STOCK_S / self.run_s), MAX_STOCK)
         return max(min(windows + stock, self._fitting(STOCK_BYTES)), slots)
+
+    def patience_s(self, ahead: bool) -> float:
+        """How long an attempt may run before others are not kept waiting behind it.
+
+        A worker that takes attempts ahead is heard of in batches, so how long its present
+        attempt has been running is a guess; of the others it is known.
+        """
+        return LONG_S if ahead else min(max(SHORT_S, 3 * self.run_s), LONG_S)
 
     def _fitting(self, budget_bytes: int) -> int:
         return int(budget_bytes / self.mean_bytes) if self.mean_bytes > 1 else budget_bytes

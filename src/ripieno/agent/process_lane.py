@@ -54,6 +54,7 @@ class ProcessLane:
 
     def __init__(
         self,
+        channel: grpc.aio.Channel,
         slot: Slot,
         dispatcher: Dispatcher,
         exchange: Exchange,
@@ -63,6 +64,7 @@ class ProcessLane:
         spawned: bool,
     ) -> None:
         self.kill = kill
+        self._channel = channel
         self._slot = slot
         self._dispatcher = dispatcher
         self._exchange = exchange
@@ -72,7 +74,7 @@ class ProcessLane:
         self._call: _Call | None = None
         self._writing = asyncio.Lock()
 
-    async def run(self, channel: grpc.aio.Channel) -> None:
+    async def run(self) -> None:
         """Serve the worker until it is gone.
 
         Raises:
@@ -81,10 +83,10 @@ class ProcessLane:
         self._dispatcher.up(self._slot, self)
         while True:
             attempt = await self._next.get()
-            await self._ensure_ready(channel)
-            how = await self._run_attempt(channel, attempt)
+            await self._ensure_ready()
+            how = await self._run_attempt(attempt)
             if attempt.verdict is not None:
-                await self._until_yielded(channel, attempt.verdict)
+                await self._until_yielded(attempt.verdict)
             slot, now = self._slot, time.monotonic()
             since = slot.head_since
             self._dispatcher.left(slot, attempt, now, time.time_ns() // 1_000)
@@ -111,21 +113,21 @@ class ProcessLane:
 
     # ------------------------------------------------------------------ one attempt
 
-    async def _ensure_ready(self, channel: grpc.aio.Channel) -> None:
+    async def _ensure_ready(self) -> None:
         """A worker that is not there when an attempt is about to begin does not use it up."""
         try:
             async with asyncio.timeout(RECONNECT_S):
-                while (state := channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
-                    await channel.wait_for_state_change(state)
+                while (state := self._channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
+                    await self._channel.wait_for_state_change(state)
         except TimeoutError:
             raise LaneBrokenError("the worker is not reachable", blameless=True) from None
 
-    async def _run_attempt(self, channel: grpc.aio.Channel, attempt: Attempt) -> Completed | Failed | None:
+    async def _run_attempt(self, attempt: Attempt) -> Completed | Failed | None:
         """Run one attempt; None when its end follows later or its verdict is known."""
         if attempt.verdict is not None:
             return None
         self._dispatcher.restart_clock(self._slot)
-        call: _Call = worker_service_pb2_grpc.WorkerStub(channel).Process()
+        call: _Call = worker_service_pb2_grpc.WorkerStub(self._channel).Process()
         self._call = call
         fed = asyncio.Event()
         try:
@@ -183,22 +185,20 @@ class ProcessLane:
         self, call: _Call, attempt: Attempt, how: Completed | Failed | None, fed: asyncio.Event
     ) -> Completed | Failed | None:
         """Half-close and wait for the end of the call, which may still spoil an ``ok``."""
-        if isinstance(how, Failed):
-            call.cancel()
-            return how
+        final = isinstance(how, Failed)
         try:
             async with asyncio.timeout(END_S):
                 await fed.wait()
                 async with self._writing:
                     await call.done_writing()
                 async for _ in call:
-                    return Failed(Failure.ATTEMPT, _TALKS_ON)
+                    return how if final else Failed(Failure.ATTEMPT, _TALKS_ON)
         except TimeoutError:
             return how  # it said how it ended; the rest is bad manners
         except (grpc.RpcError, asyncio.InvalidStateError, asyncio.CancelledError):
             reraise_own_cancellation()
-            if attempt.verdict is not None:
-                return None
+            if final or attempt.verdict is not None:
+                return how
             code, details = await status_of(call)
             return Failed(Failure.ATTEMPT, f"the worker's call failed after Output ok: {code.name}: {details}")
         return how
@@ -208,16 +208,17 @@ class ProcessLane:
         if attempt.verdict is not None:
             return None
         code, details = await status_of(call)
-        if code is grpc.StatusCode.UNAVAILABLE:
+        # A handler may fail with UNAVAILABLE, too, say of a database of its own.
+        if code is grpc.StatusCode.UNAVAILABLE and await ask(self._channel) is Health.SILENT:
             raise LaneBrokenError(f"the worker is gone: {code.name}: {details}")
         return Failed(Failure.ATTEMPT, f"the worker's call failed: {code.name}: {details}")
 
-    async def _until_yielded(self, channel: grpc.aio.Channel, verdict: Verdict) -> None:
+    async def _until_yielded(self, verdict: Verdict) -> None:
         # A worker that was talking, if nonsense, is not one that hangs.
         believed = not self._spawned or verdict is Verdict.FAILED
         while True:
             asked_at = time.monotonic()
-            health = await ask(channel)
+            health = await ask(self._channel)
             if health in (Health.SERVING, Health.NOT_SERVING):
                 return
             if health is Health.UNIMPLEMENTED and believed:

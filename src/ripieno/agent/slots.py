@@ -53,6 +53,11 @@ class Slot:
         """Whether it may be given attempts."""
         return self.lane is not None and not self.stuck
 
+    def mark_begun(self) -> None:
+        """The first attempt of the inbox runs here, since it became the first."""
+        head = self.inbox[0]
+        head.started_at_us, head.worker = self.head_since_us, self.name
+
     def behind(self) -> list[Attempt]:
         """What waits in the inbox and may still be asked back."""
         return [attempt for attempt in list(self.inbox)[1:] if attempt.verdict is None and not attempt.withdrawing]

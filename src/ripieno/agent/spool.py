@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections import OrderedDict
 from pathlib import Path
@@ -41,6 +40,7 @@ class Spool:
         self._files: dict[str, Spooled] = {}
         self._idle: OrderedDict[str, Spooled] = OrderedDict()
         self._idle_bytes = 0
+        self._number = 0
         self._reading: dict[str, asyncio.Lock] = {}
 
     async def open(self, stored: StoredObject) -> Spooled:
@@ -83,8 +83,9 @@ class Spool:
         file.path.unlink(missing_ok=True)
 
     async def _read(self, stored: StoredObject) -> Spooled:
-        # The object's name is the store's own business; its digest is a safe file name.
-        path = self._directory / hashlib.sha256(stored.name.encode()).hexdigest()[:32]
+        # The object's name is the store's own business and need not be a file name.
+        self._number += 1
+        path = self._directory / f"object-{self._number}"
         try:
             while True:
                 try:

@@ -127,7 +127,7 @@ class WorkerProcess:
         """Wait for the end of the process; its exit code."""
         if self._process.poll() is None and hasattr(os, "pidfd_open"):
             await _readable(os.pidfd_open(self._process.pid))
-        while (code := self._process.poll()) is None:
+        while (code := self._process.poll()) is None:  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(POLL_S)
         return code
 

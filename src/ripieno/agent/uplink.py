@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from typing import TypeAlias
 
 import grpc.aio
@@ -35,7 +36,6 @@ LAST_BACKOFF_S = 1.0
 WELCOME_S = 5.0
 #: How long a replica may take to end the stream of an agent that leaves.
 FAREWELL_S = 1.0
-VERSION = "1"
 
 _log = logging.getLogger(__name__)
 
@@ -87,6 +87,7 @@ class Uplink:
                 _log.warning("control plane at %s: %s", address, _first(errors))
             finally:
                 self._stream = None
+            if self._welcomed:
                 await self._link.disconnected()
             if self._closing:
                 return
@@ -133,7 +134,7 @@ class Uplink:
             name=settings.name,
             slots=self._slots,
             partitions=settings.partitions,
-            version=VERSION,
+            version=_version(),
             held=self._outbox.reconnected(),
         )
         for attempt in self._dispatcher.attempts.values():
@@ -215,3 +216,10 @@ def _first(errors: BaseExceptionGroup[BaseException]) -> str:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return describe(error) if isinstance(error, grpc.RpcError) else str(error) or type(error).__name__
+
+
+def _version() -> str:
+    try:
+        return version("ripieno")
+    except PackageNotFoundError:
+        return "unknown"

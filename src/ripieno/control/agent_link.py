@@ -1,7 +1,7 @@
 """One connected agent, as the control plane sees it: its credit and what is to be sent to it."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ripieno.domain.data import StoredObject
 from ripieno.domain.options import DEFAULT_PARTITION, TaskOptions
@@ -25,6 +25,8 @@ class AgentLink:
         self.name = name
         self.partitions = tuple(partitions) or (DEFAULT_PARTITION,)
         self.credit = 0
+        #: Claims that this agent has, as far as we know: named by it at the start, or sent since.
+        self.claims: set[int] = set()
         self._messages: list[agent_pb2.ControlMessage] = []
         self._open: agent_pb2.ControlMessage | None = None
         self._open_bytes = 0
@@ -51,6 +53,7 @@ class AgentLink:
                 told_sessions.add(session_no)
                 message.sessions.add(session_no=session_no, id=sessions[session_no])
             message.assignments.append(_assignment(task))
+            self.claims.add(task.ticket.claim)
             self._open_bytes += 200 if isinstance(task.payload, StoredObject) else 200 + len(task.payload)
         self._filled.set()
 
@@ -63,8 +66,9 @@ class AgentLink:
         )
         self._filled.set()
 
-    def settle(self, outcomes_no: int) -> None:
+    def settle(self, outcomes_no: int, claims: Iterable[int]) -> None:
         """Outcomes of one message are durably decided."""
+        self.claims.difference_update(claims)
         self._message().settled.append(outcomes_no)
         self._filled.set()
 

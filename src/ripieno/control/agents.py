@@ -16,7 +16,7 @@ from ripieno.control.reports import Reports
 from ripieno.domain.data import StoredObject
 from ripieno.domain.errors import InvalidRequestError
 from ripieno.domain.outcomes import Ticket
-from ripieno.store.agents import cancelling_at, check_held, held_by, register_agent
+from ripieno.store.agents import cancelling_at, check_held, held_by, held_for_a_while, register_agent
 from ripieno.store.changes import Changes
 from ripieno.store.database import Database
 from ripieno.store.lookup import fetch_results
@@ -84,6 +84,9 @@ class Agents(agent_pb2_grpc.AgentServicer):
             version=hello.version,
             lease_s=self._settings.lease_s,
         )
+        if former := self._dispatcher.links.get(number):
+            # It is here again before we noticed that it was gone.
+            self._dispatcher.disconnect(former)
         link = AgentLink(number, hello.name, hello.partitions)
         link.welcome(
             lease_s=self._settings.lease_s,
@@ -91,6 +94,7 @@ class Agents(agent_pb2_grpc.AgentServicer):
             inline_limit_bytes=self._settings.inline_limit_bytes,
         )
         held = [ticket_from_wire(ticket) for ticket in hello.held]
+        link.claims.update(ticket.claim for ticket in held)
         lost, cancelled = await check_held(self._database, number, held)
         link.lose(lost)
         link.cancel(cancelled)
@@ -106,6 +110,7 @@ class Agents(agent_pb2_grpc.AgentServicer):
         if message.started:
             self._reports.started(message.started)
         if message.released:
+            link.claims.difference_update(ticket.claim for ticket in message.released)
             self._reports.release([ticket_from_wire(ticket) for ticket in message.released])
         if message.interrupting:
             self._reports.interrupting([ticket_from_wire(ticket) for ticket in message.interrupting])
@@ -114,6 +119,19 @@ class Agents(agent_pb2_grpc.AgentServicer):
         elif message.credit:
             link.credit += message.credit
             self._dispatcher.credit_granted()
+
+    async def reconcile(self) -> None:
+        """Release what the store says that agents hold and they have never seen.
+
+        A replica may go on assigning to a stream that has died without a word, while the
+        agent is connected to another one already, which therefore looks after it.
+        """
+        links = dict(self._dispatcher.links)
+        held = await held_for_a_while(self._database, list(links)) if links else []
+        unseen = [ticket for agent_no, ticket in held if ticket.claim not in links[agent_no].claims]
+        if unseen:
+            _log.warning("releasing attempts that their agents have never seen", attempts=len(unseen))
+            self._reports.release(unseen)
 
     def cancel_here(self, changes: Changes) -> None:
         """A transaction of this replica has cancelled attempts: tell those agents that are here."""

@@ -8,12 +8,13 @@ gathers for the next.
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
 from ripieno.control.agent_link import AgentLink
 from ripieno.domain.errors import RipienoError
+from ripieno.domain.outcomes import Ticket
 from ripieno.store.changes import Changes
 from ripieno.store.claim import Claimed, Claims
 from ripieno.store.sessions import Sessions
@@ -35,9 +36,10 @@ _PAUSE_S = 0.5
 class Dispatcher:
     """Brings claimable tasks and agents with credit together."""
 
-    def __init__(self, claims: Claims, sessions: Sessions) -> None:
+    def __init__(self, claims: Claims, sessions: Sessions, release: Callable[[Sequence[Ticket]], None]) -> None:
         self._claims = claims
         self._sessions = sessions
+        self._release = release
         self._links: dict[int, AgentLink] = {}
         self._hot: set[str] = set()
         self._wake = asyncio.Event()
@@ -121,7 +123,7 @@ class Dispatcher:
         sessions = {task.ticket.session_no for task in claimed}
         names = {session_no: (await self._sessions.by_number(session_no)).id for session_no in sessions}
         for agent_no, tasks in itertools.groupby(sorted(claimed, key=lambda task: task.agent_no), lambda t: t.agent_no):
-            # An agent that went away meanwhile is told what it holds when it is back;
-            # what it has never seen is released then.
             if link := self._links.get(agent_no):
                 link.assign(list(tasks), options, names)
+            else:  # the agent went away meanwhile
+                self._release([task.ticket for task in tasks])

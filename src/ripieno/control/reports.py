@@ -65,7 +65,8 @@ class Reports:
         decoded = [outcome_from_wire(message) for message in messages]
         done = self._outcomes.put((decoded, link))
         if link is not None:
-            done.add_done_callback(lambda future: None if future.cancelled() else link.settle(number))
+            claims = [outcome.ticket.claim for outcome in decoded]
+            done.add_done_callback(lambda future: None if future.cancelled() else link.settle(number, claims))
 
     def commit(self, outcomes: Sequence[Outcome]) -> "asyncio.Future[None]":
         """Commit outcomes that no agent reported (rescued attempts)."""

@@ -33,12 +33,19 @@ class Upkeep:
     """The background work of one replica."""
 
     def __init__(
-        self, database: Database, objects: ObjectStore, dispatcher: Dispatcher, reports: Reports, lease_s: float
+        self,
+        database: Database,
+        objects: ObjectStore,
+        dispatcher: Dispatcher,
+        reports: Reports,
+        reconcile: Callable[[], Awaitable[None]],
+        lease_s: float,
     ) -> None:
         self._database = database
         self._objects = objects
         self._dispatcher = dispatcher
         self._reports = reports
+        self._reconcile = reconcile
         self._lease_s = lease_s
         self._grace_until = time.monotonic() + lease_s
 
@@ -47,6 +54,7 @@ class Upkeep:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._every(self._lease_s / 4, self._renew))
             group.create_task(self._every(self._lease_s / 4, self._rescue))
+            group.create_task(self._every(self._lease_s / 2, self._reconcile))
             group.create_task(self._every(_FOLD_EVERY_S, self._fold))
             group.create_task(self._every(_COLLECT_EVERY_S, self._collect))
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ripieno.domain.data import Data
 from ripieno.domain.errors import InvalidRequestError
-from ripieno.domain.identifiers import check_identifier
+from ripieno.domain.identifiers import check_identifier, is_plain_identifier
 from ripieno.domain.options import TaskOptions
 
 
@@ -54,21 +54,23 @@ def check_tasks(where: str, tasks: Sequence[NewTask]) -> None:
     ids: set[str] = set()
     keys: set[str] = set()
     for index, task in enumerate(tasks):
-        check_identifier(f"{where}[{index}].id", task.id)
+        if not is_plain_identifier(task.id):
+            check_identifier(f"{where}[{index}].id", task.id)
         if task.id in ids:
             raise InvalidRequestError(f"{where}[{index}].id", f"{task.id!r} stands twice in this request")
         ids.add(task.id)
         for key in task.expected_output_keys:
-            check_identifier(f"{where}[{index}].expected_output_keys", key)
+            if not is_plain_identifier(key):
+                check_identifier(f"{where}[{index}].expected_output_keys", key)
             if key in keys:
                 raise InvalidRequestError(
                     f"{where}[{index}].expected_output_keys", f"{key!r} stands twice in this request"
                 )
             keys.add(key)
         for key in task.data_dependencies:
-            check_identifier(f"{where}[{index}].data_dependencies", key)
+            if not is_plain_identifier(key):
+                check_identifier(f"{where}[{index}].data_dependencies", key)
             if key in task.expected_output_keys:
                 raise InvalidRequestError(
-                    f"{where}[{index}].data_dependencies",
-                    f"{key!r} is an output of the same task, which could never run",
+                    f"{where}[{index}].data_dependencies", f"{key!r} is an output of the same task, which could never run"
                 )

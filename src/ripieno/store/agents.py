@@ -44,6 +44,12 @@ async def held_by(database: Database, agent_no: int) -> list[Ticket]:
     return [Ticket(row["task_no"], row["session_no"], row["claim"]) for row in rows]
 
 
+async def held_for_a_while(database: Database, agents: Sequence[int]) -> list[tuple[int, Ticket]]:
+    """What the store says that these agents have held for some seconds, with the agent's number."""
+    rows = await database.fetch(_SQL.held_for_a_while, agents)
+    return [(row["agent_no"], Ticket(row["task_no"], row["session_no"], row["claim"])) for row in rows]
+
+
 async def cancelling_at(database: Database, agents: Sequence[int]) -> list[Ticket]:
     """Attempts that these agents hold and that are being cancelled."""
     rows = await database.fetch(_SQL.cancelling, agents)

@@ -192,7 +192,7 @@ class Replica(agent_pb2_grpc.AgentServicer):
             message.inline = data
         else:
             message.object.name = data
-            message.object.size = len(self.objects[data])
+            message.object.size = len(self.objects.get(data, b"?"))
 
     async def FetchResults(  # noqa: N802
         self, request: agent_pb2.FetchResultsRequest, context: grpc.aio.ServicerContext[Any, Any]

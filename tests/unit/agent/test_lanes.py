@@ -74,6 +74,22 @@ async def test_failures_and_the_worker_goes_on(replica: Replica, serve: Serve, b
     assert all(len(outcomes) == 1 for outcomes in replica.outcomes.values())
 
 
+async def test_a_handler_that_fails_as_unavailable_is_no_dead_worker(replica: Replica, serve: Serve) -> None:
+    _, address = await serve(batch=False)
+    async with agent(replica, attach=(address,)):
+        replica.submit(Task("t", payload=b"unavailable:database"))
+        failed = (await replica.outcome_of("t")).failed
+    assert failed.detail == "the worker's call failed: UNAVAILABLE: database"
+
+
+async def test_half_close_follows_an_output_error_too(replica: Replica, serve: Serve) -> None:
+    worker, address = await serve(batch=False)
+    async with agent(replica, attach=(address,)):
+        replica.submit(Task("t", payload=b"error:boom"))
+        await replica.outcome_of("t")
+    assert worker.orders["t"][-2:] == ["output sent", "half-closed"]
+
+
 async def test_a_call_without_output_is_a_violation(replica: Replica, serve: Serve) -> None:
     _, address = await serve(batch=False)
     async with agent(replica, attach=(address,)):
@@ -171,12 +187,26 @@ async def test_a_dependency_is_fetched_once_and_shared(replica: Replica, serve: 
 @both_lanes
 async def test_a_missing_dependency_fails_the_attempt(replica: Replica, serve: Serve, batch: bool) -> None:
     _, address = await serve(batch=batch)
-    replica.objects["gone"] = b""
+    replica.results["gone"] = "gone"
     async with agent(replica, attach=(address,)):
-        replica.submit(Task("t", dependencies=("nowhere",)), Task("u", payload="gone"))
+        replica.submit(Task("t", dependencies=("nowhere",)))
         failed = (await replica.outcome_of("t")).failed
-    assert failed.reason == Reason.ATTEMPT
-    assert "'nowhere'" in failed.detail
+        assert failed.reason == Reason.ATTEMPT
+        assert "'nowhere'" in failed.detail
+        replica.submit(Task("v", dependencies=("gone",)), Task("w", payload=b"x"))
+        failed = (await replica.outcome_of("v")).failed
+        assert failed.reason == Reason.ATTEMPT
+        assert "no object 'gone'" in failed.detail
+        await replica.outcome_of("w")
+
+
+@both_lanes
+async def test_an_empty_object(replica: Replica, serve: Serve, batch: bool) -> None:
+    _, address = await serve(batch=batch)
+    replica.objects["empty"] = b""
+    async with agent(replica, attach=(address,)):
+        replica.submit(Task("t", payload="empty"))
+        assert inline_result(await replica.outcome_of("t")) == b""
 
 
 @both_lanes

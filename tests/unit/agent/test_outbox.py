@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ripieno.agent.attempt import Attempt, RunOptions, Verdict
-from ripieno.agent.outbox import MAX_UNSETTLED, MESSAGE_BYTES, Outbox
+from ripieno.agent.outbox import MAX_OUTCOME_BYTES, MAX_UNSETTLED, MESSAGE_BYTES, Outbox
 from ripieno.domain.data import StoredObject
 from ripieno.domain.options import TaskOptions
 from ripieno.domain.outcomes import Completed, Failed, Failure, SubTasks
@@ -209,3 +209,15 @@ def test_failures_on_the_wire() -> None:
     assert message is not None
     reasons = agent_pb2.Outcome.Failed
     assert [outcome.failed.reason for outcome in message.outcomes] == [reasons.ATTEMPT, reasons.TIMEOUT, reasons.OUTPUT]
+
+
+def test_an_outcome_too_long_to_be_committed_is_a_final_failure() -> None:
+    outbox = Outbox()
+    tasks = [NewTask("t" * 1000 + str(number), ("k",), (), b"") for number in range(MAX_OUTCOME_BYTES // 1000)]
+    outbox.over(attempt(), Completed([], [SubTasks(None, tasks)]), 9)
+    message = outbox.take()
+    assert message is not None
+    (outcome,) = message.outcomes
+    assert outcome.failed.reason == agent_pb2.Outcome.Failed.OUTPUT
+    assert "create fewer sub-tasks" in outcome.failed.detail
+    assert message.ByteSize() < 1000

@@ -99,7 +99,7 @@ async def handle(compute: Compute, receive: Receive, send: Send) -> None:
     out = compute.init.expected_output_keys[0]
     if word == "die":
         os._exit(3)
-    if word == "fail":
+    if word in ("fail", "unavailable"):
         raise CallFailed(argument)
     if word == "nap":
         await asyncio.sleep(float(argument))
@@ -192,7 +192,9 @@ class ToyWorker(worker_service_pb2_grpc.WorkerServicer):
             order.extend([f"late {message.WhichOneof('type')}" async for message in request_iterator])
             order.append("half-closed")
         except CallFailed as failed:
-            await context.abort(grpc.StatusCode.UNKNOWN, str(failed))
+            unavailable = compute.payload.startswith(b"unavailable")
+            code = grpc.StatusCode.UNAVAILABLE if unavailable else grpc.StatusCode.UNKNOWN
+            await context.abort(code, str(failed))
         except asyncio.CancelledError:
             self.cancelled.append(compute.init.task_id)
             raise

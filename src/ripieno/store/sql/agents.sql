@@ -12,13 +12,18 @@ update agents set lease_until = now() + $2 * interval '1 second' where agent_no 
 -- name: held
 select task_no, session_no, claim from states where agent_no = $1 and claim is not null
 
+-- name: held_for_a_while
+-- What was claimed just now may still be on its way into the replica's memory.
+select agent_no, task_no, session_no, claim from states
+where agent_no = any($1::bigint[]) and claim is not null and claimed_at < now() - interval '5 seconds'
+
 -- name: cancelling
 select task_no, session_no, claim from states where agent_no = any($1::bigint[]) and claim is not null and status = 4
 
 -- name: still_owned
 select s.task_no, s.claim, s.status
 from unnest($1::bigint[], $2::bigint[]) as held (task_no, claim)
-join states s on s.task_no = held.task_no and s.claim = held.claim and s.agent_no = $3
+join states s on s.task_no = held.task_no and s.claim is not distinct from held.claim and s.agent_no = $3
 
 -- name: expired
 -- Attempts whose agent is gone. An agent without a lease for a day that holds nothing is forgotten.

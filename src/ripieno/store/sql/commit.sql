@@ -1,8 +1,11 @@
 -- name: lock_attempts
 -- Phase 2: those attempts whose claim still owns the task. The caller sorts by task number.
+-- "is not distinct from", here and wherever a claim is compared: from "=" the planner proves that
+-- claim is not null, and goes through the index of held attempts from end to end for each row
+-- (that index looks small to it when little was held the last time it looked).
 select s.task_no, s.claim, s.session_no, s.retry, s.max_retries, s.status, s.partition, t.id, t.expected_output_keys
 from unnest($1::bigint[], $2::bigint[]) as ended (task_no, claim)
-join states s on s.task_no = ended.task_no and s.claim = ended.claim
+join states s on s.task_no = ended.task_no and s.claim is not distinct from ended.claim
 join tasks t on t.task_no = ended.task_no
 for no key update of s
 
@@ -55,7 +58,7 @@ where s.task_no = failed.task_no
 update states s
 set status = 3, started_at = to_timestamp(begun.at_us / 1e6), worker = begun.worker
 from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[]) as begun (task_no, claim, at_us, worker)
-where s.task_no = begun.task_no and s.claim = begun.claim and s.status = 2
+where s.task_no = begun.task_no and s.claim is not distinct from begun.claim and s.status = 2
 returning s.session_no
 
 -- name: mark_interrupting_if_owned
@@ -63,7 +66,7 @@ returning s.session_no
 update states s
 set started_at = coalesce(s.started_at, now())
 from unnest($1::bigint[], $2::bigint[]) as begun (task_no, claim)
-where s.task_no = begun.task_no and s.claim = begun.claim and s.status = 4
+where s.task_no = begun.task_no and s.claim is not distinct from begun.claim and s.status = 4
 returning s.session_no
 
 -- name: release_if_owned
@@ -72,7 +75,7 @@ returning s.session_no
 with locked as materialized (
     select s.task_no, s.status
     from unnest($1::bigint[], $2::bigint[]) as released (task_no, claim)
-    join states s on s.task_no = released.task_no and s.claim = released.claim
+    join states s on s.task_no = released.task_no and s.claim is not distinct from released.claim
     where s.status in (2, 3)
     for no key update of s
 )

@@ -1,0 +1,39 @@
+"""Several replicas on one database, which must get along without a single refused crossing."""
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest
+import pytest_asyncio
+
+from ripieno.store.database import Database
+from ripieno.store.sanity import broken_invariants
+from stateful.crossing import Replicas
+from store.world import World
+
+REPLICAS = 4
+
+
+@pytest.fixture(params=[12, pytest.param(400, marks=[pytest.mark.long, pytest.mark.timeout(1200)])])
+def rounds(request: pytest.FixtureRequest) -> int:
+    """How often each crossing is tried."""
+    number: int = request.param
+    return number
+
+
+@pytest_asyncio.fixture
+async def replicas(database_url: str) -> AsyncIterator[Replicas]:
+    """Replicas with connections of their own and a session ``s``; the seed is printed."""
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    async with AsyncExitStack() as stack:
+        databases = [
+            await stack.enter_async_context(Database.open(database_url, pool_size=6, name=f"replica {n}"))
+            for n in range(REPLICAS)
+        ]
+        worlds = [World(database) for database in databases]
+        await worlds[0].session()
+        yield Replicas(worlds, random.Random(seed))
+        assert await broken_invariants(databases[0]) == []
+        assert [database.crossings for database in databases] == [0] * REPLICAS

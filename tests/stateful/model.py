@@ -1,0 +1,210 @@
+"""What the store should do, in plain Python: one thing after the other, nothing kept twice."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ripieno.domain.statuses import TASK_TRANSITIONS, ResultStatus, TaskStatus
+from ripieno.domain.submission import NewTask
+
+Key = tuple[str, str]
+
+
+class TakenError(Exception):
+    """An id or a key is taken."""
+
+
+class CancelledError(Exception):
+    """The session takes no more."""
+
+
+@dataclass
+class ModelTask:
+    """A task, with what it was submitted as."""
+
+    number: int
+    session: str
+    submitted: NewTask
+    priority: int
+    max_retries: int
+    status: TaskStatus = TaskStatus.SUBMITTED
+    retry: int = 0
+    claim: int | None = None
+
+
+@dataclass
+class ModelResult:
+    """A result and who owes it."""
+
+    owner: str
+    status: ResultStatus = ResultStatus.CREATED
+
+
+@dataclass
+class Ok:
+    """An attempt that went well: keys it sends, and sub-tasks (which may take keys over)."""
+
+    sends: Sequence[str] = ()
+    sub_tasks: Sequence[NewTask] = ()
+
+
+@dataclass
+class Broken:
+    """An attempt that did not."""
+
+    status: TaskStatus = TaskStatus.ERROR
+    may_retry: bool = True
+
+
+@dataclass
+class Model:
+    """The reference."""
+
+    cancelled: set[str] = field(default_factory=set)
+    tasks: dict[str, ModelTask] = field(default_factory=dict)
+    results: dict[Key, ModelResult] = field(default_factory=dict)
+    numbers: int = 0
+
+    def submit(self, session: str, tasks: Sequence[NewTask], priority: int, max_retries: int) -> None:
+        """Create tasks, all or none.
+
+        Raises:
+            TakenError, CancelledError: and nothing is created.
+        """
+        if self._identical(session, tasks, priority, max_retries):
+            return
+        if session in self.cancelled:
+            raise CancelledError
+        self._create(session, tasks, priority, max_retries)
+
+    def claim(self, limit: int) -> list[str]:
+        """Ids of what is claimed, most urgent first; the caller sets the claims."""
+        ready = [task_id for task_id, task in self.tasks.items() if self._claimable(task)]
+        ready.sort(key=lambda task_id: (-self.tasks[task_id].priority, self.tasks[task_id].number))
+        return ready[:limit]
+
+    def move(self, task_id: str, status: TaskStatus) -> None:
+        """One step of a task's life.
+
+        Raises:
+            AssertionError: there is no such step.
+        """
+        task = self.tasks[task_id]
+        assert status in TASK_TRANSITIONS[task.status], (task_id, task.status, status)
+        task.status = status
+        if status.final or status is TaskStatus.SUBMITTED:
+            task.claim = None
+
+    def owns(self, task_id: str, claim: int) -> bool:
+        """Whether a claim owns a task."""
+        return self.tasks[task_id].claim == claim
+
+    def end(self, task_id: str, how: Ok | Broken) -> None:
+        """The outcome of the attempt that owns the task."""
+        task = self.tasks[task_id]
+        if task.status is TaskStatus.CANCELLING:
+            self.move(task_id, TaskStatus.CANCELLED)
+            return
+        if isinstance(how, Ok):
+            try:
+                self._complete(task_id, how)
+                return
+            except TakenError:
+                how = Broken(TaskStatus.ERROR, may_retry=False)
+        if how.may_retry and task.retry < task.max_retries:
+            self.move(task_id, TaskStatus.SUBMITTED)
+            task.retry += 1
+        else:
+            self.move(task_id, how.status)
+            self._abort_outputs([task_id])
+
+    def release(self, task_id: str, claim: int) -> bool:
+        """Give an attempt back."""
+        task = self.tasks[task_id]
+        if task.claim != claim or task.status is TaskStatus.CANCELLING:
+            return False
+        self.move(task_id, TaskStatus.SUBMITTED)
+        return True
+
+    def cancel(self, ids: Iterable[str]) -> None:
+        """Cancel what is unfinished."""
+        stopped = [task_id for task_id in ids if not self.tasks[task_id].status.final]
+        stopped = [task_id for task_id in stopped if self.tasks[task_id].status is not TaskStatus.CANCELLING]
+        for task_id in stopped:
+            waits = self.tasks[task_id].status is TaskStatus.SUBMITTED
+            self.move(task_id, TaskStatus.CANCELLED if waits else TaskStatus.CANCELLING)
+        self._abort_outputs(stopped)
+
+    def cancel_session(self, session: str) -> None:
+        """Cancel a session and what is unfinished in it."""
+        self.cancelled.add(session)
+        self.cancel([task_id for task_id, task in self.tasks.items() if task.session == session])
+
+    def statuses(self) -> Mapping[str, tuple[TaskStatus, int]]:
+        """Status and retries of every task."""
+        return {task_id: (task.status, task.retry) for task_id, task in self.tasks.items()}
+
+    def _claimable(self, task: ModelTask) -> bool:
+        return task.status is TaskStatus.SUBMITTED and all(
+            self._status_of(task.session, key) is ResultStatus.COMPLETED for key in task.submitted.data_dependencies
+        )
+
+    def _status_of(self, session: str, key: str) -> ResultStatus:
+        result = self.results.get((session, key))
+        return ResultStatus.NAMED if result is None else result.status
+
+    def _identical(self, session: str, tasks: Sequence[NewTask], priority: int, max_retries: int) -> bool:
+        return all(
+            (known := self.tasks.get(task.id)) is not None
+            and (known.session, known.priority, known.max_retries, known.submitted)
+            == (session, priority, max_retries, task)
+            for task in tasks
+        )
+
+    def _create(
+        self, session: str, tasks: Sequence[NewTask], priority: int, max_retries: int, parent: str | None = None
+    ) -> None:
+        announced = [
+            (task.id, key) for task in tasks for key in task.expected_output_keys if not self._of(session, key, parent)
+        ]
+        keys = [key for _, key in announced]
+        ids = [task.id for task in tasks]
+        taken = len(set(keys)) < len(keys) or len(set(ids)) < len(ids)
+        if taken or self.tasks.keys() & set(ids) or any((session, key) in self.results for key in keys):
+            raise TakenError
+        for task in tasks:
+            self.numbers += 1
+            self.tasks[task.id] = ModelTask(self.numbers, session, task, priority, max_retries)
+            for key in task.expected_output_keys:
+                if self._of(session, key, parent):
+                    self.results[session, key].owner = task.id
+        self.results |= {(session, key): ModelResult(owner) for owner, key in announced}
+        self._fail_waiting()
+
+    def _of(self, session: str, key: str, parent: str | None) -> bool:
+        """Whether a key is one of the parent's, which passes to the sub-task that names it."""
+        return parent is not None and key in self.tasks[parent].submitted.expected_output_keys
+
+    def _complete(self, task_id: str, how: Ok) -> None:
+        task = self.tasks[task_id]
+        if how.sub_tasks:
+            self._create(task.session, how.sub_tasks, 50, 1, parent=task_id)
+        for key in how.sends:
+            self.results[task.session, key].status = ResultStatus.COMPLETED
+        self.move(task_id, TaskStatus.COMPLETED)
+        self._abort_outputs([task_id])
+
+    def _abort_outputs(self, ids: Iterable[str]) -> None:
+        owners = set(ids)
+        for result in self.results.values():
+            if result.owner in owners and not result.status.final:
+                result.status = ResultStatus.ABORTED
+        self._fail_waiting()
+
+    def _fail_waiting(self) -> None:
+        for task_id, task in self.tasks.items():
+            if task.status is TaskStatus.SUBMITTED and any(
+                self._status_of(task.session, key) is ResultStatus.ABORTED for key in task.submitted.data_dependencies
+            ):
+                self.move(task_id, TaskStatus.ERROR)
+                self._abort_outputs([task_id])
+                return

@@ -1,0 +1,241 @@
+"""The store against the reference model: every step of random work, in every order.
+
+One step is one call of the store (a flush may hold several outcomes); after each, every task,
+every result, the counts and all invariants are compared.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from ripieno.domain.errors import AlreadyExistsError, SessionCancelledError
+from ripieno.domain.options import TaskOptions
+from ripieno.domain.outcomes import Completed, Failed, Failure, Outcome, SubTasks, Ticket
+from ripieno.domain.statuses import TaskStatus
+from ripieno.domain.submission import NewTask
+from ripieno.store.attempts import mark_started_if_owned, release_if_owned
+from ripieno.store.counts import fold_counts
+from ripieno.store.database import Database
+from ripieno.store.lookup import find_tasks
+from ripieno.store.sanity import broken_invariants
+from ripieno.store.submission import submit
+from stateful.model import Broken, CancelledError, Model, Ok, TakenError
+from store.world import World
+
+T = TypeVar("T")
+
+SESSIONS = ["s1", "s2"]
+FAILURES = {
+    Failure.ATTEMPT: Broken(TaskStatus.ERROR),
+    Failure.TIMEOUT: Broken(TaskStatus.TIMEOUT),
+    Failure.OUTPUT: Broken(TaskStatus.ERROR, may_retry=False),
+}
+
+EMPTY = """
+    truncate sessions, options, tasks, states, earlier_attempts, results, dependencies, blobs, session_counts
+"""
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """Random calls on the store and on the model."""
+
+    def __init__(self, database: Database, runner: asyncio.Runner) -> None:
+        super().__init__()
+        self.database = database
+        self.runner = runner
+        self.model = Model()
+        self.world = World(database)
+        self.tickets: list[tuple[str, Ticket]] = []
+        self.names = 0
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.runner.run(work)
+
+    @initialize()
+    def begin(self) -> None:
+        self.run(self.database.fetch(EMPTY))
+        self.world = World(self.database)
+        for session_id in SESSIONS:
+            self.run(self.world.session(session_id, TaskOptions(1_000_000, 1, 50)))
+
+    def draw_tasks(self, data: st.DataObject, *, most: int, delegable: list[str]) -> list[NewTask]:
+        """New tasks: mostly with names of their own, some that clash, some that wait for later ones."""
+        tasks = []
+        for _ in range(data.draw(st.integers(1, most), label="tasks")):
+            self.names += 1
+            name = self.names if data.draw(st.integers(0, 9), label="clash") else data.draw(st.integers(1, self.names))
+            outputs = [f"k{name}"][: data.draw(st.integers(0, 5), label="outputs")]
+            delegated = data.draw(st.booleans(), label="delegated")
+            if delegable and delegated:
+                outputs.append(delegable.pop())
+            near = st.integers(max(1, name - 4), name + 2).map("k{}".format)
+            named: list[str] = data.draw(st.lists(near, max_size=3), label="needs")
+            needs = [key for key in named if key not in outputs]
+            tasks.append(NewTask(f"t{name}", outputs, needs, b"%d" % name))
+        return tasks
+
+    @rule(
+        data=st.data(),
+        session_id=st.sampled_from(SESSIONS),
+        priority=st.sampled_from([1, 50, 99]),
+        retries=st.integers(0, 2),
+    )
+    def submits(self, data: st.DataObject, session_id: str, priority: int, retries: int) -> None:
+        tasks = self.draw_tasks(data, most=3, delegable=[])
+        call = self.run(self.world.call(tasks, session_id, TaskOptions(1_000_000, retries, priority)))
+        [fault], _ = self.run(submit(self.database, [call]))
+        try:
+            self.model.submit(session_id, tasks, priority, retries)
+        except TakenError:
+            assert isinstance(fault, AlreadyExistsError)
+        except CancelledError:
+            assert isinstance(fault, SessionCancelledError)
+        else:
+            assert fault is None
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.model.tasks)
+    def submits_again(self, data: st.DataObject) -> None:
+        """What exists already: a success that changes nothing."""
+        known = self.model.tasks[data.draw(st.sampled_from(sorted(self.model.tasks)))]
+        of = TaskOptions(1_000_000, known.max_retries, known.priority)
+        self.run(self.world.submit(known.submitted, session_id=known.session, of=of))
+
+    @rule(limit=st.integers(1, 5))
+    def claims(self, limit: int) -> None:
+        claimed = self.run(self.world.claim(limit))
+        assert list(claimed) == self.model.claim(limit)
+        for task_id, each in claimed.items():
+            self.model.move(task_id, TaskStatus.DISPATCHED)
+            self.model.tasks[task_id].claim = each.ticket.claim
+            assert each.retry == self.model.tasks[task_id].retry
+            assert each.payload == self.model.tasks[task_id].submitted.payload
+            self.tickets.append((task_id, each.ticket))
+
+    def draw_outcome(self, data: st.DataObject, task_id: str) -> tuple[Completed | Failed, Ok | Broken]:
+        kind = data.draw(st.sampled_from(["ok", "ok", "ok", *FAILURES]), label="outcome")
+        if isinstance(kind, Failure):
+            return Failed(kind, "it failed"), FAILURES[kind]
+        left = list(self.model.tasks[task_id].submitted.expected_output_keys)
+        sends = [left.pop() for _ in list(left) if data.draw(st.integers(0, 3), label="sent")]
+        sub_tasks = self.draw_tasks(data, most=3, delegable=left) if data.draw(st.booleans(), label="children") else []
+        batches = [SubTasks(None, sub_tasks)] if sub_tasks else []
+        results = [(key, f"{key} by {task_id}".encode()) for key in sends]
+        return Completed(results, batches), Ok(sends, sub_tasks)
+
+    @rule(data=st.data(), size=st.integers(1, 4))
+    @precondition(lambda self: self.tickets)
+    def commits(self, data: st.DataObject, size: int) -> None:
+        """One flush of outcomes, of owners and of others."""
+        picked = data.draw(
+            st.lists(st.sampled_from(self.tickets), min_size=1, max_size=size, unique=True), label="flush"
+        )
+        drawn = [(task_id, ticket, *self.draw_outcome(data, task_id)) for task_id, ticket in picked]
+        outcomes = [Outcome(ticket, how) for _, ticket, how, _ in drawn]
+        changes, lost = self.run(self.world.committer.commit(outcomes))
+        owners = [(task_id, how) for task_id, ticket, _, how in drawn if self.model.owns(task_id, ticket.claim)]
+        assert set(lost) == {ticket for task_id, ticket, *_ in drawn if not self.model.owns(task_id, ticket.claim)}
+        for task_id, how in sorted(owners, key=lambda owner: isinstance(owner[1], Ok) and bool(owner[1].sub_tasks)):
+            self.model.end(task_id, how)
+        for results in changes.completed.values():
+            assert all(by.startswith(key.encode()) for key, by in results.items() if isinstance(by, bytes))
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.tickets)
+    def starts(self, data: st.DataObject) -> None:
+        task_id, ticket = data.draw(st.sampled_from(self.tickets))
+        self.run(mark_started_if_owned(self.database, [(ticket, 1_000_000, "w")]))
+        if self.model.owns(task_id, ticket.claim) and self.model.tasks[task_id].status is TaskStatus.DISPATCHED:
+            self.model.move(task_id, TaskStatus.PROCESSING)
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.tickets)
+    def releases(self, data: st.DataObject) -> None:
+        task_id, ticket = data.draw(st.sampled_from(self.tickets))
+        _, refused = self.run(release_if_owned(self.database, [ticket]))
+        assert refused == ([] if self.model.release(task_id, ticket.claim) else [ticket])
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.model.tasks)
+    def cancels_tasks(self, data: st.DataObject) -> None:
+        ids = data.draw(st.lists(st.sampled_from(sorted(self.model.tasks)), min_size=1, max_size=3))
+        self.run(self.world.cancel(*ids))
+        self.model.cancel(dict.fromkeys(ids))
+
+    @rule(session_id=st.sampled_from(SESSIONS), really=st.integers(0, 5))
+    def cancels_a_session(self, session_id: str, really: int) -> None:
+        if not really:
+            self.run(self.world.cancel_session(session_id))
+            self.model.cancel_session(session_id)
+
+    @rule()
+    def folds(self) -> None:
+        self.run(fold_counts(self.database))
+
+    @invariant()
+    def agrees(self) -> None:
+        self.run(self._agree())
+
+    async def _agree(self) -> None:
+        rows = await self.database.fetch("select t.id, s.status, s.retry from states s join tasks t using (task_no)")
+        assert {row["id"]: (row["status"], row["retry"]) for row in rows} == self.model.statuses()
+        rows = await self.database.fetch(
+            "select s.id as session_id, r.key, r.status, t.id as owner_id, b.data from results r"
+            " join sessions s using (session_no) join tasks t on t.task_no = r.owner_no"
+            " left join blobs b on b.blob_no = r.blob_no"
+        )
+        assert {(row["session_id"], row["key"]): (row["owner_id"], row["status"]) for row in rows} == {
+            key: (result.owner, result.status) for key, result in self.model.results.items()
+        }
+        for row in rows:
+            if row["data"] is not None:
+                assert row["data"] == f"{row['key']} by {row['owner_id']}".encode()
+        assert await broken_invariants(self.database) == []
+
+    def teardown(self) -> None:
+        """Whatever was going on, everything can be brought to an end."""
+        for session_id in SESSIONS if self.model.tasks else []:
+            changes = self.run(self.world.cancel_session(session_id))
+            over = [Outcome(ticket, Failed(Failure.ATTEMPT, "late")) for _, ticket in changes.cancelled]
+            self.run(self.world.committer.commit(over))
+        unfinished = self.run(find_tasks(self.database, list(self.model.tasks)))
+        stopping = [each for each in unfinished.values() if not each.status.final]
+        assert all(each.status is TaskStatus.CANCELLING for each in stopping)
+
+
+@pytest.mark.parametrize("examples", [30, pytest.param(2_000, marks=[pytest.mark.long, pytest.mark.timeout(3600)])])
+def test_the_store_does_what_the_model_does(database_url: str, examples: int) -> None:
+    with asyncio.Runner() as runner:
+        opened = Database.open(database_url, pool_size=2)
+        database = runner.run(opened.__aenter__())
+        try:
+
+            class Machine(StoreMachine):
+                def __init__(self) -> None:
+                    super().__init__(database, runner)
+
+            run_state_machine_as_test(
+                Machine,
+                settings=settings(
+                    max_examples=examples,
+                    stateful_step_count=40,
+                    deadline=None,
+                    suppress_health_check=list(HealthCheck),
+                    print_blob=True,
+                ),
+            )
+        finally:
+            runner.run(opened.__aexit__(None, None, None))
+        assert database.crossings == 0

@@ -1,0 +1,110 @@
+"""Plans of PostgreSQL, read as trees."""
+
+import itertools
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import asyncpg
+
+Node = dict[str, Any]
+
+#: Tables in which every finished task leaves a row.
+BIG = {"tasks", "states", "results", "dependencies", "blobs", "earlier_attempts"}
+
+
+#: Indexes that hold unfinished tasks only.
+PARTIAL = {"states_claimable", "states_waiting", "states_held"}
+
+
+async def generic_plan(connection: asyncpg.Connection, statement: str) -> Node:
+    """The plan that is made once and used for any arguments."""
+    arguments = ["null"] * max((int(number) for number in re.findall(r"\$(\d+)", statement)), default=0)
+    return await _explained(connection, "format json", statement, arguments)
+
+
+async def measured_plan(connection: asyncpg.Connection, statement: str, *arguments: str) -> Node:
+    """Run a statement with arguments (SQL expressions), roll it back, and return its plan with what it read."""
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        return await _explained(connection, "analyze, buffers, format json", statement, arguments)
+    finally:
+        await transaction.rollback()
+
+
+async def _explained(connection: asyncpg.Connection, how: str, statement: str, arguments: Sequence[str]) -> Node:
+    given = f"({', '.join(arguments)})" if arguments else ""
+    await connection.execute(f"prepare explained as {statement}")
+    explained = await connection.fetchval(f"explain ({how}) execute explained{given}")
+    await connection.execute("deallocate explained")
+    plan: Node = json.loads(explained)[0]["Plan"]
+    return plan
+
+
+def nodes(plan: Node) -> Iterator[Node]:
+    """All nodes."""
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from nodes(child)
+
+
+def indexes(plan: Node) -> set[str]:
+    """The indexes that it uses."""
+    return {node["Index Name"] for node in nodes(plan) if "Index Name" in node}
+
+
+def scanned(plan: Node) -> set[str]:
+    """Big tables that it reads from end to end, by a scan of the table or of a whole index."""
+    whole = set()
+    for node in nodes(plan):
+        partial = node.get("Index Name") in PARTIAL
+        if node["Node Type"] == "Seq Scan" or ("Index Name" in node and "Index Cond" not in node and not partial):
+            whole.add(node.get("Relation Name") or node["Index Name"].rpartition("_")[0])
+    return whole & BIG
+
+
+def joins(plan: Node) -> set[str]:
+    """Ways of joining."""
+    return {
+        node["Node Type"] for node in nodes(plan) if node["Node Type"] in ("Hash Join", "Merge Join", "Nested Loop")
+    }
+
+
+def driver(plan: Node, table: str) -> str:
+    """What decides the order in which rows of ``table`` are reached: the outermost leaf above it.
+
+    Raises:
+        AssertionError: something between changes the order.
+    """
+    path = _path_to(plan, table)
+    assert path, f"{table} is not in the plan"
+    for above, below in itertools.pairwise(path):
+        if above["Node Type"] == "Nested Loop":
+            outer = above["Plans"][0]
+            if below is not outer:
+                return _first_leaf(outer)
+        assert above["Node Type"] not in ("Sort", "Hash Join", "Merge Join", "HashAggregate"), above["Node Type"]
+    return table
+
+
+def _path_to(plan: Node, table: str) -> Sequence[Node]:
+    if plan.get("Relation Name") == table and "Scan" in plan["Node Type"]:
+        return [plan]
+    for child in plan.get("Plans", ()):
+        aside = child["Parent Relationship"] == "InitPlan" and not any(
+            node["Node Type"] == "LockRows" for node in nodes(child)
+        )
+        if not aside and (below := _path_to(child, table)):
+            return [plan, *below]
+    return []
+
+
+def _first_leaf(plan: Node) -> str:
+    if plan["Node Type"] == "Subquery Scan":
+        return str(plan["Alias"])
+    if "Plans" not in plan:
+        return str(plan.get("Alias", plan["Node Type"]))
+    assert plan["Node Type"] in ("Nested Loop", "LockRows"), plan["Node Type"]
+    return _first_leaf(plan["Plans"][0])
