@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,11 +18,13 @@ from benchmarks.catalogue import SUBJECTS
 from benchmarks.figures import Figure
 from benchmarks.machine import facts
 from benchmarks.peers import environment
-from benchmarks.report import Run, keep, show
+from benchmarks.report import LATEST, PARTIAL, Run, keep, publish, show
 from benchmarks.scale import Scale
 
 ROOT = Path(__file__).resolve().parents[1]
 _STOP_WITHIN_S = 90.0
+
+Work = tuple[str, str, Callable[[], list[Figure]]]
 
 
 class SubjectError(RuntimeError):
@@ -32,27 +34,22 @@ class SubjectError(RuntimeError):
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure what was asked for; 0 also where targets are missed, 1 where something could not be measured."""
     arguments = _arguments(argv)
-    console = Console()
+    console = Console(soft_wrap=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds, so that what runs is stopped
-    whole = not arguments.only and not arguments.no_peers and not arguments.quick
     scale = Scale(quick=arguments.quick)
     run = Run(facts(), arguments.quick)
     for name, value in run.facts.items():
         console.print(f"{name}: {value}", markup=False, highlight=False)
-    subjects = [name for name in SUBJECTS if not arguments.only or name in arguments.only]
-    peers = (
-        []
-        if arguments.no_peers
-        else [name for name in environment.PEERS if not arguments.only or name in arguments.only]
-    )
-    for name in subjects:
-        _add(run, console, name, SUBJECTS[name].title, partial(_subject, name, scale))
-    if peers:
-        _prepared(run, console, peers, scale)
+    whole = not arguments.only and not arguments.no_peers and not arguments.quick
+    target = LATEST if whole else PARTIAL
+    for name, title, measure in _work(run, console, arguments, scale):
+        _add(run, console, name, title, measure)
+        keep(run, target)
     console.print()
     show(run, console)
-    keep(run, readme=whole)
-    console.print("\nall of it in benchmarks/results/latest.json" + (" and README.md" if whole else ""))
+    if whole:
+        publish(run)
+    console.print(f"\nall of it in {target.relative_to(ROOT)}{' and benchmarks/README.md' if whole else ''}")
     return 1 if run.problems else 0
 
 
@@ -73,17 +70,29 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parsed
 
 
-def _prepared(run: Run, console: Console, peers: Sequence[str], scale: Scale) -> None:
+def _work(run: Run, console: Console, arguments: argparse.Namespace, scale: Scale) -> Iterator[Work]:
+    """What was asked for, ours first: a name, a line, and how to measure it."""
+    only = arguments.only or [*SUBJECTS, *environment.PEERS]
+    for name in SUBJECTS:
+        if name in only:
+            yield name, SUBJECTS[name].title, partial(_subject, name, scale)
+    peers = [name for name in environment.PEERS if name in only and not arguments.no_peers]
+    if peers and _prepared(run, console):
+        for name in peers:
+            yield name, "no-op end to end, one task at a time", partial(environment.measure, name, scale)
+
+
+def _prepared(run: Run, console: Console) -> bool:
+    """Make the peers' environment; whether it is there."""
     console.print("the peers' environment", end=" ", style="bold")
     try:
         environment.prepare()
     except environment.PeerError as error:
         run.problems["peers"] = str(error)
         console.print(str(error), style="red", markup=False)
-        return
-    console.print("ready")
-    for name in peers:
-        _add(run, console, name, "no-op end to end, one at a time", partial(environment.measure, name, scale))
+        return False
+    console.print("is ready", style="dim")
+    return True
 
 
 def _add(run: Run, console: Console, name: str, title: str, measure: Callable[[], list[Figure]]) -> None:

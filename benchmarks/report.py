@@ -14,6 +14,8 @@ from benchmarks.subjects import latency, no_op
 
 HERE = Path(__file__).parent
 LATEST = HERE / "results" / "latest.json"
+#: Of a run of some subjects, or of a tenth of the load.
+PARTIAL = HERE / "results" / "partial.json"
 README = HERE / "README.md"
 _BEGIN, _END = "<!-- the last run: written by the harness -->", "<!-- end of the last run -->"
 
@@ -88,25 +90,28 @@ def show(run: Run, console: Console) -> None:
     for figure in run.figures:
         if figure.system == OURS:
             table.add_row(*_cells(figure))
-    console.print(table)
+    console.print(table, soft_wrap=True)
     if compared := ratios(run.figures):
         table = Table("what", "peer", "theirs", "ours", "times", "target", "", box=None, pad_edge=False)
         for ratio in compared:
             table.add_row(*_ratio_cells(ratio))
         console.print()
-        console.print(table)
+        console.print(table, soft_wrap=True)
     for name, why in run.problems.items():
         console.print(f"{name}: {why}", style="red", markup=False)
 
 
-def keep(run: Run, *, readme: bool) -> None:
-    """Write ``results/latest.json`` and, if asked to, the table in README.md."""
-    LATEST.parent.mkdir(exist_ok=True)
-    LATEST.write_text(json.dumps(run.to_json(), indent=1) + "\n")
-    if readme:
-        before, _, rest = README.read_text().partition(_BEGIN)
-        _, _, after = rest.partition(_END)
-        README.write_text(f"{before}{_BEGIN}\n\n{_markdown(run)}\n{_END}{after}")
+def keep(run: Run, target: Path) -> None:
+    """Write everything that was found so far as JSON."""
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(json.dumps(run.to_json(), indent=1) + "\n")
+
+
+def publish(run: Run) -> None:
+    """Write the table into README.md, between its markers."""
+    before, _, rest = README.read_text().partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    README.write_text(f"{before}{_BEGIN}\n\n{_markdown(run)}\n{_END}{after}")
 
 
 def _markdown(run: Run) -> str:

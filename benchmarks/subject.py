@@ -19,8 +19,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--to", type=Path, required=True)
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds, so that its cluster is stopped
-    module = import_module(f"benchmarks.subjects.{SUBJECTS[arguments.subject].module}")
+    subject = SUBJECTS[arguments.subject]
+    # Both unwind, so that its cluster is stopped; the clock is for the case that nobody waits for us any more.
+    for number in (signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, lambda *_: sys.exit(143))
+    signal.alarm(int(subject.limit_s) + 10)
+    module = import_module(f"benchmarks.subjects.{subject.module}")
     figures = module.measure(Scale(quick=arguments.quick))
     rows = [replace(figure, subject=arguments.subject).to_json() for figure in figures]
     arguments.to.write_text(json.dumps(rows))

@@ -10,7 +10,6 @@ import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
@@ -70,7 +69,8 @@ def prepare() -> None:
     made = PLACE / ".made-from"
     if made.exists() and made.read_text() == CONSTRAINTS.read_text():
         return
-    venv.create(PLACE, with_pip=find_spec("ensurepip") is not None, clear=False)
+    # Without a pip of its own: ours fills it.
+    venv.create(PLACE, clear=True, symlinks=True)
     command = [sys.executable, "-m", "pip", "--python", str(_python()), "install", "--quiet"]
     command += ["--disable-pip-version-check", "--constraint", str(CONSTRAINTS), *REQUIREMENTS]
     try:

@@ -23,7 +23,8 @@ _STAGES = ((10_000, 0), (100_000, 0), (1_000_000, 0), (10_000, 5_000_000))
 
 #: PostgreSQL says how long each statement took; texts of parameters would be most of the log.
 _LOGGED = {"log_min_duration_statement": "0", "log_parameter_max_length": "0"}
-_CLAIM = re.compile(r"duration: ([0-9.]+) ms  execute \w+: with picked as materialized")
+#: A statement's later lines begin with a tab there.
+_CLAIM = re.compile(r"duration: ([0-9.]+) ms  execute .*\n(?:\t.*\n)*?\twith picked as materialized")
 
 _BACKLOG = "backlog"
 _ABOVE_BACKLOG = 50

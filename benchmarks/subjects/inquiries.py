@@ -18,11 +18,12 @@ from ripieno.wire.protos.armonik_v2.submitter_service_pb2 import TaskFilter, Wai
 
 _SESSION = "filled"
 _NAMED = 1_000
+#: The first one is left out: statements are prepared.
 _TIMES = 11
 
 
 def measure(scale: Scale) -> list[Figure]:
-    """The time of each call, the middle of eleven; of the whole list, once."""
+    """The time of each call, the middle of ten; of the whole list, once."""
     tasks = scale.of(1_000_000)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rp-b-", ignore_cleanup_errors=True)))

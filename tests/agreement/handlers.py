@@ -185,6 +185,14 @@ class Steps:
             await task.pause()
 
     @staticmethod
+    async def hold_on(task: Running, gate: str) -> None:
+        """The same, whatever the agent says: it does not even look up."""
+        Path(f"{gate}.begun").touch()
+        deadline = time.monotonic() + _HELD_S
+        while not Path(gate).exists() and time.monotonic() < deadline:
+            _NEVER.wait(_LOOK_S)
+
+    @staticmethod
     async def note(task: Running, book: str) -> None:
         """Write a line with the attempt's id into a file that all may write to."""
         _write_line(Path(book), task.given.task_id)

@@ -44,6 +44,20 @@ async def test_g13_a_task_twice(one_stage: Stage) -> None:
     assert await one_stage.seen(handle) == Seen(COMPLETED, b"original")
     await session.submit(original)
     assert await session.status() == {name: COMPLETED}
+    # Options that equal the session's are the same as none; and a lost reply may be asked for again at any time.
+    await session.submit(original, task_options=session.task_options)
+    await session.cancel()
+    await session.submit(original)
+
+
+async def test_tasks_in_a_circle_wait_until_they_are_cancelled(one_stage: Stage) -> None:
+    session, one, other = await one_stage.session(), unique("circle"), unique("circle")
+    await session.submit_many([task(one, ["total", 1], needs=[other]), task(other, ["total", 1], needs=[one])])
+    assert await session.counts() == {TaskStatus.SUBMITTED: 2}
+
+    await session.cancel_tasks([one, other])
+
+    assert await session.wait(timeout=5) == {TaskStatus.CANCELLED: 2}
 
 
 async def test_g14_a_result_of_another_task(one_stage: Stage) -> None:

@@ -62,25 +62,45 @@ async def test_g17_tasks_are_cancelled(stage: Stage) -> None:
     assert seen[3].reasons == [f"input {runs!r} was aborted: task {runs!r} ended in CANCELLED: cancelled"]
     with pytest.raises(TaskCancelledError, match="was cancelled: cancelled"):
         await handles[2].result(timeout=30)
+    late = await stage.seen(await session.submit(task(unique("g17-late"), ["total", 1], needs=[runs])))
+    assert late.reasons == seen[3].reasons
     next_one = await session.submit(task(unique("g17-after"), ["give", "next"]))
     assert await stage.seen(next_one) == Seen(COMPLETED, b"next")
 
 
 async def test_a_cancelled_attempt_gives_its_slot_back(stage: Stage) -> None:
-    session = await stage.session()
-    gates = [stage.gate() for _ in range(6)]
+    session, gates = await stage.session(), [stage.gate() for _ in range(4)]
     held = [await session.submit(task(unique("slot"), ["hold", str(gate.path)])) for gate in gates[:2]]
     await asyncio.gather(*(gate.begun() for gate in gates[:2]))
     # All slots are taken. What waits behind them begins as soon as they are free.
     held += [await session.submit(task(unique("slot"), ["hold", str(gate.path)])) for gate in gates[2:]]
+
     await session.cancel_tasks(held[:2])
-    await asyncio.gather(*(gate.begun() for gate in gates[2:4]))
-    await session.cancel_tasks(held[4:])
+
+    await asyncio.gather(*(gate.begun() for gate in gates[2:]))
     for gate in gates:
         gate.open()
+    assert await session.wait(timeout=30) == {COMPLETED: 2, CANCELLED: 2}
 
-    assert [seen.status for seen in await stage.all_seen(held[:2] + held[4:])] == [CANCELLED] * 4
-    assert await session.wait(timeout=30) == {COMPLETED: 2, CANCELLED: 4}
+
+async def test_handlers_that_do_not_yield_are_replaced(stage: Stage) -> None:
+    session, gates = await stage.session(), [stage.gate(), stage.gate()]
+    limits = [TaskOptions(max_duration=limit, max_retries=0, partition=stage.lane.partition) for limit in (30, 0.5)]
+    cancelled, slow = [
+        await session.submit(task(unique("deaf"), ["hold_on", str(gate.path)]), task_options=limit)
+        for gate, limit in zip(gates, limits, strict=True)
+    ]
+    await asyncio.gather(*(gate.begun() for gate in gates))
+    try:
+        await session.cancel_tasks(cancelled)
+        heard = await session.submit_many([task(unique("heard"), ["give", "next"]) for _ in range(4)])
+        # 2 s of grace and the time to start a process; the deaf ones would hold on for a minute.
+        async with asyncio.timeout(15):
+            assert await stage.all_seen(heard) == [Seen(COMPLETED, b"next")] * 4
+            assert [seen.status for seen in await stage.all_seen([cancelled, slow])] == [CANCELLED, TaskStatus.TIMEOUT]
+    finally:
+        for gate in gates:
+            gate.open()
 
 
 async def test_g28_the_most_urgent_goes_first(stage: Stage) -> None:

@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+import threading
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -19,6 +20,10 @@ RESULT_COMPLETED = result_status_pb2.RESULT_STATUS_COMPLETED
 ABORTED = result_status_pb2.RESULT_STATUS_ABORTED
 
 
+#: A connection of its own (channels to one address share one otherwise), and messages of any size.
+_OPTIONS = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]
+
+
 @dataclass
 class Refusal:
     """What a refused call said, for further questions after ``refused``."""
@@ -33,8 +38,8 @@ def refused(*codes: grpc.StatusCode, naming: Iterable[str] = ()) -> Iterator[Ref
     refusal = Refusal()
     try:
         yield refusal
-    except grpc.aio.AioRpcError as error:
-        refusal.code, refusal.detail = error.code(), error.details() or ""
+    except grpc.RpcError as error:
+        refusal.code, refusal.detail = code_of(error), error.details() or ""
         assert refusal.code in codes, f"{refusal.code.name} ({refusal.detail}), expected {[c.name for c in codes]}"
         for name in naming:
             assert name in refusal.detail, f"the detail does not name {name!r}: {refusal.detail!r}"
@@ -48,9 +53,16 @@ def perhaps_refused(*codes: grpc.StatusCode) -> Iterator[None]:
     """Allow the block to succeed or to end with one of these codes: where the protocol is silent."""
     try:
         yield
-    except grpc.aio.AioRpcError as error:
-        if error.code() not in codes:
-            raise AssertionError(f"{error.code().name} ({error.details()})") from error
+    except grpc.RpcError as error:
+        if code_of(error) not in codes:
+            raise AssertionError(f"{code_of(error).name} ({error.details()})") from error
+
+
+def code_of(error: grpc.RpcError) -> grpc.StatusCode:
+    """The code of an error, from the blocking or the asynchronous half of gRPC."""
+    code = error.code()
+    assert isinstance(code, grpc.StatusCode)
+    return code
 
 
 class Client:
@@ -61,14 +73,15 @@ class Client:
     """
 
     def __init__(self, address: str) -> None:
-        # A channel of its own: channels to one address share a connection otherwise.
-        self._channel = grpc.aio.insecure_channel(
-            address, options=[("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]
-        )
+        self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
         self.stub = submitter_service_pb2_grpc.SubmitterStub(self._channel)
+        # grpc.aio puts an INTERNAL of its own in place of the server's status when a write meets the end of a call.
+        self._streaming_channel = grpc.insecure_channel(address, options=_OPTIONS)
+        self._streaming = submitter_service_pb2_grpc.SubmitterStub(self._streaming_channel)
 
     async def close(self) -> None:
         await self._channel.close()
+        self._streaming_channel.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -113,8 +126,7 @@ class Client:
 
     async def stream_large(
         self,
-        requests: Iterable[submitter_service_pb2.CreateLargeTaskRequest]
-        | AsyncIterable[submitter_service_pb2.CreateLargeTaskRequest],
+        requests: Iterable[submitter_service_pb2.CreateLargeTaskRequest],
         *,
         half_close: bool,
         timeout_s: float = PATIENCE_S,
@@ -122,21 +134,23 @@ class Client:
         """Send these messages to CreateLargeTasks as long as the server takes them; return its reply.
 
         Raises:
-            grpc.aio.AioRpcError: the server refused.
+            grpc.RpcError: the server refused.
         """
-        call = self.stub.CreateLargeTasks(timeout=timeout_s)
-        try:
-            if isinstance(requests, AsyncIterable):
-                async for request in requests:
-                    await call.write(request)
-            else:
-                for request in requests:
-                    await call.write(request)
-            if half_close:
-                await call.done_writing()
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            pass  # The server answered before it had read all; the answer is what counts.
-        return await call
+        loop, answered, over = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+        def sent() -> Iterator[submitter_service_pb2.CreateLargeTaskRequest]:
+            yield from requests
+            if not half_close:
+                over.wait(timeout_s)
+
+        def done(_: object) -> None:
+            over.set()
+            loop.call_soon_threadsafe(answered.set)
+
+        call = self._streaming.CreateLargeTasks.future(sent(), timeout=timeout_s)
+        call.add_done_callback(done)
+        await answered.wait()
+        return call.result()
 
     # ------------------------------------------------------------ tasks
 

@@ -93,6 +93,8 @@ class Process:
 
     @staticmethod
     def _read(log: IO[bytes]) -> str:
+        if log.closed:
+            return ""  # after the end of the cluster
         size = os.fstat(log.fileno()).st_size
         return os.pread(log.fileno(), size, 0).decode(errors="replace")
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -61,7 +61,7 @@ def _digest(chunks: Iterator[bytes]) -> str:
     return digest.hexdigest()
 
 
-async def _submission(session: str, name: str, size: int) -> AsyncIterator[CreateLargeTaskRequest]:
+def _submission(session: str, name: str, size: int) -> Iterator[CreateLargeTaskRequest]:
     yield init_large(session, options(max_duration_s=_TRANSFER_S))
     yield large_header(task(name))
     for chunk in _large(size, b"payload"):

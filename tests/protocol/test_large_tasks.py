@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import grpc
 import pytest
 
-from protocol.bare_client import Client, refused
+from protocol.bare_client import Client, code_of, refused
 from protocol.messages import (
     CHUNK,
     COMPLETED,
@@ -100,8 +100,8 @@ async def _try(client: Client, session: str, sequence: str) -> str | None:
     try:
         # What ends in last_task is answered without a half-close; the rest only ends by one.
         await client.stream_large(requests, half_close=verdict(sequence) is None, timeout_s=20)
-    except grpc.aio.AioRpcError as error:
-        answer = error.code().name
+    except grpc.RpcError as error:
+        answer = code_of(error).name
     else:
         answer = "accepted"
     created = list(await client.statuses(*names)) if names else []

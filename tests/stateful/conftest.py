@@ -15,7 +15,7 @@ from store.world import World
 REPLICAS = 4
 
 
-@pytest.fixture(params=[12, pytest.param(400, marks=[pytest.mark.long, pytest.mark.timeout(1200)])])
+@pytest.fixture(params=[12, pytest.param(150, marks=[pytest.mark.long, pytest.mark.timeout(1200)])])
 def rounds(request: pytest.FixtureRequest) -> int:
     """How often each crossing is tried."""
     number: int = request.param

@@ -63,12 +63,18 @@ class StoreMachine(RuleBasedStateMachine):
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(work)
 
-    @initialize()
     def begin(self) -> None:
         self.run(self.database.fetch(EMPTY))
         self.world = World(self.database)
         for session_id in SESSIONS:
             self.run(self.world.session(session_id, TaskOptions(1_000_000, 1, 50)))
+
+    @initialize(data=st.data())
+    def fills(self, data: st.DataObject) -> None:
+        """Something to work on from the start."""
+        self.begin()
+        for session_id in SESSIONS:
+            self.submit(session_id, self.draw_tasks(data, most=4, delegable=[]), 50, 2)
 
     def draw_tasks(self, data: st.DataObject, *, most: int, delegable: list[str]) -> list[NewTask]:
         """New tasks: mostly with names of their own, some that clash, some that wait for later ones."""
@@ -82,7 +88,7 @@ class StoreMachine(RuleBasedStateMachine):
                 outputs.append(delegable.pop())
             near = st.integers(max(1, name - 4), name + 2).map("k{}".format)
             named: list[str] = data.draw(st.lists(near, max_size=3), label="needs")
-            needs = [key for key in named if key not in outputs]
+            needs = [key for key in named if key not in outputs and data.draw(st.booleans(), label="needed")]
             tasks.append(NewTask(f"t{name}", outputs, needs, b"%d" % name))
         return tasks
 
@@ -93,7 +99,9 @@ class StoreMachine(RuleBasedStateMachine):
         retries=st.integers(0, 2),
     )
     def submits(self, data: st.DataObject, session_id: str, priority: int, retries: int) -> None:
-        tasks = self.draw_tasks(data, most=3, delegable=[])
+        self.submit(session_id, self.draw_tasks(data, most=3, delegable=[]), priority, retries)
+
+    def submit(self, session_id: str, tasks: list[NewTask], priority: int, retries: int) -> None:
         call = self.run(self.world.call(tasks, session_id, TaskOptions(1_000_000, retries, priority)))
         [fault], _ = self.run(submit(self.database, [call]))
         try:
@@ -113,8 +121,7 @@ class StoreMachine(RuleBasedStateMachine):
         of = TaskOptions(1_000_000, known.max_retries, known.priority)
         self.run(self.world.submit(known.submitted, session_id=known.session, of=of))
 
-    @rule(limit=st.integers(1, 5))
-    def claims(self, limit: int) -> None:
+    def claim(self, limit: int) -> list[tuple[str, Ticket]]:
         claimed = self.run(self.world.claim(limit))
         assert list(claimed) == self.model.claim(limit)
         for task_id, each in claimed.items():
@@ -122,7 +129,24 @@ class StoreMachine(RuleBasedStateMachine):
             self.model.tasks[task_id].claim = each.ticket.claim
             assert each.retry == self.model.tasks[task_id].retry
             assert each.payload == self.model.tasks[task_id].submitted.payload
-            self.tickets.append((task_id, each.ticket))
+        fresh = [(task_id, each.ticket) for task_id, each in claimed.items()]
+        self.tickets += fresh
+        return fresh
+
+    @rule(limit=st.integers(1, 5))
+    @precondition(lambda self: self.model.claim(1))
+    def claims(self, limit: int) -> None:
+        self.claim(limit)
+
+    @rule(data=st.data(), limit=st.integers(1, 5))
+    @precondition(lambda self: self.model.claim(1))
+    def works(self, data: st.DataObject, limit: int) -> None:
+        """Claim, and commit all of it in one flush, with something older now and then."""
+        flush = self.claim(limit)
+        older = data.draw(st.sampled_from(self.tickets), label="older")
+        if older not in flush:
+            flush.insert(data.draw(st.integers(0, len(flush)), label="place"), older)
+        self.flush(data, flush)
 
     def draw_outcome(self, data: st.DataObject, task_id: str) -> tuple[Completed | Failed, Ok | Broken]:
         kind = data.draw(st.sampled_from(["ok", "ok", "ok", *FAILURES]), label="outcome")
@@ -142,6 +166,9 @@ class StoreMachine(RuleBasedStateMachine):
         picked = data.draw(
             st.lists(st.sampled_from(self.tickets), min_size=1, max_size=size, unique=True), label="flush"
         )
+        self.flush(data, picked)
+
+    def flush(self, data: st.DataObject, picked: list[tuple[str, Ticket]]) -> None:
         drawn = [(task_id, ticket, *self.draw_outcome(data, task_id)) for task_id, ticket in picked]
         outcomes = [Outcome(ticket, how) for _, ticket, how, _ in drawn]
         changes, lost = self.run(self.world.committer.commit(outcomes))

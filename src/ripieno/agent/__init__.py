@@ -11,8 +11,9 @@
                      inputs, spool       conversation (no I/O), exchange, uploads
 
 * ``uplink`` dials out and keeps one stream; ``outbox`` keeps outcomes until they are settled.
-* ``dispatcher`` decides which attempt goes where and what becomes of it; ``pace`` how much
-  work to hold. Neither touches a socket. ``attempt`` and ``slots`` are what they deal with.
+* ``dispatcher`` decides what becomes of each attempt, ``placement`` where it goes among those
+  ``waiting``, ``pace`` how much work to hold. None of them touches a socket.
+  ``attempt`` and ``slots`` are what they deal with.
 * ``batch_lane`` and ``process_lane`` are the two ways to a worker; ``conversation`` reads
   what a worker says for both (with ``gathering``, ``sub_tasks`` and ``large_submission``);
   ``exchange`` carries out what it asks for, ``uploads`` what it produces, ``opening`` begins.

@@ -25,14 +25,13 @@ from collections.abc import Callable, Iterable, Sequence
 from ripieno.agent.attempt import Attempt, Verdict
 from ripieno.agent.outbox import Outbox
 from ripieno.agent.pace import Pace
+from ripieno.agent.placement import STUCK_S, place
 from ripieno.agent.slots import Lane, Slot
 from ripieno.agent.waiting import Waiting
 from ripieno.domain.outcomes import Completed, Failed, Failure
 
 #: An attempt that runs longer is reported as started (users see PROCESSING in 100 ms).
 REPORT_S = 0.030
-#: Nothing waits behind an attempt that runs longer while another worker has less to do.
-STUCK_S = 0.010
 #: Without any worker that serves for so long, what waits is given back.
 UNSERVED_S = 3.0
 
@@ -333,42 +332,13 @@ class Dispatcher:
                 if idle is None:
                     break
                 self._start(idle, [waiting.popleft()])
-            elif not self._level(now):
-                break
+            else:
+                placed = place(waiting, self.slots, self.pace, now)
+                if not placed:
+                    break
+                for slot, attempts in placed:
+                    self._start(slot, attempts)
         self._grant()
-
-    def _level(self, now: float) -> bool:
-        """Spread waiting attempts over the workers that have room; False if none has."""
-        open_slots = [slot for slot in self.slots if self._open(slot, now)]
-        if not open_slots:
-            return False
-        waiting = self._waiting
-        held = sum(len(slot.inbox) for slot in open_slots)
-        level = -(-(held + len(waiting)) // len(open_slots))
-        placed = False
-        for slot in sorted(open_slots, key=lambda slot: len(slot.inbox)):
-            assert slot.lane is not None
-            room = min(self.pace.window(slot.lane.ahead), level) - len(slot.inbox)
-            batch = []
-            while room > 0 and waiting and not waiting[0].solitary:
-                batch.append(waiting.popleft())
-                room -= 1
-            if batch:
-                self._start(slot, batch)
-                placed = True
-        return placed
-
-    def _open(self, slot: Slot, now: float) -> bool:
-        lane, held = slot.lane, len(slot.inbox)
-        if lane is None or slot.stuck:
-            return False
-        if not held:
-            return True
-        if slot.inbox[0].solitary or now - slot.head_since > STUCK_S:
-            return False
-        # Refilled by halves, so that what is sent travels in larger batches.
-        window = self.pace.window(lane.ahead)
-        return held < window if window < 8 else held <= window // 2
 
     def _start(self, slot: Slot, attempts: list[Attempt]) -> None:
         assert slot.lane is not None

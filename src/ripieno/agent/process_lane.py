@@ -227,10 +227,11 @@ class ProcessLane:
 
     async def send(self, attempt: Attempt, requests: Sequence[ProcessRequest]) -> None:
         """Send messages of the attempt that runs; waits while the worker is behind."""
-        if self._call is None or attempt.over:
-            return
         for request in requests:
             async with self._writing:
+                # Looked at here, inside: while others wrote, the attempt may have ended.
+                if self._call is None or attempt.over:
+                    return
                 await self._call.write(request)
 
 

@@ -177,7 +177,8 @@ async def _next(stream: _Stream) -> ControlMessage:
 def _attempts(message: ControlMessage) -> list[Attempt]:
     sessions = {session.session_no: session.id for session in message.sessions}
     options = {
-        entry.options_no: RunOptions(dict(entry.options), entry.max_duration_us / 1e6) for entry in message.options
+        entry.options_no: RunOptions(dict(entry.options), entry.max_duration_us / 1e6, entry.priority)
+        for entry in message.options
     }
     attempts = []
     for assignment in message.assignments:

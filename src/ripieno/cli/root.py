@@ -14,6 +14,7 @@ COMMANDS = {
     "session": ("ripieno.cli.session", "List, show and cancel sessions."),
     "task": ("ripieno.cli.task", "List, show and cancel tasks."),
     "result": ("ripieno.cli.result", "Show and fetch results."),
+    "bench": ("ripieno.cli.bench", "How fast a cluster is."),
     "version": ("ripieno.cli.version", "What is installed here."),
 }
 

@@ -47,7 +47,10 @@ class AgentLink:
                 told_options.add(task.options_no)
                 known = options[task.options_no]
                 message.options.add(
-                    options_no=task.options_no, options=known.options, max_duration_us=known.max_duration_us
+                    options_no=task.options_no,
+                    options=known.options,
+                    max_duration_us=known.max_duration_us,
+                    priority=known.priority,
                 )
             if session_no not in told_sessions:
                 told_sessions.add(session_no)

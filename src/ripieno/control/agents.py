@@ -111,7 +111,8 @@ class Agents(agent_pb2_grpc.AgentServicer):
             self._reports.started(message.started)
         if message.released:
             link.claims.difference_update(ticket.claim for ticket in message.released)
-            self._reports.release([ticket_from_wire(ticket) for ticket in message.released])
+            # Before its credit counts: what it gave back may be the most urgent there is.
+            await self._reports.release_now([ticket_from_wire(ticket) for ticket in message.released])
         if message.interrupting:
             self._reports.interrupting([ticket_from_wire(ticket) for ticket in message.interrupting])
         if message.draining:

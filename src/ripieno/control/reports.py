@@ -78,8 +78,8 @@ class Reports:
         self.spawn(self._mark_started(begun))
 
     def release(self, tickets: Sequence[Ticket]) -> None:
-        """Give attempts back. Those that were cancelled meanwhile are thereby over."""
-        self.spawn(self._release(tickets))
+        """Give attempts back, soon. Those that were cancelled meanwhile are thereby over."""
+        self.spawn(self.release_now(tickets))
 
     def interrupting(self, tickets: Sequence[Ticket]) -> None:
         """Note that cancelled attempts had begun."""
@@ -118,7 +118,8 @@ class Reports:
     async def _mark_interrupting(self, tickets: Sequence[Ticket]) -> None:
         self._notices.publish(await _until_reachable(lambda: mark_interrupting_if_owned(self._database, tickets)))
 
-    async def _release(self, tickets: Sequence[Ticket]) -> None:
+    async def release_now(self, tickets: Sequence[Ticket]) -> None:
+        """Give attempts back; they are claimable when it returns."""
         changes, refused = await _until_reachable(lambda: release_if_owned(self._database, tickets))
         self._notices.publish(changes)
         if refused:

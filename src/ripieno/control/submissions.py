@@ -1,5 +1,6 @@
 """Submissions on their way to the store: small calls gathered, streamed ones read in bounded memory."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from ripieno.config import ControlSettings
@@ -26,6 +27,8 @@ from ripieno.wire.requests import optional_options
 
 #: Tasks in one transaction.
 _LARGEST_FLUSH = 2_000
+
+_CANCELLATION_FOLLOWS_S = 0.02
 
 #: Transactions under way at once: while one waits for the disk the next is written.
 _FLUSHES = 2
@@ -123,6 +126,10 @@ async def _tasks(
                     )
                 case SubmissionFinished():
                     return
+        # gRPC ends the stream of a client that has gone away like that of one that has
+        # half-closed; the cancellation of this call follows within a moment. To be sure
+        # that it was a half-close, let that moment pass.
+        await asyncio.sleep(_CANCELLATION_FOLLOWS_S)
         reader.end()
     finally:
         await payload.abandon()

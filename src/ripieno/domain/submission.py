@@ -72,5 +72,6 @@ def check_tasks(where: str, tasks: Sequence[NewTask]) -> None:
                 check_identifier(f"{where}[{index}].data_dependencies", key)
             if key in task.expected_output_keys:
                 raise InvalidRequestError(
-                    f"{where}[{index}].data_dependencies", f"{key!r} is an output of the same task, which could never run"
+                    f"{where}[{index}].data_dependencies",
+                    f"{key!r} is an output of the same task, which could never run",
                 )

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ripieno.agent.attempt import Attempt, RunOptions, Verdict
-from ripieno.agent.dispatcher import STUCK_S, UNSERVED_S, Dispatcher
+from ripieno.agent.dispatcher import UNSERVED_S, Dispatcher
 from ripieno.agent.outbox import Outbox
+from ripieno.agent.placement import STUCK_S
 from ripieno.agent.slots import Slot
 from ripieno.domain.data import StoredObject
 from ripieno.domain.outcomes import Completed, Failed, Failure
@@ -55,12 +56,14 @@ class House:
         for slot, lane in zip(self.slots, self.lanes, strict=True):
             self.dispatcher.up(slot, lane)
 
-    def assign(self, count: int = 1, *, max_duration_s: float = 60.0, payload: bytes = b"") -> list[Attempt]:
+    def assign(
+        self, count: int = 1, *, max_duration_s: float = 60.0, payload: bytes = b"", priority: int = 0
+    ) -> list[Attempt]:
         attempts = []
         for _ in range(count):
             self.claims += 1
             name = f"t{self.claims}"
-            options = RunOptions({}, max_duration_s)
+            options = RunOptions({}, max_duration_s, priority)
             attempts.append(Attempt(self.claims, 1, self.claims, "s", name, name, options, ["k"], (), payload))
         self.dispatcher.assigned(attempts)
         return attempts
@@ -160,6 +163,28 @@ def test_attempts_with_data_are_prepared_first() -> None:
     assert house.lanes[0].started == [needing]
 
 
+def test_more_urgent_attempts_go_first() -> None:
+    house = House(ahead=False)
+    busy, *_ = house.assign()
+    low, high, middle = (house.assign(priority=priority)[0] for priority in (1, 99, 50))
+    (equal,) = house.assign(priority=50)
+    for expected in (high, middle, equal, low):
+        house.end(house.lanes[0].started[-1])
+        assert house.lanes[0].started[-1] is expected
+    assert house.lanes[0].started[0] is busy
+
+
+def test_an_urgent_attempt_does_not_wait_behind_one_that_was_sent_ahead() -> None:
+    house = House(run_s=0.005)
+    head, ahead = house.assign(2)
+    (urgent,) = house.assign(priority=9)
+    house.tick(STUCK_S * 1.1)
+    assert house.lanes[0].withdrawn == [ahead]
+    house.dispatcher.withdrawn(house.slots[0], [ahead])
+    house.end(head)
+    assert house.lanes[0].started[2:] == [urgent, ahead]
+
+
 # ------------------------------------------------------------------ long attempts
 
 
@@ -194,6 +219,20 @@ def test_with_all_slots_busy_for_long_the_rest_is_given_back() -> None:
     assert claims_of(house.told().released) == [attempt.claim for attempt in sent]
     house.end(head)
     assert house.told().credit >= 1
+
+
+def test_behind_one_of_a_worker_that_takes_nothing_ahead_less_patience_is_needed() -> None:
+    house = House(ahead=False, run_s=0.001)
+    _, *others = house.assign(3)
+    house.told()
+    house.tick(0.004)
+    assert not house.told().released
+    house.tick(0.002)
+    told = house.told()
+    assert claims_of(told.released) == [attempt.claim for attempt in others]
+    assert told.credit == 0
+    (late,) = house.assign()
+    assert claims_of(house.told().released) == [late.claim]
 
 
 def test_long_attempts_are_reported_as_started_once() -> None:

@@ -1,0 +1,49 @@
+"""Which waiting attempts go to which worker: evenly, as far as each has room."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ripieno.agent.attempt import Attempt
+from ripieno.agent.pace import Pace
+from ripieno.agent.slots import Slot
+from ripieno.agent.waiting import Waiting
+
+#: Nothing is put behind an attempt that has been running for longer, and what lies behind it
+#: already goes to another worker that has less to do.
+STUCK_S = 0.010
+#: Windows of at least this size are refilled by halves, so that what is sent travels in
+#: larger batches.
+_HALVES_FROM = 8
+
+
+def place(waiting: Waiting, slots: Sequence[Slot], pace: Pace, now: float) -> list[tuple[Slot, list[Attempt]]]:
+    """Take attempts out of ``waiting``, up to the first that must be alone, for workers that have room."""
+    open_slots = [slot for slot in slots if _is_open(slot, pace, now)]
+    if not open_slots:
+        return []
+    held = sum(len(slot.inbox) for slot in open_slots)
+    level = -(-(held + len(waiting)) // len(open_slots))
+    placed = []
+    for slot in sorted(open_slots, key=lambda slot: len(slot.inbox)):
+        assert slot.lane is not None
+        room = min(pace.window(slot.lane.ahead), level) - len(slot.inbox)
+        batch: list[Attempt] = []
+        while room > 0 and waiting and not waiting[0].solitary:
+            batch.append(waiting.popleft())
+            room -= 1
+        if batch:
+            placed.append((slot, batch))
+    return placed
+
+
+def _is_open(slot: Slot, pace: Pace, now: float) -> bool:
+    lane, held = slot.lane, len(slot.inbox)
+    if lane is None or slot.stuck:
+        return False
+    if not held:
+        return True
+    if slot.inbox[0].solitary or now - slot.head_since > STUCK_S:
+        return False
+    window = pace.window(lane.ahead)
+    return held < window if window < _HALVES_FROM else held <= window // 2
