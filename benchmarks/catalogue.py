@@ -20,7 +20,7 @@ class Subject:
 
 SUBJECTS: dict[str, Subject] = {
     "P1": Subject("no_op", "no-op tasks end to end through the SDKs", 180),
-    "P2": Subject("bare", "the same with bare stubs on both ends", 180),
+    "P2": Subject("bare", "the same with bare stubs on both ends", 240),
     "P3": Subject("latency", "one task at a time", 120),
     "P4": Subject("submission", "submission alone", 120),
     "P5": Subject("results", "results alone", 180),

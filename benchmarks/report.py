@@ -127,7 +127,9 @@ def _markdown(run: Run) -> str:
             for figure in run.figures
             if figure.subject == "P1" and figure.system != OURS
         ]
-    lines += [f"* not measured, {name}: {why.splitlines()[-1] if why else ''}" for name, why in run.problems.items()]
+    if run.problems:
+        lines += ["", "Not measured:", ""]
+        lines += [f"* {name}: {why.splitlines()[-1]}" for name, why in run.problems.items()]
     return "\n".join([*lines, ""])
 
 
@@ -149,7 +151,7 @@ def _ratio_cells(ratio: Ratio) -> list[str]:
 
 
 def _short(value: float) -> str:
-    """Three digits that mean something."""
-    if abs(value) >= 100:
+    """Four digits that mean something, or all before the point."""
+    if abs(value) >= 1_000:
         return f"{value:,.0f}"
-    return f"{value:.3g}"
+    return f"{value:.4g}"

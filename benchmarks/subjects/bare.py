@@ -14,7 +14,7 @@ from benchmarks.tasks import RESULT
 
 def measure(scale: Scale) -> list[Figure]:
     """The rate with one ``Process`` call a task and two calls a result."""
-    tasks = scale.of(20_000, 1_000)
+    tasks = scale.of(10_000)
     with up(f"{sys.executable} -m benchmarks.bare.worker {{address}}") as cluster:
         rates = uvloop.run(_rates(cluster.address, tasks, scale.rounds))
     how = (

@@ -123,16 +123,15 @@ class Stage:
         return Gate(self.folder / unique("gate"))
 
     async def seen(self, task: AsyncTask, key: str | None = None) -> Seen:
-        """Wait until a task and its result are final; tell what is seen of them."""
+        """Wait until a task is final and a result of it is (it may be owed to a sub-task); tell what is seen of them."""
         async with asyncio.timeout(2 * PATIENCE_S):
+            await task.session.wait(task)
+            status = await task.status()
             try:
-                data = await task.result(key)
+                return Seen(status, await task.result(key))
             except TaskFailedError as failure:
                 attempts = tuple((each.status, each.detail.removeprefix(_CALL_FAILED)) for each in failure.attempts)
-                await task.session.wait(task)
-                return Seen(await task.status(), None, failure.task_id, attempts)
-            await task.session.wait(task)
-            return Seen(await task.status(), data)
+                return Seen(status, None, failure.task_id, attempts)
 
     async def all_seen(self, tasks: Sequence[AsyncTask]) -> list[Seen]:
         """The same for several tasks of one result each."""

@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -261,6 +261,8 @@ def test_the_store_does_what_the_model_does(database_url: str, examples: int) ->
                     deadline=None,
                     suppress_health_check=list(HealthCheck),
                     print_blob=True,
+                    # Making a failure smaller takes minutes against a real database: in the long run only.
+                    phases=[Phase.generate, Phase.shrink] if examples > 100 else [Phase.generate],
                 ),
             )
         finally:
