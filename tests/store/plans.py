@@ -94,7 +94,7 @@ def _path_to(plan: Node, table: str) -> Sequence[Node]:
         return [plan]
     for child in plan.get("Plans", ()):
         aside = child["Parent Relationship"] == "InitPlan" and not any(
-            node["Node Type"] == "LockRows" for node in nodes(child)
+            node["Node Type"] in ("LockRows", "ModifyTable") for node in nodes(child)
         )
         if not aside and (below := _path_to(child, table)):
             return [plan, *below]
@@ -105,6 +105,7 @@ def _first_leaf(plan: Node) -> str:
     if plan["Node Type"] == "Subquery Scan":
         return str(plan["Alias"])
     if "Plans" not in plan:
-        return str(plan.get("Alias", plan["Node Type"]))
+        # EXPLAIN numbers an alias that stands in the statement more than once.
+        return re.sub(r"_\d+$", "", str(plan.get("Alias", plan["Node Type"])))
     assert plan["Node Type"] in ("Nested Loop", "LockRows"), plan["Node Type"]
     return _first_leaf(plan["Plans"][0])

@@ -59,7 +59,7 @@ async def test_dependents_of_a_running_task_fail_at_once_and_say_cancelled(world
     await world.submit(task("b", "kb", needs=["ka"]))
     await world.cancel("a")
     assert await world.reasons("b") == [("ERROR", "input 'ka' was aborted: task 'a' ended in CANCELLED: cancelled")]
-    assert await world.reasons("a") == [("CANCELLING", "cancelled")]
+    assert await world.reasons("a") == [("CANCELLED", "cancelled")]
     await world.commit(over(a.ticket))
 
 

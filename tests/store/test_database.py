@@ -64,8 +64,9 @@ async def test_a_deadlock_is_run_again_and_counted(world: World) -> None:
         await database.transaction(body)
 
     await asyncio.gather(write("a", "b"), write("b", "a"))
-    assert len(runs) == 3
-    assert database.crossings == 1
+    # The one that was refused may be quick enough to stand in the other's way again.
+    assert database.crossings >= 1
+    assert len(runs) == 2 + database.crossings
 
 
 async def test_a_connection_that_breaks_inside_means_that_nothing_happened(world: World) -> None:

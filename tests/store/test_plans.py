@@ -24,8 +24,7 @@ SETTINGS = {**PLANNER_SETTINGS, "search_path": "ripieno"}
 HOT = [
     ("claim", "claim", {"states_claimable", "states_pkey", "tasks_pkey", "blobs_pkey"}),
     ("commit", "lock_attempts", {"states_pkey", "tasks_pkey"}),
-    ("commit", "complete_results", {"results_pkey"}),
-    ("commit", "end_attempts", {"states_pkey"}),
+    ("commit", "write_outcomes", {"results_pkey", "states_pkey"}),
     ("commit", "retry_attempts", {"states_pkey"}),
     ("commit", "mark_started_if_owned", {"states_pkey"}),
     ("commit", "mark_interrupting_if_owned", {"states_pkey"}),
@@ -40,7 +39,8 @@ HOT = [
     ("submission", "read_keys", {"results_pkey", "tasks_pkey"}),
     ("submission", "announce_keys", {"results_pkey"}),
     ("submission", "delegate_keys", {"results_pkey"}),
-    ("submission", "insert_states", set()),
+    ("submission", "insert_tasks", set()),
+    ("submission", "mark_awaited", {"results_pkey"}),
     ("submission", "existing_tasks", {"tasks_by_id", "blobs_pkey"}),
     ("cancel", "unfinished_of_session", {"states_waiting", "states_claimable", "states_held"}),
     ("cancel", "lock_unfinished", {"states_pkey"}),
@@ -64,8 +64,8 @@ HOT = [
 #: Statements that lock rows of a table, and what their order must come from.
 LOCKING = [
     ("commit", "lock_attempts", "states", "ended"),
-    ("commit", "complete_results", "results", "produced"),
-    ("commit", "end_attempts", "states", "ended"),
+    ("commit", "write_outcomes", "results", "produced"),
+    ("commit", "write_outcomes", "states", "ended"),
     ("commit", "retry_attempts", "states", "failed"),
     ("commit", "mark_started_if_owned", "states", "begun"),
     ("commit", "mark_interrupting_if_owned", "states", "begun"),
@@ -74,6 +74,7 @@ LOCKING = [
     ("graph", "fail_dependents", "states", "failed"),
     ("submission", "lock_open_keys", "results", "named"),
     ("submission", "announce_keys", "results", "named"),
+    ("submission", "mark_awaited", "results", "named"),
     ("submission", "delegate_keys", "results", "named"),
     ("cancel", "lock_unfinished", "states", "asked"),
     ("cancel", "cancel_tasks", "states", "locked"),
@@ -175,8 +176,8 @@ async def test_a_cancel_of_a_session_reads_no_finished_task(connection: asyncpg.
 async def test_the_driver_of_a_plan_is_read_right(connection: asyncpg.Connection) -> None:
     """The test of the test: a join that starts at the table is told from one that starts at the array."""
     await connection.execute("set local enable_nestloop = off; set local enable_hashjoin = on")
-    plan = await plans.generic_plan(connection, Queries("commit").end_attempts)
+    plan = await plans.generic_plan(connection, Queries("graph").fail_dependents)
     with contextlib.suppress(AssertionError):
-        assert plans.driver(plan, "states") != "ended"
+        assert plans.driver(plan, "states") != "failed"
     assert plans.joins(plan) == {"Hash Join"}
     assert plans.scanned(plan) == {"states"}

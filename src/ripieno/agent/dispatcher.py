@@ -68,7 +68,8 @@ class Dispatcher:
 
     def assigned(self, attempts: Sequence[Attempt]) -> None:
         """New work; credit was used for it."""
-        self._outbox.credit_out -= len(attempts)
+        # Not below zero: some may have been on their way when the credit was revoked.
+        self._outbox.credit_out = max(0, self._outbox.credit_out - len(attempts))
         needing = []
         size = 0
         for attempt in attempts:
@@ -281,6 +282,7 @@ class Dispatcher:
 
     def _give_back(self) -> None:
         """Keep nothing waiting: another agent, or a more urgent task, may make better use of the time."""
+        self._outbox.revoke()
         for slot in self.slots:
             self._withdraw_behind(slot)
         if self._waiting:
@@ -356,8 +358,9 @@ class Dispatcher:
             wanted = pace.wanted(len(serving), sum(pace.window(slot.lane.ahead) for slot in serving if slot.lane))
         owed = len(self.attempts) + self._outbox.credit_out
         missing = wanted - owed
-        # Granted by quarters: a message to the control plane costs as much as ten tasks.
-        if missing > 0 and (missing >= wanted // 4 or not owed):
+        # Granted by quarters, for a message to the control plane costs as much as ten tasks;
+        # but never so that a worker has nothing to do.
+        if missing > 0 and (missing >= wanted // 4 or owed < len(serving)):
             self._outbox.grant(missing)
 
     # ------------------------------------------------------------------ ending

@@ -145,6 +145,14 @@ class Outbox:
         self.credit_out += more
         self._grow(0)
 
+    def revoke(self) -> None:
+        """Take back the credit that was granted and not used yet."""
+        if self.credit_out > 0:
+            self._open.credit = 0
+            self._open.credit_revoked = True
+            self.credit_out = 0
+            self._grow(0)
+
     def draining(self) -> None:
         """The agent takes no more work."""
         self._open.draining = True

@@ -19,10 +19,13 @@ MAX_LOOKAHEAD = 256
 #: Work kept waiting in the agent, which bridges a claim's round trip.
 STOCK_S = 0.010
 MAX_STOCK = 1_024
-#: Attempts that run longer are claimed only when a slot is free for them.
-LONG_S = 0.1
+#: Attempts that run longer are claimed only when a slot is free for them. Below, a claim's
+#: round trip (3 ms) would cost a slot more than one percent of its time.
+LONG_S = 0.3
 #: Attempts that run for less are never a reason to give others back.
 SHORT_S = 0.005
+#: The same for a worker that is heard of in batches.
+SHORT_AHEAD_S = 0.020
 #: Bounds on inline data held for attempts that do not run yet.
 STOCK_BYTES = 16 * 1024 * 1024
 LOOKAHEAD_BYTES = 1024 * 1024
@@ -71,7 +74,7 @@ class Pace:
         if not ahead or self.run_s > LONG_S:
             return 1
         if not self.run_s:
-            return 2
+            return 1
         lookahead = min(int(LOOKAHEAD_S / self.run_s), MAX_LOOKAHEAD, self._fitting(LOOKAHEAD_BYTES))
         return 1 + max(lookahead, 1)
 
@@ -80,7 +83,7 @@ class Pace:
         if not slots:
             return 0
         if not self.run_s:
-            return 2 * slots
+            return slots
         if self.run_s > LONG_S:
             return slots
         stock = min(math.ceil(slots * STOCK_S / self.run_s), MAX_STOCK)
@@ -92,7 +95,7 @@ class Pace:
         A worker that takes attempts ahead is heard of in batches, so how long its present
         attempt has been running is a guess; of the others it is known.
         """
-        return LONG_S if ahead else min(max(SHORT_S, 3 * self.run_s), LONG_S)
+        return min(max(SHORT_AHEAD_S if ahead else SHORT_S, 3 * self.run_s), LONG_S)
 
     def _fitting(self, budget_bytes: int) -> int:
         return int(budget_bytes / self.mean_bytes) if self.mean_bytes > 1 else budget_bytes

@@ -105,6 +105,8 @@ class Agents(agent_pb2_grpc.AgentServicer):
         return link
 
     async def _receive(self, link: AgentLink, message: agent_pb2.AgentMessage) -> None:
+        if message.draining or message.credit_revoked:
+            link.credit = 0
         if message.outcomes:
             self._reports.outcomes(link, message.outcomes_no, message.outcomes)
         if message.started:
@@ -115,9 +117,7 @@ class Agents(agent_pb2_grpc.AgentServicer):
             await self._reports.release_now([ticket_from_wire(ticket) for ticket in message.released])
         if message.interrupting:
             self._reports.interrupting([ticket_from_wire(ticket) for ticket in message.interrupting])
-        if message.draining:
-            link.credit = 0
-        elif message.credit:
+        if message.credit and not message.draining:
             link.credit += message.credit
             self._dispatcher.credit_granted()
 

@@ -12,8 +12,8 @@ from ripieno.domain.statuses import TaskStatus
 from ripieno.store import graph
 from ripieno.store.changes import Changes
 from ripieno.store.counts import Tally
-from ripieno.store.creation import enter_gates
 from ripieno.store.database import Connection, Database
+from ripieno.store.gates import gates
 from ripieno.store.queries import Queries
 
 _SQL = Queries("cancel")
@@ -24,12 +24,11 @@ async def cancel_session(database: Database, session_no: int) -> Changes:
     """Cancel a session and its unfinished tasks, durably. Idempotent."""
 
     async def write(connection: Connection) -> Changes:
-        await enter_gates(connection, [session_no], frozenset([session_no]))
         await connection.execute(_SESSIONS.cancel_sessions, session_no)
         rows = await connection.fetch(_SQL.unfinished_of_session, session_no)
         return await _cancel(connection, [row["task_no"] for row in rows])
 
-    return await database.transaction(write)
+    return await database.transaction(write, opening=gates([session_no], frozenset([session_no])))
 
 
 async def cancel_tasks(database: Database, tasks: Sequence[tuple[int, int]]) -> Changes:
@@ -41,10 +40,9 @@ async def cancel_tasks(database: Database, tasks: Sequence[tuple[int, int]]) -> 
     sessions = frozenset(session_no for session_no, _ in tasks)
 
     async def write(connection: Connection) -> Changes:
-        await enter_gates(connection, sessions, sessions)
         return await _cancel(connection, sorted(task_no for _, task_no in tasks))
 
-    return await database.transaction(write)
+    return await database.transaction(write, opening=gates(sessions, sessions))
 
 
 async def not_yet_stopped(database: Database, attempts: Sequence[Ticket]) -> int:

@@ -1,6 +1,5 @@
 """What a transaction has changed, for those who wait: told after its commit, never before."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ripieno.domain.data import Data
@@ -35,6 +34,6 @@ class Changes:
         for session_no, results in other.completed.items():
             self.completed.setdefault(session_no, {}).update(results)
 
-    def add_completed(self, session_no: int, results: Iterable[tuple[str, Data]]) -> None:
-        """Note completed results of one session."""
-        self.completed.setdefault(session_no, {}).update(results)
+    def add_completed(self, session_no: int, key: str, data: Data) -> None:
+        """Note one completed result."""
+        self.completed.setdefault(session_no, {})[key] = data

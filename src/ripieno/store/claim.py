@@ -15,7 +15,7 @@ import asyncpg
 from ripieno.domain.data import Data, StoredObject
 from ripieno.domain.options import TaskOptions
 from ripieno.domain.outcomes import Ticket
-from ripieno.store.database import Connection, Database
+from ripieno.store.database import Database
 from ripieno.store.queries import Queries
 from ripieno.store.sessions import options_of
 
@@ -53,10 +53,7 @@ class Claims:
         """
         first_token = secrets.randbits(63) - (1 << 62)
 
-        async def write(connection: Connection) -> list[asyncpg.Record]:
-            return await connection.fetch(_SQL.claim, partition, len(agents), first_token, agents)
-
-        rows = await self._database.transaction(write, durable=False)
+        rows = await self._database.fetch_relaxed(_SQL.claim, partition, len(agents), first_token, agents)
         return [_claimed(row) for row in rows]
 
     async def options(self, numbers: Sequence[int]) -> dict[int, TaskOptions]:

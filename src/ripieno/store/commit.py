@@ -28,13 +28,12 @@ from ripieno.store.creation import (
     Key,
     PlannedTask,
     create_tasks,
-    enter_gates,
     link_objects,
     lock_open_keys,
     task_numbers,
-    written_rows,
 )
 from ripieno.store.database import Connection, Database
+from ripieno.store.gates import gates
 from ripieno.store.queries import Queries
 from ripieno.store.sessions import KnownOptions, Sessions
 
@@ -131,8 +130,9 @@ class Committer:
         exclusive: frozenset[int] = frozenset()
         while True:
             flush = _Flush(outcomes, options, blob_numbers, exclusive)
+            sessions = {outcome.ticket.session_no for outcome in outcomes}
             try:
-                return await self._database.transaction(flush.write)
+                return await self._database.transaction(flush.write, opening=gates(sessions, exclusive))
             except CutNeededError as needed:
                 exclusive |= needed.sessions
 
@@ -157,17 +157,23 @@ class _Flush:
     exclusive: frozenset[int]
 
     async def write(self, connection: Connection) -> tuple[Changes, list[Ticket]]:
-        """The transaction."""
-        await enter_gates(connection, {outcome.ticket.session_no for outcome in self.outcomes}, self.exclusive)
+        """The transaction; the gates are held already."""
         ended, lost = await self._lock_own(connection)
         changes = Changes(sessions={each.row["session_no"] for each in ended})
+        if not ended:
+            return changes, lost
         plan = await self._plan(connection, ended)
-        aborted = await self._write_keys(connection, plan)
-        await self._end(connection, plan, changes)
-        if plan.produced:
-            changes.partitions |= await graph.promote(connection, plan.produced)
-            for (session_no, key), (_, data) in plan.produced.items():
-                changes.add_completed(session_no, [(key, data)])
+        aborted = await self._write_tasks(connection, plan)
+        awaited = await self._write_outcomes(connection, plan)
+        if plan.aborting:
+            aborted |= await graph.abort_outputs(connection, plan.aborting)
+        if again := [each for each in ended if each.retried]:
+            await connection.execute(_SQL.retry_attempts, *_ended_columns(again))
+            changes.partitions |= {each.row["partition"] for each in again}
+        if awaited:
+            changes.partitions |= await graph.promote(connection, awaited)
+        for (session_no, key), (_, data) in plan.produced.items():
+            changes.add_completed(session_no, key, data)
         if aborted:
             changes.aborted |= {session_no for session_no, _ in aborted}
             await self._cut(connection, aborted, changes)
@@ -226,8 +232,12 @@ class _Flush:
         if left or how.sub_tasks:
             plan.touched |= {(session_no, key) for key in own_keys}
 
-    async def _write_keys(self, connection: Connection, plan: _Plan) -> set[Key]:
-        """Phases 3 to 5. Returns aborted keys that others may wait for."""
+    async def _write_tasks(self, connection: Connection, plan: _Plan) -> set[Key]:
+        """Phases 3 to 5 for all keys that are touched, but for completing them.
+
+        Returns:
+            Aborted keys that sub-tasks wait for.
+        """
         aborted: set[Key] = set()
         if plan.touched or plan.sub_tasks:
             plan.touched |= plan.produced.keys()
@@ -236,44 +246,34 @@ class _Flush:
             await _delegate(connection, plan.sub_tasks)
         elif plan.touched:
             await lock_open_keys(connection, plan.touched)
-        if plan.produced:
-            await self._complete_results(connection, plan)
-        if plan.aborting:
-            aborted |= await graph.abort_outputs(connection, plan.aborting)
         return aborted
 
-    async def _complete_results(self, connection: Connection, plan: _Plan) -> None:
+    async def _write_outcomes(self, connection: Connection, plan: _Plan) -> list[Key]:
+        """Complete results and end attempts; return those of the keys that somebody waits for."""
+        tally = Tally()
+        for each in plan.ended:
+            after = TaskStatus.SUBMITTED if each.retried else each.status
+            tally.move(each.row["session_no"], TaskStatus(each.row["status"]), after)
         ordered = sorted(plan.produced.items())
         numbers = self.blob_numbers[: len(ordered)]
-        tag = await connection.execute(
-            _SQL.complete_results,
+        written = await connection.fetchrow(
+            _SQL.write_outcomes,
             [key[0] for key, _ in ordered],
             [key[1] for key, _ in ordered],
             [owner for _, (owner, _) in ordered],
             numbers,
             [None if isinstance(data, StoredObject) else data for _, (_, data) in ordered],
+            *_ended_columns([each for each in plan.ended if not each.retried]),
+            *tally.columns(),
         )
-        if written_rows(tag) != len(ordered):
+        assert written is not None  # an aggregate always has a row
+        if written["completed"] != len(ordered):
             raise InvariantError("a task that may commit does not own its open results")
         await link_objects(
             connection,
             [(no, data) for no, (_, (_, data)) in zip(numbers, ordered, strict=True) if isinstance(data, StoredObject)],
         )
-
-    async def _end(self, connection: Connection, plan: _Plan, changes: Changes) -> None:
-        tally = Tally()
-        for each in plan.ended:
-            after = TaskStatus.SUBMITTED if each.retried else each.status
-            tally.move(each.row["session_no"], TaskStatus(each.row["status"]), after)
-            if each.retried:
-                changes.partitions.add(each.row["partition"])
-        over = [each for each in plan.ended if not each.retried]
-        if over:
-            await connection.execute(_SQL.end_attempts, *_ended_columns(over))
-        again = [each for each in plan.ended if each.retried]
-        if again:
-            await connection.execute(_SQL.retry_attempts, *_ended_columns(again))
-        await tally.write(connection)
+        return list(zip(written["awaited_sessions"], written["awaited_keys"], strict=True))
 
     async def _cut(self, connection: Connection, aborted: set[Key], changes: Changes) -> None:
         # All of them, not the first found: below, each has to be held exclusively.

@@ -44,11 +44,16 @@ class Tally:
         self._deltas[session_no, before] -= 1
         self._deltas[session_no, after] += 1
 
+    def columns(self) -> tuple[list[int], list[int], list[int]]:
+        """The differences: sessions, statuses, and how many tasks more."""
+        moved = [(session_no, status, delta) for (session_no, status), delta in self._deltas.items() if delta]
+        return [row[0] for row in moved], [row[1] for row in moved], [row[2] for row in moved]
+
     async def write(self, connection: Connection) -> None:
         """Append the differences to the table."""
-        moved = [(session_no, status, delta) for (session_no, status), delta in self._deltas.items() if delta]
-        if moved:
-            await connection.execute(_WRITE, *(list(column) for column in zip(*moved, strict=True)))
+        columns = self.columns()
+        if columns[0]:
+            await connection.execute(_WRITE, *columns)
 
 
 async def read_counts(database: Database, sessions: Sequence[int]) -> Mapping[TaskStatus, int]:

@@ -3,6 +3,7 @@
 Submissions of clients and sub-tasks of workers both come here. The caller holds the gates.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -46,6 +47,8 @@ class PlannedTask(NamedTuple):
 
     def new_keys(self) -> list[Key]:
         """The keys that this task announces."""
+        if not self.delegated:
+            return [(self.session_no, key) for key in self.task.expected_output_keys]
         return [(self.session_no, key) for key in self.task.expected_output_keys if key not in self.delegated]
 
     def dependencies(self) -> list[Key]:
@@ -57,21 +60,6 @@ async def task_numbers(connection: Connection, count: int) -> list[int]:
     """Take the next numbers in the order of submission."""
     numbers: list[int] = await connection.fetchval(SQL.task_numbers, count)
     return numbers
-
-
-async def enter_gates(connection: Connection, sessions: Iterable[int], exclusive: frozenset[int]) -> None:
-    """Phase 1: hold the gates of these sessions until the transaction ends.
-
-    Exclusive gates come in the same ladder: where any is wanted, all gates are taken one
-    by one in order.
-    """
-    wanted = sorted(set(sessions))
-    if not exclusive:
-        await connection.execute(SQL.gate_shared, wanted)
-        return
-    for session_no in wanted:
-        statement = SQL.gate_exclusive if session_no in exclusive else SQL.gate_shared
-        await connection.execute(statement, [session_no])
 
 
 async def create_tasks(
@@ -95,7 +83,7 @@ async def create_tasks(
         for key in task.new_keys():
             if owners.setdefault(key, task.task_no) != task.task_no:
                 raise AlreadyExistsError("result keys", [key[1]])
-    dependencies = {key for task in planned for key in task.dependencies()}
+    dependencies = {key for task in planned if task.task.data_dependencies for key in task.dependencies()}
     statuses = await _settle_keys(connection, owners, dependencies, set(also_lock))
     unmet = {key for key in dependencies if statuses[key] is not ResultStatus.COMPLETED}
     await _insert(connection, planned, unmet)
@@ -107,8 +95,12 @@ async def _settle_keys(
 ) -> Mapping[Key, ResultStatus]:
     """Phases 3 and 4: announce the new keys, and learn (and hold) the status of all."""
     keys = sorted(owners.keys() | (dependencies - also_lock))
-    tag = await connection.execute(SQL.name_keys, *columns(keys), [owners.get(key) for key in keys]) if keys else "0"
-    if written_rows(tag) == len(keys) and not also_lock:
+    named = 0
+    if keys:
+        awaited = [key in dependencies for key in keys] if dependencies else [False] * len(keys)
+        tag = await connection.execute(SQL.name_keys, *columns(keys), [owners.get(key) for key in keys], awaited)
+        named = written_rows(tag)
+    if named == len(keys) and not also_lock:
         return dict.fromkeys(keys, ResultStatus.CREATED)
     await lock_open_keys(connection, also_lock.union(keys))
     rows = await connection.fetch(SQL.read_keys, *columns(keys + sorted(dependencies & also_lock)))
@@ -119,13 +111,19 @@ async def _settle_keys(
     announced = sorted(key for key in owners if found[key]["owner_no"] is None)
     if announced:
         await connection.execute(SQL.announce_keys, *columns(announced), [owners[key] for key in announced])
-    return {key: ResultStatus(row["status"]) for key, row in found.items()}
+    statuses = {key: ResultStatus(row["status"]) for key, row in found.items()}
+    newly_awaited = sorted(key for key in dependencies if not (found[key]["awaited"] or statuses[key].final))
+    if newly_awaited:
+        await connection.execute(SQL.mark_awaited, *columns(newly_awaited))
+    return statuses
 
 
 async def _insert(connection: Connection, planned: Sequence[PlannedTask], unmet: set[Key]) -> None:
     """Phase 5, and what follows from it."""
-    by_id = sorted(planned, key=lambda task: task.task.id)
-    tag = await connection.execute(
+    waits = [(key, task.task_no) for task in planned for key in task.dependencies() if key in unmet] if unmet else []
+    unmet_of = Counter(task_no for _, task_no in waits)
+    by_id = sorted(planned, key=lambda planned_task: planned_task.task.id)
+    created = await connection.fetchval(
         SQL.insert_tasks,
         [task.task_no for task in by_id],
         [task.session_no for task in by_id],
@@ -133,29 +131,14 @@ async def _insert(connection: Connection, planned: Sequence[PlannedTask], unmet:
         [task.task.id for task in by_id],
         [array_literal(task.task.expected_output_keys) for task in by_id],
         [array_literal(task.task.data_dependencies) for task in by_id],
+        [unmet_of[task.task_no] for task in by_id],
+        [task.options.options.max_retries for task in by_id],
+        [task.options.options.priority for task in by_id],
+        [task.options.options.partition for task in by_id],
+        [None if isinstance(task.task.payload, StoredObject) else task.task.payload for task in by_id],
     )
-    if written_rows(tag) != len(by_id):
-        own = {task.task_no for task in planned}
-        rows = await connection.fetch(
-            "select id, task_no from tasks where id = any($1::text[])", [task.task.id for task in by_id]
-        )
-        taken = {row["id"] for row in rows if row["task_no"] not in own}
-        doubled = {task.task.id for task, after in pairwise(by_id) if task.task.id == after.task.id}
-        raise AlreadyExistsError("task ids", sorted(taken | doubled))
-    waits = [(key, task.task_no) for task in planned for key in task.dependencies() if key in unmet]
-    unmet_of = dict.fromkeys((task.task_no for task in planned), 0)
-    for _, task_no in waits:
-        unmet_of[task_no] += 1
-    await connection.execute(
-        SQL.insert_states,
-        [task.task_no for task in planned],
-        [task.session_no for task in planned],
-        [unmet_of[task.task_no] for task in planned],
-        [task.options.options.max_retries for task in planned],
-        [task.options.options.priority for task in planned],
-        [task.options.options.partition for task in planned],
-        [None if isinstance(task.task.payload, StoredObject) else task.task.payload for task in planned],
-    )
+    if created != len(by_id):
+        raise AlreadyExistsError("task ids", await _taken_ids(connection, by_id))
     if waits:
         await connection.execute(
             SQL.insert_dependencies, *columns([key for key, _ in waits]), [task_no for _, task_no in waits]
@@ -163,6 +146,17 @@ async def _insert(connection: Connection, planned: Sequence[PlannedTask], unmet:
     await link_objects(
         connection, [(t.task_no, t.task.payload) for t in planned if isinstance(t.task.payload, StoredObject)]
     )
+
+
+async def _taken_ids(connection: Connection, by_id: Sequence[PlannedTask]) -> list[str]:
+    """Which of the ids are those of other tasks, or stand twice among the planned ones."""
+    own = {task.task_no for task in by_id}
+    rows = await connection.fetch(
+        "select id, task_no from tasks where id = any($1::text[])", [task.task.id for task in by_id]
+    )
+    taken = {row["id"] for row in rows if row["task_no"] not in own}
+    doubled = {task.task.id for task, after in pairwise(by_id) if task.task.id == after.task.id}
+    return sorted(taken | doubled)
 
 
 async def link_objects(connection: Connection, objects: Sequence[tuple[int, StoredObject]]) -> None:

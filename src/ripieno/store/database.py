@@ -7,7 +7,7 @@ chooses them at the worst moment; and a nested loop over an ordered array is wha
 locks be taken in that order (see ``ripieno.store``).
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -46,10 +46,16 @@ _UNREACHABLE = (
     asyncpg.TooManyConnectionsError,
 )
 
+#: Connections for claims, of which one is under way at a time for each partition.
+_RELAXED_CONNECTIONS = 2
+
 #: Two transactions crossed in a way that PostgreSQL resolves by refusing one of them.
 _CROSSED = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
 _CROSSED_TRIES = 5
+
+_BEGIN = "begin"
+_BEGIN_RELAXED = "begin;set local synchronous_commit = off"
 
 
 class Database:
@@ -58,8 +64,9 @@ class Database:
     Use as ``async with Database.open(url) as database``; the schema is up to date then.
     """
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", relaxed: "asyncpg.Pool[asyncpg.Record]") -> None:
         self._pool = pool
+        self._relaxed = relaxed
         #: Transactions that PostgreSQL refused because of a crossing. The ladder of
         #: ``ripieno.store`` is there to keep it at zero.
         self.crossings = 0
@@ -82,21 +89,13 @@ class Database:
                 await migrate(connection, schema)
             finally:
                 await connection.close()
-            pool = await asyncpg.create_pool(
-                url,
-                min_size=2,
-                max_size=pool_size,
-                timeout=10,
-                server_settings=settings,
-                max_cached_statement_lifetime=0,
-                max_inactive_connection_lifetime=0,
-                # Our transactions always end; a reset would cost a round trip at each release.
-                reset=_keep_as_is,
-            )
+            pool = await _create_pool(url, settings, pool_size)
+            relaxed = await _create_pool(url, {**settings, "synchronous_commit": "off"}, _RELAXED_CONNECTIONS)
         try:
-            yield cls(pool)
+            yield cls(pool, relaxed)
         finally:
             pool.terminate()
+            relaxed.terminate()
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -117,12 +116,25 @@ class Database:
         async with self.connection() as connection:
             return await connection.fetch(statement, *arguments)
 
+    async def fetch_relaxed(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
+        """Run one writing statement whose commit does not wait for the disk.
+
+        A crash of the database may forget it, but never half of it.
+        """
+        try:
+            async with self._relaxed.acquire() as connection:
+                return await connection.fetch(statement, *arguments)
+        except _UNREACHABLE as error:
+            raise UnavailableError("the database cannot be reached; try again") from error
+
     async def fetchrow(self, statement: str, *arguments: Any) -> asyncpg.Record | None:
         """Run one statement and return its first row, if any."""
         async with self.connection() as connection:
             return await connection.fetchrow(statement, *arguments)
 
-    async def transaction(self, body: Callable[[Connection], Awaitable[T]], *, durable: bool = True) -> T:
+    async def transaction(
+        self, body: Callable[[Connection], Awaitable[T]], *, opening: str = "", durable: bool = True
+    ) -> T:
         """Run ``body`` in a transaction at READ COMMITTED and return what it returned.
 
         ``body`` is run again when PostgreSQL refuses a crossing, so it must not have
@@ -130,6 +142,8 @@ class Database:
 
         Args:
             body: Gets the connection.
+            opening: Statements without parameters to run as the transaction begins, in
+                the same round trip (the gates, ``store.gates``).
             durable: False lets the commit not wait for the disk; a crash of the database
                 may forget it (never half of it).
 
@@ -139,18 +153,18 @@ class Database:
         """
         for attempt in range(_CROSSED_TRIES):
             try:
-                return await self._transaction(body, durable)
+                return await self._transaction(body, opening, durable)
             except _CROSSED:
                 self.crossings += 1
                 if attempt == _CROSSED_TRIES - 1:
                     raise
         raise AssertionError("unreachable")
 
-    async def _transaction(self, body: Callable[[Connection], Awaitable[T]], durable: bool) -> T:
+    async def _transaction(self, body: Callable[[Connection], Awaitable[T]], opening: str, durable: bool) -> T:
         async with self.connection() as connection:
             committing = False
             try:
-                await connection.execute("begin" if durable else "begin; set local synchronous_commit = off")
+                await connection.execute(f"{_BEGIN if durable else _BEGIN_RELAXED};{opening}")
                 value = await body(connection)
                 committing = True
                 await connection.execute("commit")
@@ -160,6 +174,20 @@ class Database:
                     raise OutcomeUnknownError("the database went away during a commit; it may have happened") from error
                 raise
             return value
+
+
+async def _create_pool(url: str, settings: Mapping[str, str], size: int) -> "asyncpg.Pool[asyncpg.Record]":
+    return await asyncpg.create_pool(
+        url,
+        min_size=1,
+        max_size=size,
+        timeout=10,
+        server_settings=dict(settings),
+        max_cached_statement_lifetime=0,
+        max_inactive_connection_lifetime=0,
+        # Our transactions always end; a reset would cost a round trip at each release.
+        reset=_keep_as_is,
+    )
 
 
 async def _leave_transaction(connection: Connection) -> None:

@@ -156,13 +156,18 @@ async def task_failure(database: Database, task_no: int, reason: str | None = No
     """
     rows = await database.fetch(_SQL.failed_attempts, task_no)
     errors = [
-        AttemptError(TaskStatus(row["status"]), row["detail"] or "")
+        AttemptError(_as_it_ends(row["status"]), row["detail"] or "")
         for row in rows
         if row["status"] != TaskStatus.COMPLETED
     ]
     if reason is not None:
         errors.append(AttemptError(TaskStatus.COMPLETED, reason))
     return TaskFailure(rows[0]["task_id"] if rows else "", errors)
+
+
+def _as_it_ends(status: int) -> TaskStatus:
+    """A task whose worker has yet to let go ends as CANCELLED, whatever the worker does."""
+    return TaskStatus.CANCELLED if status == TaskStatus.CANCELLING else TaskStatus(status)
 
 
 def _numbers(statuses: frozenset[TaskStatus] | None) -> list[int] | None:

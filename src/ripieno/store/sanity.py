@@ -18,6 +18,11 @@ _CHECKS = {
         join dependencies d on d.task_no = s.task_no
         join results r on r.session_no = d.session_no and r.key = d.key
         where s.status = 1 and r.status = 11""",
+    "INV-14 somebody waits for an open result that does not say so": """
+        select d.key from dependencies d
+        join states s on s.task_no = d.task_no and s.status = 1
+        join results r on r.session_no = d.session_no and r.key = d.key
+        where r.status < 10 and not r.awaited""",
     "INV-12 the counts of a session do not sum to its tasks": """
         with counted as (select session_no, status, sum(delta) as tasks from session_counts group by 1, 2),
              actual as (select session_no, status, count(*) as tasks from states group by 1, 2)

@@ -17,8 +17,9 @@ from ripieno.domain.errors import ConflictError, RipienoError, SessionCancelledE
 from ripieno.domain.submission import NewTask
 from ripieno.store import graph
 from ripieno.store.changes import Changes
-from ripieno.store.creation import SQL, CutNeededError, PlannedTask, create_tasks, enter_gates, task_numbers
+from ripieno.store.creation import SQL, CutNeededError, PlannedTask, create_tasks
 from ripieno.store.database import Connection, Database
+from ripieno.store.gates import gates
 from ripieno.store.sessions import KnownOptions, KnownSession
 
 
@@ -59,22 +60,24 @@ async def _submit_together(database: Database, calls: Sequence[SubmissionCall]) 
     exclusive: frozenset[int] = frozenset()
     while True:
         try:
-            return await database.transaction(partial(_write, calls=calls, exclusive=exclusive))
+            return await database.transaction(
+                partial(_write, calls=calls, exclusive=exclusive),
+                opening=gates({call.session.session_no for call in calls}, exclusive),
+            )
         except CutNeededError as needed:
             exclusive |= needed.sessions
 
 
 async def _write(connection: Connection, calls: Sequence[SubmissionCall], exclusive: frozenset[int]) -> Changes:
-    numbers = await task_numbers(connection, sum(len(call.tasks) for call in calls))
-    next_number = iter(numbers).__next__
+    sessions = {call.session.session_no: call.session.id for call in calls}
+    opened = await connection.fetchrow(SQL.open_submission, sum(len(call.tasks) for call in calls), list(sessions))
+    assert opened is not None  # it has one row always
+    if opened["cancelled"] is not None:
+        raise SessionCancelledError(sessions[opened["cancelled"]])
+    next_number = iter(opened["numbers"]).__next__
     planned = [
         PlannedTask(next_number(), call.session.session_no, call.options, task) for call in calls for task in call.tasks
     ]
-    sessions = {call.session.session_no: call.session.id for call in calls}
-    await enter_gates(connection, sessions, exclusive)
-    cancelled = await connection.fetchval(SQL.cancelled_sessions, list(sessions))
-    if cancelled is not None:
-        raise SessionCancelledError(sessions[cancelled])
     aborted = await create_tasks(connection, planned)
     changes = Changes(
         sessions=set(sessions),

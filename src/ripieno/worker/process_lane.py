@@ -23,6 +23,9 @@ DETAIL_LIMIT_BYTES = 7 * 1024
 #: Taken from the outbox at once; each reply is still a gRPC message of its own.
 _TAKE_BYTES = 256 * 1024
 
+#: Between looks at a handler that was told to stop: the agent asks about every second.
+_LOOK_AGAIN_S = 0.02
+
 _SERVICE = "ArmoniK.api.grpc.v1.Worker"
 _Health = worker_service_pb2.HealthCheckReply.ServingStatus
 
@@ -86,6 +89,8 @@ class ProcessLane:
         self._readers = readers
         self._turn = asyncio.Lock()
         self._current: CallAttempt | None = None
+        #: The last attempt whose call was broken off while its handler ran.
+        self._interrupted: CallAttempt | None = None
         self._draining = False
 
     def add_to(self, server: grpc.aio.Server) -> None:
@@ -114,7 +119,13 @@ class ProcessLane:
             self._current.refuse()
 
     async def health_check(self, _request: objects_pb2.Empty, _context: Any) -> worker_service_pb2.HealthCheckReply:
-        """SERVING, also while a handler runs, until the worker stops."""
+        """SERVING, also while a handler runs, until the worker stops.
+
+        While a handler goes on after its call was broken off there is no answer: gRPC has no
+        other way to tell the agent that this worker is not free, and the agent replaces it.
+        """
+        while self._interrupted is not None and not self._interrupted.over:
+            await asyncio.sleep(_LOOK_AGAIN_S)
         return worker_service_pb2.HealthCheckReply(status=_Health.NOT_SERVING if self._draining else _Health.SERVING)
 
     async def process(self, _requests: Any, context: Any) -> None:
@@ -134,6 +145,7 @@ class ProcessLane:
                 self._current = None
                 attempt.outbox.close()
                 if not attempt.over and not attempt.withdraw():
+                    self._interrupted = attempt
                     attempt.cancel()
         if attempt.failure is not None:
             await context.abort(attempt.failure_code, fit_detail(attempt.failure))

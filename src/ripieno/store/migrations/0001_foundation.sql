@@ -112,6 +112,8 @@ create table results (
     created_at timestamptz not null default now(),
     ended_at timestamptz,
     status smallint not null,
+    -- Somebody waits for it: set while the row is locked, before anything can complete it.
+    awaited boolean not null default false,
     key text collate "C" not null,
     reason text,
     primary key (session_no, key)

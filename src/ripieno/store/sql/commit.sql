@@ -9,32 +9,41 @@ join states s on s.task_no = ended.task_no and s.claim is not distinct from ende
 join tasks t on t.task_no = ended.task_no
 for no key update of s
 
--- name: complete_results
--- The caller sorts by (session, key), which is the order of the locks where none are held yet,
--- and counts: a key that its task owns no more, or that is final, is not written.
+-- name: write_outcomes
+-- One statement for what most flushes are made of: results completed, attempts ended, counts.
+-- The caller sorts results by (session, key), which is the order of their locks where none are
+-- held yet, and checks how many were written: one that its task owns no more, or that is final,
+-- is not. Where an outcome does not say who ran it, when it began or why it ended (a rescued or a
+-- cancelled attempt), what was noted before stays.
 with stored as (
     insert into blobs (blob_no, size, data)
     select blob_no, length(data), data
     from unnest($4::bigint[], $5::bytea[]) as produced (blob_no, data)
     where data is not null
+), completed as (
+    update results r
+    set status = 10, blob_no = produced.blob_no, ended_at = now()
+    from unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[]) as produced (session_no, key, owner_no, blob_no)
+    where r.session_no = produced.session_no and r.key = produced.key
+      and r.owner_no = produced.owner_no and r.status = 1
+    returning r.session_no, r.key, r.awaited
+), ended as (
+    update states s
+    set status = ended.status, claim = null, detail = coalesce(ended.detail, s.detail),
+        worker = coalesce(nullif(ended.worker, ''), s.worker),
+        started_at = coalesce(to_timestamp(nullif(ended.started_at_us, 0) / 1e6), s.started_at),
+        ended_at = now()
+    from unnest($6::bigint[], $7::smallint[], $8::text[], $9::text[], $10::bigint[])
+        as ended (task_no, status, detail, worker, started_at_us)
+    where s.task_no = ended.task_no
+), counted as (
+    insert into session_counts (session_no, status, delta)
+    select * from unnest($11::bigint[], $12::smallint[], $13::bigint[])
 )
-update results r
-set status = 10, blob_no = produced.blob_no, ended_at = now()
-from unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[]) as produced (session_no, key, owner_no, blob_no)
-where r.session_no = produced.session_no and r.key = produced.key
-  and r.owner_no = produced.owner_no and r.status = 1
-
--- name: end_attempts
--- Where the outcome does not say who ran it and when it began (a rescued attempt), what was
--- noted while it ran stays.
-update states s
-set status = ended.status, claim = null, detail = ended.detail,
-    worker = coalesce(nullif(ended.worker, ''), s.worker),
-    started_at = coalesce(to_timestamp(nullif(ended.started_at_us, 0) / 1e6), s.started_at),
-    ended_at = now()
-from unnest($1::bigint[], $2::smallint[], $3::text[], $4::text[], $5::bigint[])
-    as ended (task_no, status, detail, worker, started_at_us)
-where s.task_no = ended.task_no
+select count(*) as completed,
+       coalesce(array_agg(session_no) filter (where awaited), '{}') as awaited_sessions,
+       coalesce(array_agg(key) filter (where awaited), '{}') as awaited_keys
+from completed
 
 -- name: retry_attempts
 -- The attempt is kept and the task is claimable again, under its next number.

@@ -3,22 +3,17 @@
 -- before it is written, never in blocks kept by a replica.
 select coalesce(array_agg(nextval('task_numbers')), '{}') from generate_series(1, $1::integer)
 
--- name: gate_shared
--- A statement of its own, so that what follows reads with a snapshot taken after the wait.
-select pg_advisory_xact_lock_shared(session_no) from (select unnest($1::bigint[]) as session_no order by 1) as gates
-
--- name: gate_exclusive
-select pg_advisory_xact_lock(session_no) from (select unnest($1::bigint[]) as session_no order by 1) as gates
-
--- name: cancelled_sessions
-select session_no from sessions where session_no = any($1::bigint[]) and status <> 1
+-- name: open_submission
+-- With the gates held: numbers for the tasks, and which of the sessions take no more.
+select (select coalesce(array_agg(nextval('task_numbers')), '{}') from generate_series(1, $1::integer)) as numbers,
+       (select min(session_no) from sessions where session_no = any($2::bigint[]) and status <> 1) as cancelled
 
 -- name: name_keys
 -- Phase 3: a row for every key that is named, announced (owner given) or not. The caller
 -- sorts by (session, key). What exists already is left alone and not counted.
-insert into results (session_no, key, owner_no, status)
-select session_no, key, owner_no, case when owner_no is null then 0 else 1 end
-from unnest($1::bigint[], $2::text[], $3::bigint[]) as named (session_no, key, owner_no)
+insert into results (session_no, key, owner_no, awaited, status)
+select session_no, key, owner_no, awaited, case when owner_no is null then 0 else 1 end
+from unnest($1::bigint[], $2::text[], $3::bigint[], $4::boolean[]) as named (session_no, key, owner_no, awaited)
 on conflict do nothing
 
 -- name: lock_open_keys
@@ -31,10 +26,17 @@ where r.status < 10
 for no key update of r
 
 -- name: read_keys
-select r.session_no, r.key, r.status, r.owner_no, t.id as owner_id
+select r.session_no, r.key, r.status, r.owner_no, r.awaited, t.id as owner_id
 from unnest($1::bigint[], $2::text[]) as named (session_no, key)
 join results r on r.session_no = named.session_no and r.key = named.key
 left join tasks t on t.task_no = r.owner_no
+
+-- name: mark_awaited
+-- Keys that are locked by us and that somebody waits for from now on.
+update results r
+set awaited = true
+from unnest($1::bigint[], $2::text[]) as named (session_no, key)
+where r.session_no = named.session_no and r.key = named.key
 
 -- name: announce_keys
 -- Keys that were only named so far (and are locked by us) get their owner.
@@ -51,28 +53,31 @@ from unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[]) as named (sess
 where r.session_no = named.session_no and r.key = named.key and r.status = 1 and r.owner_no = named.parent_no
 
 -- name: insert_tasks
--- Phase 5. The caller sorts by id. What exists already is not counted.
-insert into tasks (task_no, session_no, options_no, payload_no, id, expected_output_keys, data_dependencies)
-select task_no, session_no, options_no, task_no, id, outputs::text[], dependencies::text[]
-from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[])
-    as new (task_no, session_no, options_no, id, outputs, dependencies)
-on conflict do nothing
-
--- name: insert_states
--- One statement for what follows from the tasks: their states, payloads and counts.
-with new as (
+-- Phase 5: the tasks, by id in the caller's order, and all that follows from each. What exists
+-- already is not counted; the caller then rolls back.
+with new as materialized (
     select *
-    from unnest($1::bigint[], $2::bigint[], $3::integer[], $4::integer[], $5::smallint[], $6::text[], $7::bytea[])
-        as new (task_no, session_no, unmet, max_retries, priority, partition, payload)
+    from unnest(
+            $1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[],
+            $7::integer[], $8::integer[], $9::smallint[], $10::text[], $11::bytea[])
+        as new (task_no, session_no, options_no, id, outputs, dependencies,
+                unmet, max_retries, priority, partition, payload)
+), created as (
+    insert into tasks (task_no, session_no, options_no, payload_no, id, expected_output_keys, data_dependencies)
+    select task_no, session_no, options_no, task_no, id, outputs::text[], dependencies::text[] from new
+    on conflict do nothing
+    returning task_no
 ), payloads as (
     insert into blobs (blob_no, size, data)
     select task_no, length(payload), payload from new where payload is not null
+), placed as (
+    insert into states (task_no, session_no, unmet, max_retries, priority, partition)
+    select task_no, session_no, unmet, max_retries, priority, partition from new
 ), counted as (
     insert into session_counts (session_no, status, delta)
     select session_no, 1, count(*) from new group by session_no
 )
-insert into states (task_no, session_no, unmet, max_retries, priority, partition)
-select task_no, session_no, unmet, max_retries, priority, partition from new
+select count(*) from created
 
 -- name: insert_objects
 -- Data in the object store: linked here, and thereby no longer staged.

@@ -38,6 +38,7 @@ class AgentMessage(_message.Message):
     RELEASED_FIELD_NUMBER: _builtins.int
     INTERRUPTING_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
+    CREDIT_REVOKED_FIELD_NUMBER: _builtins.int
     credit: _builtins.int
     """How many more assignments the agent takes, beyond what it was granted so far."""
     outcomes_no: _builtins.int
@@ -47,6 +48,8 @@ class AgentMessage(_message.Message):
     """
     draining: _builtins.bool
     """The agent takes no more work; credit that it granted is void."""
+    credit_revoked: _builtins.bool
+    """Credit granted before this message is void; `credit` of this message counts."""
     @_builtins.property
     def hello(self) -> Global___Hello: ...
     @_builtins.property
@@ -76,10 +79,11 @@ class AgentMessage(_message.Message):
         released: _abc.Iterable[Global___Ticket] | None = ...,
         interrupting: _abc.Iterable[Global___Ticket] | None = ...,
         draining: _builtins.bool = ...,
+        credit_revoked: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["hello", b"hello"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["credit", b"credit", "draining", b"draining", "hello", b"hello", "interrupting", b"interrupting", "outcomes", b"outcomes", "outcomes_no", b"outcomes_no", "released", b"released", "started", b"started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credit", b"credit", "credit_revoked", b"credit_revoked", "draining", b"draining", "hello", b"hello", "interrupting", b"interrupting", "outcomes", b"outcomes", "outcomes_no", b"outcomes_no", "released", b"released", "started", b"started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
