@@ -7,7 +7,7 @@ READY := .venv/.ready
 # Arguments for pytest, for instance: make test TESTS="tests/store -k claim"
 TESTS ?=
 
-.PHONY: help demo test test-long check format stubs clean
+.PHONY: help demo test test-long check bench format stubs clean
 
 help: ## list the targets
 	@echo "Targets (PYTHON=... chooses the interpreter of .venv, now: $(PYTHON)):"
@@ -47,9 +47,12 @@ format: $(READY) ## write the code in the one format, mend what lint can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+bench: $(READY) ## our figures and the peers', in turn: about half an hour (BENCH="--quick" for a tenth)
+	$(BIN)/python -m benchmarks $(BENCH)
+
 stubs: $(READY) ## compile the .proto files into the committed stubs
 	$(BIN)/python tools/generate_stubs.py
 
 clean: ## remove what was built, .venv too; data of clusters stays
-	rm -rf .venv dist build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv benchmarks/.venv-peers dist build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

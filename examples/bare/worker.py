@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
 
@@ -69,7 +70,7 @@ def _until_complete(chunks: Iterator[Chunk]) -> Iterator[bytes]:
 def result(task: Task, key: str, data: bytes) -> Replies:
     """One result. Every reply but Output carries an id of our choice; here, the key."""
 
-    def reply(**part: object) -> ProcessReply:
+    def reply(**part: Any) -> ProcessReply:
         return ProcessReply(request_id=key, result=ProcessReply.Result(**part))
 
     yield reply(init=objects_pb2.InitKeyedDataStream(key=key))
@@ -88,7 +89,7 @@ def large_tasks(request_id: str, payloads: dict[str, bytes], chunk_bytes: int) -
     """Ask for sub-tasks with payloads of any size, each named after its result; one answer follows."""
     large = ProcessReply.CreateLargeTaskRequest
 
-    def reply(**part: object) -> ProcessReply:
+    def reply(**part: Any) -> ProcessReply:
         return ProcessReply(request_id=request_id, create_large_task=large(**part))
 
     yield reply(init_request=large.InitRequest())  # No options: those of the session.

@@ -48,7 +48,7 @@ async def submit(client: AsyncClient) -> tuple[AsyncSession, list[AsyncTask]]:
 
 async def finished(session: AsyncSession, at_least: int) -> None:
     async with asyncio.timeout(DEADLINE_S):
-        while (await session.counts()).get(TaskStatus.COMPLETED, 0) < at_least:
+        while (await session.counts()).get(TaskStatus.COMPLETED, 0) < at_least:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 

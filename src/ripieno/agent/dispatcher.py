@@ -268,7 +268,7 @@ class Dispatcher:
         self.finish(head, Failed(Failure.ATTEMPT, head.detail))
 
     def _busy_for_long(self, now: float) -> bool:
-        """Whether every worker is busy with an attempt that takes longer than is usual."""
+        """Whether every worker is busy with an attempt that has been running for longer than its patience."""
         serving = [slot for slot in self.slots if slot.serves]
         pace = self.pace
         for slot in serving:
@@ -281,7 +281,7 @@ class Dispatcher:
         return True
 
     def _give_back(self) -> None:
-        """Keep nothing waiting: another agent, or a more urgent task, may make better use of the time."""
+        """Keep nothing waiting or owed: another agent, or a more urgent task, may make better use of the time."""
         self._outbox.revoke()
         for slot in self.slots:
             self._withdraw_behind(slot)

@@ -45,7 +45,7 @@ class Outbox:
 
     Attributes:
         waiting: Set while there is something to send.
-        credit_out: Assignments granted on this stream and not yet received.
+        credit_out: Assignments granted on this stream and neither received nor taken back yet; never below zero.
     """
 
     def __init__(self) -> None:
@@ -146,7 +146,10 @@ class Outbox:
         self._grow(0)
 
     def revoke(self) -> None:
-        """Take back the credit that was granted and not used yet."""
+        """Take back the credit that was granted and not used yet.
+
+        Assignments for some of it may be on their way and arrive all the same.
+        """
         if self.credit_out > 0:
             self._open.credit = 0
             self._open.credit_revoked = True
@@ -197,7 +200,7 @@ class Outbox:
         self.credit_out = 0
         again = deque(self._unsettled.values())
         for message in [*again, *self._closed]:
-            message.credit = 0
+            message.credit, message.credit_revoked = 0, False  # of the former stream
         # What was numbered but not sent yet stands in both.
         again.extend(message for message in self._closed if not message.outcomes_no)
         self._closed = again

@@ -4,8 +4,12 @@
   About 5 ms of work beyond it for a worker that takes attempts ahead, one that does not
   gets one at a time.
 * ``wanted``: how many attempts the agent wants to hold or be owed in all: the windows, and
-  about 10 ms of work for its slots waiting. Long attempts are not waited for in advance:
-  another agent, or a more urgent task, may make better use of the time.
+  about 10 ms of work for its slots waiting.
+* ``patience_s``: when every worker has been busy for longer, nothing is kept waiting and
+  nothing is owed.
+
+Before any run time was seen, and while attempts are long, there is one attempt a slot:
+another agent, or a more urgent task, may make better use of the time that it would wait.
 """
 
 from __future__ import annotations
@@ -19,8 +23,8 @@ MAX_LOOKAHEAD = 256
 #: Work kept waiting in the agent, which bridges a claim's round trip.
 STOCK_S = 0.010
 MAX_STOCK = 1_024
-#: Attempts that run longer are claimed only when a slot is free for them. Below, a claim's
-#: round trip (3 ms) would cost a slot more than one percent of its time.
+#: Attempts that run longer are claimed only when a slot is free for them, and no patience is
+#: longer. Below, a claim's round trip (3 ms) would cost a slot more than one percent of its time.
 LONG_S = 0.3
 #: Attempts that run for less are never a reason to give others back.
 SHORT_S = 0.005
@@ -71,9 +75,7 @@ class Pace:
 
     def window(self, ahead: bool) -> int:
         """How many attempts one worker's inbox may hold."""
-        if not ahead or self.run_s > LONG_S:
-            return 1
-        if not self.run_s:
+        if not ahead or self._hand_to_mouth:
             return 1
         lookahead = min(int(LOOKAHEAD_S / self.run_s), MAX_LOOKAHEAD, self._fitting(LOOKAHEAD_BYTES))
         return 1 + max(lookahead, 1)
@@ -82,9 +84,7 @@ class Pace:
         """How many attempts to hold or be owed, with ``slots`` that serve and the sum of their windows."""
         if not slots:
             return 0
-        if not self.run_s:
-            return slots
-        if self.run_s > LONG_S:
+        if self._hand_to_mouth:
             return slots
         stock = min(math.ceil(slots * STOCK_S / self.run_s), MAX_STOCK)
         return max(min(windows + stock, self._fitting(STOCK_BYTES)), slots)
@@ -96,6 +96,10 @@ class Pace:
         attempt has been running is a guess; of the others it is known.
         """
         return min(max(SHORT_AHEAD_S if ahead else SHORT_S, 3 * self.run_s), LONG_S)
+
+    @property
+    def _hand_to_mouth(self) -> bool:
+        return not self.run_s or self.run_s > LONG_S
 
     def _fitting(self, budget_bytes: int) -> int:
         return int(budget_bytes / self.mean_bytes) if self.mean_bytes > 1 else budget_bytes

@@ -34,7 +34,9 @@ class AgentLink:
 
     def assign(self, tasks: Sequence[Claimed], options: Mapping[int, TaskOptions], sessions: Mapping[int, str]) -> None:
         """Send assignments; they use up credit."""
-        self.credit -= len(tasks)
+        # Not below zero: the agent may have revoked its credit while this claim was under way,
+        # and does not count these against what it grants from then on.
+        self.credit = max(0, self.credit - len(tasks))
         message = self._message()
         told_options: set[int] = set()
         told_sessions: set[int] = set()

@@ -141,3 +141,5 @@ async def _logged(work: Coroutine[Any, Any, None]) -> None:
         await work
     except RipienoError as error:
         _log.warning("report not written", error=error.detail)
+    except Exception as error:  # noqa: BLE001 - one bad report must not stop the others
+        _log.error("report cannot be written", exc_info=error)

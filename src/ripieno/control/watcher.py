@@ -32,6 +32,9 @@ _log = structlog.get_logger(__name__)
 _SHORTEST_PAUSE_S = 0.01
 _PAUSES = 4
 
+#: The database was away.
+_AFTER_FAILURE_S = 0.5
+
 #: The safety net.
 _LOOK_ANYWAY_S = 10.0
 
@@ -67,6 +70,7 @@ class Look:
             except RipienoError as error:
                 _log.warning("could not look for waiters; will look again", error=error.detail)
                 self._asked.set()
+                await asyncio.sleep(_AFTER_FAILURE_S)
             await _set_within(self._urgent, max(_SHORTEST_PAUSE_S, _PAUSES * (time.monotonic() - began)))
 
 

@@ -2,11 +2,16 @@
 
 import asyncio
 from collections import deque
-from queue import SimpleQueue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from threading import Lock
 from typing import Protocol
 
 from ripieno.worker.attempt import Attempt
+
+#: Python runs a signal handler between two steps of the main thread. A signal that arrives just
+#: before that thread blocks would not be seen until something else wakes it: look up now and then.
+_LOOK_UP_S = 0.5
 
 
 class Inbox(Protocol):
@@ -37,7 +42,10 @@ class BlockingInbox:
 
     def get(self) -> Attempt | None:
         """Wait for the next attempt; None once stopped."""
-        attempt = self._queue.get()
+        attempt = None
+        while attempt is None and not self._stopped:
+            with suppress(Empty):
+                attempt = self._queue.get(timeout=_LOOK_UP_S)
         return None if self._stopped else attempt
 
 

@@ -124,7 +124,7 @@ class ProcessLane:
         While a handler goes on after its call was broken off there is no answer: gRPC has no
         other way to tell the agent that this worker is not free, and the agent replaces it.
         """
-        while self._interrupted is not None and not self._interrupted.over:
+        while self._interrupted is not None and not self._interrupted.over:  # noqa: ASYNC110 - a thread ends it
             await asyncio.sleep(_LOOK_AGAIN_S)
         return worker_service_pb2.HealthCheckReply(status=_Health.NOT_SERVING if self._draining else _Health.SERVING)
 

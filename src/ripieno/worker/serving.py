@@ -65,8 +65,9 @@ def serve(
 async def _serve_async(
     handler: AsyncHandler, address: str, on_ready: Callable[[str], object] | None, batch: bool
 ) -> None:
-    inbox = LoopInbox(asyncio.get_running_loop())
-    with _listening(address, inbox, on_ready, batch):
+    loop = asyncio.get_running_loop()
+    inbox = LoopInbox(loop)
+    with _listening(address, inbox, on_ready, batch, loop):
         await run_awaiting(inbox, handler)
 
 
@@ -76,8 +77,14 @@ def is_async(handler: Callable[..., object]) -> bool:
 
 
 @contextmanager
-def _listening(address: str, inbox: Inbox, on_ready: Callable[[str], object] | None, batch: bool) -> Iterator[None]:
-    """A server that feeds the inbox, and the signals that stop both."""
+def _listening(
+    address: str,
+    inbox: Inbox,
+    on_ready: Callable[[str], object] | None,
+    batch: bool,
+    loop: asyncio.AbstractEventLoop | None = None,
+) -> Iterator[None]:
+    """A server that feeds the inbox, and the signals that stop both; ``loop`` runs in this thread, if one does."""
     server = WorkerServer(address, inbox, batch=batch)
     bound = server.start()
 
@@ -86,7 +93,7 @@ def _listening(address: str, inbox: Inbox, on_ready: Callable[[str], object] | N
         server.drain()
 
     try:
-        with _stopping_on_signals(stop):
+        with _stopping_on_signals(stop, loop):
             if on_ready is not None:
                 on_ready(bound)
             yield
@@ -96,21 +103,32 @@ def _listening(address: str, inbox: Inbox, on_ready: Callable[[str], object] | N
 
 
 @contextmanager
-def _stopping_on_signals(stop: Callable[[], object]) -> Iterator[None]:
-    """Call ``stop`` on the first SIGTERM or SIGINT; let the second one take its usual effect."""
+def _stopping_on_signals(stop: Callable[[], object], loop: asyncio.AbstractEventLoop | None) -> Iterator[None]:
+    """Call ``stop`` on the first SIGTERM or SIGINT; let the second one take its usual effect.
+
+    A loop is told by its own means: a plain handler would not run while the loop waits for
+    events, if the signal arrived just before it began to.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield  # signals go to the main thread; whoever owns it decides
         return
     signals = (signal.SIGTERM, signal.SIGINT)
 
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
+    def on_signal(_number: int = 0, _frame: FrameType | None = None) -> None:
         for number in signals:
+            if loop is not None:
+                loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_DFL)
         stop()
 
     before = {number: signal.signal(number, on_signal) for number in signals}
+    if loop is not None:
+        for number in signals:
+            loop.add_signal_handler(number, on_signal)
     try:
         yield
     finally:
         for number, action in before.items():
+            if loop is not None:
+                loop.remove_signal_handler(number)
             signal.signal(number, action)

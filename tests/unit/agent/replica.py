@@ -52,6 +52,7 @@ class Replica(agent_pb2_grpc.AgentServicer):
         self.interrupting: list[str] = []
         self.draining = False
         self.credit = 0
+        self.revoked = 0
         self.fetches: list[list[str]] = []
         self.reads: list[str] = []
         self.claims: dict[int, Task] = {}
@@ -137,11 +138,13 @@ class Replica(agent_pb2_grpc.AgentServicer):
         outgoing: asyncio.Queue[agent_pb2.ControlMessage | None],
     ) -> None:
         async for message in messages:
-            self.credit += message.credit
+            if message.draining or message.credit_revoked:
+                self.credit = 0
+                self.revoked += message.credit_revoked
+            if not message.draining:
+                self.credit += message.credit
             self.draining |= message.draining
             self.started += self._ids(started.ticket for started in message.started)
-            if message.draining:
-                self.credit = 0
             self.released += self._ids(message.released)
             self.queue[:0] = [self.claims[ticket.claim] for ticket in message.released]
             self.interrupting += self._ids(message.interrupting)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ripieno.agent.main import run_agent
 from ripieno.config import AgentSettings
-from unit.agent.replica import Replica
+from unit.agent.replica import Replica, Task
 
 TOY = f"{sys.executable} {Path(__file__).with_name('toy_worker.py')}"
 SETTINGS = AgentSettings(control=(), name="agent", cancel_grace_s=0.3, drain_s=1.0)
@@ -43,3 +43,10 @@ async def agent(replica: Replica, settings: AgentSettings = SETTINGS, **changes:
     finally:
         if not task.done():
             await running.stop()
+
+
+async def teach(replica: Replica, run_s: float) -> None:
+    """Let an agent with one worker see a run time for the first time, and wait for the credit that it leads to."""
+    replica.submit(Task("teacher", payload=b"nap:%g" % run_s))
+    await replica.outcome_of("teacher")
+    await replica.until(lambda: replica.credit > 1)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from ripieno.agent.attempt import Attempt, RunOptions, Verdict
 from ripieno.agent.dispatcher import UNSERVED_S, Dispatcher
 from ripieno.agent.outbox import Outbox
+from ripieno.agent.pace import LONG_S, SHORT_AHEAD_S
 from ripieno.agent.placement import STUCK_S
 from ripieno.agent.slots import Slot
 from ripieno.domain.data import StoredObject
@@ -96,13 +97,56 @@ def claims_of(tickets: Sequence[agent_pb2.Ticket]) -> list[int]:
 # ------------------------------------------------------------------ placing
 
 
-def test_the_first_credit_is_two_a_slot_and_grows() -> None:
+def test_the_first_credit_is_one_a_slot_and_grows() -> None:
     house = House(slots=3)
-    assert house.told().credit == 6
-    for attempt in house.assign(6):
+    assert house.told().credit == 3
+    attempts = house.assign(3)
+    assert [len(slot.inbox) for slot in house.slots] == [1, 1, 1]
+    assert house.told().credit == house.outbox.credit_out == 0
+    for attempt in attempts:
         house.now += 0.0001
         house.end(attempt)
     assert house.outbox.credit_out > 100
+
+
+def test_nothing_lies_behind_the_first_attempt_of_a_worker_before_a_run_time_is_known() -> None:
+    house = House()
+    first, second = house.assign(2)
+    assert house.lanes[0].started == [first]
+    house.now += 0.001
+    house.end(first)
+    assert house.lanes[0].started == [first, second]
+    (third,) = house.assign()
+    assert list(house.slots[0].inbox) == [second, third]
+
+
+def test_credit_is_granted_by_quarters() -> None:
+    house = House(slots=2, run_s=0.001)
+    wanted = len(house.assign(house.outbox.credit_out))
+    house.told()
+    grants = []
+    for _ in range(wanted // 4):
+        slot = house.slots[0]
+        attempt = slot.inbox[0]
+        house.dispatcher.left(slot, attempt, house.now, 1)
+        house.dispatcher.finish(attempt, Completed())
+        house.dispatcher.pump()
+        grants.append(house.told().credit)
+    assert wanted == 32
+    assert grants == [0] * 7 + [8]
+
+
+def test_no_worker_idles_for_the_rest_of_a_quarter() -> None:
+    house = House(slots=8, run_s=LONG_S * 2)
+    attempts = house.assign(house.outbox.credit_out)
+    assert len(attempts) == 8
+    house.told()
+    house.now += LONG_S * 0.9
+    house.end(attempts[0])  # a quarter would be two
+    assert house.told().credit == 1
+    house.end(attempts[1])
+    assert house.told().credit == 1
+    assert house.outbox.credit_out == 2
 
 
 def test_no_credit_without_a_worker() -> None:
@@ -209,7 +253,9 @@ def test_with_all_slots_busy_for_long_the_rest_is_given_back() -> None:
     sent = [attempt for attempt in others if attempt in house.slots[0].inbox]
     waiting = [attempt for attempt in others if attempt not in house.slots[0].inbox]
     house.told()
-    house.tick(0.11)
+    house.tick(SHORT_AHEAD_S * 0.9)
+    assert not house.lanes[0].withdrawn and not house.told().released
+    house.tick(SHORT_AHEAD_S * 0.2)
     told = house.told()
     assert house.lanes[0].withdrawn == sent
     assert claims_of(told.released) == [attempt.claim for attempt in waiting]
@@ -219,6 +265,52 @@ def test_with_all_slots_busy_for_long_the_rest_is_given_back() -> None:
     assert claims_of(house.told().released) == [attempt.claim for attempt in sent]
     house.end(head)
     assert house.told().credit >= 1
+
+
+def test_with_all_slots_busy_for_long_unused_credit_is_taken_back() -> None:
+    house = House(slots=2, run_s=0.001)
+    one, other = house.assign(2)
+    assert house.outbox.credit_out > 2
+    house.told()
+    house.now += 0.015
+    house.end(one)
+    (one,) = house.assign()
+    house.told()
+    house.tick(0.015)  # the other one has been running for 30 ms, this one for 15 ms
+    assert not house.told().credit_revoked and house.outbox.credit_out > 0
+    house.tick(0.02)
+    told = house.told()
+    assert told.credit_revoked and told.credit == house.outbox.credit_out == 0
+    house.tick(0.01)
+    assert not house.told().credit_revoked  # told once
+    house.end(other)
+    told = house.told()
+    assert not told.credit_revoked and told.credit == house.outbox.credit_out >= 1
+
+
+def test_assignments_that_were_on_their_way_when_credit_was_taken_back() -> None:
+    house = House(run_s=0.001)
+    (head,) = house.assign()
+    house.tick(SHORT_AHEAD_S * 1.1)
+    assert house.told().credit_revoked
+    late = house.assign(2)
+    told = house.told()
+    assert claims_of(told.released) == [attempt.claim for attempt in late]
+    assert told.credit == house.outbox.credit_out == 0
+    house.end(head)
+    assert house.told().credit == house.outbox.credit_out >= 1  # nothing is thought to be owed for them
+
+
+def test_patience_grows_with_the_mean() -> None:
+    house = House(run_s=0.05)
+    head, behind = house.assign(2)
+    house.told()
+    house.tick(0.14)
+    told = house.told()
+    assert not told.credit_revoked and not house.lanes[0].withdrawn
+    house.tick(0.02)
+    assert house.told().credit_revoked and house.lanes[0].withdrawn == [behind]
+    assert house.slots[0].inbox[0] is head
 
 
 def test_behind_one_of_a_worker_that_takes_nothing_ahead_less_patience_is_needed() -> None:
@@ -466,6 +558,7 @@ def test_each_attempt_ends_exactly_once(story: list[str], seed: int, ahead: bool
         count()
         for one in house.slots:
             assert len(set(map(id, one.inbox))) == len(one.inbox)
+        assert house.outbox.credit_out >= 0
         held = [attempt for one in house.slots for attempt in one.inbox] + list(dispatcher._waiting)
         assert len(set(map(id, held))) == len(held)
         assert not any(attempt.over for attempt in dispatcher._waiting)

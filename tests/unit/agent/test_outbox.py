@@ -2,7 +2,7 @@
 
 import asyncio
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ripieno.agent.attempt import Attempt, RunOptions, Verdict
@@ -97,6 +97,97 @@ def test_without_outcomes_there_is_no_number() -> None:
     message = outbox.take()
     assert message is not None and message.outcomes_no == 0
     assert outbox.reconnected() == [] and outbox.take() is None
+
+
+def test_unused_credit_is_taken_back() -> None:
+    outbox = Outbox()
+    outbox.revoke()  # there is none
+    assert outbox.take() is None
+    outbox.grant(3)
+    assert outbox.take() is not None
+    outbox.grant(2)  # not sent yet, so it never is
+    outbox.revoke()
+    outbox.revoke()
+    assert outbox.credit_out == 0
+    message = outbox.take()
+    assert message is not None and message.credit_revoked and message.credit == 0
+    outbox.revoke()
+    assert outbox.take() is None
+
+
+def test_what_is_granted_after_it_was_taken_back_counts() -> None:
+    outbox = Outbox()
+    outbox.grant(3)
+    outbox.revoke()
+    outbox.grant(2)
+    message = outbox.take()
+    assert message is not None and message.credit_revoked and message.credit == outbox.credit_out == 2
+
+
+def test_credit_is_neither_granted_nor_taken_back_again_on_another_stream() -> None:
+    outbox = Outbox()
+    outbox.grant(3)
+    outbox.revoke()
+    outbox.grant(1)
+    complete(outbox, 1)
+    outbox.take()
+    outbox.reconnected()
+    outbox.grant(2)
+    again, new = outbox.take(), outbox.take()
+    assert again is not None and claims(again) == [1] and not again.credit and not again.credit_revoked
+    assert new is not None and new.credit == outbox.credit_out == 2
+
+
+_CREDIT_EVENTS = ["grant", "assign", "arrive", "revoke", "take", "large", "reconnect"]
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(st.lists(st.sampled_from(_CREDIT_EVENTS), max_size=40))
+def test_an_agent_never_waits_for_more_than_it_is_owed(story: list[str]) -> None:
+    """Both ends agree on the credit, unless assignments crossed with its revocation: then there may be more of it."""
+    outbox = Outbox()
+    there = on_their_way = 0
+    revoking = crossed = False
+
+    def deliver() -> None:
+        nonlocal there, revoking
+        message = outbox.take()
+        if message is not None:
+            there = message.credit + (0 if message.credit_revoked else there)
+            revoking = revoking and not message.credit_revoked
+
+    def arrive() -> None:
+        nonlocal on_their_way
+        outbox.credit_out = max(0, outbox.credit_out - on_their_way)  # as the dispatcher does
+        on_their_way = 0
+
+    for event in story:
+        if event == "grant":
+            outbox.grant(2)
+        elif event == "assign" and there:
+            there -= 1
+            on_their_way += 1
+            crossed |= revoking
+        elif event == "arrive":
+            arrive()
+        elif event == "revoke":
+            crossed |= on_their_way > 0
+            revoking |= outbox.credit_out > 0
+            outbox.revoke()
+        elif event == "take":
+            deliver()
+        elif event == "large":  # so that one message is closed and another one begun
+            complete(outbox, 1)
+            outbox._grow(MESSAGE_BYTES + 1)
+        elif event == "reconnect":
+            outbox.reconnected()
+            there = on_their_way = 0
+            revoking = crossed = False
+        assert outbox.credit_out >= 0
+    while outbox.waiting.is_set():
+        deliver()
+    arrive()
+    assert there >= outbox.credit_out if crossed else there == outbox.credit_out
 
 
 def test_messages_are_bounded() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ripieno.agent.pace import LONG_S, MAX_LOOKAHEAD, MAX_STOCK, Pace
+from ripieno.agent.pace import LONG_S, MAX_LOOKAHEAD, MAX_STOCK, SHORT_AHEAD_S, SHORT_S, Pace
 
 
 def paced(run_s: float, mean_bytes: float = 0.0) -> Pace:
@@ -12,8 +12,13 @@ def paced(run_s: float, mean_bytes: float = 0.0) -> Pace:
 
 
 def test_before_anything_was_seen() -> None:
-    assert Pace().window(ahead=True) == 2
-    assert Pace().wanted(4, 8) == 8
+    """One each: what would lie behind a long attempt is better left to others."""
+    assert Pace().window(ahead=True) == Pace().window(ahead=False) == 1
+    assert Pace().wanted(4, 4) == 4
+    assert Pace().wanted(0, 0) == 0
+    seen = Pace()
+    seen.ran(0.001, 1)
+    assert seen.window(ahead=True) > 1 and seen.wanted(4, 4) > 8
 
 
 @pytest.mark.parametrize(
@@ -26,7 +31,8 @@ def test_windows(run_s: float, window: int) -> None:
 
 
 def test_long_attempts_are_not_stocked() -> None:
-    assert paced(0.2).wanted(4, 4) == 4
+    assert paced(LONG_S * 1.01).wanted(4, 4) == 4
+    assert paced(LONG_S).wanted(4, 4) == 5
     assert paced(0.05).wanted(4, 4) == 5
     assert paced(1e-6).wanted(4, 8) == MAX_STOCK + 8
     assert paced(0.001).wanted(0, 0) == 0
@@ -41,18 +47,43 @@ def test_large_data_is_not_stocked() -> None:
 def test_one_slow_attempt_among_quick_ones() -> None:
     pace = paced(0.0001)
     pace.ran(30.0, 1)
-    assert pace.run_s > LONG_S
+    assert pace.window(ahead=True) == 2 and pace.wanted(4, 8) > 8  # stocked as before, if with less
     for _ in range(10):
         pace.ran(0.0001, 1)
     assert pace.window(ahead=True) > 5
 
 
+def test_slow_attempts_in_a_row() -> None:
+    pace = paced(0.0001)
+    for _ in range(4):
+        pace.ran(30.0, 1)
+    assert pace.window(ahead=True) == 1 and pace.wanted(4, 4) == 4
+
+
 def test_attempts_that_are_still_running_count() -> None:
     pace = paced(0.001)
-    pace.runs(0.3)
+    pace.runs(LONG_S)
+    assert pace.run_s == 0.001
+    pace.runs(LONG_S * 2)
     assert pace.window(ahead=True) == 1
-    pace.runs(0.1)
-    assert pace.run_s == 0.3
+    pace.runs(LONG_S * 1.5)
+    assert pace.run_s == LONG_S * 2
+
+
+@pytest.mark.parametrize(
+    ("run_s", "ahead_s", "one_s"),
+    [
+        (0.0, SHORT_AHEAD_S, SHORT_S),
+        (0.001, SHORT_AHEAD_S, SHORT_S),
+        (0.005, SHORT_AHEAD_S, 0.015),
+        (0.05, 0.15, 0.15),
+        (0.2, LONG_S, LONG_S),
+        (10.0, LONG_S, LONG_S),
+    ],
+)
+def test_patience(run_s: float, ahead_s: float, one_s: float) -> None:
+    assert paced(run_s).patience_s(ahead=True) == pytest.approx(ahead_s)
+    assert paced(run_s).patience_s(ahead=False) == pytest.approx(one_s)
 
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.integers(1, 300), st.integers(0, 10**9)), max_size=20))

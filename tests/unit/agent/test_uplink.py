@@ -8,7 +8,7 @@ import pytest_asyncio
 from ripieno.wire.protos.v1 import agent_pb2
 from unit.agent.conftest import Serve
 from unit.agent.replica import Replica, Task
-from unit.agent.running import agent
+from unit.agent.running import agent, teach
 from unit.agent.test_lanes import inline_result
 
 
@@ -25,7 +25,7 @@ async def test_hello_and_first_credit(replica: Replica, serve: Serve) -> None:
     async with agent(replica, attach=(address, address + "x"), partitions=("gpu",)):
         (hello,) = replica.hellos
         assert (len(hello.agent_id), hello.name, hello.slots, list(hello.partitions)) == (16, "agent", 2, ["gpu"])
-        await replica.until(lambda: replica.credit == 2)  # for the slot that serves
+        await replica.until(lambda: replica.credit == 1)  # for the slot that serves
 
 
 async def test_what_runs_goes_on_when_the_replica_goes(replica: Replica, other: Replica, serve: Serve) -> None:
@@ -120,13 +120,15 @@ async def test_fetching_survives_a_replica_that_goes(replica: Replica, serve: Se
 async def test_draining_lets_what_runs_finish_and_gives_back_the_rest(replica: Replica, serve: Serve) -> None:
     worker, address = await serve(batch=True)
     async with agent(replica, attach=(address,)) as running:
+        await teach(replica, 0.1)  # so that it has the patience to keep one waiting, too
         replica.submit(Task("runs", payload=b"nap:0.3"), Task("waits", payload=b"x"))
         await replica.until(lambda: "runs" in replica.started)
+        assert "waits" in replica.assigned and not replica.released
         await running.stop()
     assert replica.draining
     assert replica.outcomes["runs"][0].HasField("completed")
     assert replica.released == ["waits"]
-    assert worker.ids == ["runs"]
+    assert worker.ids == ["teacher", "runs"]
 
 
 async def test_draining_ends_in_time(replica: Replica, serve: Serve) -> None:
@@ -148,14 +150,28 @@ async def test_draining_without_a_control_plane_ends(replica: Replica, serve: Se
     await replica.start()
 
 
-async def test_urgent_tasks_overtake_behind_a_long_one(replica: Replica, serve: Serve) -> None:
-    """G28: an agent whose only worker is busy for long holds nothing that could be overtaken."""
+async def test_nothing_is_fetched_ahead_before_a_run_time_is_known(replica: Replica, serve: Serve) -> None:
+    """G28: what is submitted while the first task runs goes by priority."""
     worker, address = await serve(batch=True)
     async with agent(replica, attach=(address,)):
-        replica.submit(Task("long", payload=b"nap:0.5"))
+        await replica.until(lambda: replica.credit == 1)
+        replica.submit(Task("long", payload=b"nap:0.5"), Task("1"))
         await replica.until(lambda: "long" in replica.started)
-        replica.submit(Task("1"))
+        assert replica.assigned == ["long"] and replica.credit == replica.revoked == 0
+        replica.queue[:0] = [Task("99"), Task("50")]
+        await replica.until(lambda: "1" in replica.outcomes)
+    assert worker.ids == ["long", "99", "50", "1"]
+
+
+async def test_urgent_tasks_overtake_behind_a_long_one(replica: Replica, serve: Serve) -> None:
+    """G28: an agent whose only worker is busy for long holds nothing that could be overtaken, and is owed nothing."""
+    worker, address = await serve(batch=True)
+    async with agent(replica, attach=(address,)):
+        await teach(replica, 0.001)
+        replica.submit(Task("long", payload=b"nap:0.5"), Task("1"))
+        assert replica.assigned == ["teacher", "long", "1"] and replica.credit > 0
         await replica.until(lambda: replica.released == ["1"])
+        assert replica.credit == 0 and replica.revoked == 1
         replica.queue[:] = [Task("99"), Task("50"), Task("1 again")]
         await replica.until(lambda: "1 again" in replica.outcomes)
-    assert worker.ids == ["long", "99", "50", "1 again"]
+    assert worker.ids == ["teacher", "long", "99", "50", "1 again"]
