@@ -49,6 +49,13 @@ class Process:
             env={**os.environ, "PYTHONPATH": path, **(environment or {})},
             start_new_session=True,
         )
+        # Ends it when this process is gone without having stopped it: its end of the pipe closes then.
+        self._tie = subprocess.Popen(
+            ["/bin/sh", "-c", 'read -r _; kill -TERM "$1"', "tie", str(self._process.pid)],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
 
     def _open_log(self, kind: str) -> IO[bytes]:
         descriptor, _ = tempfile.mkstemp(prefix=f"{self._name}.", suffix=f".{kind}", dir=self._logs)
@@ -136,7 +143,9 @@ class Process:
         self._process.wait()
 
     def close(self) -> None:
-        """Close its logs."""
+        """Let go of what belongs to it: its logs, and what ties it to this process."""
+        self._tie.kill()
+        self._tie.communicate()
         self._stdout.close()
         self._stderr.close()
 

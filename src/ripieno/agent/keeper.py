@@ -12,6 +12,7 @@ import grpc.aio
 
 from ripieno.agent import health
 from ripieno.agent.batch_lane import BatchLane, LaneBrokenError, is_served
+from ripieno.agent.cancelling import raise_if_cancelled
 from ripieno.agent.channels import worker_channel
 from ripieno.agent.dispatcher import Dispatcher
 from ripieno.agent.exchange import Exchange
@@ -72,10 +73,12 @@ class Keeper:
         except* LaneBrokenError as group:
             error = _first(group)
             blameless, detail = error.blameless, str(error)
+        raise_if_cancelled()
         if process is not None:
             # The broken stream is often seen first; how the process ended says more.
             with suppress(TimeoutError):
-                detail = await asyncio.wait_for(process.ended(), EXIT_S)
+                async with asyncio.timeout(EXIT_S):
+                    detail = await process.ended()
         _log.warning("worker %s: %s", self._slot.name, detail)
         self._dispatcher.down(self._slot, detail, blameless=blameless)
 

@@ -87,12 +87,15 @@ class Agent:
         dispatcher, settings = self.dispatcher, self.settings
         dispatcher.drain()
         with suppress(TimeoutError):
-            await asyncio.wait_for(dispatcher.idle.wait(), settings.drain_s)
+            async with asyncio.timeout(settings.drain_s):
+                await dispatcher.idle.wait()
         dispatcher.interrupt_all()
         with suppress(TimeoutError):
-            await asyncio.wait_for(dispatcher.idle.wait(), 2 * settings.cancel_grace_s + 1)
+            async with asyncio.timeout(2 * settings.cancel_grace_s + 1):
+                await dispatcher.idle.wait()
         with suppress(TimeoutError):
-            await asyncio.wait_for(self.outbox.emptied(), SETTLE_S)
+            async with asyncio.timeout(SETTLE_S):
+                await self.outbox.emptied()
         await self.uplink.close()
 
     def _dispose(self, attempt: Attempt) -> None:

@@ -116,7 +116,8 @@ class WorkerProcess:
         if self._process.poll() is None:
             self._signal(signal.SIGTERM)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wait(), TERMINATE_S)
+                async with asyncio.timeout(TERMINATE_S):
+                    await self._wait()
         self._signal(signal.SIGKILL)
         await self._wait()
         if self._process.stdin is not None:

@@ -18,6 +18,7 @@ from typing import TypeAlias
 import grpc.aio
 
 from ripieno.agent.attempt import Attempt, RunOptions
+from ripieno.agent.cancelling import raise_if_cancelled
 from ripieno.agent.channels import control_channel, describe
 from ripieno.agent.dispatcher import Dispatcher
 from ripieno.agent.gathering import Limits
@@ -87,6 +88,7 @@ class Uplink:
                 _log.warning("control plane at %s: %s", address, _first(errors))
             finally:
                 self._stream = None
+            raise_if_cancelled()
             if self._welcomed:
                 await self._link.disconnected()
             if self._closing:
