@@ -7,6 +7,9 @@ READY := .venv/.ready
 # Arguments for pytest, for instance: make test TESTS="tests/store -k claim"
 TESTS ?=
 
+# Processes that run tests at once. Most tests wait more than they compute.
+WORKERS ?= 3
+
 .PHONY: help demo test test-long check bench format stubs clean
 
 help: ## list the targets
@@ -30,7 +33,7 @@ demo: $(READY) ## start a cluster, price a book of options on it, show the repor
 	$(BIN)/python -m examples.portfolio.demo
 
 test: $(READY) ## the whole test suite (TESTS="..." for a part of it)
-	$(BIN)/python -m pytest -m "not long" $(TESTS)
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not long" $(TESTS)
 
 test-long: $(READY) ## the tests that take minutes
 	$(BIN)/python -m pytest -m long $(TESTS)

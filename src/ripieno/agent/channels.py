@@ -52,10 +52,13 @@ async def status_of(call: grpc.aio.Call) -> tuple[grpc.StatusCode, str]:
 
 
 def reraise_own_cancellation() -> None:
-    """Inside an ``except`` that catches CancelledError: re-raise it if this very task was cancelled.
+    """Raise CancelledError if this very task was cancelled, whatever else was caught.
 
-    A call that is cancelled, or whose channel is closed, raises CancelledError in whoever
-    waits for it, too; that is an error of the call and no reason for its user to end.
+    Inside an ``except`` that catches CancelledError: a call that is cancelled, or whose channel
+    is closed, raises it in whoever waits for it, too; that is an error of the call and no
+    reason for its user to end. After an ``except*``: a task group whose child fails just when
+    its parent is cancelled raises the child's error alone (Python 3.11), and whoever handles
+    that and goes on would go on for ever.
     """
     task = asyncio.current_task()
     if task is not None and task.cancelling():

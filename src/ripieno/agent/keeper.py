@@ -12,8 +12,7 @@ import grpc.aio
 
 from ripieno.agent import health
 from ripieno.agent.batch_lane import BatchLane, LaneBrokenError, is_served
-from ripieno.agent.cancelling import raise_if_cancelled
-from ripieno.agent.channels import worker_channel
+from ripieno.agent.channels import reraise_own_cancellation, worker_channel
 from ripieno.agent.dispatcher import Dispatcher
 from ripieno.agent.exchange import Exchange
 from ripieno.agent.link import Link
@@ -73,7 +72,7 @@ class Keeper:
         except* LaneBrokenError as group:
             error = _first(group)
             blameless, detail = error.blameless, str(error)
-        raise_if_cancelled()
+        reraise_own_cancellation()
         if process is not None:
             # The broken stream is often seen first; how the process ended says more.
             with suppress(TimeoutError):

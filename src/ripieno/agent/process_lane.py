@@ -200,6 +200,8 @@ class ProcessLane:
             if final or attempt.verdict is not None:
                 return how
             code, details = await status_of(call)
+            if await ask(self._channel) is Health.SILENT:
+                raise LaneBrokenError(f"the worker is gone: {code.name}: {details}") from None
             return Failed(Failure.ATTEMPT, f"the worker's call failed after Output ok: {code.name}: {details}")
         return how
 
@@ -208,8 +210,9 @@ class ProcessLane:
         if attempt.verdict is not None:
             return None
         code, details = await status_of(call)
-        # A handler may fail with UNAVAILABLE, too, say of a database of its own.
-        if code is grpc.StatusCode.UNAVAILABLE and await ask(self._channel) is Health.SILENT:
+        # The code does not tell: a handler may fail with UNAVAILABLE, say of a database of its
+        # own, and of a dead worker gRPC says UNKNOWN or INTERNAL when it notices in a write.
+        if await ask(self._channel) is Health.SILENT:
             raise LaneBrokenError(f"the worker is gone: {code.name}: {details}")
         return Failed(Failure.ATTEMPT, f"the worker's call failed: {code.name}: {details}")
 

@@ -18,8 +18,7 @@ from typing import TypeAlias
 import grpc.aio
 
 from ripieno.agent.attempt import Attempt, RunOptions
-from ripieno.agent.cancelling import raise_if_cancelled
-from ripieno.agent.channels import control_channel, describe
+from ripieno.agent.channels import control_channel, describe, reraise_own_cancellation
 from ripieno.agent.dispatcher import Dispatcher
 from ripieno.agent.gathering import Limits
 from ripieno.agent.link import Link
@@ -85,10 +84,11 @@ class Uplink:
             try:
                 await self._connect(address)
             except* (grpc.RpcError, asyncio.InvalidStateError, _StreamEndedError, TimeoutError) as errors:
-                _log.warning("control plane at %s: %s", address, _first(errors))
+                if not self._closing:
+                    _log.warning("control plane at %s: %s", address, _first(errors))
             finally:
                 self._stream = None
-            raise_if_cancelled()
+            reraise_own_cancellation()
             if self._welcomed:
                 await self._link.disconnected()
             if self._closing:

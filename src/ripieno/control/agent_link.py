@@ -1,6 +1,7 @@
 """One connected agent, as the control plane sees it: its credit and what is to be sent to it."""
 
 import asyncio
+import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from ripieno.domain.data import StoredObject
@@ -12,6 +13,10 @@ from ripieno.wire.protos.v1 import agent_pb2
 
 #: A message is cut at about this size, so that neither end holds much at once.
 _LARGEST_MESSAGE_BYTES = 2 * 1024 * 1024
+
+
+#: A claim that has committed is handed out within much less.
+_HAND_OUT_S = 60.0
 
 
 class AgentLink:
@@ -27,6 +32,8 @@ class AgentLink:
         self.credit = 0
         #: Claims that this agent has, as far as we know: named by it at the start, or sent since.
         self.claims: set[int] = set()
+        #: Claims that were cancelled between the claim's commit and its hand-out, and when.
+        self._cancelled_early: dict[int, float] = {}
         self._messages: list[agent_pb2.ControlMessage] = []
         self._open: agent_pb2.ControlMessage | None = None
         self._open_bytes = 0
@@ -59,6 +66,9 @@ class AgentLink:
                 message.sessions.add(session_no=session_no, id=sessions[session_no])
             message.assignments.append(_assignment(task))
             self.claims.add(task.ticket.claim)
+            if self._cancelled_early.pop(task.ticket.claim, None):
+                # In the same message: the agent reads its assignments first.
+                message.cancelled.append(ticket_to_wire(task.ticket))
             self._open_bytes += 200 if isinstance(task.payload, StoredObject) else 200 + len(task.payload)
         self._filled.set()
 
@@ -84,10 +94,17 @@ class AgentLink:
             self._filled.set()
 
     def cancel(self, tickets: Sequence[Ticket]) -> None:
-        """A user has cancelled these."""
-        if tickets:
-            self._message().cancelled.extend(ticket_to_wire(ticket) for ticket in tickets)
-            self._filled.set()
+        """A user has cancelled these; those that the agent has yet to be sent are told as they are sent."""
+        now = time.monotonic()
+        for claim, since in list(self._cancelled_early.items()):
+            if now - since > _HAND_OUT_S:
+                del self._cancelled_early[claim]  # handed out elsewhere, or released
+        for ticket in tickets:
+            if ticket.claim in self.claims:
+                self._message().cancelled.append(ticket_to_wire(ticket))
+                self._filled.set()
+            else:
+                self._cancelled_early[ticket.claim] = now
 
     def say_goodbye(self) -> None:
         """This replica is going away: the agent dials another one."""

@@ -102,6 +102,7 @@ async def test_the_worker_finds_its_address_twice(replica: Replica, tmp_path: Pa
 
 async def test_two_slots_run_at_once(replica: Replica) -> None:
     async with agent(replica, worker=f"{TOY} batch", slots=2):
+        await replica.until(lambda: replica.credit >= 2)  # both serve
         replica.submit(Task("a", payload=b"nap:0.4"), Task("b", payload=b"nap:0.4"))
         a, b = await replica.outcome_of("a"), await replica.outcome_of("b")
     assert a.worker != b.worker

@@ -51,6 +51,22 @@ async def test_what_was_never_sent_is_known() -> None:
     assert link.unsent() == [Ticket(2, 3, 102)]
 
 
+async def test_what_was_cancelled_before_it_was_handed_out_is_told_with_it() -> None:
+    link = AgentLink(1, "a", [])
+    link.cancel([Ticket(1, 3, 101)])
+    link.assign([claimed(1), claimed(2)], OPTIONS, SESSIONS)
+    message = await link.next_message()
+    assert [assignment.task_id for assignment in message.assignments] == ["t1", "t2"]
+    assert [ticket.claim for ticket in message.cancelled] == [101]
+
+
+async def test_what_is_cancelled_after_it_was_handed_out_is_told() -> None:
+    link = AgentLink(1, "a", [])
+    link.assign([claimed(1)], OPTIONS, SESSIONS)
+    link.cancel([Ticket(1, 3, 101)])
+    assert [ticket.claim for ticket in (await link.next_message()).cancelled] == [101]
+
+
 async def test_claims_are_known_until_they_are_settled() -> None:
     link = AgentLink(1, "a", [])
     link.assign([claimed(1), claimed(2)], OPTIONS, SESSIONS)
