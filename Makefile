@@ -36,7 +36,7 @@ test: $(READY) ## the whole test suite (TESTS="..." for a part of it)
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not long" $(TESTS)
 
 test-long: $(READY) ## the tests that take minutes
-	$(BIN)/python -m pytest -m long $(TESTS)
+	$(BIN)/python -m pytest -n $(WORKERS) -m long --timeout 600 $(TESTS)
 
 check: $(READY) ## format, lint, types, layers, generated code, fast tests
 	$(BIN)/ruff format --check .

@@ -11,7 +11,7 @@ Each ``request_id`` carries one thing at a time::
 Whatever breaks the order, names a foreign or a repeated key, or says nothing at all is a
 protocol violation: the conversation ends as ``Failed`` with a detail that names it. What is
 wrong with the *names* in a batch of sub-tasks is no violation: the batch is refused and the
-conversation goes on. Rules: protocol.md, part 3.
+conversation goes on. Rules: docs/protocol.md, section 4.
 """
 
 from __future__ import annotations

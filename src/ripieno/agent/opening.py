@@ -1,4 +1,4 @@
-"""The agent's first messages of an attempt, in the order of protocol.md, part 3.
+"""The agent's first messages of an attempt, in the order of docs/protocol.md, section 4.
 
 init_request with the first chunk of the payload (possibly empty), the other chunks,
 data_complete, each distinct dependency, last_data. Two forms: all at once into a batch

@@ -1,4 +1,4 @@
-"""The worker's end of one attempt's conversation, without I/O (protocol.md, part 3).
+"""The worker's end of one attempt's conversation, without I/O (docs/protocol.md, section 4).
 
 What the agent sends goes in, message by message; what it means comes out::
 

@@ -69,7 +69,7 @@ class AttemptOver(RipienoError):  # noqa: N818 - reads as a state
     """The task was used after its attempt had ended."""
 
 
-class ProtocolViolation(RipienoError):  # noqa: N818 - the word of protocol.md, part 3
+class ProtocolViolation(RipienoError):  # noqa: N818 - the word of docs/protocol.md, section 4
     """The agent sent a message that the protocol does not allow at this point."""
 
 

@@ -1,4 +1,4 @@
-"""The conversation machine: every rule of protocol.md, part 3, and no order that breaks it."""
+"""The conversation machine: every rule of docs/protocol.md, section 4, and no order that breaks it."""
 
 from collections.abc import Sequence
 
