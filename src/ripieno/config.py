@@ -11,6 +11,8 @@ from pathlib import Path
 DEFAULT_ADDRESS = "127.0.0.1:5001"
 ADDRESS_VARIABLE = "RIPIENO_ADDRESS"
 WORKER_ADDRESS_VARIABLE = "RIPIENO_WORKER_ADDRESS"
+#: Set for workers that an agent starts: nobody waits for their ready line.
+SPAWNED_VARIABLE = "RIPIENO_SPAWNED"
 
 
 def _default_name() -> str:

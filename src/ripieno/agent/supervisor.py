@@ -21,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ripieno.agent import tether
-from ripieno.config import WORKER_ADDRESS_VARIABLE
+from ripieno.config import SPAWNED_VARIABLE, WORKER_ADDRESS_VARIABLE
 
 #: Between SIGTERM and SIGKILL.
 TERMINATE_S = 2.0
@@ -90,7 +90,7 @@ class WorkerProcess:
             stdin=subprocess.DEVNULL if linux else subprocess.PIPE,
             # The agent's standard output belongs to whoever started the agent.
             stdout=2,
-            env={**os.environ, WORKER_ADDRESS_VARIABLE: address},
+            env={**os.environ, WORKER_ADDRESS_VARIABLE: address, SPAWNED_VARIABLE: "1"},
             start_new_session=True,
         )
         return cls(process, address)

@@ -1,11 +1,12 @@
 """``python -m ripieno.worker [--address ADDRESS] [--single] [MODULE:HANDLER]``."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ripieno.config import WORKER_ADDRESS_VARIABLE
+from ripieno.config import SPAWNED_VARIABLE, WORKER_ADDRESS_VARIABLE
 from ripieno.domain.errors import RipienoError
 from ripieno.worker.handlers import load_handler
 from ripieno.worker.serving import serve
@@ -47,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _tell_ready(address: str) -> None:
-    print(f"ripieno worker ready on {address}", flush=True)
+    if SPAWNED_VARIABLE not in os.environ:
+        print(f"ripieno worker ready on {address}", flush=True)
 
 
 if __name__ == "__main__":
