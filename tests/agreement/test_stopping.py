@@ -126,6 +126,11 @@ async def test_g28_the_most_urgent_goes_first(stage: Stage) -> None:
         options = TaskOptions(priority=priority, partition=stage.lane.partition)
         held.append(await session.submit(task(name, ["note", str(book)]), task_options=options))
 
+    async def queued() -> bool:
+        # An agent may have taken one ahead; behind attempts that run for long it gives it back.
+        return set((await session.status(list(names.values()))).values()) == {TaskStatus.SUBMITTED}
+
+    await eventually(queued, "all of them queue")
     gates[0].open()
     await session.wait(list(names.values()), timeout=30)
 

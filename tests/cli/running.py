@@ -5,7 +5,7 @@ import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -28,8 +28,9 @@ class RunningUp:
     def child(self, name: str) -> psutil.Process | None:
         """The process that runs ``control``, ``agent`` or ``postgres``; None while there is none."""
         for child in psutil.Process(self.process.pid).children():
-            if alive(child) and (name in child.cmdline() or Path(child.exe()).name == name):
-                return child
+            with suppress(psutil.Error):  # it may end while it is looked at
+                if alive(child) and (name in child.cmdline() or Path(child.exe()).name == name):
+                    return child
         return None
 
     def family(self) -> list[psutil.Process]:
