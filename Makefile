@@ -8,7 +8,7 @@ READY := .venv/.ready
 TESTS ?=
 
 # Processes that run tests at once. Most tests wait more than they compute.
-WORKERS ?= 3
+WORKERS ?= 2
 
 .PHONY: help demo test test-long check bench format stubs clean
 
