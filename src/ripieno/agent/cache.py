@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from itertools import islice
 
 from ripieno.domain.data import Data, StoredObject
 from ripieno.wire.protos.v1 import agent_pb2
@@ -88,6 +89,12 @@ class ProducedCache:
             for result in outcome.completed.results:
                 if result.data.WhichOneof("where") == "inline":
                     self._cache.put((outcome.ticket.session_no, result.key), result.data.inline)
+        columns = message.completions
+        results = zip(columns.keys, columns.data, strict=True)
+        for session_no, claim, count in zip(columns.session_nos, columns.claims, columns.result_counts, strict=True):
+            for key, data in islice(results, count):
+                if claim not in self._refused:
+                    self._cache.put((session_no, key), data)
 
 
 def _weight(data: Data) -> int:

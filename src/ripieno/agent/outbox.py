@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence, Set
 
 from ripieno.agent.attempt import Attempt, Verdict
 from ripieno.domain.data import Data, StoredObject
-from ripieno.domain.outcomes import Completed, Failed, Failure, SubTasks
+from ripieno.domain.outcomes import Completed, Completions, Failed, Failure, SubTasks
 from ripieno.wire.options import options_to_wire
+from ripieno.wire.outcomes import completions_from_wire, completions_to_wire
 from ripieno.wire.protos.v1 import agent_pb2
 
 AgentMessage = agent_pb2.AgentMessage
@@ -53,6 +54,7 @@ class Outbox:
         self.credit_out = 0
         self._emptied = asyncio.Event()
         self._open = AgentMessage()
+        self._completions = Completions()
         self._open_bytes = 0
         self._closed: deque[AgentMessage] = deque()
         self._unsettled: OrderedDict[int, AgentMessage] = OrderedDict()
@@ -81,6 +83,11 @@ class Outbox:
 
     def completed(self, attempt: Attempt, how: Completed, ended_at_us: int) -> None:
         """An attempt is COMPLETED once this is settled."""
+        if not how.sub_tasks and len(how.results) <= _MANY_RESULTS:
+            inline = [(key, data) for key, data in how.results if isinstance(data, bytes)]
+            if len(inline) == len(how.results):
+                self._completed_plainly(attempt, inline)
+                return
         outcome = self._outcome(attempt, ended_at_us)
         completed = outcome.completed
         size = _OUTCOME_BYTES
@@ -107,6 +114,21 @@ class Outbox:
                 " create fewer sub-tasks at once, and let them create the others"
             )
             size = _OUTCOME_BYTES
+        self._grow(size)
+
+    def _completed_plainly(self, attempt: Attempt, results: Sequence[tuple[str, bytes]]) -> None:
+        columns = self._completions
+        columns.task_nos.append(attempt.task_no)
+        columns.session_nos.append(attempt.session_no)
+        columns.claims.append(attempt.claim)
+        columns.started_at_us.append(attempt.started_at_us)
+        columns.workers.append(attempt.worker)
+        columns.result_counts.append(len(results))
+        size = _OUTCOME_BYTES
+        for key, data in results:
+            columns.keys.append(key)
+            columns.data.append(data)
+            size += len(data) + len(key)
         self._grow(size)
 
     def failed(self, attempt: Attempt, how: Failed, ended_at_us: int) -> None:
@@ -183,7 +205,7 @@ class Outbox:
             message = self._unsettled.pop(number, None)
             if message is not None:
                 self._unsettled_bytes -= self._sizes.pop(number)
-                self._unsettled_count -= len(message.outcomes)
+                self._unsettled_count -= _ended(message)
                 messages.append(message)
         if not self._unsettled:
             self._emptied.set()
@@ -206,17 +228,34 @@ class Outbox:
         self._closed = again
         if again:
             self.waiting.set()
-        return [outcome.ticket for message in self._unsettled.values() for outcome in message.outcomes]
+        tickets = []
+        for message in self._unsettled.values():
+            tickets += [outcome.ticket for outcome in message.outcomes]
+            columns = message.completions
+            tickets += [
+                agent_pb2.Ticket(task_no=task_no, session_no=session_no, claim=claim)
+                for task_no, session_no, claim in zip(
+                    columns.task_nos, columns.session_nos, columns.claims, strict=True
+                )
+            ]
+        return tickets
 
-    def drop(self, claims: Collection[int]) -> None:
+    def drop(self, claims: Set[int]) -> None:
         """These are no longer ours: their outcomes need not be sent again."""
+        self._completions = self._completions.without(claims)
         for message in [self._open, *self._closed, *self._unsettled.values()]:
             number = message.outcomes_no
+            before = _ended(message)
             for index in range(len(message.outcomes) - 1, -1, -1):
                 if message.outcomes[index].ticket.claim in claims:
                     del message.outcomes[index]
-                    self._unsettled_count -= bool(number)
-            if number and not message.outcomes:
+            if not claims.isdisjoint(message.completions.claims):
+                left = completions_from_wire(message.completions).without(claims)
+                message.ClearField("completions")
+                completions_to_wire(left, message.completions)
+            if number:
+                self._unsettled_count -= before - _ended(message)
+            if number and not _ended(message):
                 message.outcomes_no = 0
                 del self._unsettled[number]
                 self._unsettled_bytes -= self._sizes.pop(number)
@@ -228,7 +267,7 @@ class Outbox:
 
     async def emptied(self) -> None:
         """Wait until all outcomes are settled and all releases are taken."""
-        while self._unsettled or any(_matters(message) for message in [self._open, *self._closed]):
+        while self._unsettled or self._completions or any(map(_matters, [self._open, *self._closed])):
             self._emptied.clear()
             await self._emptied.wait()
 
@@ -254,19 +293,27 @@ class Outbox:
     def _close_open(self) -> AgentMessage:
         message, size = self._open, self._open_bytes
         self._open, self._open_bytes = AgentMessage(), 0
-        if message.outcomes:
+        if self._completions:
+            completions_to_wire(self._completions, message.completions)
+            self._completions = Completions()
+        if _ended(message):
             self._number += 1
             message.outcomes_no = self._number
             self._unsettled[self._number] = message
             self._sizes[self._number] = size
             self._unsettled_bytes += size
-            self._unsettled_count += len(message.outcomes)
+            self._unsettled_count += _ended(message)
         return message
+
+
+def _ended(message: AgentMessage) -> int:
+    """How many attempts it tells the end of."""
+    return len(message.outcomes) + len(message.completions.task_nos)
 
 
 def _matters(message: AgentMessage) -> bool:
     """Whether the control plane would miss something if this were not sent."""
-    return bool(message.outcomes or message.released or message.interrupting)
+    return bool(_ended(message) or message.released or message.interrupting)
 
 
 def _put_ticket(ticket: agent_pb2.Ticket, attempt: Attempt) -> None:

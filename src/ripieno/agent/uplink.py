@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from typing import TypeAlias
 
 import grpc.aio
@@ -161,7 +162,7 @@ class Uplink:
             self._outbox.drop(claims)
             self.on_refused(claims)
             dispatcher.lost(claims)
-        if message.assignments:
+        if message.assignments or message.plain.task_nos:
             dispatcher.assigned(_attempts(message))
         if message.cancelled:
             dispatcher.cancelled([ticket.claim for ticket in message.cancelled])
@@ -203,6 +204,33 @@ def _attempts(message: ControlMessage) -> list[Attempt]:
                 options[assignment.options_no],
                 list(assignment.expected_output_keys),
                 list(dict.fromkeys(dependencies)) if dependencies else (),
+                payload,
+            )
+        )
+    plain = message.plain
+    keys = iter(plain.expected_output_keys)
+    for task_no, session_no, claim, task_id, retry, options_no, payload, outputs in zip(
+        plain.task_nos,
+        plain.session_nos,
+        plain.claims,
+        plain.task_ids,
+        plain.retries,
+        plain.options_nos,
+        plain.payloads,
+        plain.output_counts,
+        strict=True,
+    ):
+        attempts.append(
+            Attempt(
+                task_no,
+                session_no,
+                claim,
+                sessions[session_no],
+                task_id,
+                attempt_id(task_id, retry) if retry else task_id,
+                options[options_no],
+                [next(keys)] if outputs == 1 else list(islice(keys, outputs)),
+                (),
                 payload,
             )
         )

@@ -1,6 +1,7 @@
 """Running one of our servers in the foreground: event loop, signals, ready line, exit code."""
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import Callable, Coroutine
@@ -16,6 +17,10 @@ ORPHAN_DRAIN_S = 2.0
 #: When even the hurried end takes too long.
 ORPHAN_LIMIT_S = 4.0
 HURRIED_EXIT_CODE = 130
+
+#: Messages of thousands of tasks make many objects that die at once: looking for cycles
+#: among them every 700 took 5 % of all processor time under load (measured).
+_GC_THRESHOLDS = (50_000, 20, 50)
 
 #: Gets the event that asks it to drain, and what to call with the line that says it is ready.
 Server = Callable[[asyncio.Event, Callable[[str], None]], Coroutine[Any, Any, None]]
@@ -58,6 +63,9 @@ async def _until_stopped(server: Server) -> None:
         loop.call_later(ORPHAN_LIMIT_S, os._exit, 1)
 
     def on_ready(line: str) -> None:
+        gc.collect()
+        gc.freeze()  # what is loaded by now stays
+        gc.set_threshold(*_GC_THRESHOLDS)
         if not parent.say_ready():
             click.echo(line)  # which flushes: whoever started us may wait for it
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import cast
 
 from ripieno.domain.data import StoredObject
 from ripieno.domain.options import DEFAULT_PARTITION, TaskOptions
@@ -37,6 +38,9 @@ class AgentLink:
         self._messages: list[agent_pb2.ControlMessage] = []
         self._open: agent_pb2.ControlMessage | None = None
         self._open_bytes = 0
+        #: What the open message has said of options and sessions.
+        self._told_options: set[int] = set()
+        self._told_sessions: set[int] = set()
         self._filled = asyncio.Event()
 
     def assign(self, tasks: Sequence[Claimed], options: Mapping[int, TaskOptions], sessions: Mapping[int, str]) -> None:
@@ -44,33 +48,43 @@ class AgentLink:
         # Not below zero: the agent may have revoked its credit while this claim was under way,
         # and does not count these against what it grants from then on.
         self.credit = max(0, self.credit - len(tasks))
-        message = self._message()
-        told_options: set[int] = set()
-        told_sessions: set[int] = set()
-        for task in tasks:
-            if self._open_bytes > _LARGEST_MESSAGE_BYTES:
-                message = self._next_message()
-                told_options, told_sessions = set(), set()
-            session_no = task.ticket.session_no
-            if task.options_no not in told_options:
-                told_options.add(task.options_no)
-                known = options[task.options_no]
-                message.options.add(
-                    options_no=task.options_no,
-                    options=known.options,
-                    max_duration_us=known.max_duration_us,
-                    priority=known.priority,
-                )
-            if session_no not in told_sessions:
-                told_sessions.add(session_no)
-                message.sessions.add(session_no=session_no, id=sessions[session_no])
-            message.assignments.append(_assignment(task))
-            self.claims.add(task.ticket.claim)
-            if self._cancelled_early.pop(task.ticket.claim, None):
-                # In the same message: the agent reads its assignments first.
-                message.cancelled.append(ticket_to_wire(task.ticket))
-            self._open_bytes += 200 if isinstance(task.payload, StoredObject) else 200 + len(task.payload)
+        plain = [task for task in tasks if isinstance(task.payload, bytes) and not task.data_dependencies]
+        for batch in _batches(plain):
+            self._introduce(batch, options, sessions)
+            _put_plain(self._message().plain, batch)
+        if len(plain) < len(tasks):
+            for task in tasks:
+                if isinstance(task.payload, StoredObject) or task.data_dependencies:
+                    self._introduce([task], options, sessions)
+                    self._message().assignments.append(_assignment(task))
         self._filled.set()
+
+    def _introduce(
+        self, tasks: Sequence[Claimed], options: Mapping[int, TaskOptions], sessions: Mapping[int, str]
+    ) -> None:
+        """Before some assignments are put into the open message: what they refer to, and their claims."""
+        if self._open_bytes > _LARGEST_MESSAGE_BYTES:
+            self._next_message()
+        message = self._message()
+        for options_no in {task.options_no for task in tasks} - self._told_options:
+            known = options[options_no]
+            message.options.add(
+                options_no=options_no,
+                options=known.options,
+                max_duration_us=known.max_duration_us,
+                priority=known.priority,
+            )
+            self._told_options.add(options_no)
+        for session_no in {task.ticket.session_no for task in tasks} - self._told_sessions:
+            message.sessions.add(session_no=session_no, id=sessions[session_no])
+            self._told_sessions.add(session_no)
+        self.claims.update([task.ticket.claim for task in tasks])
+        if self._cancelled_early:
+            for task in tasks:
+                if self._cancelled_early.pop(task.ticket.claim, None):
+                    # In the same message: the agent reads its assignments first.
+                    message.cancelled.append(ticket_to_wire(task.ticket))
+        self._open_bytes += sum(map(_size, tasks))
 
     def welcome(self, *, lease_s: float, data_chunk_max_size: int, inline_limit_bytes: int) -> None:
         """Introduce the cluster; part of the first message."""
@@ -128,6 +142,10 @@ class AgentLink:
             Ticket(each.ticket.task_no, each.ticket.session_no, each.ticket.claim)
             for message in self._messages
             for each in message.assignments
+        ] + [
+            Ticket(*columns)
+            for message in self._messages
+            for columns in zip(message.plain.task_nos, message.plain.session_nos, message.plain.claims, strict=True)
         ]
 
     def _message(self) -> agent_pb2.ControlMessage:
@@ -136,8 +154,38 @@ class AgentLink:
     def _next_message(self) -> agent_pb2.ControlMessage:
         self._open = agent_pb2.ControlMessage()
         self._open_bytes = 0
+        self._told_options, self._told_sessions = set(), set()
         self._messages.append(self._open)
         return self._open
+
+
+def _size(task: Claimed) -> int:
+    return 200 if isinstance(task.payload, StoredObject) else 200 + len(task.payload)
+
+
+def _batches(tasks: Sequence[Claimed]) -> Iterator[Sequence[Claimed]]:
+    """Cut so that the last of a message does not make it much too large."""
+    start, size = 0, 0
+    for place, task in enumerate(tasks):
+        size += _size(task)
+        if size > _LARGEST_MESSAGE_BYTES:
+            yield tasks[start : place + 1]
+            start, size = place + 1, 0
+    if start < len(tasks):
+        yield tasks[start:]
+
+
+def _put_plain(message: agent_pb2.PlainAssignments, tasks: Sequence[Claimed]) -> None:
+    tickets = [task.ticket for task in tasks]
+    message.task_nos.extend([ticket.task_no for ticket in tickets])
+    message.session_nos.extend([ticket.session_no for ticket in tickets])
+    message.claims.extend([ticket.claim for ticket in tickets])
+    message.task_ids.extend([task.task_id for task in tasks])
+    message.retries.extend([task.retry for task in tasks])
+    message.options_nos.extend([task.options_no for task in tasks])
+    message.payloads.extend([cast(bytes, task.payload) for task in tasks])
+    message.output_counts.extend([len(task.expected_output_keys) for task in tasks])
+    message.expected_output_keys.extend([key for task in tasks for key in task.expected_output_keys])
 
 
 def _assignment(task: Claimed) -> agent_pb2.Assignment:

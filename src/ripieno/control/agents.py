@@ -107,8 +107,8 @@ class Agents(agent_pb2_grpc.AgentServicer):
     async def _receive(self, link: AgentLink, message: agent_pb2.AgentMessage) -> None:
         if message.draining or message.credit_revoked:
             link.credit = 0
-        if message.outcomes:
-            self._reports.outcomes(link, message.outcomes_no, message.outcomes)
+        if message.outcomes_no:
+            self._reports.ended(link, message)
         if message.started:
             self._reports.started(message.started)
         if message.released:

@@ -7,7 +7,7 @@ harmless.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
 
@@ -15,12 +15,12 @@ from ripieno.control.agent_link import AgentLink
 from ripieno.control.batching import Batcher
 from ripieno.control.notices import Notices
 from ripieno.domain.errors import OutcomeUnknownError, RipienoError, UnavailableError
-from ripieno.domain.outcomes import Cancelled, Failed, Failure, Outcome, Ticket
+from ripieno.domain.outcomes import Cancelled, Completions, Failed, Failure, Outcome, Ticket
 from ripieno.store.attempts import mark_interrupting_if_owned, mark_started_if_owned, release_if_owned
 from ripieno.store.changes import Changes
 from ripieno.store.commit import Committer
 from ripieno.store.database import Database
-from ripieno.wire.outcomes import outcome_from_wire, storable, ticket_from_wire
+from ripieno.wire.outcomes import completions_from_wire, outcome_from_wire, storable, ticket_from_wire
 from ripieno.wire.protos.v1 import agent_pb2
 
 _log = structlog.get_logger(__name__)
@@ -34,7 +34,23 @@ _COMMITS = 2
 _PAUSE_S = 0.2
 
 Written = TypeVar("Written")
-Report = tuple[Sequence[Outcome], AgentLink | None]
+
+
+class Report(NamedTuple):
+    """Ends of attempts that are settled together; no link where no agent reported them."""
+
+    completions: Completions
+    outcomes: Sequence[Outcome]
+    link: AgentLink | None = None
+
+    @property
+    def weight(self) -> int:
+        """How many attempts."""
+        return len(self.completions) + len(self.outcomes)
+
+    def tickets(self) -> list[Ticket]:
+        """Of all the attempts."""
+        return [*self.completions.tickets(), *(outcome.ticket for outcome in self.outcomes)]
 
 
 class Reports:
@@ -45,7 +61,7 @@ class Reports:
         self._committer = committer
         self._notices = notices
         self._outcomes: Batcher[Report, None] = Batcher(
-            self._commit, weigh=lambda report: len(report[0]), largest=_LARGEST_COMMIT, flushes=_COMMITS
+            self._commit, weigh=lambda report: report.weight, largest=_LARGEST_COMMIT, flushes=_COMMITS
         )
         self._group: asyncio.TaskGroup | None = None
 
@@ -60,17 +76,21 @@ class Reports:
         assert self._group is not None, "reports run before agents are served"
         self._group.create_task(_logged(work))
 
-    def outcomes(self, link: AgentLink | None, number: int, messages: Iterable[agent_pb2.Outcome]) -> None:
+    def ended(self, link: AgentLink, message: agent_pb2.AgentMessage) -> None:
         """Commit one message's outcomes, then tell the agent that they are settled."""
-        decoded = [outcome_from_wire(message) for message in messages]
-        done = self._outcomes.put((decoded, link))
-        if link is not None:
-            claims = [outcome.ticket.claim for outcome in decoded]
-            done.add_done_callback(lambda future: None if future.cancelled() else link.settle(number, claims))
+        report = Report(
+            completions_from_wire(message.completions),
+            [outcome_from_wire(outcome) for outcome in message.outcomes],
+            link,
+        )
+        number = message.outcomes_no
+        claims = [*report.completions.claims, *(outcome.ticket.claim for outcome in report.outcomes)]
+        done = self._outcomes.put(report)
+        done.add_done_callback(lambda future: None if future.cancelled() else link.settle(number, claims))
 
     def commit(self, outcomes: Sequence[Outcome]) -> "asyncio.Future[None]":
         """Commit outcomes that no agent reported (rescued attempts)."""
-        return self._outcomes.put((outcomes, None))
+        return self._outcomes.put(Report(Completions(), outcomes))
 
     def started(self, messages: Iterable[agent_pb2.Started]) -> None:
         """Note which attempts have begun."""
@@ -86,15 +106,30 @@ class Reports:
         self.spawn(self._mark_interrupting(tickets))
 
     async def _commit(self, reports: Sequence[Report]) -> Sequence[None]:
-        outcomes = [outcome for each, _ in reports for outcome in each]
-        changes, lost = await self._commit_surely(outcomes)
+        completions = Completions()
+        for report in reports:
+            completions.add(report.completions)
+        outcomes = [outcome for report in reports for outcome in report.outcomes]
+        if completions:
+            self._committed(reports, *await self._commit_completions(completions))
+        if outcomes:
+            self._committed(reports, *await self._commit_surely(outcomes))
+        return [None] * len(reports)
+
+    def _committed(self, reports: Sequence[Report], changes: Changes, lost: Sequence[Ticket]) -> None:
         self._notices.publish(changes)
         if lost:
             gone = set(lost)
-            for each, link in reports:
-                if link is not None:
-                    link.lose([outcome.ticket for outcome in each if outcome.ticket in gone])
-        return [None] * len(reports)
+            for report in reports:
+                if report.link is not None:
+                    report.link.lose([ticket for ticket in report.tickets() if ticket in gone])
+
+    async def _commit_completions(self, completions: Completions) -> tuple[Changes, list[Ticket]]:
+        try:
+            return await _until_reachable(lambda: self._committer.commit_completions(completions))
+        except Exception as error:  # noqa: BLE001 - one bad outcome must not stop the others
+            _log.error("completions cannot be committed together", attempts=len(completions), exc_info=error)
+            return await self._commit_surely(completions.outcomes())
 
     async def _commit_surely(self, outcomes: Sequence[Outcome]) -> tuple[Changes, list[Ticket]]:
         """Commit; an outcome that cannot be written at all fails its task, and only that one."""

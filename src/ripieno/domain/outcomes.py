@@ -4,9 +4,10 @@ What exists once for each task on the hot path is a named tuple: immutable like 
 dataclass, and made in a fifth of its time (measured: 0.27 and 1.31 us for four fields).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, field
 from enum import Enum
+from itertools import islice
 from typing import NamedTuple
 
 from ripieno.domain.data import Data
@@ -80,6 +81,101 @@ class Outcome(NamedTuple):
     started_at_us: int = 0
     ended_at_us: int = 0
     worker: str = ""
+
+
+@dataclass(slots=True)
+class Completions:
+    """Attempts that completed with inline results and nothing else, as columns.
+
+    The i-th entry of a column is about the i-th attempt. Neither end of the wire nor the
+    store looks at one of them alone, so none becomes an object of its own on the way
+    (measured: 1 us of the control plane's time each instead of 12).
+
+    Attributes:
+        result_counts: How many of ``keys`` and ``data`` are the attempt's, in its order.
+    """
+
+    task_nos: list[int] = field(default_factory=list)
+    session_nos: list[int] = field(default_factory=list)
+    claims: list[int] = field(default_factory=list)
+    started_at_us: list[int] = field(default_factory=list)
+    workers: list[str] = field(default_factory=list)
+    result_counts: list[int] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+    data: list[bytes] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.task_nos)
+
+    def add(self, other: "Completions") -> None:
+        """Take in the attempts of another."""
+        self.task_nos += other.task_nos
+        self.session_nos += other.session_nos
+        self.claims += other.claims
+        self.started_at_us += other.started_at_us
+        self.workers += other.workers
+        self.result_counts += other.result_counts
+        self.keys += other.keys
+        self.data += other.data
+
+    def without(self, claims: Set[int]) -> "Completions":
+        """The attempts but those under these claims; itself if there are none such."""
+        if claims.isdisjoint(self.claims):
+            return self
+        left = Completions()
+        end = 0
+        for place, claim in enumerate(self.claims):
+            start, end = end, end + self.result_counts[place]
+            if claim not in claims:
+                left.task_nos.append(self.task_nos[place])
+                left.session_nos.append(self.session_nos[place])
+                left.claims.append(claim)
+                left.started_at_us.append(self.started_at_us[place])
+                left.workers.append(self.workers[place])
+                left.result_counts.append(self.result_counts[place])
+                left.keys += self.keys[start:end]
+                left.data += self.data[start:end]
+        return left
+
+    def tickets(self) -> list[Ticket]:
+        """The tickets, in order."""
+        return list(map(Ticket, self.task_nos, self.session_nos, self.claims))
+
+    def result_places(self) -> list[int]:
+        """For each result the place of its attempt, from 1."""
+        if len(self.keys) == len(self.result_counts) and set(self.result_counts) <= {1}:
+            return list(range(1, len(self.keys) + 1))
+        return [place for place, count in enumerate(self.result_counts, 1) for _ in range(count)]
+
+    def outcomes(self) -> list[Outcome]:
+        """The same, one object each."""
+        results = zip(self.keys, self.data, strict=True)
+        return [
+            Outcome(ticket, Completed(list(islice(results, count))), started_at_us, 0, worker)
+            for ticket, count, started_at_us, worker in zip(
+                self.tickets(), self.result_counts, self.started_at_us, self.workers, strict=True
+            )
+        ]
+
+    @classmethod
+    def of(cls, outcomes: Sequence[Outcome]) -> "Completions | None":
+        """These outcomes as columns; None if one of them is anything else."""
+        columns = cls()
+        for ticket, how, started_at_us, _, worker in outcomes:
+            if not isinstance(how, Completed) or how.sub_tasks:
+                return None
+            for key, data in how.results:
+                if not isinstance(data, bytes):
+                    return None
+                columns.keys.append(key)
+                columns.data.append(data)
+            columns.task_nos.append(ticket.task_no)
+            columns.session_nos.append(ticket.session_no)
+            columns.claims.append(ticket.claim)
+            columns.started_at_us.append(started_at_us)
+            columns.workers.append(worker)
+            columns.result_counts.append(len(how.results))
+        return columns
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import asyncpg
 
 from ripieno.domain.data import Data, StoredObject
 from ripieno.domain.errors import AlreadyExistsError, ConflictError, InvariantError
-from ripieno.domain.outcomes import Cancelled, Completed, Failed, Failure, Outcome, Ticket
+from ripieno.domain.outcomes import Cancelled, Completed, Completions, Failed, Failure, Outcome, Ticket
 from ripieno.domain.statuses import TaskStatus
 from ripieno.store import graph
 from ripieno.store.blobs import BlobNumbers
@@ -32,7 +32,7 @@ from ripieno.store.creation import (
     lock_open_keys,
     task_numbers,
 )
-from ripieno.store.database import Connection, Database
+from ripieno.store.database import Connection, Database, NotPlainError
 from ripieno.store.gates import gates
 from ripieno.store.queries import Queries
 from ripieno.store.sessions import KnownOptions, Sessions
@@ -104,6 +104,12 @@ class Committer:
         Raises:
             UnavailableError, OutcomeUnknownError: commit the same outcomes again.
         """
+        if (plain := Completions.of(outcomes)) is not None:
+            return await self.commit_completions(plain)
+        return await self._commit_apart(outcomes)
+
+    async def _commit_apart(self, outcomes: Sequence[Outcome]) -> tuple[Changes, list[Ticket]]:
+        """Together if nothing clashes, else what can clash apart from the rest."""
         try:
             return await self._commit_together(outcomes)
         except AlreadyExistsError as error:
@@ -117,7 +123,7 @@ class Committer:
         others = [outcome for outcome in outcomes if not _may_conflict(outcome)]
         changes, lost = await self._commit_together(others) if others else (Changes(), [])
         for suspect in filter(_may_conflict, outcomes):
-            changed, refused = await self.commit([suspect])
+            changed, refused = await self._commit_apart([suspect])
             changes.add(changed)
             lost += refused
         return changes, lost
@@ -135,6 +141,36 @@ class Committer:
                 return await self._database.transaction(flush.write, opening=gates(sessions, exclusive))
             except CutNeededError as needed:
                 exclusive |= needed.sessions
+
+    async def commit_completions(self, attempts: Completions) -> tuple[Changes, list[Ticket]]:
+        """``commit`` for attempts that completed and did nothing else: one round trip as a rule."""
+        try:
+            return await self._commit_plain(attempts), []
+        except NotPlainError:  # nothing has happened; what clashes is found out step by step
+            return await self._commit_apart(attempts.outcomes())
+
+    async def _commit_plain(self, attempts: Completions) -> Changes:
+        sessions = set(attempts.session_nos)
+        partitions = await self._database.call_plain(
+            _SQL.commit_plain,
+            sorted(sessions),
+            attempts.task_nos,
+            attempts.claims,
+            attempts.session_nos,
+            attempts.started_at_us,
+            attempts.workers,
+            attempts.result_places(),
+            attempts.keys,
+            await self._numbers.take(len(attempts.keys)),
+            attempts.data,
+        )
+        changes = Changes(sessions, set(partitions))
+        if len(sessions) == 1:
+            changes.completed[attempts.session_nos[0]] = dict(zip(attempts.keys, attempts.data, strict=True))
+        else:
+            for place, key, data in zip(attempts.result_places(), attempts.keys, attempts.data, strict=True):
+                changes.add_completed(attempts.session_nos[place - 1], key, data)
+        return changes
 
     async def _options_of_sub_tasks(self, outcomes: Sequence[Outcome]) -> dict[tuple[int, int], KnownOptions]:
         """Stored options of each batch of sub-tasks, by task number and place of the batch."""

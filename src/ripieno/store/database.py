@@ -54,8 +54,17 @@ _CROSSED = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
 _CROSSED_TRIES = 5
 
+_DURING_COMMIT = "the database went away during a commit; it may have happened"
+
+#: A function of the plain case (``migrations/0002_plain.sql``) met something that is not plain.
+_NOT_PLAIN = "RP001"
+
 _BEGIN = "begin"
 _BEGIN_RELAXED = "begin;set local synchronous_commit = off"
+
+
+class NotPlainError(Exception):
+    """What was asked for clashes with something; nothing has changed. Do it step by step."""
 
 
 class Database:
@@ -132,6 +141,31 @@ class Database:
         async with self.connection() as connection:
             return await connection.fetchrow(statement, *arguments)
 
+    async def call_plain(self, statement: str, *arguments: Any) -> Any:
+        """Call a function of the plain case: one transaction, one round trip, durable when it returns.
+
+        Raises:
+            NotPlainError: nothing happened; do it the careful way.
+            UnavailableError: the server could not be reached; nothing happened.
+            OutcomeUnknownError: it went away during the call.
+        """
+        async with self.connection() as connection:
+            try:
+                return await connection.fetchval(statement, *arguments)
+            except asyncpg.UniqueViolationError as error:
+                raise NotPlainError from error
+            except _CROSSED as error:
+                self.crossings += 1
+                raise NotPlainError from error
+            except asyncpg.PostgresError as error:
+                if error.sqlstate == _NOT_PLAIN:
+                    raise NotPlainError from error
+                if isinstance(error, _UNREACHABLE):
+                    raise OutcomeUnknownError(_DURING_COMMIT) from error
+                raise
+            except _UNREACHABLE as error:
+                raise OutcomeUnknownError(_DURING_COMMIT) from error
+
     async def transaction(
         self, body: Callable[[Connection], Awaitable[T]], *, opening: str = "", durable: bool = True
     ) -> T:
@@ -171,7 +205,7 @@ class Database:
             except BaseException as error:
                 await _leave_transaction(connection)
                 if committing and isinstance(error, _UNREACHABLE):
-                    raise OutcomeUnknownError("the database went away during a commit; it may have happened") from error
+                    raise OutcomeUnknownError(_DURING_COMMIT) from error
                 raise
             return value
 

@@ -25,7 +25,7 @@ _LONGEST_CAUSE = 4_000
 async def promote(connection: Connection, completed: Iterable[Key]) -> set[str]:
     """Phase 6 for completed keys; return the partitions in which something became claimable."""
     rows = await connection.fetch(SQL.promote, *columns(sorted(completed)))
-    return {row["partition"] for row in rows if row["unmet"] == 0}
+    return {row["partition"] for row in rows}
 
 
 async def sessions_with_dependents(connection: Connection, aborted: Iterable[Key]) -> set[int]:

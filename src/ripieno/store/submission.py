@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import repeat
 
 import asyncpg
 
@@ -18,9 +19,12 @@ from ripieno.domain.submission import NewTask
 from ripieno.store import graph
 from ripieno.store.changes import Changes
 from ripieno.store.creation import SQL, CutNeededError, PlannedTask, create_tasks
-from ripieno.store.database import Connection, Database
+from ripieno.store.database import Connection, Database, NotPlainError, array_literal
 from ripieno.store.gates import gates
 from ripieno.store.sessions import KnownOptions, KnownSession
+
+
+_NONE = (None,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,11 @@ async def submit(database: Database, calls: Sequence[SubmissionCall]) -> tuple[l
 
 
 async def _submit_together(database: Database, calls: Sequence[SubmissionCall]) -> Changes:
+    if all(isinstance(task.payload, bytes) for call in calls for task in call.tasks):
+        try:
+            return await _submit_plain(database, calls)
+        except NotPlainError:
+            pass  # nothing has happened; what clashes is found out step by step
     exclusive: frozenset[int] = frozenset()
     while True:
         try:
@@ -66,6 +75,32 @@ async def _submit_together(database: Database, calls: Sequence[SubmissionCall]) 
             )
         except CutNeededError as needed:
             exclusive |= needed.sessions
+
+
+async def _submit_plain(database: Database, calls: Sequence[SubmissionCall]) -> Changes:
+    """Nothing clashes, as a rule: one round trip. Phases and checks are those of ``_write``."""
+    sessions = {call.session.session_no for call in calls}
+    tasks = [task for call in calls for task in call.tasks]
+    needs = [
+        (key, place)
+        for place, task in enumerate(tasks, 1)
+        for key in dict.fromkeys(task.data_dependencies or _NONE)
+    ] if any(task.data_dependencies for task in tasks) else []
+    await database.call_plain(
+        SQL.submit_plain,
+        sorted(sessions),
+        [number for call in calls for number in repeat(call.options.options_no, len(call.tasks))],
+        [task.id for task in tasks],
+        [array_literal(task.expected_output_keys) for task in tasks],
+        [array_literal(task.data_dependencies) for task in tasks],
+        [len(task.expected_output_keys) for task in tasks],
+        [task.payload for task in tasks],
+        [key for task in tasks for key in task.expected_output_keys],
+        [place for place, task in enumerate(tasks, 1) for _ in task.expected_output_keys],
+        [key for key, _ in needs],
+        [place for _, place in needs],
+    )
+    return Changes(sessions, {call.options.options.partition for call in calls})
 
 
 async def _write(connection: Connection, calls: Sequence[SubmissionCall], exclusive: frozenset[int]) -> Changes:

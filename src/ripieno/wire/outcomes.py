@@ -2,7 +2,7 @@
 
 from ripieno.domain.data import Data, StoredObject
 from ripieno.domain.errors import InvalidRequestError
-from ripieno.domain.outcomes import Cancelled, Completed, Failed, Failure, Outcome, SubTasks, Ticket
+from ripieno.domain.outcomes import Cancelled, Completed, Completions, Failed, Failure, Outcome, SubTasks, Ticket
 from ripieno.domain.submission import NewTask
 from ripieno.wire.options import options_from_wire
 from ripieno.wire.protos.v1 import agent_pb2
@@ -64,6 +64,51 @@ def outcome_from_wire(message: agent_pb2.Outcome) -> Outcome:
         ended_at_us=message.ended_at_us,
         worker=storable(message.worker),
     )
+
+
+def completions_from_wire(message: agent_pb2.Completions) -> Completions:
+    """Decode completions; there are as many results as they say.
+
+    Raises:
+        InvalidRequestError: the columns differ in length.
+    """
+    columns = Completions(
+        list(message.task_nos),
+        list(message.session_nos),
+        list(message.claims),
+        list(message.started_at_us),
+        list(message.workers),
+        list(message.result_counts),
+        list(message.keys),
+        list(message.data),
+    )
+    count, results = len(columns), sum(columns.result_counts)
+    for name, column, length in (
+        ("session_nos", columns.session_nos, count),
+        ("claims", columns.claims, count),
+        ("started_at_us", columns.started_at_us, count),
+        ("workers", columns.workers, count),
+        ("result_counts", columns.result_counts, count),
+        ("keys", columns.keys, results),
+        ("data", columns.data, results),
+    ):
+        if len(column) != length:
+            raise InvalidRequestError(f"completions.{name}", f"has {len(column)} entries instead of {length}")
+    for place, worker in enumerate(columns.workers):
+        columns.workers[place] = storable(worker)
+    return columns
+
+
+def completions_to_wire(columns: Completions, message: agent_pb2.Completions) -> None:
+    """Encode completions into an empty message."""
+    message.task_nos.extend(columns.task_nos)
+    message.session_nos.extend(columns.session_nos)
+    message.claims.extend(columns.claims)
+    message.started_at_us.extend(columns.started_at_us)
+    message.workers.extend(columns.workers)
+    message.result_counts.extend(columns.result_counts)
+    message.keys.extend(columns.keys)
+    message.data.extend(columns.data)
 
 
 def storable(text: str) -> str:

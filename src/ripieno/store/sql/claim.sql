@@ -4,19 +4,19 @@
 -- $3 is where the tokens of this statement begin, drawn at random: each claim has its own,
 -- and none ever comes again.
 with picked as materialized (
-    select task_no
+    select ctid as place
     from states
     where partition = $1 and status = 1 and unmet = 0
     order by priority desc, task_no
     limit $2
     for update skip locked
 ), numbered as materialized (
-    select task_no, row_number() over () as place from picked
+    select place, row_number() over () as turn from picked
 ), claimed as (
     update states s
-    set status = 2, claim = $3 + numbered.place, agent_no = ($4::bigint[])[numbered.place], claimed_at = now()
+    set status = 2, claim = $3 + numbered.turn, agent_no = ($4::bigint[])[numbered.turn], claimed_at = now()
     from numbered
-    where s.task_no = numbered.task_no
+    where s.ctid = numbered.place
     returning s.task_no, s.session_no, s.claim, s.agent_no, s.retry, s.priority
 ), counted as (
     insert into session_counts (session_no, status, delta)

@@ -1,17 +1,5 @@
 -- name: promote
--- Phase 6: whoever waited for these keys waits for as many less; in order of task number,
--- the same for all. A task at zero is claimable from this commit on.
-update states s
-set unmet = s.unmet - met.keys
-from (
-    select d.task_no, count(*)::integer as keys
-    from unnest($1::bigint[], $2::text[]) as completed (session_no, key)
-    join dependencies d on d.session_no = completed.session_no and d.key = completed.key
-    group by d.task_no
-    order by d.task_no
-) as met
-where s.task_no = met.task_no and s.status = 1
-returning s.partition, s.unmet
+select unnest(promote($1::bigint[], $2::text[])) as partition
 
 -- name: dependents
 -- Who waits for aborted keys, each with one of them and what is known of its cause.

@@ -3,6 +3,11 @@
 -- before it is written, never in blocks kept by a replica.
 select coalesce(array_agg(nextval('task_numbers')), '{}') from generate_series(1, $1::integer)
 
+-- name: submit_plain
+select submit_plain(
+    $1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::integer[], $7::bytea[],
+    $8::text[], $9::integer[], $10::text[], $11::integer[])
+
 -- name: open_submission
 -- With the gates held: numbers for the tasks, and which of the sessions take no more.
 select (select coalesce(array_agg(nextval('task_numbers')), '{}') from generate_series(1, $1::integer)) as numbers,
@@ -71,8 +76,8 @@ with new as materialized (
     insert into blobs (blob_no, size, data)
     select task_no, length(payload), payload from new where payload is not null
 ), placed as (
-    insert into states (task_no, session_no, unmet, max_retries, priority, partition)
-    select task_no, session_no, unmet, max_retries, priority, partition from new
+    insert into states (task_no, session_no, unmet, max_retries, priority, partition, outputs)
+    select task_no, session_no, unmet, max_retries, priority, partition, cardinality(outputs::text[]) from new
 ), counted as (
     insert into session_counts (session_no, status, delta)
     select session_no, 1, count(*) from new group by session_no

@@ -39,6 +39,7 @@ class AgentMessage(_message.Message):
     INTERRUPTING_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
     CREDIT_REVOKED_FIELD_NUMBER: _builtins.int
+    COMPLETIONS_FIELD_NUMBER: _builtins.int
     credit: _builtins.int
     """How many more assignments the agent takes, beyond what it was granted so far."""
     outcomes_no: _builtins.int
@@ -68,6 +69,10 @@ class AgentMessage(_message.Message):
         will not commit. (Cancelled attempts that had not begun come as outcomes.)
         """
 
+    @_builtins.property
+    def completions(self) -> Global___Completions:
+        """Outcomes too, of the plainest kind; `outcomes_no` names them with the others."""
+
     def __init__(
         self,
         *,
@@ -80,10 +85,11 @@ class AgentMessage(_message.Message):
         interrupting: _abc.Iterable[Global___Ticket] | None = ...,
         draining: _builtins.bool = ...,
         credit_revoked: _builtins.bool = ...,
+        completions: Global___Completions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["hello", b"hello"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["completions", b"completions", "hello", b"hello"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["credit", b"credit", "credit_revoked", b"credit_revoked", "draining", b"draining", "hello", b"hello", "interrupting", b"interrupting", "outcomes", b"outcomes", "outcomes_no", b"outcomes_no", "released", b"released", "started", b"started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completions", b"completions", "credit", b"credit", "credit_revoked", b"credit_revoked", "draining", b"draining", "hello", b"hello", "interrupting", b"interrupting", "outcomes", b"outcomes", "outcomes_no", b"outcomes_no", "released", b"released", "started", b"started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -313,6 +319,61 @@ class Outcome(_message.Message):
 Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
 
 @_typing.final
+class Completions(_message.Message):
+    """Attempts that completed with small results and nothing else, as columns: the i-th
+    entry of each is about the i-th attempt. What most messages are made of, and for
+    thousands of attempts a fraction of the work that as many Outcomes are.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_NOS_FIELD_NUMBER: _builtins.int
+    SESSION_NOS_FIELD_NUMBER: _builtins.int
+    CLAIMS_FIELD_NUMBER: _builtins.int
+    STARTED_AT_US_FIELD_NUMBER: _builtins.int
+    WORKERS_FIELD_NUMBER: _builtins.int
+    RESULT_COUNTS_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def task_nos(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def session_nos(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def claims(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def started_at_us(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def workers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def result_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """How many of the results are the attempt's; `keys` and `data` are in its order."""
+
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def data(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    def __init__(
+        self,
+        *,
+        task_nos: _abc.Iterable[_builtins.int] | None = ...,
+        session_nos: _abc.Iterable[_builtins.int] | None = ...,
+        claims: _abc.Iterable[_builtins.int] | None = ...,
+        started_at_us: _abc.Iterable[_builtins.int] | None = ...,
+        workers: _abc.Iterable[_builtins.str] | None = ...,
+        result_counts: _abc.Iterable[_builtins.int] | None = ...,
+        keys: _abc.Iterable[_builtins.str] | None = ...,
+        data: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claims", b"claims", "data", b"data", "keys", b"keys", "result_counts", b"result_counts", "session_nos", b"session_nos", "started_at_us", b"started_at_us", "task_nos", b"task_nos", "workers", b"workers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Completions: _TypeAlias = Completions  # noqa: Y015
+
+@_typing.final
 class ProducedResult(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -460,6 +521,7 @@ class ControlMessage(_message.Message):
     LOST_FIELD_NUMBER: _builtins.int
     CANCELLED_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
+    PLAIN_FIELD_NUMBER: _builtins.int
     draining: _builtins.bool
     """This replica is going away: dial another one; nothing is lost."""
     @_builtins.property
@@ -484,6 +546,12 @@ class ControlMessage(_message.Message):
     def cancelled(self) -> _containers.RepeatedCompositeFieldContainer[Global___Ticket]:
         """Cancelled by a user: answer each by an outcome `cancelled` or by `interrupting`."""
 
+    @_builtins.property
+    def plain(self) -> Global___PlainAssignments:
+        """Assignments too, of the plainest kind; more urgent than those beside them or
+        not, the agent orders what it holds.
+        """
+
     def __init__(
         self,
         *,
@@ -495,10 +563,11 @@ class ControlMessage(_message.Message):
         lost: _abc.Iterable[Global___Ticket] | None = ...,
         cancelled: _abc.Iterable[Global___Ticket] | None = ...,
         draining: _builtins.bool = ...,
+        plain: Global___PlainAssignments | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["plain", b"plain", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "cancelled", b"cancelled", "draining", b"draining", "lost", b"lost", "options", b"options", "sessions", b"sessions", "settled", b"settled", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "cancelled", b"cancelled", "draining", b"draining", "lost", b"lost", "options", b"options", "plain", b"plain", "sessions", b"sessions", "settled", b"settled", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -644,6 +713,62 @@ class Assignment(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Assignment: _TypeAlias = Assignment  # noqa: Y015
+
+@_typing.final
+class PlainAssignments(_message.Message):
+    """Tasks with an inline payload and no data dependencies, as columns (see Completions)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_NOS_FIELD_NUMBER: _builtins.int
+    SESSION_NOS_FIELD_NUMBER: _builtins.int
+    CLAIMS_FIELD_NUMBER: _builtins.int
+    TASK_IDS_FIELD_NUMBER: _builtins.int
+    RETRIES_FIELD_NUMBER: _builtins.int
+    OPTIONS_NOS_FIELD_NUMBER: _builtins.int
+    PAYLOADS_FIELD_NUMBER: _builtins.int
+    OUTPUT_COUNTS_FIELD_NUMBER: _builtins.int
+    EXPECTED_OUTPUT_KEYS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def task_nos(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def session_nos(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def claims(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def retries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def options_nos(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def payloads(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    @_builtins.property
+    def output_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """How many of the keys are the task's expected outputs."""
+
+    @_builtins.property
+    def expected_output_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        task_nos: _abc.Iterable[_builtins.int] | None = ...,
+        session_nos: _abc.Iterable[_builtins.int] | None = ...,
+        claims: _abc.Iterable[_builtins.int] | None = ...,
+        task_ids: _abc.Iterable[_builtins.str] | None = ...,
+        retries: _abc.Iterable[_builtins.int] | None = ...,
+        options_nos: _abc.Iterable[_builtins.int] | None = ...,
+        payloads: _abc.Iterable[_builtins.bytes] | None = ...,
+        output_counts: _abc.Iterable[_builtins.int] | None = ...,
+        expected_output_keys: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claims", b"claims", "expected_output_keys", b"expected_output_keys", "options_nos", b"options_nos", "output_counts", b"output_counts", "payloads", b"payloads", "retries", b"retries", "session_nos", b"session_nos", "task_ids", b"task_ids", "task_nos", b"task_nos"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlainAssignments: _TypeAlias = PlainAssignments  # noqa: Y015
 
 @_typing.final
 class FetchResultsRequest(_message.Message):
