@@ -106,7 +106,7 @@ class Agents(agent_pb2_grpc.AgentServicer):
 
     async def _receive(self, link: AgentLink, message: agent_pb2.AgentMessage) -> None:
         if message.draining or message.credit_revoked:
-            link.credit = 0
+            link.revoke()
         if message.outcomes_no:
             self._reports.ended(link, message)
         if message.started:
@@ -118,7 +118,7 @@ class Agents(agent_pb2_grpc.AgentServicer):
         if message.interrupting:
             self._reports.interrupting([ticket_from_wire(ticket) for ticket in message.interrupting])
         if message.credit and not message.draining:
-            link.credit += message.credit
+            link.grant(message.credit)
             self._dispatcher.credit_granted()
 
     async def reconcile(self) -> None:

@@ -8,7 +8,9 @@ gathers for the next.
 
 import asyncio
 import itertools
+from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import structlog
 
@@ -100,23 +102,55 @@ class Dispatcher:
 
     async def _dispatch(self) -> None:
         for partition in sorted(self._hot):
-            while agents := self._wanted(partition):
+            while (credit := self._take(partition, _LARGEST_CLAIM)).agents:
                 self._hot.discard(partition)
-                claimed = await self._claims.claim(partition, agents)
-                if len(claimed) == len(agents):
+                claimed: list[Claimed] = []
+                try:
+                    claimed = await self._claims.claim(partition, credit.agents)
+                finally:
+                    self._give_back(credit, claimed)
+                if len(claimed) == len(credit.agents):
                     self._hot.add(partition)
-                await self._hand_out(claimed)
-                if len(claimed) < len(agents):
+                await self.hand_out(claimed)
+                if len(claimed) < len(credit.agents):
                     break
 
-    def _wanted(self, partition: str) -> list[int]:
-        """Agent numbers in the order in which they get tasks: one each in turn, by their credit."""
+    def take_for_new(self, partition: str, count: int) -> "Credit | None":
+        """Credit for tasks that are about to be submitted; None if it is less, or others wait for it already."""
+        if partition in self._hot or self._credit(partition) < count:
+            return None
+        return self._take(partition, count)
+
+    def give_back(self, credit: "Credit") -> None:
+        """It was not used after all."""
+        self._give_back(credit, ())
+        self.credit_granted()
+
+    def _credit(self, partition: str) -> int:
+        return sum(link.credit for link in self._links.values() if partition in link.partitions)
+
+    def _take(self, partition: str, most: int) -> "Credit":
+        """Use up credit: one of each agent in turn, as long as it has some."""
         demand = [(link.agent_no, link.credit) for link in self._links.values() if partition in link.partitions]
         rounds = (itertools.repeat(agent_no, credit) for agent_no, credit in demand if credit > 0)
         turns = itertools.chain.from_iterable(itertools.zip_longest(*rounds))
-        return list(itertools.islice((agent_no for agent_no in turns if agent_no is not None), _LARGEST_CLAIM))
+        agents = list(itertools.islice((agent_no for agent_no in turns if agent_no is not None), most))
+        revocations = {}
+        for agent_no, taken in Counter(agents).items():
+            self._links[agent_no].credit -= taken
+            revocations[agent_no] = (self._links[agent_no], self._links[agent_no].revocations)
+        return Credit(agents, revocations)
 
-    async def _hand_out(self, claimed: Sequence[Claimed]) -> None:
+    def _give_back(self, credit: "Credit", claimed: Sequence[Claimed]) -> None:
+        unused = Counter(credit.agents)
+        unused.subtract([task.agent_no for task in claimed])
+        for agent_no, left in unused.items():
+            link, revocations = credit.granted[agent_no]
+            if link.revocations == revocations:
+                link.grant(left)
+
+    async def hand_out(self, claimed: Sequence[Claimed]) -> None:
+        """Send claimed tasks to their agents."""
         if not claimed:
             return
         options = await self._claims.options(list({task.options_no for task in claimed}))
@@ -127,3 +161,15 @@ class Dispatcher:
                 link.assign(list(tasks), options, names)
             else:  # the agent went away meanwhile
                 self._release([task.ticket for task in tasks])
+
+
+class Credit(NamedTuple):
+    """Credit that a claim under way uses up.
+
+    Attributes:
+        agents: An agent number for each task that may be claimed.
+        granted: For each agent its link, and how often it had revoked its credit by then.
+    """
+
+    agents: list[int]
+    granted: dict[int, tuple[AgentLink, int]]

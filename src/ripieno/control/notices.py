@@ -72,6 +72,8 @@ class Notices:
             self._sessions.clear()
             self._partitions.clear()
             self._agents.clear()
+            if self._signals.alone:
+                continue
             try:
                 await self._signals.send(news)
             except RipienoError as error:

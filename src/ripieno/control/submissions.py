@@ -5,16 +5,17 @@ from collections.abc import AsyncIterator, Sequence
 
 from ripieno.config import ControlSettings
 from ripieno.control.batching import Batcher
+from ripieno.control.dispatcher import Credit, Dispatcher
 from ripieno.control.notices import Notices
 from ripieno.domain.data import Data
 from ripieno.domain.errors import InvalidRequestError, RipienoError
 from ripieno.domain.identifiers import check_identifier
 from ripieno.domain.options import TaskOptions
 from ripieno.domain.submission import NewTask
-from ripieno.store.database import Database
+from ripieno.store.database import Database, NotPlainError
 from ripieno.store.objects import ObjectStore, ObjectWriter
 from ripieno.store.sessions import Sessions
-from ripieno.store.submission import SubmissionCall, submit
+from ripieno.store.submission import SubmissionCall, submit, submit_and_claim
 from ripieno.wire.large_tasks import (
     LargeTasksReader,
     PayloadContinued,
@@ -37,8 +38,16 @@ _FLUSHES = 2
 class Submissions:
     """Brings submissions into the store."""
 
-    def __init__(self, settings: ControlSettings, database: Database, sessions: Sessions, notices: Notices) -> None:
+    def __init__(
+        self,
+        settings: ControlSettings,
+        database: Database,
+        sessions: Sessions,
+        notices: Notices,
+        dispatcher: Dispatcher,
+    ) -> None:
         self._settings = settings
+        self._dispatcher = dispatcher
         self._database = database
         self._sessions = sessions
         self._notices = notices
@@ -98,9 +107,30 @@ class Submissions:
         return request.init_request.session_id, options
 
     async def _flush(self, calls: Sequence[SubmissionCall]) -> Sequence[RipienoError | None]:
+        if (credit := self._credit_for(calls)) is not None:
+            try:
+                changes, claimed = await submit_and_claim(self._database, calls, credit.agents)
+            except NotPlainError:
+                self._dispatcher.give_back(credit)
+            except BaseException:
+                self._dispatcher.give_back(credit)
+                raise
+            else:
+                await self._dispatcher.hand_out(claimed)
+                self._notices.publish(changes)
+                return [None] * len(calls)
         faults, changes = await submit(self._database, calls)
         self._notices.publish(changes)
         return faults
+
+    def _credit_for(self, calls: Sequence[SubmissionCall]) -> Credit | None:
+        """Credit for all of these tasks, if agents have so much and nobody is before them."""
+        partition = calls[0].options.options.partition
+        if not all(
+            call.options.options.partition == partition and call.is_free and call.is_inline for call in calls
+        ):
+            return None
+        return self._dispatcher.take_for_new(partition, sum(len(call.tasks) for call in calls))
 
 
 async def _tasks(

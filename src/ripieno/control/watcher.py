@@ -32,6 +32,11 @@ _log = structlog.get_logger(__name__)
 _SHORTEST_PAUSE_S = 0.01
 _PAUSES = 4
 
+#: A key asked for so soon after a change of its session is looked up a moment later: as a rule
+#: it belongs to a task just submitted, and the look would only delay that (measured: 0.3 ms).
+_RECENTLY_S = 0.02
+_MOMENT_S = 0.003
+
 #: The database was away.
 _AFTER_FAILURE_S = 0.5
 
@@ -52,11 +57,14 @@ class Look:
         self._asked = asyncio.Event()
         self._urgent = asyncio.Event()
 
-    def ask(self, *, urgent: bool = False) -> None:
-        """Something may have changed; ``urgent``: somebody new waits, do not pause first."""
+    def ask(self) -> None:
+        """Something may have changed."""
         self._asked.set()
-        if urgent:
-            self._urgent.set()
+
+    def ask_urgently(self) -> None:
+        """Somebody new waits: do not pause first."""
+        self._asked.set()
+        self._urgent.set()
 
     async def run(self) -> None:
         """Look for ever; cancel it to stop."""
@@ -103,7 +111,7 @@ class CountsWatch:
         number = next(self._numbers)
         future: asyncio.Future[Counts] = asyncio.get_running_loop().create_future()
         self._waiting[number] = (enough, future)
-        self.look.ask(urgent=True)
+        self.look.ask_urgently()
         try:
             return await future
         finally:
@@ -129,6 +137,7 @@ class KeysWatch:
         self._data_limit = data_limit
         self._waiting: dict[str, list[Deliver]] = {}
         self._new: list[str] = []
+        self._changed_at = 0.0
         self.look = Look(self._read)
 
     def add(self, keys: Sequence[str], deliver: Deliver) -> None:
@@ -136,7 +145,11 @@ class KeysWatch:
         for key in keys:
             self._waiting.setdefault(key, []).append(deliver)
         self._new += keys
-        self.look.ask(urgent=True)
+        if time.monotonic() - self._changed_at < _RECENTLY_S:
+            # Most likely the results of tasks submitted just now, which will be heard of in a moment.
+            asyncio.get_running_loop().call_later(_MOMENT_S, self.look.ask_urgently)
+        else:
+            self.look.ask_urgently()
 
     def remove(self, deliver: Deliver) -> None:
         """Whoever got results by ``deliver`` waits no more."""
@@ -147,6 +160,7 @@ class KeysWatch:
 
     def ask(self, changes: Changes | None) -> None:
         """The session has changed: here (what was completed comes along), or elsewhere (None)."""
+        self._changed_at = time.monotonic()
         if changes is None or self._session_no in changes.aborted:
             self._new = list(self._waiting)
             self.look.ask()
@@ -234,7 +248,7 @@ class Watcher:
 
         own = Own()
         with self._shared(own, sessions, lambda: own):
-            own.look.ask(urgent=True)
+            own.look.ask_urgently()
             yield own.look
 
     @contextmanager

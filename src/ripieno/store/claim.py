@@ -38,6 +38,11 @@ class Claimed(NamedTuple):
     payload: Data
 
 
+def random_claims() -> int:
+    """Where the tokens of one statement begin; none of them ever comes again."""
+    return secrets.randbits(63) - (1 << 62)
+
+
 class Claims:
     """Claims tasks."""
 
@@ -51,9 +56,7 @@ class Claims:
         Returns:
             Fewer than asked when no more is claimable now.
         """
-        first_token = secrets.randbits(63) - (1 << 62)
-
-        rows = await self._database.fetch_relaxed(_SQL.claim, partition, len(agents), first_token, agents)
+        rows = await self._database.fetch_relaxed(_SQL.claim, partition, len(agents), random_claims(), agents)
         return [_claimed(row) for row in rows]
 
     async def options(self, numbers: Sequence[int]) -> dict[int, TaskOptions]:

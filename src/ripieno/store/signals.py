@@ -8,6 +8,7 @@ connection); whoever waits looks again now and then, as a safety net.
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import asyncpg
@@ -20,6 +21,14 @@ CHANNEL = "ripieno"
 _LONGEST = 7_500
 
 _RECONNECT_S = 1.0
+
+_COUNT_EVERY_S = 5.0
+
+_APPLICATION = "ripieno news"
+_LISTENERS = f"""
+select count(*) from pg_stat_activity
+where application_name = '{_APPLICATION}' and datname = current_database()
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +46,19 @@ class News:
 
 
 class Signals:
-    """Sends and receives news. ``run`` receives until it is cancelled."""
+    """Sends and receives news. ``run`` receives until it is cancelled.
+
+    Attributes:
+        alone: No other replica listens, so that news need not be sent. A new one says so
+            before it looks at everything for the first time; that one has gone is noticed
+            within some seconds.
+    """
 
     def __init__(self, database: Database, url: str, replica: str) -> None:
         self._database = database
         self._url = url
         self._replica = replica
+        self.alone = False
 
     async def send(self, news: News) -> None:
         """Tell the other replicas.
@@ -75,15 +91,22 @@ class Signals:
         def on_message(_connection: object, _pid: int, _channel: str, payload: object) -> None:
             news = _decode(str(payload), self._replica)
             if news is not None:
+                self.alone = False
                 heard(news)
 
-        connection = await asyncpg.connect(self._url, timeout=10, server_settings={"application_name": "ripieno news"})
+        connection = await asyncpg.connect(self._url, timeout=10, server_settings={"application_name": _APPLICATION})
         try:
             connection.add_termination_listener(lambda _connection: broken.set())
             await connection.add_listener(CHANNEL, on_message)
+            await self.send(News())  # the others know from here on that somebody listens
             heard(News(everything=True))
-            await broken.wait()
+            while not broken.is_set():
+                self.alone = await connection.fetchval(_LISTENERS) <= 1
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_COUNT_EVERY_S):
+                        await broken.wait()
         finally:
+            self.alone = False
             await connection.close(timeout=1)
 
 

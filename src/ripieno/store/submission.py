@@ -15,16 +15,19 @@ import asyncpg
 
 from ripieno.domain.data import Data, StoredObject
 from ripieno.domain.errors import ConflictError, RipienoError, SessionCancelledError
+from ripieno.domain.outcomes import Ticket
 from ripieno.domain.submission import NewTask
 from ripieno.store import graph
 from ripieno.store.changes import Changes
+from ripieno.store.claim import Claimed, random_claims
 from ripieno.store.creation import SQL, CutNeededError, PlannedTask, create_tasks
 from ripieno.store.database import Connection, Database, NotPlainError, array_literal
 from ripieno.store.gates import gates
 from ripieno.store.sessions import KnownOptions, KnownSession
 
 
-_NONE = (None,)
+#: Stands for the dependencies of a task that has none, beside others that have some.
+_NO_NEED = (None,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,16 @@ class SubmissionCall:
     session: KnownSession
     options: KnownOptions
     tasks: Sequence[NewTask]
+
+    @property
+    def is_inline(self) -> bool:
+        """Whether all payloads are inline."""
+        return all([isinstance(task.payload, bytes) for task in self.tasks])
+
+    @property
+    def is_free(self) -> bool:
+        """Whether no task depends on anything."""
+        return not any([task.data_dependencies for task in self.tasks])
 
 
 async def submit(database: Database, calls: Sequence[SubmissionCall]) -> tuple[list[RipienoError | None], Changes]:
@@ -61,7 +74,7 @@ async def submit(database: Database, calls: Sequence[SubmissionCall]) -> tuple[l
 
 
 async def _submit_together(database: Database, calls: Sequence[SubmissionCall]) -> Changes:
-    if all(isinstance(task.payload, bytes) for call in calls for task in call.tasks):
+    if all(call.is_inline for call in calls):
         try:
             return await _submit_plain(database, calls)
         except NotPlainError:
@@ -77,18 +90,56 @@ async def _submit_together(database: Database, calls: Sequence[SubmissionCall]) 
             exclusive |= needed.sessions
 
 
+async def submit_and_claim(
+    database: Database, calls: Sequence[SubmissionCall], agents: Sequence[int]
+) -> tuple[Changes, list[Claimed]]:
+    """``submit`` tasks without dependencies that are claimed as they are created, the i-th by the i-th agent.
+
+    A lone task on an idle cluster is thereby on its way to a worker after one transaction.
+
+    Raises:
+        NotPlainError: nothing happened; submit them without claiming them.
+        UnavailableError, OutcomeUnknownError: submit the same calls again.
+    """
+    first_claim = random_claims()
+    numbers = await _call_plain(database, calls, agents, first_claim)
+    tasks = [(call, task) for call in calls for task in call.tasks]
+    claimed = [
+        Claimed(
+            Ticket(task_no, call.session.session_no, first_claim + place),
+            agent_no,
+            task.id,
+            0,
+            call.options.options_no,
+            task.expected_output_keys,
+            (),
+            task.payload,
+        )
+        for place, (task_no, agent_no, (call, task)) in enumerate(zip(numbers, agents, tasks, strict=True), 1)
+    ]
+    return Changes({call.session.session_no for call in calls}), claimed
+
+
 async def _submit_plain(database: Database, calls: Sequence[SubmissionCall]) -> Changes:
+    await _call_plain(database, calls, (), 0)
+    return Changes({call.session.session_no for call in calls}, {call.options.options.partition for call in calls})
+
+
+async def _call_plain(
+    database: Database, calls: Sequence[SubmissionCall], claimants: Sequence[int], first_claim: int
+) -> list[int]:
     """Nothing clashes, as a rule: one round trip. Phases and checks are those of ``_write``."""
-    sessions = {call.session.session_no for call in calls}
     tasks = [task for call in calls for task in call.tasks]
-    needs = [
-        (key, place)
-        for place, task in enumerate(tasks, 1)
-        for key in dict.fromkeys(task.data_dependencies or _NONE)
-    ] if any(task.data_dependencies for task in tasks) else []
-    await database.call_plain(
+    needs: list[tuple[str | None, int]] = []
+    if any([task.data_dependencies for task in tasks]):
+        needs = [
+            (key, place)
+            for place, task in enumerate(tasks, 1)
+            for key in dict.fromkeys(task.data_dependencies or _NO_NEED)
+        ]
+    numbers: list[int] = await database.call_plain(
         SQL.submit_plain,
-        sorted(sessions),
+        sorted({call.session.session_no for call in calls}),
         [number for call in calls for number in repeat(call.options.options_no, len(call.tasks))],
         [task.id for task in tasks],
         [array_literal(task.expected_output_keys) for task in tasks],
@@ -99,8 +150,10 @@ async def _submit_plain(database: Database, calls: Sequence[SubmissionCall]) -> 
         [place for place, task in enumerate(tasks, 1) for _ in task.expected_output_keys],
         [key for key, _ in needs],
         [place for _, place in needs],
+        claimants,
+        first_claim,
     )
-    return Changes(sessions, {call.options.options.partition for call in calls})
+    return numbers
 
 
 async def _write(connection: Connection, calls: Sequence[SubmissionCall], exclusive: frozenset[int]) -> Changes:

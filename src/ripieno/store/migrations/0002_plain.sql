@@ -40,18 +40,26 @@ end $$;
 --   keys, key_places         every expected output, with the place of its task
 --   needs, need_places       every distinct dependency likewise, and a null for each task that has
 --                            none; both empty where no task has any
+--   claimants, first_claim   empty and 0; or one agent for each task, none of which needs anything:
+--                            they are claimed as they are created, by claims from first_claim on
+-- Returns the numbers of tasks that were claimed.
 create function submit_plain(
     session_nos bigint[],
     options_nos bigint[], ids text[], outputs text[], dependencies text[], output_counts integer[], payloads bytea[],
-    keys text[], key_places integer[], needs text[], need_places integer[]
-) returns void language plpgsql as $$
+    keys text[], key_places integer[], needs text[], need_places integer[],
+    claimants bigint[], first_claim bigint
+) returns bigint[] language plpgsql as $$
 declare
+    at_birth constant smallint := case when cardinality(claimants) = 0 then 1 else 2 end;
     numbers bigint[];
     sessions_of bigint[];
     retries integer[];
     priorities smallint[];
     partitions text[];
     unmet_counts integer[];
+    claims bigint[] := '{}';
+    claimed_at timestamptz;
+    taken bigint[] := '{}';
 begin
     perform enter_gates(session_nos);
     if exists (select from sessions s where s.session_no = any (session_nos) and s.status <> 1) then
@@ -87,12 +95,20 @@ begin
     insert into blobs (blob_no, size, data)
     select new.task_no, length(new.payload), new.payload from unnest(numbers, payloads) as new (task_no, payload);
 
-    insert into states (task_no, session_no, unmet, max_retries, priority, partition, outputs)
-    select *
-    from unnest(numbers, sessions_of, unmet_counts, retries, priorities, partitions, output_counts);
+    if cardinality(claimants) > 0 then
+        claims := array(select first_claim + place from generate_series(1, cardinality(claimants)) as place);
+        claimed_at := now();
+        taken := numbers;
+    end if;
+    insert into states (task_no, session_no, unmet, max_retries, priority, partition, outputs,
+                        agent_no, claim, status, claimed_at)
+    select new.*, at_birth, claimed_at
+    from unnest(numbers, sessions_of, unmet_counts, retries, priorities, partitions, output_counts, claimants, claims)
+        as new;
 
     insert into session_counts (session_no, status, delta)
-    select new.session_no, 1, count(*) from unnest(sessions_of) as new (session_no) group by new.session_no;
+    select new.session_no, at_birth, count(*) from unnest(sessions_of) as new (session_no) group by new.session_no;
+    return taken;
 end $$;
 
 -- Phases 3 and 4 where tasks depend on something: announce the new keys, hold the dependencies,

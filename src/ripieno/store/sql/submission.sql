@@ -6,7 +6,7 @@ select coalesce(array_agg(nextval('task_numbers')), '{}') from generate_series(1
 -- name: submit_plain
 select submit_plain(
     $1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::integer[], $7::bytea[],
-    $8::text[], $9::integer[], $10::text[], $11::integer[])
+    $8::text[], $9::integer[], $10::text[], $11::integer[], $12::bigint[], $13::bigint)
 
 -- name: open_submission
 -- With the gates held: numbers for the tasks, and which of the sessions take no more.
