@@ -72,7 +72,7 @@ class Inputs:
             missing = []
             found: dict[str, Data] = {}
             for key in attempt.data_dependencies:
-                data = self._cache.get((attempt.session_no, key))
+                data = self._known((attempt.session_no, key))
                 if data is None:
                     missing.append(key)
                 else:
@@ -81,6 +81,11 @@ class Inputs:
                 self._complete(attempt, found)
                 continue
             self._await(attempt, found, set(missing))
+
+    def _known(self, key: ResultKey) -> Data | None:
+        """What need not be fetched: it was before, or a worker of this agent has made it."""
+        data = self._cache.get(key)
+        return self.produced.get(key) if data is None else data
 
     def dispose(self, attempt: Attempt) -> None:
         """An attempt is over; its files are no longer read."""

@@ -32,6 +32,12 @@ rows that existed before, held by others in phase 4 or later; within a phase eve
 up the same ladder: no cycle. Claiming skips locked rows and waits for nobody. Should
 PostgreSQL refuse a crossing all the same, the transaction is run again.
 
+**Plain and careful.** Most submissions and commits clash with nothing. They are one call of a
+function in the database (``migrations/0002_plain.sql``), which climbs the same ladder, and raises
+as soon as something is not plain; what it did is undone then, and the same work is done step by
+step, with a round trip for each phase and the decisions in Python. The two must agree, and
+tests run both.
+
 Invariants of the tables (``store.sanity`` checks them all; tests call it):
 
 * INV-10 ``claim`` is set exactly while an agent holds the task.

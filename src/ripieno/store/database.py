@@ -1,9 +1,10 @@
 """Connections to PostgreSQL, transactions, and what its failures mean.
 
 Every connection plans our statements the way they were written: small arrays of ids in,
-index look-ups out. Hash and merge joins and sequential scans are switched off, because
-with statistics that lag behind a table that has just grown by a million rows the planner
-chooses them at the worst moment; and a nested loop over an ordered array is what makes row
+index look-ups out. Hash and merge joins, materialized inner sides and sequential scans are
+switched off, because the planner chooses them when it believes a table to be small, as each
+table is when the plan is made on a new database, or when statistics lag behind a table that
+has just grown by a million rows (measured: 400 ms instead of 8 for 2,000 keys); and a nested loop over an ordered array is what makes row
 locks be taken in that order (see ``ripieno.store``).
 """
 
@@ -29,6 +30,8 @@ PLANNER_SETTINGS = {
     "plan_cache_mode": "force_generic_plan",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
+    "enable_material": "off",
+    "enable_memoize": "off",
     "enable_seqscan": "off",
     "jit": "off",
 }

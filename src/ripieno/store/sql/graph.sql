@@ -28,11 +28,22 @@ where s.task_no = failed.task_no and s.status = 1
 returning s.task_no, s.session_no
 
 -- name: abort_outputs
--- What these tasks still own and have not completed.
+-- What these tasks still own and have not completed. Each is looked up by itself (limit 1): else
+-- the planner of a new database goes through all results of the session for each task. Their
+-- places cannot change meanwhile: whoever would change them waits at the gate or for our locks.
+with owned as materialized (
+    select found.place, ended.reason
+    from unnest($1::bigint[], $2::text[]) as ended (task_no, reason)
+    join tasks t on t.task_no = ended.task_no
+    cross join lateral unnest(t.expected_output_keys) as expected (key)
+    cross join lateral (
+        select r.ctid as place from results r
+        where r.session_no = t.session_no and r.key = expected.key and r.owner_no = t.task_no and r.status = 1
+        limit 1
+    ) as found
+)
 update results r
-set status = 11, ended_at = now(), reason = ended.reason
-from unnest($1::bigint[], $2::text[]) as ended (task_no, reason)
-join tasks t on t.task_no = ended.task_no
-cross join lateral unnest(t.expected_output_keys) as expected (key)
-where r.session_no = t.session_no and r.key = expected.key and r.owner_no = t.task_no and r.status = 1
+set status = 11, ended_at = now(), reason = owned.reason
+from owned
+where r.ctid = owned.place
 returning r.session_no, r.key
