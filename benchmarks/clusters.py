@@ -68,9 +68,12 @@ def up(worker: str, *, slots: int = 2, data: Path | None = None) -> Iterator[Clu
 
 @contextmanager
 def ripieno(
-    arguments: list[str], environment: Mapping[str, str] | None = None
+    arguments: list[str], environment: Mapping[str, str] | None = None, *, changing: str = ""
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """One command of ours as a process, from its ready line to a clean stop.
+
+    Args:
+        changing: A constant to give another value first, as ``module:NAME=value``.
 
     Yields:
         The process, and the address in its ready line (or an empty string).
@@ -79,6 +82,9 @@ def ripieno(
         ClusterError: it ended, or was not ready in time.
     """
     command = [sys.executable, "-m", "ripieno", *arguments]
+    if changing:
+        module, _, assignment = changing.partition(":")
+        command[1:3] = ["-c", f"import {module} as m; m.{assignment}; from ripieno.cli import main; main()"]
     with subprocess.Popen(
         command, cwd=ROOT, env=os.environ | dict(environment or {}), stdout=subprocess.PIPE, text=True
     ) as process:
@@ -134,16 +140,16 @@ def postgres(data: Path, overrides: Mapping[str, str] | None = None) -> Iterator
 
 
 @contextmanager
-def control(database: str, objects: Path) -> Iterator[tuple[int, str]]:
+def control(database: str, objects: Path, *, changing: str = "") -> Iterator[tuple[int, str]]:
     """One replica of the control plane; yields its process id and its address."""
     arguments = ["control", "--listen", "127.0.0.1:0", "--objects", str(objects), "--drain", "1"]
-    with ripieno(arguments, {"RIPIENO_DATABASE": database}) as (process, address):
+    with ripieno(arguments, {"RIPIENO_DATABASE": database}, changing=changing) as (process, address):
         yield process.pid, address
 
 
 @contextmanager
-def agent(address: str, worker: str, *, slots: int = 2) -> Iterator[int]:
+def agent(address: str, worker: str, *, slots: int = 2, changing: str = "") -> Iterator[int]:
     """One agent with its workers; yields its process id once it is connected."""
     arguments = ["agent", "--control", address, "--slots", str(slots), "--worker", worker, "--drain", "0"]
-    with ripieno(arguments) as (process, _):
+    with ripieno(arguments, changing=changing) as (process, _):
         yield process.pid

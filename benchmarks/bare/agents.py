@@ -38,21 +38,32 @@ async def live(number: int, address: str, welcomed: asyncio.Semaphore) -> None:
         async for message in stream:
             if message.HasField("welcome"):
                 welcomed.release()
-            if message.assignments:
+            if message.plain.task_nos or message.assignments:
                 outcomes_no += 1
                 await stream.write(_outcomes(message, outcomes_no))
 
 
 def _outcomes(message: agent_pb2.ControlMessage, outcomes_no: int) -> agent_pb2.AgentMessage:
-    """All assigned tasks are done already; credit for as many more."""
-    now_us = time.time_ns() // 1_000
-    reply = agent_pb2.AgentMessage(outcomes_no=outcomes_no, credit=len(message.assignments))
-    for assignment in message.assignments:
-        outcome = reply.outcomes.add(started_at_us=now_us, ended_at_us=now_us, worker="simulated")
-        outcome.ticket.CopyFrom(assignment.ticket)
-        for key in assignment.expected_output_keys:
-            outcome.completed.results.add(key=key).data.inline = RESULT
-    return reply
+    """All assigned tasks are done already, as columns like a real agent's; credit for as many more."""
+    plain = message.plain
+    done = agent_pb2.Completions(
+        task_nos=plain.task_nos,
+        session_nos=plain.session_nos,
+        claims=plain.claims,
+        result_counts=plain.output_counts,
+        keys=plain.expected_output_keys,
+    )
+    for assignment in message.assignments:  # those with dependencies, or a large payload
+        done.task_nos.append(assignment.ticket.task_no)
+        done.session_nos.append(assignment.ticket.session_no)
+        done.claims.append(assignment.ticket.claim)
+        done.result_counts.append(len(assignment.expected_output_keys))
+        done.keys.extend(assignment.expected_output_keys)
+    count = len(done.task_nos)
+    done.started_at_us.extend([time.time_ns() // 1_000] * count)
+    done.workers.extend(["simulated"] * count)
+    done.data.extend([RESULT] * len(done.keys))
+    return agent_pb2.AgentMessage(outcomes_no=outcomes_no, credit=count, completions=done)
 
 
 async def main(agents: int, addresses: list[str]) -> None:

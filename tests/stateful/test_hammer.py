@@ -1,14 +1,17 @@
 """Eight writers on four replicas do everything at once, in two sessions that they share."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from ripieno.domain.outcomes import Failure, Ticket
 from ripieno.domain.submission import NewTask
 from ripieno.store.attempts import mark_interrupting_if_owned, mark_started_if_owned, release_if_owned
 from ripieno.store.claim import Claimed
 from ripieno.store.counts import fold_counts
+from ripieno.store.database import NotPlainError
+from ripieno.store.submission import submit_and_claim
 from stateful.crossing import Replicas, made
-from store.world import failed, over, task
+from store.world import AGENT, failed, over, task
 
 WRITERS = 8
 SESSIONS = ["s", "t"]
@@ -27,7 +30,7 @@ class Writer:
         self.stale: list[Claimed] = []
         self.actions: list[Callable[[], Awaitable[None]]] = [
             self.submit, self.submit, self.submit, self.claim, self.claim, self.commit, self.commit, self.commit,
-            self.start, self.release, self.late, self.cancel, self.fold,
+            self.submit_and_claim, self.start, self.release, self.late, self.cancel, self.fold,
         ]  # fmt: skip
 
     async def act(self) -> None:
@@ -48,6 +51,14 @@ class Writer:
         chance = self.replicas.chance
         tasks = [self.fresh() for _ in range(chance.randint(1, 4))]
         await self.replicas.submits(*tasks, session_id=chance.choice(SESSIONS))
+
+    async def submit_and_claim(self) -> None:
+        """What clashes is left alone: nothing may have happened."""
+        chance, world = self.replicas.chance, self.replicas.one
+        tasks = [self.fresh()._replace(data_dependencies=()) for _ in range(chance.randint(1, 2))]
+        call = await world.call(tasks, chance.choice(SESSIONS))
+        with suppress(NotPlainError):
+            self.held += (await submit_and_claim(world.database, [call], [AGENT] * len(tasks)))[1]
 
     async def claim(self) -> None:
         self.held += (await self.replicas.one.claim(self.replicas.chance.randint(1, 6))).values()

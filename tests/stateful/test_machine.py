@@ -5,7 +5,7 @@ every result, the counts and all invariants are compared.
 """
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 import pytest
@@ -26,13 +26,14 @@ from ripieno.domain.outcomes import Completed, Failed, Failure, Outcome, SubTask
 from ripieno.domain.statuses import TaskStatus
 from ripieno.domain.submission import NewTask
 from ripieno.store.attempts import mark_started_if_owned, release_if_owned
+from ripieno.store.claim import Claimed
 from ripieno.store.counts import fold_counts
-from ripieno.store.database import Database
+from ripieno.store.database import Database, NotPlainError
 from ripieno.store.lookup import find_tasks
 from ripieno.store.sanity import broken_invariants
-from ripieno.store.submission import submit
+from ripieno.store.submission import submit, submit_and_claim
 from stateful.model import Broken, CancelledError, Model, Ok, TakenError
-from store.world import World
+from store.world import AGENT, World
 
 T = TypeVar("T")
 
@@ -113,6 +114,18 @@ class StoreMachine(RuleBasedStateMachine):
         else:
             assert fault is None
 
+    @rule(data=st.data(), session_id=st.sampled_from(SESSIONS))
+    def submits_and_claims(self, data: st.DataObject, session_id: str) -> None:
+        """Without dependencies; whatever clashes is not plain, and nothing happens."""
+        tasks = [task._replace(data_dependencies=()) for task in self.draw_tasks(data, most=2, delegable=[])]
+        call = self.run(self.world.call(tasks, session_id))
+        try:
+            _, claimed = self.run(submit_and_claim(self.database, [call], [AGENT] * len(tasks)))
+        except NotPlainError:
+            return
+        self.model.submit(session_id, tasks, 50, 1)
+        self.took({each.task_id: each for each in claimed})
+
     @rule(data=st.data())
     @precondition(lambda self: self.model.tasks)
     def submits_again(self, data: st.DataObject) -> None:
@@ -124,6 +137,9 @@ class StoreMachine(RuleBasedStateMachine):
     def claim(self, limit: int) -> list[tuple[str, Ticket]]:
         claimed = self.run(self.world.claim(limit))
         assert list(claimed) == self.model.claim(limit)
+        return self.took(claimed)
+
+    def took(self, claimed: Mapping[str, Claimed]) -> list[tuple[str, Ticket]]:
         for task_id, each in claimed.items():
             self.model.move(task_id, TaskStatus.DISPATCHED)
             self.model.tasks[task_id].claim = each.ticket.claim

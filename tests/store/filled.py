@@ -14,8 +14,8 @@ FILL = {
         from generate_series(1, $1::bigint) as n""",
     "states": """
         insert into states (task_no, session_no, agent_no, claimed_at, started_at, ended_at,
-                            unmet, max_retries, status, priority, partition, worker)
-        select n, 1 + (n - 1) * 100 / $1, 1 + n % 7, now(), now(), now(), 0, 1, 10, 50, '', 'worker' from generate_series(1, $1::bigint) as n""",
+                            unmet, max_retries, status, priority, partition, worker, outputs)
+        select n, 1 + (n - 1) * 100 / $1, 1 + n % 7, now(), now(), now(), 0, 1, 10, 50, '', 'worker', 1 from generate_series(1, $1::bigint) as n""",
     "results": """
         insert into results (session_no, owner_no, blob_no, ended_at, status, key)
         select 1 + (n - 1) * 100 / $1, n, 4611686018427387904 + n, now(), 10, 'key ' || n from generate_series(1, $1::bigint) as n""",
@@ -44,8 +44,8 @@ WAITING = """
     select n, 101, 101, n, 'task ' || n, array['key ' || n], '{}' from generate_series($1::bigint + 1, $1 * 11 / 10) as n
 """
 WAITING_STATES = """
-    insert into states (task_no, session_no, unmet, max_retries, priority, partition, status, claim, agent_no)
-    select n, 101, case n % 10 when 1 then 1 else 0 end, 1, 1 + n % 99, '',
+    insert into states (task_no, session_no, unmet, max_retries, priority, partition, outputs, status, claim, agent_no)
+    select n, 101, case n % 10 when 1 then 1 else 0 end, 1, 1 + n % 99, '', 1,
            case n % 100 when 2 then 2 else 1 end, case n % 100 when 2 then n end, case n % 100 when 2 then 7 end
     from generate_series($1::bigint + 1, $1 * 11 / 10) as n
 """

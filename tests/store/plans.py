@@ -72,6 +72,30 @@ def joins(plan: Node) -> set[str]:
     }
 
 
+def sorted_by(plan: Node, alias: str) -> list[str]:
+    """What a sub-select, or a common table expression, is sorted by; nothing where it is not."""
+    tops = [
+        node["Plans"][0] for node in nodes(plan) if (node["Node Type"], node.get("Alias")) == ("Subquery Scan", alias)
+    ]
+    tops += [node for node in nodes(plan) if node.get("Subplan Name") == f"CTE {alias}"]
+    [top] = tops
+    while top.get("Strategy") == "Sorted" or top["Node Type"] == "Unique":
+        [top] = top["Plans"]
+    keys: list[str] = top.get("Sort Key", [])
+    return keys
+
+
+def locked(plan: Node) -> set[str]:
+    """Tables of which it locks rows, changes them or adds some."""
+    found = set()
+    for node in nodes(plan):
+        if node["Node Type"] == "ModifyTable":
+            found.add(node["Relation Name"])
+        elif node["Node Type"] == "LockRows":
+            found |= {below["Relation Name"] for below in nodes(node) if "Relation Name" in below}
+    return found
+
+
 def driver(plan: Node, table: str) -> str:
     """What decides the order in which rows of ``table`` are reached: the outermost leaf above it.
 

@@ -5,7 +5,7 @@ statistics, with them, and on a server that believes random reads to be dear.
 """
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
 import pytest
@@ -15,21 +15,20 @@ from ripieno.store import counts
 from ripieno.store.database import PLANNER_SETTINGS, Database
 from ripieno.store.embedded import EmbeddedPostgres
 from ripieno.store.queries import Queries
-from store import plans
+from store import functions, plans
 from store.filled import fill
 
 SETTINGS = {**PLANNER_SETTINGS, "search_path": "ripieno"}
 
 #: Statement and the indexes that it must use.
 HOT = [
-    ("claim", "claim", {"states_claimable", "states_pkey", "tasks_pkey", "blobs_pkey"}),
+    ("claim", "claim", {"states_claimable", "tasks_pkey", "blobs_pkey"}),
     ("commit", "lock_attempts", {"states_pkey", "tasks_pkey"}),
     ("commit", "write_outcomes", {"results_pkey", "states_pkey"}),
     ("commit", "retry_attempts", {"states_pkey"}),
     ("commit", "mark_started_if_owned", {"states_pkey"}),
     ("commit", "mark_interrupting_if_owned", {"states_pkey"}),
     ("commit", "release_if_owned", {"states_pkey"}),
-    ("graph", "promote", {"dependencies_pkey", "states_pkey"}),
     ("graph", "dependents", {"dependencies_pkey", "states_pkey", "results_pkey", "tasks_pkey"}),
     ("graph", "sessions_with_dependents", {"dependencies_pkey", "states_pkey"}),
     ("graph", "fail_dependents", {"states_pkey"}),
@@ -61,6 +60,19 @@ HOT = [
     ("agents", "forget", {"states_held"}),
 ]
 
+#: Function, words of one of its statements, and the indexes that it must use. All statements of all
+#: functions are looked at: of those that are not named, none may read a whole table or join dearly.
+HOT_INSIDE = [
+    ("submit_plain", "from sessions s", {"sessions_pkey"}),
+    ("submit_plain", "nextval('task_numbers')", {"options_pkey"}),
+    ("settle_needs", "for no key update", {"results_pkey"}),
+    ("settle_needs", "update results", {"results_pkey"}),
+    ("settle_needs", "left join results", {"results_pkey"}),
+    ("commit_plain", "update states", {"states_pkey"}),
+    ("commit_plain", "update results", {"results_pkey"}),
+    ("promote", "update states", {"dependencies_pkey", "states_pkey"}),
+]
+
 #: Statements that lock rows of a table, and what their order must come from.
 LOCKING = [
     ("commit", "lock_attempts", "states", "ended"),
@@ -70,7 +82,6 @@ LOCKING = [
     ("commit", "mark_started_if_owned", "states", "begun"),
     ("commit", "mark_interrupting_if_owned", "states", "begun"),
     ("commit", "release_if_owned", "states", "released"),
-    ("graph", "promote", "states", "met"),
     ("graph", "fail_dependents", "states", "failed"),
     ("submission", "lock_open_keys", "results", "named"),
     ("submission", "announce_keys", "results", "named"),
@@ -78,6 +89,27 @@ LOCKING = [
     ("submission", "delegate_keys", "results", "named"),
     ("cancel", "lock_unfinished", "states", "asked"),
     ("cancel", "cancel_tasks", "states", "locked"),
+]
+
+#: The same for statements of functions.
+LOCKING_INSIDE = [
+    ("settle_needs", "for no key update", "results", "needed"),
+    ("settle_needs", "update results", "results", "held"),
+    ("commit_plain", "update states", "states", "attempt"),
+    ("commit_plain", "update results", "results", "produced"),
+    ("promote", "update states", "states", "met"),
+]
+
+#: Statements of functions sort for themselves what the callers of the others have sorted: the sub-select
+#: that decides the order in which rows are locked or enter an index, and what it sorts by.
+SORTED_INSIDE = [
+    ("submit_plain", "insert into results", "*SELECT*", ["(($1)[named.place])", 'named.key COLLATE "C"']),
+    ("submit_plain", "insert into tasks", "*SELECT*", ['new.id COLLATE "C"']),
+    ("settle_needs", "insert into results", "named", ["(($1)[k.place])", '((k.key)::text) COLLATE "C"']),
+    ("settle_needs", "for no key update", "needed", ["(($1)[n.place])", '((n.key)::text) COLLATE "C"']),
+    ("commit_plain", "update states", "attempt", ["each.task_no"]),
+    ("commit_plain", "update results", "produced", ["(($1)[each.place])", 'each.key COLLATE "C"']),
+    ("promote", "update states", "met", ["d.task_no"]),
 ]
 
 
@@ -117,16 +149,39 @@ async def connection(filled_url: str, request: pytest.FixtureRequest) -> AsyncIt
     await connection.close()
 
 
+def faults(plan: plans.Node, expected: set[str]) -> Iterator[str]:
+    """What is wrong with the plan of a hot statement."""
+    if whole := plans.scanned(plan):
+        yield f"reads all of {sorted(whole)}"
+    if missing := expected - plans.indexes(plan):
+        yield f"does not use {sorted(missing)}, but {sorted(plans.indexes(plan))}"
+    if dear := plans.joins(plan) - {"Nested Loop"}:
+        yield f"joins by {sorted(dear)}"
+
+
+async def inside(connection: asyncpg.Connection, function: str, words: str) -> plans.Node:
+    """The plan of the one statement of a function in which these words stand."""
+    statements = await functions.statements(connection)
+    [statement] = [each for name, each in statements if name == function and words in each]
+    return await plans.generic_plan(connection, statement)
+
+
 async def test_hot_statements_use_their_indexes(connection: asyncpg.Connection) -> None:
     astray = []
     for file, name, expected in HOT:
         plan = await plans.generic_plan(connection, getattr(Queries(file), name))
-        if whole := plans.scanned(plan):
-            astray.append(f"{name} reads all of {sorted(whole)}")
-        if missing := expected - plans.indexes(plan):
-            astray.append(f"{name} does not use {sorted(missing)}, but {sorted(plans.indexes(plan))}")
-        if dear := plans.joins(plan) - {"Nested Loop"}:
-            astray.append(f"{name} joins by {sorted(dear)}")
+        astray += [f"{name} {fault}" for fault in faults(plan, expected)]
+    assert not astray, "\n".join(astray)
+
+
+async def test_hot_statements_inside_functions_use_their_indexes(connection: asyncpg.Connection) -> None:
+    astray = []
+    for function, words, expected in HOT_INSIDE:
+        plan = await inside(connection, function, words)
+        astray += [f"{words!r} of {function} {fault}" for fault in faults(plan, expected)]
+    for function, statement in await functions.statements(connection):
+        plan = await plans.generic_plan(connection, statement)
+        astray += [f"{function} {fault}: {statement}" for fault in faults(plan, set())]
     assert not astray, "\n".join(astray)
 
 
@@ -139,13 +194,37 @@ async def test_rows_are_locked_in_the_order_of_the_array(connection: asyncpg.Con
     assert not astray, "\n".join(astray)
 
 
-async def test_what_promotes_is_sorted_by_task(connection: asyncpg.Connection) -> None:
-    plan = await plans.generic_plan(connection, Queries("graph").promote)
-    [met] = [node for node in plans.nodes(plan) if node.get("Alias") == "met"]
-    [top] = met["Plans"]
-    if top.get("Strategy") == "Sorted":
-        [top] = top["Plans"]
-    assert (top["Node Type"], top.get("Sort Key")) == ("Sort", ["d.task_no"])
+async def test_rows_are_locked_in_order_inside_functions(connection: asyncpg.Connection) -> None:
+    astray = []
+    for function, words, table, expected in LOCKING_INSIDE:
+        if (found := plans.driver(await inside(connection, function, words), table)) != expected:
+            astray.append(f"{words!r} of {function} is driven by {found!r}")
+    for function, words, alias, keys in SORTED_INSIDE:
+        if (by := plans.sorted_by(await inside(connection, function, words), alias)) != keys:
+            astray.append(f"{words!r} of {function} has {alias!r} sorted by {by}")
+    assert not astray, "\n".join(astray)
+
+
+async def test_no_function_locks_rows_in_an_order_that_nobody_looked_at(connection: asyncpg.Connection) -> None:
+    """A new function, or a new statement of an old one, is to be listed above."""
+    looked_at = [each[:2] for each in (*LOCKING_INSIDE, *SORTED_INSIDE)]
+    for function, statement in await functions.statements(connection):
+        plan = await plans.generic_plan(connection, statement)
+        if plans.locked(plan) & {"states", "results", "tasks"}:
+            ours = any(name == function and words in statement for name, words in looked_at)
+            assert ours or (function, plans.locked(plan)) == ("submit_plain", {"states"}), statement
+
+
+async def test_what_is_locked_is_written_where_it_lies(connection: asyncpg.Connection) -> None:
+    """Without going through the index once more."""
+    for plan in (
+        await plans.generic_plan(connection, Queries("claim").claim),
+        await inside(connection, "commit_plain", "update states"),
+    ):
+        [written] = [node for node in plans.nodes(plan) if node["Node Type"] == "Tid Scan"]
+        assert written["Relation Name"] == "states"
+        reached = [node for node in plans.nodes(plan) if node.get("Relation Name") == "states" and "Index Name" in node]
+        assert len(reached) == 1
 
 
 async def test_counts_are_read_by_session(connection: asyncpg.Connection) -> None:
@@ -166,6 +245,30 @@ async def test_a_claim_reads_what_it_takes_and_no_more(connection: asyncpg.Conne
     assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] <= 100 + 40 * limit
 
 
+@pytest.mark.parametrize("attempts", [1, 100])
+async def test_a_commit_reads_what_it_writes_and_no_more(connection: asyncpg.Connection, attempts: int) -> None:
+    """However much is waiting or done. What it holds are tasks of session 101 (``store.filled``)."""
+    rows = await connection.fetch(
+        "select task_no, claim from states where claim is not null order by task_no limit $1", attempts
+    )
+    numbers = [row["task_no"] for row in rows]
+    plan = await plans.measured_plan(
+        connection,
+        Queries("commit").commit_plain,
+        "'{101}'",
+        f"array{numbers}",
+        f"array{[row['claim'] for row in rows]}",
+        f"array{[101] * attempts}",
+        f"array{[1] * attempts}",
+        f"array{['w'] * attempts}",
+        f"array{list(range(1, attempts + 1))}",
+        f"array{[f'key {number}' for number in numbers]}",
+        f"array{[-number for number in numbers]}",
+        f"array{['result'] * attempts}::bytea[]",
+    )
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] <= 1_000 + 40 * attempts
+
+
 async def test_a_cancel_of_a_session_reads_no_finished_task(connection: asyncpg.Connection) -> None:
     plan = await plans.measured_plan(connection, Queries("cancel").unfinished_of_session, "1")
     assert plan["Actual Rows"] == 0
@@ -181,3 +284,34 @@ async def test_the_driver_of_a_plan_is_read_right(connection: asyncpg.Connection
         assert plans.driver(plan, "states") != "failed"
     assert plans.joins(plan) == {"Hash Join"}
     assert plans.scanned(plan) == {"states"}
+
+
+def test_functions_are_cut_into_what_is_planned() -> None:
+    """The other test of the test."""
+    body = """
+    declare
+        counts integer[] := '{}';
+        places constant bigint := 1;
+    begin
+        perform lock(numbers[1]);  -- a comment; with a semicolon
+        for place in 1 .. cardinality(numbers) loop
+            update t set counts = t.counts + places from u as v (numbers) where v.numbers = numbers[place];
+        end loop;
+        if exists (select from tasks where task_no = places) then
+            raise exception 'not plain: numbers' using errcode = 'RP001';
+        else
+            select array_agg(n), max(n) as places into counts, places from unnest(numbers) as n;
+            insert into other (numbers, places) select counts, 'places' from each;
+        end if;
+        counts := array_fill(0, numbers);
+        return counts;
+    end """
+    assert functions.statements_of(body, {"numbers": "bigint[]"}) == [
+        "select lock(($1::bigint[])[1])",
+        "update t set counts = t.counts + ($1::bigint) from u as v (numbers) where v.numbers = ($2::bigint[])[($3::integer)]",
+        "select exists (select from tasks where task_no = ($1::bigint))",
+        "select array_agg(n), max(n) as places  from unnest(($1::bigint[])) as n",
+        "insert into other (numbers, places) select ($1::integer[]), 'places' from each",
+        "select array_fill(0, ($1::bigint[]))",
+        "select ($1::integer[])",
+    ]

@@ -318,6 +318,11 @@ class Dispatcher:
 
     # ------------------------------------------------------------------ placing
 
+    @property
+    def stocked(self) -> bool:
+        """Whether every worker's next attempt waits here, beside what is in its inbox."""
+        return len(self._waiting) >= len(self.slots)
+
     def pump(self) -> None:
         """Give what waits to workers that have room, and ask for more."""
         waiting, now = self._waiting, self._clock()

@@ -26,6 +26,8 @@ MESSAGE_BYTES = 3 * 1024 * 1024
 #: An outcome that is longer cannot be committed, and is a final failure: a message that the
 #: control plane refuses would break the stream again and again.
 MAX_OUTCOME_BYTES = 24 * 1024 * 1024
+#: So many outcomes are not gathered any further: the cost of their commit is spread well enough.
+ENOUGH_OUTCOMES = 16
 #: Unsettled outcomes beyond either bound stop the granting of credit.
 MAX_UNSETTLED = 4_096
 MAX_UNSETTLED_BYTES = 32 * 1024 * 1024
@@ -264,6 +266,11 @@ class Outbox:
     def congested(self) -> bool:
         """Whether so much is unsettled that no more work should be asked for."""
         return self._unsettled_count > MAX_UNSETTLED or self._unsettled_bytes > MAX_UNSETTLED_BYTES
+
+    @property
+    def plenty(self) -> bool:
+        """Whether the next message is worth a commit of its own."""
+        return bool(self._closed) or len(self._completions) >= ENOUGH_OUTCOMES
 
     async def emptied(self) -> None:
         """Wait until all outcomes are settled and all releases are taken."""

@@ -65,6 +65,7 @@ class ProcessLane:
     ) -> None:
         self.kill = kill
         self._channel = channel
+        self._process = worker_service_pb2_grpc.WorkerStub(channel).Process
         self._slot = slot
         self._dispatcher = dispatcher
         self._exchange = exchange
@@ -115,6 +116,8 @@ class ProcessLane:
 
     async def _ensure_ready(self) -> None:
         """A worker that is not there when an attempt is about to begin does not use it up."""
+        if self._channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY:
+            return
         try:
             async with asyncio.timeout(RECONNECT_S):
                 while (state := self._channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
@@ -127,7 +130,7 @@ class ProcessLane:
         if attempt.verdict is not None:
             return None
         self._dispatcher.restart_clock(self._slot)
-        call: _Call = worker_service_pb2_grpc.WorkerStub(self._channel).Process()
+        call: _Call = self._process()
         self._call = call
         fed = asyncio.Event()
         try:

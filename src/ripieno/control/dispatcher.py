@@ -150,12 +150,17 @@ class Dispatcher:
                 link.grant(left)
 
     async def hand_out(self, claimed: Sequence[Claimed]) -> None:
-        """Send claimed tasks to their agents."""
+        """Send claimed tasks to their agents; those that cannot be sent are released."""
         if not claimed:
             return
-        options = await self._claims.options(list({task.options_no for task in claimed}))
-        sessions = {task.ticket.session_no for task in claimed}
-        names = {session_no: (await self._sessions.by_number(session_no)).id for session_no in sessions}
+        try:
+            options = await self._claims.options(list({task.options_no for task in claimed}))
+            sessions = {task.ticket.session_no for task in claimed}
+            names = {session_no: (await self._sessions.by_number(session_no)).id for session_no in sessions}
+        except RipienoError as error:
+            _log.warning("could not hand out what was claimed; released", tasks=len(claimed), error=error.detail)
+            self._release([task.ticket for task in claimed])
+            return
         for agent_no, tasks in itertools.groupby(sorted(claimed, key=lambda task: task.agent_no), lambda t: t.agent_no):
             if link := self._links.get(agent_no):
                 link.assign(list(tasks), options, names)

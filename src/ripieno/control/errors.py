@@ -32,7 +32,10 @@ class _Malformed:
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps every handler of the server."""
+    """Wraps every handler of the server, once: they stay the same from call to call."""
+
+    def __init__(self) -> None:
+        self._wrapped: dict[str, Any] = {}
 
     async def intercept_service(
         self,
@@ -40,25 +43,31 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
         """Return the handler of a method, wrapped."""
-        handler: Any = await continuation(handler_call_details)
-        if handler is None:
-            return None
-        parse = _forgiving(handler.request_deserializer)
-        if handler.unary_unary:
-            return grpc.unary_unary_rpc_method_handler(
-                _guard_reply(handler.unary_unary), parse, handler.response_serializer
-            )
-        if handler.stream_unary:
-            return grpc.stream_unary_rpc_method_handler(
-                _guard_reply(handler.stream_unary), parse, handler.response_serializer
-            )
-        if handler.unary_stream:
-            return grpc.unary_stream_rpc_method_handler(
-                _guard_replies(handler.unary_stream), parse, handler.response_serializer
-            )
-        return grpc.stream_stream_rpc_method_handler(
-            _guard_replies(handler.stream_stream), parse, handler.response_serializer
+        wrapped = self._wrapped.get(handler_call_details.method)
+        if wrapped is None:
+            handler = await continuation(handler_call_details)
+            if handler is not None:  # unknown methods are not remembered: there is no end of them
+                wrapped = self._wrapped[handler_call_details.method] = _wrap(handler)
+        return wrapped
+
+
+def _wrap(handler: Any) -> Any:
+    parse = _forgiving(handler.request_deserializer)
+    if handler.unary_unary:
+        return grpc.unary_unary_rpc_method_handler(
+            _guard_reply(handler.unary_unary), parse, handler.response_serializer
         )
+    if handler.stream_unary:
+        return grpc.stream_unary_rpc_method_handler(
+            _guard_reply(handler.stream_unary), parse, handler.response_serializer
+        )
+    if handler.unary_stream:
+        return grpc.unary_stream_rpc_method_handler(
+            _guard_replies(handler.unary_stream), parse, handler.response_serializer
+        )
+    return grpc.stream_stream_rpc_method_handler(
+        _guard_replies(handler.stream_stream), parse, handler.response_serializer
+    )
 
 
 def _forgiving(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:

@@ -93,6 +93,7 @@ class Replica:
         upkeep = Upkeep(database, objects, dispatcher, reports, agents.reconcile, settings.lease_s)
         notices.subscribe(local=watcher.changed_here, remote=watcher.changed_elsewhere)
         notices.subscribe(local=dispatcher.changed_here, remote=dispatcher.changed_elsewhere)
+        notices.subscribe(local=upkeep.changed_here)
         notices.subscribe(local=agents.cancel_here, remote=agents.cancel_elsewhere)
         self._parts: list[Part] = [notices, watcher, reports, submissions, dispatcher, upkeep]
         self._results = Results(database, sessions, watcher)

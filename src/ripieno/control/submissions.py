@@ -116,8 +116,8 @@ class Submissions:
                 self._dispatcher.give_back(credit)
                 raise
             else:
-                await self._dispatcher.hand_out(claimed)
                 self._notices.publish(changes)
+                await self._dispatcher.hand_out(claimed)
                 return [None] * len(calls)
         faults, changes = await submit(self._database, calls)
         self._notices.publish(changes)
@@ -126,9 +126,7 @@ class Submissions:
     def _credit_for(self, calls: Sequence[SubmissionCall]) -> Credit | None:
         """Credit for all of these tasks, if agents have so much and nobody is before them."""
         partition = calls[0].options.options.partition
-        if not all(
-            call.options.options.partition == partition and call.is_free and call.is_inline for call in calls
-        ):
+        if not all(call.options.options.partition == partition and call.is_free and call.is_inline for call in calls):
             return None
         return self._dispatcher.take_for_new(partition, sum(len(call.tasks) for call in calls))
 

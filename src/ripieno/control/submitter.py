@@ -9,6 +9,7 @@ import grpc.aio
 from ripieno.config import ControlSettings
 from ripieno.control.cancellation import Cancellation
 from ripieno.control.failures import task_error
+from ripieno.control.handover import Handover
 from ripieno.control.submissions import Submissions
 from ripieno.control.waits import Waits
 from ripieno.domain.data import StoredObject
@@ -34,6 +35,9 @@ from ripieno.wire.statuses import RESULT_TO_WIRE, TASK_TO_WIRE
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
+_AVAILABLE = submitter_service_pb2.AvailabilityReply(ok=objects_pb2.Empty())
+_DATA_COMPLETE = submitter_service_pb2.ResultReply(result=objects_pb2.DataChunk(data_complete=True))
+
 # The method names below are the protocol's.
 # ruff: noqa: N802
 
@@ -58,6 +62,7 @@ class Submitter(submitter_service_pb2_grpc.SubmitterServicer):
         self._submissions = submissions
         self._cancellation = cancellation
         self._waits = waits
+        self._handover = Handover()
 
     async def GetServiceConfiguration(self, request: objects_pb2.Empty, context: Context) -> objects_pb2.Configuration:
         """What clients and workers must keep to."""
@@ -113,6 +118,10 @@ class Submitter(submitter_service_pb2_grpc.SubmitterServicer):
         """A result as it stands, in chunks; never waits."""
         session_id, key = wanted_result(request)
         session = await self._sessions.find(session_id)
+        waited_for = self._handover.take(session.session_no, key)
+        if waited_for is not None:
+            await self._write_data(waited_for, context)
+            return
         result = await find_result(self._database, session.session_no, key)
         if result is None:
             raise NotFoundError(f"result {key!r} does not exist in session {session_id!r}")
@@ -134,7 +143,7 @@ class Submitter(submitter_service_pb2_grpc.SubmitterServicer):
         else:
             for chunk in chunks(data, limit):
                 await context.write(_chunk(chunk))
-        await context.write(submitter_service_pb2.ResultReply(result=objects_pb2.DataChunk(data_complete=True)))
+        await context.write(_DATA_COMPLETE)
 
     async def TryGetTaskOutput(self, request: objects_pb2.ResultRequest, context: Context) -> objects_pb2.Output:
         """How a task ended. ``key`` is a task id; the session is ignored (legacy)."""
@@ -156,9 +165,11 @@ class Submitter(submitter_service_pb2_grpc.SubmitterServicer):
         """Wait until a result is completed or aborted."""
         session_id, key = wanted_result(request)
         session = await self._sessions.find(session_id)
-        status = await self._waits.availability(session.session_no, key)
-        if status is ResultStatus.COMPLETED:
-            return submitter_service_pb2.AvailabilityReply(ok=objects_pb2.Empty())
+        finished = await self._waits.availability(session.session_no, key)
+        if finished.status is ResultStatus.COMPLETED:
+            if finished.data is not None:
+                self._handover.put(session.session_no, key, finished.data)
+            return _AVAILABLE
         error = await task_error(self._database, session.session_no, key)
         return submitter_service_pb2.AvailabilityReply(error=error)
 

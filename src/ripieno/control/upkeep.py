@@ -16,6 +16,7 @@ from ripieno.control.reports import Reports
 from ripieno.domain.errors import RipienoError
 from ripieno.domain.outcomes import Failed, Failure, Outcome
 from ripieno.store.agents import expired_attempts, forget_agents, renew_leases
+from ripieno.store.changes import Changes
 from ripieno.store.counts import fold_counts
 from ripieno.store.database import Database
 from ripieno.store.objects import ObjectStore
@@ -48,6 +49,7 @@ class Upkeep:
         self._reconcile = reconcile
         self._lease_s = lease_s
         self._grace_until = time.monotonic() + lease_s
+        self._changed: set[int] = set()
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -83,8 +85,15 @@ class Upkeep:
                 ]
             )
 
+    def changed_here(self, changes: Changes) -> None:
+        """A transaction of this replica has committed."""
+        self._changed |= changes.sessions
+
     async def _fold(self) -> None:
-        await fold_counts(self._database)
+        # What it changed itself: looking at every session each second would cost more the more there are.
+        changed, self._changed = self._changed, set()
+        if changed:
+            await fold_counts(self._database, sorted(changed))
 
     async def _collect(self) -> None:
         await self._objects.collect_garbage()

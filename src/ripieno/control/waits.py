@@ -23,8 +23,8 @@ class Waits:
         self._database = database
         self._watcher = watcher
 
-    async def availability(self, session_no: int, key: str) -> ResultStatus:
-        """Wait until a result is final.
+    async def availability(self, session_no: int, key: str) -> FinishedKey:
+        """Wait until a result is final; its bytes come along where they are small.
 
         Raises:
             NotFoundError: nobody has announced the key.
@@ -43,7 +43,7 @@ class Waits:
                 watch.remove(deliver)
         if finished.status is ResultStatus.NAMED:
             raise NotFoundError(f"result {key!r} does not exist in this session")
-        return finished.status
+        return finished
 
     async def completion(self, which: TaskFilter, *, stop_on_error: bool, stop_on_cancellation: bool) -> Counts:
         """Wait until all matching tasks are finished, or a flag stops it; return the counts of that moment."""

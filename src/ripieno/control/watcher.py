@@ -138,6 +138,7 @@ class KeysWatch:
         self._waiting: dict[str, list[Deliver]] = {}
         self._new: list[str] = []
         self._changed_at = 0.0
+        self._soon: asyncio.TimerHandle | None = None
         self.look = Look(self._read)
 
     def add(self, keys: Sequence[str], deliver: Deliver) -> None:
@@ -147,8 +148,16 @@ class KeysWatch:
         self._new += keys
         if time.monotonic() - self._changed_at < _RECENTLY_S:
             # Most likely the results of tasks submitted just now, which will be heard of in a moment.
-            asyncio.get_running_loop().call_later(_MOMENT_S, self.look.ask_urgently)
+            # One look for all that are asked for until then, and none if they were heard of.
+            if self._soon is None:
+                self._soon = asyncio.get_running_loop().call_later(_MOMENT_S, self._look_for_new)
         else:
+            self.look.ask_urgently()
+
+    def _look_for_new(self) -> None:
+        self._soon = None
+        self._new = [key for key in self._new if key in self._waiting]
+        if self._new:
             self.look.ask_urgently()
 
     def remove(self, deliver: Deliver) -> None:

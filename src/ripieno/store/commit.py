@@ -165,7 +165,7 @@ class Committer:
             attempts.data,
         )
         changes = Changes(sessions, set(partitions))
-        if len(sessions) == 1:
+        if len(sessions) == 1 and attempts.keys:
             changes.completed[attempts.session_nos[0]] = dict(zip(attempts.keys, attempts.data, strict=True))
         else:
             for place, key, data in zip(attempts.result_places(), attempts.keys, attempts.data, strict=True):

@@ -28,9 +28,9 @@ insert into session_counts (session_no, status, delta)
 select $1, status, sum(delta) from folded group by status having sum(delta) <> 0
 """
 
-_CROWDED = """
-select session_no from session_counts group by session_no having count(*) > 64
-"""
+_CROWDED = "select session_no from session_counts {} group by session_no having count(*) > 64"
+_CROWDED_OF_ALL = _CROWDED.format("")
+_CROWDED_OF_SOME = _CROWDED.format("where session_no = any($1::bigint[])")
 
 
 class Tally:
@@ -62,9 +62,13 @@ async def read_counts(database: Database, sessions: Sequence[int]) -> Mapping[Ta
     return {TaskStatus(row["status"]): row["tasks"] for row in rows}
 
 
-async def fold_counts(database: Database) -> int:
-    """Fold the differences of sessions that have gathered many; return how many sessions."""
-    crowded = await database.fetch(_CROWDED)
-    for row in crowded:
-        await database.fetch(_FOLD, row["session_no"])
+async def fold_counts(database: Database, sessions: Sequence[int] | None = None) -> int:
+    """Fold the differences of those sessions (None: of all) that have gathered many; return how many sessions."""
+    if sessions is None:
+        rows = await database.fetch(_CROWDED_OF_ALL)
+    else:
+        rows = await database.fetch(_CROWDED_OF_SOME, sessions)
+    crowded = [row["session_no"] for row in rows]
+    for session_no in crowded:
+        await database.fetch(_FOLD, session_no)
     return len(crowded)

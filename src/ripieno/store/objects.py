@@ -6,6 +6,7 @@ first byte is written, and linking removes the note, so no listing of the store 
 to find what was left behind.
 """
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -125,6 +126,8 @@ class ObjectWriter:
         self._name = f"{name[:2]}/{name}"  # many small directories instead of one large one
         self._size = 0
         self._digest = hashlib.sha256()
+        self._held: list[bytes] = []
+        self._held_bytes = 0
         self._writer: Any = None
 
     async def __aenter__(self) -> Self:
@@ -139,17 +142,41 @@ class ObjectWriter:
     async def write(self, data: bytes) -> None:
         """Append bytes; returns when they are taken, which is the back-pressure.
 
+        Less than ``PIECE_BYTES`` is held back and joined with what follows: written one by one,
+        chunks of 84,000 bytes took 1.6 ms of processor time a MiB, joined they take 1.05 ms.
+
         Raises:
             UnavailableError: the object store does not take them.
         """
-        self._digest.update(data)
         self._size += len(data)
+        self._held.append(data)
+        self._held_bytes += len(data)
+        if self._held_bytes >= PIECE_BYTES:
+            await self._write_held()
+
+    async def _write_held(self) -> None:
+        held = self._held
+        piece = held[0] if len(held) == 1 else b"".join(held)
+        self._held, self._held_bytes = [], 0
         try:
-            await self._writer.write(data)
+            # Both release the interpreter's lock. The digest of a MiB takes 0.6 ms, longer than
+            # the event loop should stand still.
+            await asyncio.gather(asyncio.to_thread(self._digest.update, piece), self._writer.write(piece))
         except Exception as error:
             raise UnavailableError(f"the object store takes no data: {error}") from error
 
     async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None and self._held:
+            try:
+                await self._write_held()
+            except BaseException as failure:
+                await self._close(type(failure), failure, failure.__traceback__)
+                raise
+        await self._close(kind, error, trace)
+
+    async def _close(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:

@@ -25,9 +25,8 @@ _RECONNECT_S = 1.0
 _COUNT_EVERY_S = 5.0
 
 _APPLICATION = "ripieno news"
-_LISTENERS = f"""
-select count(*) from pg_stat_activity
-where application_name = '{_APPLICATION}' and datname = current_database()
+_LISTENERS = """
+select count(*) from pg_stat_activity where application_name = $1 and datname = current_database()
 """
 
 
@@ -101,7 +100,7 @@ class Signals:
             await self.send(News())  # the others know from here on that somebody listens
             heard(News(everything=True))
             while not broken.is_set():
-                self.alone = await connection.fetchval(_LISTENERS) <= 1
+                self.alone = await connection.fetchval(_LISTENERS, _APPLICATION) <= 1
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_COUNT_EVERY_S):
                         await broken.wait()

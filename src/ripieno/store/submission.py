@@ -25,7 +25,6 @@ from ripieno.store.database import Connection, Database, NotPlainError, array_li
 from ripieno.store.gates import gates
 from ripieno.store.sessions import KnownOptions, KnownSession
 
-
 #: Stands for the dependencies of a task that has none, beside others that have some.
 _NO_NEED = (None,)
 
@@ -41,12 +40,12 @@ class SubmissionCall:
     @property
     def is_inline(self) -> bool:
         """Whether all payloads are inline."""
-        return all([isinstance(task.payload, bytes) for task in self.tasks])
+        return all(isinstance(task.payload, bytes) for task in self.tasks)
 
     @property
     def is_free(self) -> bool:
         """Whether no task depends on anything."""
-        return not any([task.data_dependencies for task in self.tasks])
+        return not any(task.data_dependencies for task in self.tasks)
 
 
 async def submit(database: Database, calls: Sequence[SubmissionCall]) -> tuple[list[RipienoError | None], Changes]:
@@ -131,7 +130,7 @@ async def _call_plain(
     """Nothing clashes, as a rule: one round trip. Phases and checks are those of ``_write``."""
     tasks = [task for call in calls for task in call.tasks]
     needs: list[tuple[str | None, int]] = []
-    if any([task.data_dependencies for task in tasks]):
+    if any(task.data_dependencies for task in tasks):
         needs = [
             (key, place)
             for place, task in enumerate(tasks, 1)

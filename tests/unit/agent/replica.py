@@ -10,8 +10,8 @@ import grpc
 import grpc.aio
 
 from ripieno.wire.protos.v1 import agent_pb2, agent_pb2_grpc
+from unit.agent.outcomes import outcomes_of
 
-Assignment = agent_pb2.Assignment
 Outcome = agent_pb2.Outcome
 
 CHANNEL_OPTIONS = [
@@ -148,7 +148,7 @@ class Replica(agent_pb2_grpc.AgentServicer):
             self.released += self._ids(message.released)
             self.queue[:0] = [self.claims[ticket.claim] for ticket in message.released]
             self.interrupting += self._ids(message.interrupting)
-            for outcome in message.outcomes:
+            for outcome in outcomes_of(message):
                 self.outcomes.setdefault(self.claims[outcome.ticket.claim].id, []).append(outcome)
             if message.outcomes_no and self.settling:
                 self.tell(agent_pb2.ControlMessage(settled=[message.outcomes_no]))
@@ -179,6 +179,9 @@ class Replica(agent_pb2_grpc.AgentServicer):
         self.claims[claim] = task
         self.assigned.append(task.id)
         message.options.add(options_no=claim, options=task.options, max_duration_us=int(task.max_duration_s * 1e6))
+        if isinstance(task.payload, bytes) and not task.dependencies:
+            self._assign_plainly(message.plain, task, claim, task.payload)
+            return
         assignment = message.assignments.add(
             task_id=task.id,
             retry=task.retry,
@@ -189,6 +192,17 @@ class Replica(agent_pb2_grpc.AgentServicer):
         assignment.ticket.task_no = assignment.ticket.claim = claim
         assignment.ticket.session_no = task.session
         self._put_data(assignment.payload, task.payload)
+
+    def _assign_plainly(self, plain: agent_pb2.PlainAssignments, task: Task, claim: int, payload: bytes) -> None:
+        plain.task_nos.append(claim)
+        plain.session_nos.append(task.session)
+        plain.claims.append(claim)
+        plain.task_ids.append(task.id)
+        plain.retries.append(task.retry)
+        plain.options_nos.append(claim)
+        plain.payloads.append(payload)
+        plain.output_counts.append(len(task.outputs))
+        plain.expected_output_keys.extend(task.outputs)
 
     def _put_data(self, message: agent_pb2.Data, data: bytes | str) -> None:
         if isinstance(data, bytes):

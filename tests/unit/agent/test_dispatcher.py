@@ -16,6 +16,7 @@ from ripieno.agent.slots import Slot
 from ripieno.domain.data import StoredObject
 from ripieno.domain.outcomes import Completed, Failed, Failure
 from ripieno.wire.protos.v1 import agent_pb2
+from unit.agent.outcomes import outcomes_of
 
 GRACE_S = 2.0
 
@@ -87,7 +88,7 @@ class House:
         return whole
 
     def outcomes(self) -> dict[int, str | None]:
-        return {outcome.ticket.claim: outcome.WhichOneof("how") for outcome in self.told().outcomes}
+        return {outcome.ticket.claim: outcome.WhichOneof("how") for outcome in outcomes_of(self.told())}
 
 
 def claims_of(tickets: Sequence[agent_pb2.Ticket]) -> list[int]:
@@ -352,7 +353,7 @@ def test_time_limit() -> None:
     assert house.lanes[0].interrupted == [attempt]
     house.told()
     house.end(attempt, Completed([("k", b"late")]))
-    (outcome,) = house.told().outcomes
+    (outcome,) = outcomes_of(house.told())
     assert outcome.failed.reason == agent_pb2.Outcome.Failed.TIMEOUT
 
 
@@ -392,7 +393,7 @@ def test_cancelling_what_waits_runs_and_lies_in_between() -> None:
     house.dispatcher.cancelled([runs.claim, sent.claim, waits.claim, 999])
     told = house.told()
     assert claims_of(told.interrupting) == [runs.claim]
-    assert {outcome.ticket.claim: outcome.started_at_us for outcome in told.outcomes} == {waits.claim: 0}
+    assert {outcome.ticket.claim: outcome.started_at_us for outcome in outcomes_of(told)} == {waits.claim: 0}
     assert house.lanes[0].interrupted == [runs, sent]
     house.dispatcher.withdrawn(house.slots[0], [sent])
     assert house.outcomes() == {sent.claim: "cancelled"}
@@ -438,7 +439,7 @@ def test_a_death_with_one_attempt() -> None:
     (attempt,) = house.assign()
     house.told()
     house.dispatcher.down(house.slots[0], "it died")
-    (outcome,) = house.told().outcomes
+    (outcome,) = outcomes_of(house.told())
     assert (outcome.ticket.claim, outcome.failed.detail) == (attempt.claim, "it died")
 
 
@@ -524,7 +525,7 @@ def test_each_attempt_ends_exactly_once(story: list[str], seed: int, ahead: bool
 
     def count() -> None:
         told = house.told()
-        for claim in [*(outcome.ticket.claim for outcome in told.outcomes), *claims_of(told.released)]:
+        for claim in [*(outcome.ticket.claim for outcome in outcomes_of(told)), *claims_of(told.released)]:
             ends[claim] = ends.get(claim, 0) + 1
 
     for event in [*story, "drain", "end", "end"]:

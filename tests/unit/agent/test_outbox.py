@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from ripieno.domain.options import TaskOptions
 from ripieno.domain.outcomes import Completed, Failed, Failure, SubTasks
 from ripieno.domain.submission import NewTask
 from ripieno.wire.protos.v1 import agent_pb2
+from unit.agent.outcomes import outcomes_of
 
 
 def attempt(claim: int = 1) -> Attempt:
@@ -22,7 +24,7 @@ def attempt(claim: int = 1) -> Attempt:
 
 def claims(message: agent_pb2.AgentMessage | None) -> list[int]:
     assert message is not None
-    return [outcome.ticket.claim for outcome in message.outcomes]
+    return [outcome.ticket.claim for outcome in outcomes_of(message)]
 
 
 def complete(outbox: Outbox, *numbers: int) -> None:
@@ -40,7 +42,7 @@ def test_a_completed_attempt_on_the_wire() -> None:
     outbox.over(attempt(), how, 9)
     message = outbox.take()
     assert message is not None and message.outcomes_no == 1
-    (outcome,) = message.outcomes
+    (outcome,) = outcomes_of(message)
     assert (outcome.ticket.task_no, outcome.ticket.session_no, outcome.ticket.claim) == (11, 5, 1)
     assert (outcome.started_at_us, outcome.ended_at_us, outcome.worker) == (7, 9, "w")
     first, second = outcome.completed.results
@@ -58,8 +60,43 @@ def test_empty_results_and_ok_without_results() -> None:
     outbox.over(attempt(2), Completed(), 9)
     message = outbox.take()
     assert message is not None
-    assert message.outcomes[0].completed.results[0].data.WhichOneof("where") == "inline"
-    assert message.outcomes[1].WhichOneof("how") == "completed"
+    empty, none = outcomes_of(message)
+    assert [(result.key, result.data.WhichOneof("where")) for result in empty.completed.results] == [("k", "inline")]
+    assert none.WhichOneof("how") == "completed" and not none.completed.results
+
+
+def test_small_results_travel_as_columns_and_whatever_else_as_outcomes() -> None:
+    outbox = Outbox()
+    stored = StoredObject("n", 9, b"d")
+    outbox.over(attempt(1), Completed([("k", b"v"), ("l", b"w")]), 9)
+    outbox.over(attempt(2), Completed([("k", b"v"), ("l", stored)]), 9)
+    outbox.over(attempt(3), Completed([("k", b"v")], [SubTasks(None, [NewTask("sub", (), (), b"")])]), 9)
+    outbox.over(attempt(4), Failed(Failure.ATTEMPT, "it broke"), 9)
+    outbox.over(attempt(5), Completed(), 9)
+    message = outbox.take()
+    assert message is not None and message.outcomes_no == 1
+    assert [outcome.ticket.claim for outcome in message.outcomes] == [2, 3, 4]
+    assert message.completions == agent_pb2.Completions(
+        task_nos=[11, 15],
+        session_nos=[5, 5],
+        claims=[1, 5],
+        started_at_us=[7, 7],
+        workers=["w", "w"],
+        result_counts=[2, 0],
+        keys=["k", "l"],
+        data=[b"v", b"w"],
+    )
+
+
+@pytest.mark.parametrize(("results", "plain"), [(100, True), (101, False)])
+def test_an_outcome_of_many_results_is_measured(results: int, plain: bool) -> None:
+    """And so travels apart, where it can be refused."""
+    outbox = Outbox()
+    outbox.over(attempt(), Completed([(f"k{number}", b"v") for number in range(results)]), 9)
+    message = outbox.take()
+    assert message is not None and bool(message.completions.claims) is plain
+    (outcome,) = outcomes_of(message)
+    assert [result.key for result in outcome.completed.results] == [f"k{number}" for number in range(results)]
 
 
 def test_a_verdict_outweighs_what_the_worker_says() -> None:
@@ -70,7 +107,7 @@ def test_a_verdict_outweighs_what_the_worker_says() -> None:
         outbox.over(one, Completed([("k", b"v")]), 9)
     message = outbox.take()
     assert message is not None
-    cancelled, timeout, failed = message.outcomes
+    cancelled, timeout, failed = outcomes_of(message)
     assert cancelled.HasField("cancelled")
     assert (timeout.failed.reason, timeout.failed.detail) == (agent_pb2.Outcome.Failed.TIMEOUT, "TIMEOUT")
     assert failed.failed.reason == agent_pb2.Outcome.Failed.ATTEMPT
@@ -196,8 +233,46 @@ def test_messages_are_bounded() -> None:
         outbox.over(attempt(number), Completed([("k", bytes(MESSAGE_BYTES // 4))]), 9)
     sizes = []
     while (message := outbox.take()) is not None:
-        sizes.append(len(message.outcomes))
+        sizes.append(len(outcomes_of(message)))
     assert sizes == [4, 4, 1]
+
+
+def test_columns_and_outcomes_fill_a_message_together() -> None:
+    outbox = Outbox()
+    for number in range(4):
+        complete(outbox, 10 + number)
+        outbox.over(attempt(number), Completed([("k", bytes(MESSAGE_BYTES // 3))]), 9)
+        outbox.over(attempt(20 + number), Failed(Failure.ATTEMPT, "it broke"), 9)
+    messages = []
+    while (message := outbox.take()) is not None:
+        messages.append(message)
+    # Closed by the third large result; what follows it begins the next one.
+    assert [sorted(claims(message)) for message in messages] == [[0, 1, 2, 10, 11, 12, 20, 21], [3, 13, 22, 23]]
+    assert [message.outcomes_no for message in messages] == [1, 2]
+    assert all(message.ByteSize() < 4 * 1024 * 1024 for message in messages)
+
+
+def test_columns_that_wait_wake_the_uplink() -> None:
+    outbox = Outbox()
+    complete(outbox, 1)
+    assert outbox.waiting.is_set()
+    assert claims(outbox.take()) == [1]
+    assert not outbox.waiting.is_set() and outbox.take() is None
+
+
+def test_the_tickets_of_columns_are_held() -> None:
+    outbox = Outbox()
+    complete(outbox, 1)
+    outbox.over(attempt(2), Failed(Failure.ATTEMPT, "it broke"), 9)
+    outbox.take()
+    complete(outbox, 3)
+    held = outbox.reconnected()
+    assert sorted((ticket.task_no, ticket.session_no, ticket.claim) for ticket in held) == [
+        (11, 5, 1),
+        (12, 5, 2),
+        (13, 5, 3),
+    ]
+    assert [sorted(claims(outbox.take())) for _ in range(2)] == [[1, 2], [3]]
 
 
 def test_unsettled_outcomes_are_sent_again_after_a_reconnect() -> None:
@@ -232,6 +307,70 @@ def test_lost_outcomes_are_dropped_wherever_they_are() -> None:
     assert claims(outbox.take()) == [4]
 
 
+def several(outbox: Outbox, *numbers: int) -> None:
+    """Attempts with as many results as their number says, so that columns differ in length."""
+    for number in numbers:
+        outbox.over(attempt(number), Completed([(f"k{number}-{n}", b"%d" % n) for n in range(number)]), 9)
+
+
+def produced(message: agent_pb2.AgentMessage | None) -> dict[int, list[str]]:
+    assert message is not None
+    return {o.ticket.claim: [result.key for result in o.completed.results] for o in outcomes_of(message)}
+
+
+@pytest.mark.parametrize("where", ["open", "closed", "unsettled"])
+def test_what_is_dropped_leaves_the_results_of_its_neighbours_alone(where: str) -> None:
+    outbox = Outbox()
+    several(outbox, 2, 0, 3, 1)
+    if where == "closed":
+        outbox._grow(MESSAGE_BYTES + 1)
+    elif where == "unsettled":
+        outbox.take()
+    outbox.drop({0, 3, 99})
+    if where == "unsettled":
+        assert [ticket.claim for ticket in outbox.reconnected()] == [2, 1]
+    message = outbox.take()
+    assert produced(message) == {2: ["k2-0", "k2-1"], 1: ["k1-0"]}
+    assert message is not None and message.outcomes_no == 1
+    assert [agreed.outcomes_no for agreed in outbox.settled([1])] == [1]
+    assert outbox.reconnected() == []
+
+
+@pytest.mark.parametrize("where", ["open", "closed", "unsettled"])
+async def test_nothing_is_owed_once_all_was_dropped(where: str) -> None:
+    outbox = Outbox()
+    several(outbox, 1, 2)
+    outbox.over(attempt(3), Failed(Failure.ATTEMPT, "it broke"), 9)
+    if where == "closed":
+        outbox._grow(MESSAGE_BYTES + 1)
+    elif where == "unsettled":
+        outbox.take()
+    outbox.drop({1})
+    outbox.drop({2, 3})
+    assert outbox.reconnected() == []
+    while (message := outbox.take()) is not None:
+        assert claims(message) == [] and message.outcomes_no == 0
+    await asyncio.wait_for(outbox.emptied(), 1)
+
+
+def test_settling_and_dropping_take_off_as_much_as_was_counted() -> None:
+    """However often: else an agent would stop asking for work one day."""
+    outbox = Outbox()
+    for turn in range(3):
+        several(outbox, *range(10))
+        outbox.over(attempt(10), Failed(Failure.ATTEMPT, "it broke"), 9)
+        message = outbox.take()
+        assert message is not None and outbox._unsettled_count == 11
+        if turn != 1:
+            outbox.drop({4, 10})
+            assert outbox._unsettled_count == 9
+        if turn != 2:
+            outbox.settled([message.outcomes_no])
+        else:
+            outbox.drop(set(range(10)))
+        assert (outbox._unsettled_count, outbox._unsettled_bytes) == (0, 0)
+
+
 def test_too_much_unsettled_is_congestion() -> None:
     outbox = Outbox()
     complete(outbox, *range(MAX_UNSETTLED + 1))
@@ -260,7 +399,9 @@ async def test_emptied_waits_for_the_last_settlement() -> None:
     await asyncio.wait_for(waiting, 1)
 
 
-@given(st.lists(st.sampled_from(["over", "take", "settle", "reconnect", "drop", "grant"]), max_size=40))
+@given(
+    st.lists(st.sampled_from(["over", "fail", "take", "close", "settle", "reconnect", "drop", "grant"]), max_size=40)
+)
 def test_no_outcome_is_forgotten_before_it_is_settled_or_lost(story: list[str]) -> None:
     outbox = Outbox()
     owed: set[int] = set()
@@ -271,6 +412,12 @@ def test_no_outcome_is_forgotten_before_it_is_settled_or_lost(story: list[str]) 
             number += 1
             owed.add(number)
             complete(outbox, number)
+        elif event == "fail":
+            number += 1
+            owed.add(number)
+            outbox.over(attempt(number), Failed(Failure.ATTEMPT, "it broke"), 9)
+        elif event == "close":
+            outbox._grow(MESSAGE_BYTES + 1)
         elif event == "take":
             message = outbox.take()
             if message is not None and message.outcomes_no:
@@ -299,7 +446,11 @@ def test_failures_on_the_wire() -> None:
     message = outbox.take()
     assert message is not None
     reasons = agent_pb2.Outcome.Failed
-    assert [outcome.failed.reason for outcome in message.outcomes] == [reasons.ATTEMPT, reasons.TIMEOUT, reasons.OUTPUT]
+    assert [outcome.failed.reason for outcome in outcomes_of(message)] == [
+        reasons.ATTEMPT,
+        reasons.TIMEOUT,
+        reasons.OUTPUT,
+    ]
 
 
 def test_an_outcome_too_long_to_be_committed_is_a_final_failure() -> None:
@@ -308,7 +459,7 @@ def test_an_outcome_too_long_to_be_committed_is_a_final_failure() -> None:
     outbox.over(attempt(), Completed([], [SubTasks(None, tasks)]), 9)
     message = outbox.take()
     assert message is not None
-    (outcome,) = message.outcomes
+    (outcome,) = outcomes_of(message)
     assert outcome.failed.reason == agent_pb2.Outcome.Failed.OUTPUT
     assert "create fewer sub-tasks" in outcome.failed.detail
     assert message.ByteSize() < 1000

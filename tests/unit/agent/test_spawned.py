@@ -106,7 +106,7 @@ async def test_two_slots_run_at_once(replica: Replica) -> None:
         replica.submit(Task("a", payload=b"nap:0.4"), Task("b", payload=b"nap:0.4"))
         a, b = await replica.outcome_of("a"), await replica.outcome_of("b")
     assert a.worker != b.worker
-    assert a.started_at_us < b.ended_at_us and b.started_at_us < a.ended_at_us
+    assert abs(a.started_at_us - b.started_at_us) < 400_000
 
 
 async def test_workers_die_with_an_agent_that_is_killed(replica: Replica) -> None:

@@ -22,6 +22,7 @@ from ripieno.client import (
     TaskStatus,
     UnauthenticatedError,
     UnavailableError,
+    fetching,
 )
 from ripieno.client.errors import FROM_CODE, from_rpc
 from ripieno.wire.codes import CODES
@@ -140,14 +141,18 @@ async def test_cancelling_leaves_alone_what_is_final(client: AsyncClient, cluste
 # ---------------------------------------------------------------- downloads
 
 
-async def test_a_result_is_read_in_chunks(client: AsyncClient, cluster: FakeCluster) -> None:
+async def test_a_result_is_read_in_pieces(
+    client: AsyncClient, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "_PIECE_BYTES", 3 * CHUNK_BYTES)
     session = await client.session()
     cluster.results[session.id, "large"] = data = bytes(range(256)) * 40
     cluster.results[session.id, "small"] = b"abc"
     cluster.faults.cut_streams_after["TryGetResultStream"] = [3, 0, 7]
-    chunks = [chunk async for chunk in session.result_chunks("large", timeout=5)]
-    assert b"".join(chunks) == data
-    assert max(map(len, chunks)) <= CHUNK_BYTES
+    pieces = [piece async for piece in session.result_chunks("large", timeout=5)]
+    assert b"".join(pieces) == data
+    # What a broken stream has brought is kept and joined with what the next one brings.
+    assert [len(piece) for piece in pieces] == [3 * CHUNK_BYTES] * 3 + [len(data) - 9 * CHUNK_BYTES]
     assert cluster.calls["TryGetResultStream"] == 4
     assert [chunk async for chunk in session.result_chunks("small", timeout=5)] == [b"abc"]
 

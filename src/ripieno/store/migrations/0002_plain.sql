@@ -8,8 +8,9 @@
 -- of the release before go on calling them while a cluster is being upgraded.
 
 -- How many results a task is expected to make: the commit checks that it made them all
--- without reading the task.
-alter table states add column outputs integer not null default 0;
+-- without reading the task. Null where a replica of the release before has written the row: such
+-- a task is never plain.
+alter table states add column outputs integer;
 update states s set outputs = cardinality(t.expected_output_keys) from tasks t where t.task_no = s.task_no;
 
 -- A row takes room once for each of its two versions: at 60 a third of the updates did not find
@@ -241,7 +242,7 @@ begin
         from ended cross join lateral (values (ended.status, -1), (10::smallint, 1)) as change (status, sign)
         group by ended.session_no, change.status, change.sign
     )
-    select count(*), coalesce(sum(ended.outputs), 0) into attempts, expected from ended;
+    select count(*), coalesce(sum(coalesce(ended.outputs, 1000000000)), 0) into attempts, expected from ended;
 
     with done as (
         update results r

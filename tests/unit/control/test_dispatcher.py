@@ -1,0 +1,196 @@
+"""Credit meets tasks: each grant is used once, or given back, and none survives its revocation."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+
+from ripieno.control.agent_link import AgentLink
+from ripieno.control.dispatcher import Dispatcher
+from ripieno.domain.errors import UnavailableError
+from ripieno.domain.options import TaskOptions
+from ripieno.domain.outcomes import Ticket
+from ripieno.store.changes import Changes
+from ripieno.store.claim import Claimed, Claims
+from ripieno.store.sessions import KnownOptions, KnownSession, Sessions
+from unit.control.assignments import assignments_of
+
+OPTIONS = TaskOptions(1_000_000, 0, 5)
+
+
+class OneSession(Sessions):
+    """Any number is that of ``s``."""
+
+    def __init__(self) -> None:
+        pass
+
+    async def by_number(self, session_no: int) -> KnownSession:
+        return KnownSession(session_no, "s", KnownOptions(7, OPTIONS))
+
+
+class Store(Claims):
+    """Tasks to be claimed; a claim can be held up, or fail."""
+
+    def __init__(self) -> None:
+        self.waiting: list[int] = []
+        self.asked: list[list[int]] = []
+        self.asking = asyncio.Event()
+        self.answering = asyncio.Event()
+        self.answering.set()
+        self.faults: list[Exception] = []
+
+    async def claim(self, partition: str, agents: Sequence[int]) -> list[Claimed]:
+        self.asked.append(list(agents))
+        self.asking.set()
+        await self.answering.wait()
+        if self.faults:
+            raise self.faults.pop()
+        taken, self.waiting = self.waiting[: len(agents)], self.waiting[len(agents) :]
+        return [claimed(number, agent_no) for number, agent_no in zip(taken, agents, strict=False)]
+
+    async def options(self, numbers: Sequence[int]) -> dict[int, TaskOptions]:
+        return dict.fromkeys(numbers, OPTIONS)
+
+
+def claimed(number: int, agent_no: int) -> Claimed:
+    return Claimed(Ticket(number, 3, 100 + number), agent_no, f"t{number}", 0, 7, ["k"], [], b"p")
+
+
+class House:
+    """A dispatcher with agents of so much credit each."""
+
+    def __init__(self, *credits_: int) -> None:
+        self.store = Store()
+        self.released: list[Ticket] = []
+        self.dispatcher = Dispatcher(self.store, OneSession(), self.released.extend)
+        self.links = [AgentLink(number, f"a{number}", []) for number in range(1, len(credits_) + 1)]
+        for link, granted in zip(self.links, credits_, strict=True):
+            link.grant(granted)
+            self.dispatcher.connect(link)
+
+    @property
+    def credit(self) -> list[int]:
+        return [link.credit for link in self.links]
+
+    def submit(self, *numbers: int) -> None:
+        self.store.waiting += numbers
+        self.dispatcher.changed_here(Changes(partitions={""}))
+
+    async def sent(self, place: int = 0) -> list[str]:
+        return [each.task_id for each in assignments_of(await self.links[place].next_message())]
+
+    async def looked(self) -> None:
+        """Until the claim that is under way, or about to be, has come to its end."""
+        async with asyncio.timeout(5):
+            await self.store.asking.wait()
+            self.store.asking.clear()
+            for _ in range(10):
+                await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def running(house: House) -> AsyncIterator[None]:
+    task = asyncio.create_task(house.dispatcher.run())
+    yield
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_tasks_use_up_credit_and_what_is_left_stays() -> None:
+    house = House(3, 2)
+    async with running(house):
+        house.submit(1, 2, 3, 4)
+        assert await house.sent(0) == ["t1", "t3"]
+        assert await house.sent(1) == ["t2", "t4"]
+        assert house.store.asked[0] == [1, 2, 1, 2, 1]
+        assert house.credit == [1, 0]
+
+
+async def test_credit_granted_while_a_claim_is_under_way_is_not_lost() -> None:
+    house = House(2)
+    house.store.answering.clear()
+    async with running(house):
+        house.submit(1)
+        await house.store.asking.wait()
+        assert house.credit == [0]
+        house.links[0].grant(4)
+        house.store.answering.set()
+        assert await house.sent() == ["t1"]
+        assert house.credit == [5]
+
+
+async def test_credit_that_is_revoked_while_a_claim_is_under_way_is_not_given_back() -> None:
+    """Nor is there a debt: the agent does not count what arrives all the same against what it grants then."""
+    house = House(5)
+    house.store.answering.clear()
+    async with running(house):
+        house.submit(1, 2)
+        await house.store.asking.wait()
+        house.links[0].revoke()
+        house.links[0].grant(2)
+        house.store.answering.set()
+        assert await house.sent() == ["t1", "t2"]
+        assert house.credit == [2]
+
+
+async def test_a_claim_that_fails_costs_no_credit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ripieno.control.dispatcher._PAUSE_S", 0.0)
+    house = House(2)
+    house.store.faults.append(UnavailableError("the database cannot be reached"))
+    async with running(house):
+        await house.looked()
+        assert house.credit == [2]
+        house.submit(1)
+        assert await house.sent() == ["t1"]
+        assert house.credit == [1]
+
+
+async def test_what_an_agent_that_went_away_was_to_get_is_released() -> None:
+    house = House(1, 1)
+    house.store.answering.clear()
+    async with running(house):
+        house.submit(1, 2)
+        await house.store.asking.wait()
+        house.dispatcher.disconnect(house.links[1])
+        house.store.answering.set()
+        assert await house.sent() == ["t1"]
+        await house.looked()
+    assert house.released == [Ticket(2, 3, 102)]
+
+
+async def test_new_tasks_are_given_credit_where_nobody_is_before_them() -> None:
+    house = House(2, 2)
+    assert house.dispatcher.take_for_new("", 1) is None  # until it has been looked whether somebody is
+    async with running(house):
+        await house.looked()
+        credit = house.dispatcher.take_for_new("", 3)
+        assert credit is not None and credit.agents == [1, 2, 1]
+        assert house.credit == [0, 1]
+        assert house.dispatcher.take_for_new("", 2) is None
+        assert house.dispatcher.take_for_new("other", 1) is None
+        house.dispatcher.give_back(credit)
+        assert house.credit == [2, 2]
+        house.store.answering.clear()
+        house.submit(*range(9))
+        assert house.dispatcher.take_for_new("", 1) is None
+        house.store.answering.set()
+
+
+async def test_credit_for_new_tasks_that_is_revoked_meanwhile_is_not_given_back() -> None:
+    house = House(2, 2)
+    async with running(house):
+        await house.looked()
+        credit = house.dispatcher.take_for_new("", 4)
+        assert credit is not None
+        house.links[0].revoke()
+        house.dispatcher.give_back(credit)
+        assert house.credit == [0, 2]
+
+
+async def test_new_tasks_are_handed_out_to_their_agents() -> None:
+    house = House(1, 1)
+    await house.dispatcher.hand_out([claimed(1, 2), claimed(2, 1), claimed(3, 9)])
+    assert (await house.sent(0), await house.sent(1)) == (["t2"], ["t1"])
+    assert house.released == [Ticket(3, 3, 103)]

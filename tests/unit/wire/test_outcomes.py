@@ -1,0 +1,88 @@
+"""Completions on the wire: columns that fit together, or a refusal that names the one that does not."""
+
+import pytest
+
+from ripieno.domain.errors import InvalidRequestError
+from ripieno.domain.outcomes import Completions
+from ripieno.wire.outcomes import LONGEST_DETAIL, completions_from_wire, completions_to_wire
+from ripieno.wire.protos.v1 import agent_pb2
+
+COLUMNS = ["task_nos", "session_nos", "claims", "started_at_us", "workers", "result_counts", "keys", "data"]
+
+
+def message() -> agent_pb2.Completions:
+    """Three attempts with one, no and two results."""
+    return agent_pb2.Completions(
+        task_nos=[1, 2, 3],
+        session_nos=[4, 4, 5],
+        claims=[-(1 << 62), 0, 1 << 62],
+        started_at_us=[7, 8, 9],
+        workers=["v", "w", ""],
+        result_counts=[1, 0, 2],
+        keys=["a", "b", "c"],
+        data=[b"1", b"", b"3"],
+    )
+
+
+def test_there_and_back() -> None:
+    decoded = completions_from_wire(message())
+    assert decoded == Completions(
+        [1, 2, 3],
+        [4, 4, 5],
+        [-(1 << 62), 0, 1 << 62],
+        [7, 8, 9],
+        ["v", "w", ""],
+        [1, 0, 2],
+        ["a", "b", "c"],
+        [b"1", b"", b"3"],
+    )
+    encoded = agent_pb2.Completions()
+    completions_to_wire(decoded, encoded)
+    assert encoded == message()
+
+
+def test_none_at_all() -> None:
+    assert not completions_from_wire(agent_pb2.Completions())
+
+
+def test_every_column_is_tested_here() -> None:
+    assert sorted(COLUMNS) == sorted(field.name for field in agent_pb2.Completions.DESCRIPTOR.fields)
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+@pytest.mark.parametrize("name", [name for name in COLUMNS if name not in ("task_nos", "result_counts")])
+def test_a_column_of_another_length_is_refused_by_name(name: str, change: int) -> None:
+    uneven = message()
+    column = getattr(uneven, name)
+    column.append(column[0])
+    if change < 0:
+        del column[1:]
+    with pytest.raises(InvalidRequestError, match=rf"completions\.{name}: has {len(column)} entries instead of 3"):
+        completions_from_wire(uneven)
+
+
+@pytest.mark.parametrize("task_nos", [[1, 2], [1, 2, 3, 4]])
+def test_one_attempt_too_few_or_too_many_is_refused(task_nos: list[int]) -> None:
+    """The first column says how many there are; the next one is found not to fit."""
+    uneven = message()
+    uneven.task_nos[:] = task_nos
+    with pytest.raises(InvalidRequestError, match=rf"session_nos: has 3 entries instead of {len(task_nos)}"):
+        completions_from_wire(uneven)
+
+
+def test_counts_that_are_not_those_of_the_results_are_refused() -> None:
+    uneven = message()
+    uneven.result_counts[1] = 1
+    with pytest.raises(InvalidRequestError, match=r"completions\.keys: has 3 entries instead of 4"):
+        completions_from_wire(uneven)
+    uneven.result_counts.append(0)
+    with pytest.raises(InvalidRequestError, match=r"completions\.result_counts: has 4 entries instead of 3"):
+        completions_from_wire(uneven)
+
+
+def test_the_names_of_workers_are_made_storable() -> None:
+    odd = message()
+    odd.workers[0], odd.workers[1] = "a\0b", "w" * (2 * LONGEST_DETAIL)
+    first, second, third = completions_from_wire(odd).workers
+    assert (first, third) == ("a\N{REPLACEMENT CHARACTER}b", "")
+    assert len(second) < LONGEST_DETAIL + 100
