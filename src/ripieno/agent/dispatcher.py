@@ -273,7 +273,8 @@ class Dispatcher:
         pace = self.pace
         for slot in serving:
             assert slot.lane is not None
-            if not slot.inbox or now - slot.head_since <= pace.patience_s(slot.lane.ahead):
+            running_s = now - slot.head_since
+            if not slot.inbox or running_s <= pace.patience_s(slot.lane.ahead) or pace.due(running_s):
                 return False
         if not serving:
             return False
@@ -358,14 +359,17 @@ class Dispatcher:
     def _grant(self) -> None:
         serving = [slot for slot in self.slots if slot.serves]
         pace = self.pace
-        wanted = 0
+        wanted = due = 0
         if not self._outbox.congested:
-            wanted = pace.wanted(len(serving), sum(pace.window(slot.lane.ahead) for slot in serving if slot.lane))
+            now = self._clock()
+            windows = sum(pace.window(slot.lane.ahead) for slot in serving if slot.lane)
+            due = sum(len(slot.inbox) == 1 and pace.due(now - slot.head_since) for slot in serving)
+            wanted = pace.wanted(len(serving), windows, due)
         owed = len(self.attempts) + self._outbox.credit_out
         missing = wanted - owed
         # Granted by quarters, for a message to the control plane costs as much as ten tasks;
         # but never so that a worker has nothing to do.
-        if missing > 0 and (missing >= wanted // 4 or owed < len(serving)):
+        if missing > 0 and (missing >= wanted // 4 or owed < len(serving) + due):
             self._outbox.grant(missing)
 
     # ------------------------------------------------------------------ ending

@@ -9,8 +9,8 @@ from ripieno.agent.pace import Pace
 from ripieno.agent.slots import Slot
 from ripieno.agent.waiting import Waiting
 
-#: Nothing is put behind an attempt that has been running for longer, and what lies behind it
-#: already goes to another worker that has less to do.
+#: Nothing is put behind an attempt that has been running for longer, unless it is due to end, and
+#: what lies behind it already goes to another worker that has less to do.
 STUCK_S = 0.010
 #: Windows of at least this size are refilled by halves, so that what is sent travels in
 #: larger batches.
@@ -27,7 +27,7 @@ def place(waiting: Waiting, slots: Sequence[Slot], pace: Pace, now: float) -> li
     placed = []
     for slot in sorted(open_slots, key=lambda slot: len(slot.inbox)):
         assert slot.lane is not None
-        room = min(pace.window(slot.lane.ahead), level) - len(slot.inbox)
+        room = min(_window(slot, pace, now), level) - len(slot.inbox)
         batch: list[Attempt] = []
         while room > 0 and waiting and not waiting[0].solitary:
             batch.append(waiting.popleft())
@@ -43,7 +43,18 @@ def _is_open(slot: Slot, pace: Pace, now: float) -> bool:
         return False
     if not held:
         return True
-    if slot.inbox[0].solitary or now - slot.head_since > STUCK_S:
+    if slot.inbox[0].solitary:
         return False
+    if now - slot.head_since > STUCK_S:
+        return held < _window(slot, pace, now) and pace.due(now - slot.head_since)
     window = pace.window(lane.ahead)
     return held < window if window < _HALVES_FROM else held <= window // 2
+
+
+def _window(slot: Slot, pace: Pace, now: float) -> int:
+    """How many attempts its inbox may hold now."""
+    assert slot.lane is not None
+    window = pace.window(slot.lane.ahead)
+    if window == 1 and slot.lane.ahead and slot.inbox and pace.due(now - slot.head_since):
+        return 2
+    return window

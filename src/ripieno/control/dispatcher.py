@@ -8,7 +8,7 @@ gathers for the next.
 
 import asyncio
 import itertools
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -27,6 +27,9 @@ _log = structlog.get_logger(__name__)
 #: Tasks in one claim: more would not be cheaper, and would make the others wait (measured:
 #: 64,000 tasks/s at 512).
 _LARGEST_CLAIM = 512
+
+#: An agent's credit is used up in about so many turns.
+_TURNS = 8
 
 #: The safety net for a lost message.
 _LOOK_ANYWAY_S = 2.0
@@ -130,11 +133,22 @@ class Dispatcher:
         return sum(link.credit for link in self._links.values() if partition in link.partitions)
 
     def _take(self, partition: str, most: int) -> "Credit":
-        """Use up credit: one of each agent in turn, as long as it has some."""
-        demand = [(link.agent_no, link.credit) for link in self._links.values() if partition in link.partitions]
-        rounds = (itertools.repeat(agent_no, credit) for agent_no, credit in demand if credit > 0)
-        turns = itertools.chain.from_iterable(itertools.zip_longest(*rounds))
-        agents = list(itertools.islice((agent_no for agent_no in turns if agent_no is not None), most))
+        """Use up credit: of each agent in turn, those with the most first, an eighth or one."""
+        queue = deque(
+            sorted(
+                ((link.agent_no, link.credit) for link in self._links.values() if partition in link.partitions),
+                key=lambda demand: -demand[1],
+            )
+        )
+        agents: list[int] = []
+        while queue and len(agents) < most:
+            agent_no, credit = queue.popleft()
+            # Whoever takes hundreds has tiny tasks: a message for each of them costs more than they do
+            # (measured: 500 agents at 68 % of the rate of two).
+            turn = min(max(credit // _TURNS, 1), credit, most - len(agents))
+            if turn > 0:
+                agents += [agent_no] * turn
+                queue.append((agent_no, credit - turn))
         revocations = {}
         for agent_no, taken in Counter(agents).items():
             self._links[agent_no].credit -= taken
