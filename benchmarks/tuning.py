@@ -59,7 +59,7 @@ KNOBS = [
     ),
     *(
         Knob(f"tasks in one claim: {value} (512)", f"ripieno.control.dispatcher:_LARGEST_CLAIM={value}")
-        for value in (64, 2_048)
+        for value in (64, 256, 2_048)
     ),
     *(
         Knob(f"outcomes in one commit: {value} (512)", f"ripieno.control.reports:_LARGEST_COMMIT={value}")

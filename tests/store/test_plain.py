@@ -441,9 +441,24 @@ async def test_tasks_of_a_release_that_did_not_count_their_outputs(twins: Twins)
 
     async def story(world: World) -> object:
         await world.submit(task("a", "k", "l"), task("b", needs=["l"]))
-        await world.database.fetch("update states set outputs = 0")
+        await world.database.fetch("update states set outputs = null")
         first = await committed(world, done((await world.claim())["a"], {"k": b"1", "l": b"2"}))
         return first, await committed(world, done((await world.claim())["b"]))
+
+    await twins.hear(story)
+    assert twins.ways.refused == 2
+
+
+async def test_an_uncounted_task_does_not_make_up_for_one_that_made_too_little(twins: Twins) -> None:
+    """In one flush: two errors that cancel out in the sum."""
+
+    async def story(world: World) -> object:
+        await world.submit(task("new", "kn"), task("old", "ko"))
+        await world.database.fetch(
+            "update states set outputs = null where task_no = (select task_no from tasks where id = 'old')"
+        )
+        claimed = await world.claim()
+        return await committed(world, done(claimed["new"]), done(claimed["old"], {"ko": b"1"}))
 
     await twins.hear(story)
     assert twins.ways.refused == 1

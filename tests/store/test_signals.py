@@ -1,7 +1,7 @@
 """News between replicas: others hear it, oneself does not, and a broken line is noticed."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from ripieno.store.database import Database
@@ -55,3 +55,21 @@ async def test_a_broken_line_is_mended_and_everything_looked_at(database: Databa
         await Signals(database, database_url, "b").send(News(frozenset({5})))
         async with asyncio.timeout(10):
             assert await heard.get() == News(frozenset({5}))
+
+
+async def test_alone_until_another_listens(database: Database, database_url: str) -> None:
+    one = Signals(database, database_url, "one")
+    listener = asyncio.create_task(one.run(lambda _news: None))
+    try:
+        await _until(lambda: one.alone)
+        async with listening(database, database_url, "other"):
+            await _until(lambda: not one.alone)
+    finally:
+        listener.cancel()
+        await asyncio.gather(listener, return_exceptions=True)
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - nothing tells of it but the attribute
+            await asyncio.sleep(0.01)

@@ -67,9 +67,10 @@ class Dispatcher:
     # ------------------------------------------------------------------ from the control plane
 
     def assigned(self, attempts: Sequence[Attempt]) -> None:
-        """New work; credit was used for it."""
-        # Not below zero: some may have been on their way when the credit was revoked.
-        self._outbox.credit_out = max(0, self._outbox.credit_out - len(attempts))
+        """New work; credit was used for it, or they go back: it had been revoked."""
+        revoked = self._outbox.revoking
+        if not revoked:
+            self._outbox.credit_out = max(0, self._outbox.credit_out - len(attempts))
         needing = []
         size = 0
         for attempt in attempts:
@@ -83,7 +84,7 @@ class Dispatcher:
             self.idle.clear()
             self.busy.set()
             self.pace.sized(size, len(attempts))
-        if self.draining:
+        if self.draining or revoked:
             self._release(attempts)
             return
         if needing:
@@ -93,6 +94,13 @@ class Dispatcher:
     def cancelled(self, claims: Iterable[int]) -> None:
         """A user cancelled these: what has not begun never does."""
         self._condemn(claims, Verdict.CANCELLED, "cancelled")
+
+    def urgent(self, priority: int) -> None:
+        """Tasks of this priority wait elsewhere: what waits here and is less urgent makes room for them."""
+        less = [attempt for attempt in self._waiting if attempt.options.priority < priority]
+        if less:
+            self._release(less)
+            self.pump()
 
     def lost(self, claims: Iterable[int]) -> None:
         """These belong to someone else by now."""
@@ -360,6 +368,8 @@ class Dispatcher:
         serving = [slot for slot in self.slots if slot.serves]
         pace = self.pace
         wanted = due = 0
+        if self._outbox.revoking:
+            return
         if not self._outbox.congested:
             now = self._clock()
             windows = sum(pace.window(slot.lane.ahead) for slot in serving if slot.lane)

@@ -58,6 +58,8 @@ class Outbox:
         self._open = AgentMessage()
         self._completions = Completions()
         self._open_bytes = 0
+        #: How often credit was revoked on this stream, and how often the control plane has heard of it.
+        self._revocations = self._heard = 0
         self._closed: deque[AgentMessage] = deque()
         self._unsettled: OrderedDict[int, AgentMessage] = OrderedDict()
         self._unsettled_bytes = 0
@@ -172,13 +174,23 @@ class Outbox:
     def revoke(self) -> None:
         """Take back the credit that was granted and not used yet.
 
-        Assignments for some of it may be on their way and arrive all the same.
+        Assignments for some of it may be on their way and arrive all the same. Until the
+        control plane says that it has heard, they are not wanted, and no more is granted.
         """
         if self.credit_out > 0:
             self._open.credit = 0
             self._open.credit_revoked = True
             self.credit_out = 0
             self._grow(0)
+
+    @property
+    def revoking(self) -> bool:
+        """Whether the control plane may not have heard yet that credit was revoked."""
+        return self._open.credit_revoked or self._heard < self._revocations
+
+    def heard(self, revocations: int) -> None:
+        """The control plane has heard of so many revocations on this stream."""
+        self._heard = revocations
 
     def draining(self) -> None:
         """The agent takes no more work."""
@@ -221,7 +233,7 @@ class Outbox:
         """
         if self.waiting.is_set() and self._open_bytes:
             self._closed.append(self._close_open())
-        self.credit_out = 0
+        self.credit_out = self._revocations = self._heard = 0
         again = deque(self._unsettled.values())
         for message in [*again, *self._closed]:
             message.credit, message.credit_revoked = 0, False  # of the former stream
@@ -300,6 +312,7 @@ class Outbox:
     def _close_open(self) -> AgentMessage:
         message, size = self._open, self._open_bytes
         self._open, self._open_bytes = AgentMessage(), 0
+        self._revocations += message.credit_revoked
         if self._completions:
             completions_to_wire(self._completions, message.completions)
             self._completions = Completions()

@@ -171,8 +171,15 @@ class Uplink:
             self._outbox.drop(claims)
             self.on_refused(claims)
             dispatcher.lost(claims)
+        was_revoking = self._outbox.revoking
+        if message.HasField("revocations"):
+            self._outbox.heard(message.revocations)
         if message.assignments or message.plain.task_nos:
             dispatcher.assigned(_attempts(message))
+        if was_revoking and not self._outbox.revoking:
+            dispatcher.pump()
+        if message.urgent:
+            dispatcher.urgent(message.urgent)
         if message.cancelled:
             dispatcher.cancelled([ticket.claim for ticket in message.cancelled])
         if message.draining:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import cast
 
@@ -34,8 +35,10 @@ class AgentLink:
         self.partitions = tuple(partitions) or (DEFAULT_PARTITION,)
         self.credit = 0
         self.revocations = 0
-        #: Claims that this agent has, as far as we know: named by it at the start, or sent since.
-        self.claims: set[int] = set()
+        #: Claims that this agent has, as far as we know, each with its task's priority: named by it
+        #: at the start (their priority is not known: 0), or sent since.
+        self.claims: dict[int, int] = {}
+        self._priorities: Counter[int] = Counter()
         #: Claims that were cancelled between the claim's commit and its hand-out, and when.
         self._cancelled_early: dict[int, float] = {}
         self._messages: list[agent_pb2.ControlMessage] = []
@@ -55,6 +58,9 @@ class AgentLink:
         """What was granted is void, and so is what a claim under way would give back of it."""
         self.credit = 0
         self.revocations += 1
+        # In a message of its own, behind all assignments that were sent before.
+        self._next_message().revocations = self.revocations
+        self._filled.set()
 
     def assign(self, tasks: Sequence[Claimed], options: Mapping[int, TaskOptions], sessions: Mapping[int, str]) -> None:
         """Send assignments; their credit was taken before."""
@@ -88,7 +94,7 @@ class AgentLink:
         for session_no in {task.ticket.session_no for task in tasks} - self._told_sessions:
             message.sessions.add(session_no=session_no, id=sessions[session_no])
             self._told_sessions.add(session_no)
-        self.claims.update([task.ticket.claim for task in tasks])
+        self.hold([(task.ticket.claim, options[task.options_no].priority) for task in tasks])
         if self._cancelled_early:
             for task in tasks:
                 if self._cancelled_early.pop(task.ticket.claim, None):
@@ -107,7 +113,7 @@ class AgentLink:
 
     def settle(self, outcomes_no: int, claims: Iterable[int]) -> None:
         """Outcomes of one message are durably decided."""
-        self.claims.difference_update(claims)
+        self.drop(claims)
         self._message().settled.append(outcomes_no)
         # It only frees what the agent keeps: it waits a moment for something to travel with.
         if self._settling is None:
@@ -116,6 +122,28 @@ class AgentLink:
     def _send_settled(self) -> None:
         self._settling = None
         if self._messages:
+            self._filled.set()
+
+    def hold(self, claims: Iterable[tuple[int, int]]) -> None:
+        """The agent has these claims, each with its priority."""
+        for claim, priority in claims:
+            self.claims[claim] = priority
+            self._priorities[priority] += 1
+
+    def drop(self, claims: Iterable[int]) -> None:
+        """The agent has these no more."""
+        for claim in claims:
+            priority = self.claims.pop(claim, None)
+            if priority is not None:
+                self._priorities[priority] -= 1
+                if not self._priorities[priority]:
+                    del self._priorities[priority]
+
+    def hurry(self, priority: int) -> None:
+        """Tasks of this priority wait and there is no credit: what is less urgent may make room for them."""
+        if self.credit <= 0 and self._priorities and min(self._priorities) < priority:
+            message = self._message()
+            message.urgent = max(message.urgent, priority)
             self._filled.set()
 
     def lose(self, tickets: Sequence[Ticket]) -> None:

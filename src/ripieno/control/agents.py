@@ -94,7 +94,7 @@ class Agents(agent_pb2_grpc.AgentServicer):
             inline_limit_bytes=self._settings.inline_limit_bytes,
         )
         held = [ticket_from_wire(ticket) for ticket in hello.held]
-        link.claims.update(ticket.claim for ticket in held)
+        link.hold((ticket.claim, 0) for ticket in held)
         lost, cancelled = await check_held(self._database, number, held)
         link.lose(lost)
         link.cancel(cancelled)
@@ -112,7 +112,7 @@ class Agents(agent_pb2_grpc.AgentServicer):
         if message.started:
             self._reports.started(message.started)
         if message.released:
-            link.claims.difference_update(ticket.claim for ticket in message.released)
+            link.drop(ticket.claim for ticket in message.released)
             # Before its credit counts: what it gave back may be the most urgent there is.
             await self._reports.release_now([ticket_from_wire(ticket) for ticket in message.released])
         if message.interrupting:

@@ -9,7 +9,7 @@ gathers for the next.
 import asyncio
 import itertools
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 import structlog
@@ -41,12 +41,16 @@ _PAUSE_S = 0.5
 class Dispatcher:
     """Brings claimable tasks and agents with credit together."""
 
-    def __init__(self, claims: Claims, sessions: Sessions, release: Callable[[Sequence[Ticket]], None]) -> None:
+    def __init__(
+        self, claims: Claims, sessions: Sessions, release: Callable[[Sequence[Ticket]], Awaitable[None]]
+    ) -> None:
         self._claims = claims
         self._sessions = sessions
         self._release = release
         self._links: dict[int, AgentLink] = {}
         self._hot: set[str] = set()
+        #: The highest priority submitted to a partition since its last claim began.
+        self._submitted: dict[str, int] = {}
         self._wake = asyncio.Event()
 
     def connect(self, link: AgentLink) -> None:
@@ -107,6 +111,7 @@ class Dispatcher:
         for partition in sorted(self._hot):
             while (credit := self._take(partition, _LARGEST_CLAIM)).agents:
                 self._hot.discard(partition)
+                self._submitted.pop(partition, None)
                 claimed: list[Claimed] = []
                 try:
                     claimed = await self._claims.claim(partition, credit.agents)
@@ -114,9 +119,22 @@ class Dispatcher:
                     self._give_back(credit, claimed)
                 if len(claimed) == len(credit.agents):
                     self._hot.add(partition)
-                await self.hand_out(claimed)
+                await self.hand_out(claimed, credit)
+                if (priority := self._submitted.pop(partition, None)) is not None:
+                    self._hurry(partition, priority)
                 if len(claimed) < len(credit.agents):
                     break
+
+    def submitted(self, partition: str, priority: int) -> None:
+        """Tasks up to this priority have been submitted here."""
+        # A claim that is under way may not have seen them.
+        self._submitted[partition] = max(priority, self._submitted.get(partition, 0))
+        self._hurry(partition, priority)
+
+    def _hurry(self, partition: str, priority: int) -> None:
+        for link in self._links.values():
+            if partition in link.partitions:
+                link.hurry(priority)
 
     def take_for_new(self, partition: str, count: int) -> "Credit | None":
         """Credit for tasks that are about to be submitted; None if it is less, or others wait for it already."""
@@ -163,8 +181,8 @@ class Dispatcher:
             if link.revocations == revocations:
                 link.grant(left)
 
-    async def hand_out(self, claimed: Sequence[Claimed]) -> None:
-        """Send claimed tasks to their agents; those that cannot be sent are released."""
+    async def hand_out(self, claimed: Sequence[Claimed], credit: "Credit") -> None:
+        """Send tasks that were claimed with this credit; those that cannot be sent are released."""
         if not claimed:
             return
         try:
@@ -173,13 +191,15 @@ class Dispatcher:
             names = {session_no: (await self._sessions.by_number(session_no)).id for session_no in sessions}
         except RipienoError as error:
             _log.warning("could not hand out what was claimed; released", tasks=len(claimed), error=error.detail)
-            self._release([task.ticket for task in claimed])
+            await self._release([task.ticket for task in claimed])
             return
         for agent_no, tasks in itertools.groupby(sorted(claimed, key=lambda task: task.agent_no), lambda t: t.agent_no):
-            if link := self._links.get(agent_no):
+            link, revocations = credit.granted[agent_no]
+            if self._links.get(agent_no) is link and link.revocations == revocations:
                 link.assign(list(tasks), options, names)
-            else:  # the agent went away meanwhile
-                self._release([task.ticket for task in tasks])
+            else:
+                # It went away meanwhile, or gave back what it held, which may be more urgent: before the next claim.
+                await self._release([task.ticket for task in tasks])
 
 
 class Credit(NamedTuple):

@@ -87,7 +87,7 @@ class Replica:
         notices = Notices(Signals(database, settings.database, settings.name))
         watcher = Watcher(database, settings.inline_limit_bytes)
         reports = Reports(database, Committer(database, sessions), notices)
-        self._dispatcher = dispatcher = Dispatcher(Claims(database), sessions, reports.release)
+        self._dispatcher = dispatcher = Dispatcher(Claims(database), sessions, reports.release_now)
         submissions = Submissions(settings, database, sessions, notices, dispatcher)
         self._agents = agents = Agents(settings, database, objects, dispatcher, reports)
         upkeep = Upkeep(database, objects, dispatcher, reports, agents.reconcile, settings.lease_s)

@@ -117,10 +117,14 @@ class Submissions:
                 raise
             else:
                 self._notices.publish(changes)
-                await self._dispatcher.hand_out(claimed)
+                await self._dispatcher.hand_out(claimed, credit)
                 return [None] * len(calls)
         faults, changes = await submit(self._database, calls)
         self._notices.publish(changes)
+        for call, fault in zip(calls, faults, strict=True):
+            if fault is None:
+                options = call.options.options
+                self._dispatcher.submitted(options.partition, options.priority)
         return faults
 
     def _credit_for(self, calls: Sequence[SubmissionCall]) -> Credit | None:

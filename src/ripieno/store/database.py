@@ -8,7 +8,7 @@ has just grown by a million rows (measured: 400 ms instead of 8 for 2,000 keys);
 locks be taken in that order (see ``ripieno.store``).
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -266,11 +266,15 @@ def _without_password(url: str) -> str:
     return f"{scheme}{separator}{user}{at}{place}" if at else url
 
 
-def array_literal(texts: Iterable[str]) -> str:
+def array_literal(texts: Sequence[str]) -> str:
     """One PostgreSQL array of text as a literal.
 
     Arrays of different lengths cannot travel as one two-dimensional array, so each
     travels as text and is cast in the statement.
     """
+    if not texts:
+        return "{}"
+    if len(texts) == 1 and '"' not in texts[0] and "\\" not in texts[0]:
+        return f'{{"{texts[0]}"}}'
     quoted = (text.replace("\\", "\\\\").replace('"', '\\"') for text in texts)
     return "{" + ",".join(f'"{text}"' for text in quoted) + "}"

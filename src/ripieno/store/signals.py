@@ -7,9 +7,10 @@ connection); whoever waits looks again now and then, as a safety net.
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import asyncpg
 
@@ -65,15 +66,17 @@ class Signals:
         Raises:
             UnavailableError: the database cannot be reached.
         """
-        message = {
-            "from": self._replica,
+        message: dict[str, object] = {
             "sessions": sorted(news.sessions),
             "partitions": sorted(news.partitions),
             "agents": sorted(news.agents),
         }
-        text = json.dumps(message)
-        if len(text.encode()) > _LONGEST:
-            text = json.dumps({"from": self._replica, "everything": True})
+        if len(json.dumps(message).encode()) > _LONGEST:
+            message = {"everything": True}
+        await self._notify(message)
+
+    async def _notify(self, message: Mapping[str, object]) -> None:
+        text = json.dumps({"from": self._replica, **message})
         await self._database.fetch("select pg_notify($1, $2)", CHANNEL, text)
 
     async def run(self, heard: Callable[[News], None]) -> None:
@@ -88,16 +91,17 @@ class Signals:
         broken = asyncio.Event()
 
         def on_message(_connection: object, _pid: int, _channel: str, payload: object) -> None:
-            news = _decode(str(payload), self._replica)
-            if news is not None:
+            message = json.loads(str(payload))
+            if message["from"] != self._replica:
                 self.alone = False
-                heard(news)
+                if "listens" not in message:
+                    heard(_decode(message))
 
         connection = await asyncpg.connect(self._url, timeout=10, server_settings={"application_name": _APPLICATION})
         try:
             connection.add_termination_listener(lambda _connection: broken.set())
             await connection.add_listener(CHANNEL, on_message)
-            await self.send(News())  # the others know from here on that somebody listens
+            await self._notify({"listens": True})  # the others know from here on that somebody does
             heard(News(everything=True))
             while not broken.is_set():
                 self.alone = await connection.fetchval(_LISTENERS, _APPLICATION) <= 1
@@ -109,10 +113,7 @@ class Signals:
             await connection.close(timeout=1)
 
 
-def _decode(text: str, own: str) -> News | None:
-    message = json.loads(text)
-    if message["from"] == own:
-        return None
+def _decode(message: Mapping[str, Any]) -> News:
     return News(
         frozenset(message.get("sessions", ())),
         frozenset(message.get("partitions", ())),

@@ -137,10 +137,13 @@ class Replica(agent_pb2_grpc.AgentServicer):
         messages: AsyncIterator[agent_pb2.AgentMessage],
         outgoing: asyncio.Queue[agent_pb2.ControlMessage | None],
     ) -> None:
+        revocations = 0
         async for message in messages:
             if message.draining or message.credit_revoked:
                 self.credit = 0
                 self.revoked += message.credit_revoked
+                revocations += 1
+                outgoing.put_nowait(agent_pb2.ControlMessage(revocations=revocations))
             if not message.draining:
                 self.credit += message.credit
             self.draining |= message.draining

@@ -110,6 +110,73 @@ def test_the_first_credit_is_one_a_slot_and_grows() -> None:
     assert house.outbox.credit_out > 100
 
 
+def regular(house: House, run_s: float) -> None:
+    """Let it learn that attempts run for so long."""
+    for _ in range(20):
+        (attempt,) = house.assign()
+        house.now += run_s
+        house.end(attempt)
+
+
+def test_the_next_is_fetched_and_put_behind_just_before_the_end() -> None:
+    house = House()
+    regular(house, 1.0)
+    (runs,) = house.assign()
+    house.told()
+    house.tick(0.9)
+    assert house.told().credit == 0
+    house.tick(0.06)
+    assert house.told().credit == 1
+    (following,) = house.assign()
+    assert list(house.slots[0].inbox) == [runs, following]
+    house.end(runs)
+    assert list(house.slots[0].inbox) == [following]
+
+
+def test_what_waits_makes_room_for_what_is_more_urgent() -> None:
+    house = House(ahead=False, run_s=0.001)
+    (runs,) = house.assign()
+    low, middle = house.assign(priority=1)[0], house.assign(priority=50)[0]
+    house.told()
+    house.dispatcher.urgent(50)
+    assert claims_of(house.told().released) == [low.claim]
+    (high,) = house.assign(priority=99)
+    house.end(runs)
+    assert list(house.slots[0].inbox) == [high]
+    house.end(high)
+    assert list(house.slots[0].inbox) == [middle]
+
+
+def test_what_was_on_its_way_when_credit_was_revoked_goes_back() -> None:
+    """What was given back then may be more urgent; no more is asked for before the control plane has heard."""
+    house = House(run_s=0.001)
+    (runs,) = house.assign()
+    house.told()
+    house.tick(LONG_S)
+    assert house.told().credit_revoked and house.outbox.revoking
+    late = house.assign(2)
+    house.end(runs)
+    told = house.told()
+    assert claims_of(told.released) == [attempt.claim for attempt in late] and not told.credit
+    house.outbox.heard(1)
+    house.tick()
+    assert house.told().credit > 0 and not house.outbox.revoking
+
+
+def test_what_was_put_behind_one_that_does_not_end_is_given_back() -> None:
+    house = House()
+    regular(house, 1.0)
+    (runs,) = house.assign()
+    house.tick(0.96)
+    (following,) = house.assign()
+    assert house.lanes[0].withdrawn == []
+    house.tick(0.2)
+    assert house.lanes[0].withdrawn == [following]
+    house.dispatcher.withdrawn(house.slots[0], [following])
+    assert claims_of(house.told().released) == [following.claim]
+    assert list(house.slots[0].inbox) == [runs]
+
+
 def test_nothing_lies_behind_the_first_attempt_of_a_worker_before_a_run_time_is_known() -> None:
     house = House()
     first, second = house.assign(2)
@@ -284,6 +351,7 @@ def test_with_all_slots_busy_for_long_unused_credit_is_taken_back() -> None:
     assert told.credit_revoked and told.credit == house.outbox.credit_out == 0
     house.tick(0.01)
     assert not house.told().credit_revoked  # told once
+    house.outbox.heard(1)
     house.end(other)
     told = house.told()
     assert not told.credit_revoked and told.credit == house.outbox.credit_out >= 1
@@ -298,6 +366,7 @@ def test_assignments_that_were_on_their_way_when_credit_was_taken_back() -> None
     told = house.told()
     assert claims_of(told.released) == [attempt.claim for attempt in late]
     assert told.credit == house.outbox.credit_out == 0
+    house.outbox.heard(1)
     house.end(head)
     assert house.told().credit == house.outbox.credit_out >= 1  # nothing is thought to be owed for them
 

@@ -95,3 +95,21 @@ def test_bounds(story: list[tuple[float, int, int]]) -> None:
         windows = 3 * pace.window(ahead=True)
         assert 3 <= windows <= 3 * (1 + MAX_LOOKAHEAD)
         assert 3 <= pace.wanted(3, windows) <= MAX_STOCK + windows
+
+
+def learned(*run_s: float) -> Pace:
+    pace = Pace()
+    for one in run_s:
+        pace.ran(one, 1)
+    return pace
+
+
+def test_regular_attempts_are_due_about_their_mean_run_time() -> None:
+    pace = learned(*[1.0] * 20)
+    assert [pace.due(running_s) for running_s in (0.0, 0.9, 0.96, 1.04, 1.1)] == [False, False, True, True, False]
+    assert pace.wanted(4, 4, due=3) == 7
+
+
+def test_what_is_short_or_uneven_is_never_due() -> None:
+    for pace in (learned(*[0.01] * 20), learned(*[0.001, 0.5] * 20), learned(1.0), Pace()):
+        assert not any(pace.due(running_s / 1000) for running_s in range(2_000))

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import pytest
 import pytest_asyncio
 
 from ripieno.wire.protos.v1 import agent_pb2
@@ -42,6 +43,24 @@ async def test_what_runs_goes_on_when_the_replica_goes(replica: Replica, other: 
         assert (await other.outcome_of("t")).ticket == ticket
         other.submit(Task("next"))
         await other.outcome_of("next")
+
+
+async def test_a_congested_agent_asks_for_more_once_its_outcomes_are_settled(
+    replica: Replica, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when it has nothing in hand any more, so that nothing else reminds it."""
+    monkeypatch.setattr("ripieno.agent.outbox.MAX_UNSETTLED", 0)
+    _, address = await serve(batch=True)
+    replica.settling = False
+    async with agent(replica, attach=(address,)):
+        replica.submit(Task("t"))
+        await replica.outcome_of("t")
+        replica.submit(*(Task(f"t{number}") for number in range(replica.credit + 1)))
+        last = replica.queue[-1].id
+        await replica.until(lambda: len(replica.outcomes) == len(replica.assigned))
+        assert last not in replica.assigned
+        replica.tell(agent_pb2.ControlMessage(settled=range(1, 100)))
+        await replica.outcome_of(last)
 
 
 async def test_outcomes_are_sent_again_until_settled(replica: Replica, serve: Serve) -> None:

@@ -73,7 +73,7 @@ async def test_inline_payloads_without_dependencies_travel_as_columns_and_the_ot
         for each in message.assignments
     ] == [(102, "t2", ["d", "e"], "inline"), (104, "t4", [], "object")]
     assert explained(message) == ([3], [7])
-    assert link.claims == {101, 102, 103, 104}
+    assert set(link.claims) == {101, 102, 103, 104}
 
 
 async def test_several_claims_in_one_message_are_explained_once_and_each_next_message_anew() -> None:
@@ -164,4 +164,22 @@ async def test_claims_are_known_until_they_are_settled() -> None:
     link = AgentLink(1, "a", [])
     link.assign([claimed(1), claimed(2)], OPTIONS, SESSIONS)
     link.settle(1, [101])
-    assert link.claims == {102}
+    assert set(link.claims) == {102}
+
+
+async def test_what_is_more_urgent_than_anything_held_hurries_an_agent_without_credit() -> None:
+    link = AgentLink(1, "a", [])
+    link.hold([(101, 5), (102, 50)])
+    link.hurry(5)
+    link.hurry(60)
+    link.hurry(6)
+    assert (await link.next_message()).urgent == 60
+    link.drop([101])
+    link.grant(1)
+    link.hurry(99)  # it will be claimed with that credit
+    link.revoke()
+    link.hurry(50)
+    link.settle(1, [102])
+    assert not (await link.next_message()).urgent
+    link.hurry(99)
+    assert link.unsent() == []

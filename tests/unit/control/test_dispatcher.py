@@ -1,13 +1,14 @@
 """Credit meets tasks: each grant is used once, or given back, and none survives its revocation."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
 
 from ripieno.control.agent_link import AgentLink
-from ripieno.control.dispatcher import Dispatcher
+from ripieno.control.dispatcher import Credit, Dispatcher
 from ripieno.domain.errors import UnavailableError
 from ripieno.domain.options import TaskOptions
 from ripieno.domain.outcomes import Ticket
@@ -63,11 +64,14 @@ class House:
     def __init__(self, *credits_: int) -> None:
         self.store = Store()
         self.released: list[Ticket] = []
-        self.dispatcher = Dispatcher(self.store, OneSession(), self.released.extend)
+        self.dispatcher = Dispatcher(self.store, OneSession(), self.release)
         self.links = [AgentLink(number, f"a{number}", []) for number in range(1, len(credits_) + 1)]
         for link, granted in zip(self.links, credits_, strict=True):
             link.grant(granted)
             self.dispatcher.connect(link)
+
+    async def release(self, tickets: Sequence[Ticket]) -> None:
+        self.released += tickets
 
     @property
     def credit(self) -> list[int]:
@@ -119,20 +123,6 @@ async def test_credit_granted_while_a_claim_is_under_way_is_not_lost() -> None:
         house.store.answering.set()
         assert await house.sent() == ["t1"]
         assert house.credit == [5]
-
-
-async def test_credit_that_is_revoked_while_a_claim_is_under_way_is_not_given_back() -> None:
-    """Nor is there a debt: the agent does not count what arrives all the same against what it grants then."""
-    house = House(5)
-    house.store.answering.clear()
-    async with running(house):
-        house.submit(1, 2)
-        await house.store.asking.wait()
-        house.links[0].revoke()
-        house.links[0].grant(2)
-        house.store.answering.set()
-        assert await house.sent() == ["t1", "t2"]
-        assert house.credit == [2]
 
 
 async def test_a_claim_that_fails_costs_no_credit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,6 +181,35 @@ async def test_credit_for_new_tasks_that_is_revoked_meanwhile_is_not_given_back(
 
 async def test_new_tasks_are_handed_out_to_their_agents() -> None:
     house = House(1, 1)
-    await house.dispatcher.hand_out([claimed(1, 2), claimed(2, 1), claimed(3, 9)])
+    gone = AgentLink(9, "gone", [])
+    credit = Credit([2, 1, 9], {link.agent_no: (link, 0) for link in [*house.links, gone]})
+    await house.dispatcher.hand_out([claimed(1, 2), claimed(2, 1), claimed(3, 9)], credit)
     assert (await house.sent(0), await house.sent(1)) == (["t2"], ["t1"])
     assert house.released == [Ticket(3, 3, 103)]
+
+
+async def test_what_was_claimed_with_credit_that_was_revoked_is_released_before_the_next_claim() -> None:
+    """What the agent gave back with it may be more urgent."""
+    house = House(2)
+    house.store.answering.clear()
+    async with running(house):
+        house.submit(1, 2)
+        await house.store.asking.wait()
+        house.links[0].revoke()
+        house.links[0].grant(1)
+        house.store.answering.set()
+        house.submit(3)
+        assert (await house.links[0].next_message()).revocations == 1
+        assert await house.sent() == ["t3"]
+        assert house.released == [Ticket(1, 3, 101), Ticket(2, 3, 102)]
+        assert house.credit == [0]  # what was not used of the revoked credit is not given back either
+
+
+async def test_agents_that_take_hundreds_get_an_eighth_at_a_time() -> None:
+    """A message for each task would cost more than the tasks; those with the most credit are first."""
+    house = House(8, 80)
+    async with running(house):
+        house.submit(*range(1, 14))
+        assert await house.sent(1) == [f"t{number}" for number in [*range(1, 11), 12, 13]]
+        assert await house.sent(0) == ["t11"]
+    assert Counter(house.store.asked[0]) == {1: 8, 2: 80}

@@ -522,8 +522,19 @@ class ControlMessage(_message.Message):
     CANCELLED_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
     PLAIN_FIELD_NUMBER: _builtins.int
+    URGENT_FIELD_NUMBER: _builtins.int
+    REVOCATIONS_FIELD_NUMBER: _builtins.int
     draining: _builtins.bool
     """This replica is going away: dial another one; nothing is lost."""
+    urgent: _builtins.int
+    """Tasks of this priority were submitted for which there was no credit: the agent
+    gives back what it holds of less and has not begun, and grants credit anew.
+    """
+    revocations: _builtins.int
+    """How often the agent has revoked its credit on this stream, as this replica has heard.
+    Assignments that were sent before it heard of the last time are given back by the agent,
+    and it grants no credit before all that was given back then is claimable again.
+    """
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
     @_builtins.property
@@ -564,12 +575,16 @@ class ControlMessage(_message.Message):
         cancelled: _abc.Iterable[Global___Ticket] | None = ...,
         draining: _builtins.bool = ...,
         plain: Global___PlainAssignments | None = ...,
+        urgent: _builtins.int = ...,
+        revocations: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["plain", b"plain", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_revocations", b"_revocations", "plain", b"plain", "revocations", b"revocations", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "cancelled", b"cancelled", "draining", b"draining", "lost", b"lost", "options", b"options", "plain", b"plain", "sessions", b"sessions", "settled", b"settled", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_revocations", b"_revocations", "assignments", b"assignments", "cancelled", b"cancelled", "draining", b"draining", "lost", b"lost", "options", b"options", "plain", b"plain", "revocations", b"revocations", "sessions", b"sessions", "settled", b"settled", "urgent", b"urgent", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__revocations: _TypeAlias = _typing.Literal["revocations"]  # noqa: Y015
+    _WhichOneofArgType__revocations: _TypeAlias = _typing.Literal["_revocations", b"_revocations"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__revocations) -> _WhichOneofReturnType__revocations | None: ...
 
 Global___ControlMessage: _TypeAlias = ControlMessage  # noqa: Y015
 
