@@ -58,8 +58,8 @@ KNOBS = [
         for value in (1, 4)
     ),
     *(
-        Knob(f"tasks in one claim: {value} (512)", f"ripieno.control.dispatcher:_LARGEST_CLAIM={value}")
-        for value in (64, 256, 2_048)
+        Knob(f"tasks in one claim: {value} (256)", f"ripieno.control.dispatcher:_LARGEST_CLAIM={value}")
+        for value in (64, 512, 2_048)
     ),
     *(
         Knob(f"outcomes in one commit: {value} (512)", f"ripieno.control.reports:_LARGEST_COMMIT={value}")

@@ -185,6 +185,24 @@ async def test_hot_statements_inside_functions_use_their_indexes(connection: asy
     assert not astray, "\n".join(astray)
 
 
+async def test_plans_made_on_an_empty_database_hold_when_it_has_grown(database_url: str) -> None:
+    """A statement is planned when it is first used, and that plan stays until the table is analysed."""
+    async with Database.open(database_url):
+        pass
+    connection = await asyncpg.connect(database_url, server_settings=SETTINGS)
+    statements = [(name, getattr(Queries(file), name)) for file, name, _ in HOT]
+    astray = []
+    for name, statement in [*statements, *await functions.statements(connection)]:
+        for node in plans.nodes(await plans.generic_plan(connection, statement)):
+            condition = node.get("Index Cond", "")
+            if node["Node Type"] == "Materialize" or (
+                node.get("Index Name") in ("results_pkey", "dependencies_pkey") and "key =" not in condition
+            ):
+                astray.append(f"{name}: {node['Node Type']} {condition}")
+    await connection.close()
+    assert not astray, "\n".join(astray)
+
+
 async def test_rows_are_locked_in_the_order_of_the_array(connection: asyncpg.Connection) -> None:
     astray = []
     for file, name, table, expected in LOCKING:
