@@ -189,6 +189,8 @@ class StoreMachine(RuleBasedStateMachine):
         drawn = [(task_id, ticket, *self.draw_outcome(data, task_id)) for task_id, ticket in picked]
         outcomes = [Outcome(ticket, how) for _, ticket, how, _ in drawn]
         changes, lost = self.run(self.world.committer.commit(outcomes))
+        # Sub-tasks of one flush are numbered in the order of their parents' numbers.
+        drawn.sort(key=lambda each: each[1].task_no)
         owners = [(task_id, how) for task_id, ticket, _, how in drawn if self.model.owns(task_id, ticket.claim)]
         assert set(lost) == {ticket for task_id, ticket, *_ in drawn if not self.model.owns(task_id, ticket.claim)}
         for task_id, how in sorted(owners, key=lambda owner: isinstance(owner[1], Ok) and bool(owner[1].sub_tasks)):

@@ -122,7 +122,8 @@ class Committer:
                 return await self._commit_together([outcomes[0]._replace(how=gone)])
         others = [outcome for outcome in outcomes if not _may_conflict(outcome)]
         changes, lost = await self._commit_together(others) if others else (Changes(), [])
-        for suspect in filter(_may_conflict, outcomes):
+        # In the order in which they would be numbered together.
+        for suspect in sorted(filter(_may_conflict, outcomes), key=lambda outcome: outcome.ticket.task_no):
             changed, refused = await self._commit_apart([suspect])
             changes.add(changed)
             lost += refused
