@@ -75,9 +75,13 @@ async def test_a_call_cancelled_while_it_waits_never_begins(agent: Agent, tmp_pa
     await busy.cancel()
     waiting = await begin(agent, "note_cancel", str(tmp_path / "note").encode())
     await waiting.cancel()
-    last = await begin(agent, "echo", b"last")
+    # Calls have the lane in their order: one that is refused in it says that the cancel has arrived.
+    refused = CallRun(agent.worker.Process())
+    await refused.send([requests.init_request()])
+    await refused.half_close()
+    assert await refused.next() is None
     stop.touch()
-    assert results_of(await rest_of(last)) == {"r": b"last"}
+    assert results_of(await rest_of(await begin(agent, "echo", b"last"))) == {"r": b"last"}
     assert not (tmp_path / "note").exists()
 
 
