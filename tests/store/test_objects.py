@@ -9,16 +9,19 @@ import pytest
 
 from ripieno.domain.data import StoredObject
 from ripieno.domain.errors import ConflictError, InvalidRequestError, NotFoundError, UnavailableError
+from ripieno.objects import PIECE_BYTES
 from ripieno.store.database import Database
-from ripieno.store.objects import PIECE_BYTES, ObjectStore
+from ripieno.store.objects import ObjectStore
 from store.world import World, done, options, task, until_one_waits
 
 MIB = 1024 * 1024
 
 
-@pytest.fixture
-def objects(database: Database, tmp_path: Path) -> ObjectStore:
-    return ObjectStore(database, str(tmp_path / "objects"))
+@pytest.fixture(params=["directory", "url"])
+def objects(request: pytest.FixtureRequest, database: Database, tmp_path: Path) -> ObjectStore:
+    place = tmp_path / "objects"
+    place.mkdir()
+    return ObjectStore(database, str(place) if request.param == "directory" else place.as_uri())
 
 
 def files(tmp_path: Path) -> list[str]:
@@ -26,14 +29,14 @@ def files(tmp_path: Path) -> list[str]:
 
 
 async def write(objects: ObjectStore, *pieces: bytes) -> StoredObject:
-    async with objects.writer() as writer:
+    async with await objects.writer() as writer:
         for piece in pieces:
             await writer.write(piece)
     return writer.stored
 
 
 async def abandon(objects: ObjectStore, pieces: list[bytes]) -> None:
-    async with objects.writer() as writer:
+    async with await objects.writer() as writer:
         for piece in pieces:
             await writer.write(piece)
         raise ValueError("the client went away")
@@ -62,7 +65,7 @@ async def test_200_mib_in_bounded_memory(objects: ObjectStore) -> None:
     chunk = bytes(84_000)
     await write(objects, *[chunk] * 200)
     before = most = process.memory_info().rss
-    async with objects.writer() as writer:
+    async with await objects.writer() as writer:
         for n in range(200 * MIB // len(chunk)):
             await writer.write(chunk)
             if n % 100 == 0:

@@ -7,13 +7,14 @@ of each are exactly those of ``Worker.Process``, and the same ``Conversation`` r
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 
 import grpc.aio
 
 from ripieno.agent.attempt import Attempt, Verdict
-from ripieno.agent.channels import status_of
+from ripieno.agent.channels import describe, reraise_own_cancellation, status_of
 from ripieno.agent.conversation import Conversation
 from ripieno.agent.dispatcher import Dispatcher
 from ripieno.agent.effects import Effect, OutputReceived, ProcessRequest
@@ -22,12 +23,16 @@ from ripieno.agent.link import Link
 from ripieno.agent.opening import Opener, opening
 from ripieno.agent.slots import Slot
 from ripieno.domain.outcomes import Completed, Failed, Failure
+from ripieno.wire.outcomes import directory_to_wire, stored_from_wire
 from ripieno.wire.protos.v1 import batch_worker_pb2
 
 BatchRequest = batch_worker_pb2.BatchRequest
 BatchReply = batch_worker_pb2.BatchReply
+_log = logging.getLogger(__name__)
 _METHOD = "/ripieno.v1.BatchWorker/Process"
 
+#: Names of objects that a worker is given at once.
+MOST_NAMES = 16
 #: How long a worker may take to say whether it knows this lane.
 PROBE_S = 5.0
 
@@ -83,6 +88,9 @@ class BatchLane:
         self._attempts: dict[int, Attempt] = {}
         self._number = 0
         self._opener = Opener()
+        #: Names of objects that the worker has and has not used, and how many it was given last.
+        self._object_names: set[str] = set()
+        self._spare_names = 0
         #: Encoded BatchRequest messages; joined, they are one.
         self._pending: list[bytes] = []
         self._wake = asyncio.Event()
@@ -99,6 +107,13 @@ class BatchLane:
         self._call = self._channel.stream_stream(
             _METHOD, request_serializer=None, response_deserializer=BatchReply.FromString
         )()
+        if self._link.objects is not None:
+            objects = BatchRequest.Objects(
+                directory=directory_to_wire(self._link.objects),
+                larger_than_bytes=self._link.limits.inline_limit_bytes,
+            )
+            self._pending.append(BatchRequest(objects=objects).SerializeToString())
+            self._wake.set()
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             tasks.create_task(self._write())
@@ -190,6 +205,10 @@ class BatchLane:
         since, now, now_us = slot.head_since, time.monotonic(), time.time_ns() // 1_000
         ended = 0
         withdrawn: list[Attempt] = []
+        if message.wants_object:
+            # Twice as many as there were, for it needs more than one at a time, or they grew old.
+            self._spare_names = min(2 * self._spare_names, MOST_NAMES) or 1
+            self._name_objects(self._spare_names, at_once=True)
         for item in message.items:
             attempt = attempts.get(item.attempt)
             if attempt is None:
@@ -202,6 +221,8 @@ class BatchLane:
             conversation = attempt.conversation
             assert conversation is not None
             replies = item.replies
+            if item.stored and attempt.verdict is None:
+                self._take_stored(attempt, item)
             if attempt.verdict is None:
                 how = conversation.receive_short(replies)
                 left = how is not None
@@ -229,6 +250,43 @@ class BatchLane:
             dispatcher.withdrawn(slot, withdrawn)
         if ended:
             dispatcher.progressed(now - since, ended)
+
+    def _take_stored(self, attempt: Attempt, item: BatchReply.Item) -> None:
+        """Large results that the worker has written itself."""
+        conversation = attempt.conversation
+        assert conversation is not None
+        for each in item.stored:
+            name = each.object.name
+            if name in self._object_names:
+                self._object_names.remove(name)
+                # The next one goes out with whatever is sent next.
+                self._name_objects(1, at_once=False)
+                effects = conversation.receive_stored(each.key, stored_from_wire(each.object))
+            else:
+                effects = conversation.violated(f"object {name!r} is not one that it was given a name for")
+            for effect in effects:
+                assert isinstance(effect, Failed)
+                self._dispatcher.condemn(attempt, Verdict.FAILED, effect.detail)
+
+    def _name_objects(self, count: int, *, at_once: bool) -> None:
+        """Give the worker names to write large results under."""
+        assert self._tasks is not None
+        self._tasks.create_task(self._send_names(count, at_once=at_once))
+
+    async def _send_names(self, count: int, *, at_once: bool) -> None:
+        message = BatchRequest(no_object=True)
+        if self._link.objects is not None:
+            try:
+                names = [await self._link.names.take() for _ in range(count)]
+            except (grpc.RpcError, asyncio.CancelledError) as error:
+                reraise_own_cancellation()
+                _log.warning("no name for an object: %s; its data comes by the stream", describe(error))
+            else:
+                self._object_names.update(names)
+                message = BatchRequest(object_names=names)
+        self._pending.append(message.SerializeToString())
+        if at_once:
+            self._wake.set()
 
     async def _carry_out(
         self, attempt: Attempt, effects: Sequence[Effect], is_output: bool

@@ -139,13 +139,24 @@ class Conversation:
                 raise ViolationError(f"reply {request_id!r} has an empty oneof `type`")
             return self._request_data(request_id, DataKind(kind), getattr(reply, kind).key)
         except ViolationError as violation:
-            return self._violated(str(violation))
+            return self.violated(str(violation))
 
     def ended(self) -> Sequence[Effect]:
         """The worker's call ended without an error status."""
         if self._over or self._said_ok:
             return _NOTHING
-        return self._violated("the call ended without Output")
+        return self.violated("the call ended without Output")
+
+    def receive_stored(self, key: str, stored: StoredObject) -> Sequence[Effect]:
+        """A large result that the worker has written into the object store itself."""
+        try:
+            if self.said_output:
+                raise ViolationError("a result after Output, which must be the last one")
+            self._take_key(key)
+        except ViolationError as violation:
+            return self.violated(str(violation))
+        self._results.append((key, stored))
+        return _NOTHING
 
     def stored(self, upload: int, stored: StoredObject) -> Sequence[Effect]:
         """An upload that was finished now has a name."""
@@ -193,14 +204,17 @@ class Conversation:
         if what == "last_result":
             self._streams.pop(request_id, None)
             return _NOTHING
-        key, family = init.key, self._family
+        self._take_key(init.key)
+        self._streams[request_id] = _OpenResult(init.key)
+        return _NOTHING
+
+    def _take_key(self, key: str) -> None:
+        family = self._family
         if key not in family.expected:
             raise ViolationError(f"result {key!r} is foreign: it is not an expected output of the task")
         if key in family.taken:
             raise ViolationError(f"result {key!r} again: it was {family.taken[key]} already")
         family.taken[key] = "sent"
-        self._streams[request_id] = _OpenResult(key)
-        return _NOTHING
 
     def _close_result(self, request_id: str, stream: _OpenResult) -> Sequence[Effect]:
         results = self._results
@@ -296,7 +310,8 @@ class Conversation:
 
     # ------------------------------------------------------------------ violations
 
-    def _violated(self, what: str) -> Sequence[Effect]:
+    def violated(self, what: str) -> Sequence[Effect]:
+        """The worker broke the protocol."""
         self._over = True
         return (Failed(Failure.ATTEMPT, f"the worker broke the protocol: {what}"),)
 

@@ -9,6 +9,8 @@ import grpc.aio
 
 from ripieno.agent.channels import control_channel
 from ripieno.agent.gathering import Limits
+from ripieno.agent.names import ObjectNames
+from ripieno.domain.data import ObjectDirectory
 from ripieno.wire.protos.v1 import agent_pb2_grpc
 
 if TYPE_CHECKING:
@@ -20,18 +22,23 @@ class Link:
 
     Attributes:
         limits: Of the latest Welcome.
+        objects: Where objects can be written from here; None: they go to the control plane.
+        names: For objects in that directory.
     """
 
     def __init__(self) -> None:
         self.limits = Limits()
+        self.objects: ObjectDirectory | None = None
+        self.names = ObjectNames(self.stub)
         self._channel: grpc.aio.Channel | None = None
         self._former: grpc.aio.Channel | None = None
         self._stub: AgentAsyncStub | None = None
         self._connected = asyncio.Event()
 
-    def connected(self, address: str, limits: Limits) -> None:
+    def connected(self, address: str, limits: Limits, objects: ObjectDirectory | None) -> None:
         """A replica said Welcome. Its bulk data takes a connection of its own."""
         self.limits = limits
+        self.objects = objects
         self._channel = control_channel(address)
         self._stub = agent_pb2_grpc.AgentStub(self._channel)
         self._connected.set()

@@ -25,8 +25,10 @@ from ripieno.agent.gathering import Limits
 from ripieno.agent.link import Link
 from ripieno.agent.outbox import Outbox
 from ripieno.config import AgentSettings
-from ripieno.domain.data import Data, StoredObject
+from ripieno.domain.data import Data, ObjectDirectory
 from ripieno.domain.identifiers import attempt_id
+from ripieno.objects import is_writable
+from ripieno.wire.outcomes import directory_from_wire, stored_from_wire
 from ripieno.wire.protos.v1 import agent_pb2, agent_pb2_grpc
 
 ControlMessage = agent_pb2.ControlMessage
@@ -35,6 +37,8 @@ FIRST_BACKOFF_S = 0.05
 LAST_BACKOFF_S = 1.0
 #: A replica that accepts the connection and then says nothing is given up.
 WELCOME_S = 5.0
+#: A file system that does not answer for so long is not one to write to.
+REACH_S = 1.0
 #: How long outcomes may gather while every worker has its next attempt waiting here.
 GATHER_S = 0.005
 #: How long a replica may take to end the stream of an agent that leaves.
@@ -122,7 +126,8 @@ class Uplink:
             if not first.HasField("welcome"):
                 raise _StreamEndedError("the first message is not a welcome")
             welcome = first.welcome
-            self._link.connected(address, Limits(welcome.data_chunk_max_size, welcome.inline_limit_bytes))
+            limits = Limits(welcome.data_chunk_max_size, welcome.inline_limit_bytes)
+            self._link.connected(address, limits, await _reachable(directory_from_wire(welcome.objects)))
             self._welcomed = True
             self.on_welcome()
             self._stream = stream
@@ -186,6 +191,17 @@ class Uplink:
             raise _StreamEndedError("it is going away")
 
 
+async def _reachable(directory: ObjectDirectory | None) -> ObjectDirectory | None:
+    """The same, if objects can be written there from here; else they go to the control plane."""
+    if directory is None:
+        return None
+    try:
+        async with asyncio.timeout(REACH_S):
+            return directory if await asyncio.to_thread(is_writable, directory) else None
+    except TimeoutError:
+        return None
+
+
 async def _next(stream: _Stream) -> ControlMessage:
     message = await stream.read()
     if not isinstance(message, ControlMessage):
@@ -207,8 +223,7 @@ def _attempts(message: ControlMessage) -> list[Attempt]:
         dependencies = assignment.data_dependencies
         payload: Data = assignment.payload.inline
         if not payload and assignment.payload.WhichOneof("where") == "object":
-            stored = assignment.payload.object
-            payload = StoredObject(stored.name, stored.size, stored.sha256)
+            payload = stored_from_wire(assignment.payload.object)
         attempts.append(
             Attempt(
                 ticket.task_no,

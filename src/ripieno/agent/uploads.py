@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import grpc.aio
 
 from ripieno.agent.channels import describe, reraise_own_cancellation
 from ripieno.agent.link import Link
 from ripieno.domain.data import StoredObject
+from ripieno.domain.errors import UnavailableError
+from ripieno.objects import FileWriter
 from ripieno.wire.protos.v1 import agent_pb2
 
 #: Chunks that may wait for the network; each is at most data_chunk_max_size long.
@@ -59,16 +62,27 @@ class Upload:
         self._end()
 
     async def _run(self) -> None:
+        directory = self._link.objects
         try:
-            call = (await self._link.stub()).WriteObject(self._messages())
-            stored = await call
-        except (grpc.RpcError, asyncio.CancelledError) as error:
+            stored = await (self._send() if directory is None else self._write(Path(directory.path)))
+        except (grpc.RpcError, UnavailableError, asyncio.CancelledError) as error:
             reraise_own_cancellation()
             self._end()
             self._on_failed(_upload_error(error))
         else:
             self._end()
-            self._on_stored(StoredObject(stored.name, stored.size, stored.sha256))
+            self._on_stored(stored)
+
+    async def _write(self, directory: Path) -> StoredObject:
+        chunks = self._chunks
+        async with FileWriter(directory, await self._link.names.take()) as writer:
+            while (chunk := await chunks.get()) is not None:
+                await writer.write(chunk)
+        return writer.stored
+
+    async def _send(self) -> StoredObject:
+        stored = await (await self._link.stub()).WriteObject(self._messages())
+        return StoredObject(stored.name, stored.size, stored.sha256)
 
     async def _messages(self) -> AsyncIterator[agent_pb2.ObjectChunk]:
         chunks = self._chunks
@@ -99,4 +113,5 @@ def _upload_error(error: BaseException) -> UploadError:
         grpc.StatusCode.UNAVAILABLE,
         grpc.StatusCode.CANCELLED,
     )
-    return UploadError(f"its data could not be stored: {describe(error)}", attempt_at_fault=at_fault)
+    detail = str(error) if isinstance(error, UnavailableError) else describe(error)
+    return UploadError(f"its data could not be stored: {detail}", attempt_at_fault=at_fault)

@@ -14,7 +14,7 @@ from ripieno.client import inquiries
 from ripieno.client.background import Background
 from ripieno.client.connection import Connection
 from ripieno.client.definitions import Payload, TaskDefinition, TaskOptions
-from ripieno.client.fetching import fetch, fetch_chunks, save
+from ripieno.client.fetching import Wanted, fetch, fetch_chunks, save
 from ripieno.client.handles import TaskHandle, ids_of, key_of, keys_of
 from ripieno.client.lookups import Lookups
 from ripieno.client.patience import time_limit
@@ -141,7 +141,9 @@ class AsyncSession:
         name = key_of(key)
         async with time_limit(timeout, f"result {name!r} is not here"):
             final = await self._final(name)
-            return final.data if final.has_data else await fetch(self._connection, self.id, name)
+            if final.has_data:
+                return final.data
+            return await fetch(self._connection, self.id, Wanted(name, final.stored))
 
     async def result_chunks(
         self, key: str | TaskHandle, *, timeout: float | None = None
@@ -162,7 +164,7 @@ class AsyncSession:
         if final.has_data:
             yield final.data
             return
-        async with aclosing(fetch_chunks(self._connection, self.id, name)) as chunks:
+        async with aclosing(fetch_chunks(self._connection, self.id, Wanted(name, final.stored))) as chunks:
             async for chunk in chunks:
                 yield chunk
 

@@ -5,6 +5,7 @@ from typing import TypeVar
 
 import grpc.aio
 
+from ripieno.client.objects import ObjectsHere
 from ripieno.client.patience import Patience
 from ripieno.wire.protos.armonik_v2 import objects_pb2, submitter_service_pb2_grpc
 from ripieno.wire.protos.v1 import results_pb2_grpc
@@ -35,12 +36,16 @@ class Connection:
 
     Attributes:
         address: ``HOST:PORT`` or ``unix:/path``.
-        pushes_results: Whether the server has ``Results.Follow``; True until it says no.
+        pushes_results, reads_results: Whether the server has ``Results.Follow`` and
+            ``Results.Read``; True until it says no.
+        objects: Where large results may be read instead.
     """
 
     def __init__(self, address: str, patience_s: float) -> None:
         self.address = address
         self.pushes_results = True
+        self.reads_results = True
+        self.objects = ObjectsHere()
         self._patience_s = patience_s
         self._chunk_limit_bytes = 0
         self._channel = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)

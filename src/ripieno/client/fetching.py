@@ -1,17 +1,28 @@
 """Fetching the bytes of completed results, in bounded memory."""
 
 import asyncio
+import logging
 import os
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from itertools import takewhile
 from pathlib import Path
+from typing import NamedTuple
 
+import grpc
 import grpc.aio
 
 from ripieno.client.connection import Connection
 from ripieno.client.errors import task_failure
+from ripieno.client.objects import read_file
+from ripieno.domain.data import StoredObject
 from ripieno.domain.errors import UnavailableError
 from ripieno.wire.protos.armonik_v2 import objects_pb2
+from ripieno.wire.protos.v1 import results_pb2
+
+_LOG = logging.getLogger("ripieno.client")
 
 #: Chunks are joined to pieces of this size, each of which crosses threads once in a blocking
 #: client and once more on its way to a file: passing on every chunk of 84,000 bytes by itself
@@ -19,54 +30,146 @@ from ripieno.wire.protos.armonik_v2 import objects_pb2
 _PIECE_BYTES = 1024 * 1024
 
 
-async def fetch_chunks(connection: Connection, session_id: str, key: str) -> AsyncGenerator[bytes, None]:
-    """The bytes of a completed result, in order, in pieces of about a MiB.
+class Wanted(NamedTuple):
+    """A completed result whose bytes are wanted, and where they lie, if that is known."""
 
-    When the connection breaks the result is asked for again and what was received
-    already is passed over: the bytes of a completed result never change (INV-3).
+    key: str
+    stored: StoredObject | None = None
+
+
+class Piece(NamedTuple):
+    """Bytes of a result, in order; ``complete`` with the last of them."""
+
+    data: bytes
+    complete: bool
+
+
+async def read_results(
+    connection: Connection, session_id: str, wanted: Sequence[Wanted]
+) -> AsyncGenerator[Piece, None]:
+    """The bytes of completed results, one after the other, in pieces of about a MiB.
+
+    What lies before us is read there, the rest is sent. When the connection breaks, what is
+    missing is asked for again: the bytes of a completed result never change (INV-3).
 
     Raises:
-        TaskFailedError: it was aborted.
-        RipienoError: it is unknown, or no server answered.
+        TaskFailedError: one of them was aborted.
+        RipienoError: one is unknown, or no server answered.
     """
     patience = connection.patience("fetch a result")
-    received, held, held_bytes = 0, list[bytes](), 0
-    while True:
-        call = connection.submitter.TryGetResultStream(objects_pb2.ResultRequest(session=session_id, key=key))
-        passed_over = 0
+    left, received = deque(wanted), 0
+    while left:
+        read, count = _next_read(connection, session_id, left, received)
         try:
-            async for reply in call:
-                kind = reply.WhichOneof("type")
-                if kind == "error":
-                    raise task_failure(key, reply.error)
-                if kind != "result":
-                    break
-                if reply.result.WhichOneof("type") == "data_complete":
-                    if held:
-                        yield b"".join(held)
-                    return
-                chunk = reply.result.data
-                known = min(received - passed_over, len(chunk))
-                passed_over += known
-                if fresh := chunk[known:] if known else chunk:
-                    received += len(fresh)
-                    passed_over += len(fresh)
+            async with aclosing(read) as pieces:
+                async for piece in pieces:
                     patience.renew()
-                    held.append(fresh)
-                    held_bytes += len(fresh)
-                    if held_bytes >= _PIECE_BYTES:
-                        piece, held, held_bytes = b"".join(held), [], 0
-                        yield piece
-            await patience.pause(UnavailableError(f"it ended result {key!r} early"))
+                    received += len(piece.data)
+                    if piece.complete:
+                        left.popleft()
+                        count -= 1
+                        received = 0
+                    yield piece
+            if count:
+                await patience.pause(UnavailableError(f"it ended result {left[0].key!r} early"))
+        except OSError as error:
+            _LOG.warning("result %r cannot be read in place: %s; it is sent instead", left[0].key, error)
+            left[0] = Wanted(left[0].key)
         except grpc.aio.AioRpcError as error:
-            await patience.pause(error)
-        finally:
-            call.cancel()
+            if error.code() is grpc.StatusCode.UNIMPLEMENTED and connection.reads_results:
+                connection.reads_results = False  # there is the protocol's own way
+            else:
+                await patience.pause(error)
 
 
-async def fetch(connection: Connection, session_id: str, key: str) -> bytes:
-    """All bytes of a completed result; errors as in ``fetch_chunks``."""
-    return b"".join([chunk async for chunk in fetch_chunks(connection, session_id, key)])
+def _next_read(
+    connection: Connection, session_id: str, left: Sequence[Wanted], offset: int
+) -> tuple[AsyncGenerator[Piece, None], int]:
+    """The best way to the first of these results, and how many it brings."""
+    key, stored = left[0]
+    path = connection.objects.path(stored)
+    if stored is not None and path is not None:
+        return _read_in_place(path, stored.size, offset), 1
+    if not connection.reads_results:
+        return _stream_result(connection, session_id, key, offset), 1
+    keys = [each.key for each in takewhile(lambda each: connection.objects.path(each.stored) is None, left)]
+    return _read_results(connection, session_id, keys, offset), len(keys)
+
+
+async def _read_in_place(path: Path, size: int, offset: int) -> AsyncGenerator[Piece, None]:
+    async with aclosing(read_file(path, size, offset)) as pieces:
+        async for data in pieces:
+            offset += len(data)
+            yield Piece(data, offset == size)
+
+
+async def _read_results(
+    connection: Connection, session_id: str, keys: Sequence[str], offset: int
+) -> AsyncGenerator[Piece, None]:
+    request = results_pb2.ReadRequest(session_id=session_id, keys=keys, offset=offset)
+    call = connection.results.Read(request)
+    unread = iter(keys)
+    key = next(unread)
+    try:
+        async for reply in call:
+            if reply.HasField("error"):
+                raise task_failure(key, reply.error)
+            yield Piece(reply.data, reply.complete)
+            if reply.complete:
+                key = next(unread, "")
+    finally:
+        call.cancel()
+
+
+async def _stream_result(connection: Connection, session_id: str, key: str, offset: int) -> AsyncGenerator[Piece, None]:
+    """One result from a server that knows only the protocol's own call, which begins at the beginning."""
+    call = connection.submitter.TryGetResultStream(objects_pb2.ResultRequest(session=session_id, key=key))
+    held, held_bytes = list[bytes](), 0
+    try:
+        async for reply in call:
+            kind = reply.WhichOneof("type")
+            if kind == "error":
+                raise task_failure(key, reply.error)
+            if kind != "result":
+                break
+            if reply.result.WhichOneof("type") == "data_complete":
+                yield Piece(b"".join(held), complete=True)
+                return
+            chunk = reply.result.data
+            known = min(offset, len(chunk))
+            offset -= known
+            held.append(chunk[known:])
+            held_bytes += len(chunk) - known
+            if held_bytes >= _PIECE_BYTES:
+                data, held, held_bytes = b"".join(held), [], 0
+                yield Piece(data, complete=False)
+    finally:
+        call.cancel()
+
+
+async def fetch_chunks(connection: Connection, session_id: str, wanted: Wanted) -> AsyncGenerator[bytes, None]:
+    """The bytes of a completed result, in order, in pieces of about a MiB; errors as in ``read_results``."""
+    async with aclosing(read_results(connection, session_id, [wanted])) as pieces:
+        async for piece in pieces:
+            if piece.data:
+                yield piece.data
+
+
+async def fetch_all(connection: Connection, session_id: str, wanted: Sequence[Wanted]) -> AsyncGenerator[bytes, None]:
+    """All bytes of each of these completed results, in order; errors as in ``read_results``."""
+    held: list[bytes] = []
+    async with aclosing(read_results(connection, session_id, wanted)) as pieces:
+        async for data, complete in pieces:
+            held.append(data)
+            if complete:
+                whole, held = held[0] if len(held) == 1 else b"".join(held), []
+                yield whole
+
+
+async def fetch(connection: Connection, session_id: str, wanted: Wanted) -> bytes:
+    """All bytes of a completed result; errors as in ``read_results``."""
+    async with aclosing(fetch_all(connection, session_id, [wanted])) as fetched:
+        return await anext(fetched)
 
 
 async def save(chunks: AsyncIterator[bytes], path: Path) -> int:

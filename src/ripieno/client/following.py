@@ -8,6 +8,7 @@ import grpc.aio
 
 from ripieno.client.connection import Connection
 from ripieno.domain.errors import UnavailableError
+from ripieno.wire.outcomes import directory_from_wire
 from ripieno.wire.protos.v1 import results_pb2
 
 #: Keys to a message: 1,000 keys of 1,024 bytes are still a message of 1 MiB.
@@ -67,6 +68,8 @@ class Follower:
             try:
                 async for reply in call:
                     patience.renew()
+                    if (directory := directory_from_wire(reply.objects)) is not None:
+                        await self._connection.objects.offer(directory)
                     # What is not in the dictionary was answered before: pop gives `one` back.
                     if batch := [one for one in reply.finished if self._unanswered.pop(one.key, one) is None]:
                         yield batch

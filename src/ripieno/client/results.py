@@ -1,21 +1,20 @@
 """Final results, one by one or as they come."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
 from typing import Any, Generic, TypeVar
 
 from ripieno.client.connection import Connection
 from ripieno.client.errors import task_failure
-from ripieno.client.fetching import fetch
+from ripieno.client.fetching import Wanted, fetch_all
 from ripieno.client.following import Follower, NotPushedError
 from ripieno.client.handles import TaskHandle
 from ripieno.client.waiting import waited_for
+from ripieno.domain.data import StoredObject
 from ripieno.domain.errors import NotFoundError, RipienoError
+from ripieno.wire.outcomes import stored_from_wire
 from ripieno.wire.protos.armonik_v2 import result_status_pb2
 from ripieno.wire.protos.v1 import results_pb2
-
-#: Large results that are fetched at a time, whole, in memory.
-_FETCHES_IN_FLIGHT = 4
 
 #: The handle that a result belongs to, or None where it was asked for by its key.
 TaskT = TypeVar("TaskT", bound=TaskHandle | None, covariant=True)
@@ -31,16 +30,25 @@ class Result(Generic[TaskT]):
             no task has announced); None if it exists.
         has_data: Whether its bytes are here.
         size: Its size in bytes; None if it does not exist, or is not known without its data.
+        stored: Where its bytes lie, if that is an object store that is a directory.
     """
 
-    __slots__ = ("_data", "error", "has_data", "key", "size", "task")
+    __slots__ = ("_data", "error", "has_data", "key", "size", "stored", "task")
 
     def __init__(
-        self, key: str, task: TaskT, data: bytes | None, *, size: int | None = None, error: RipienoError | None = None
+        self,
+        key: str,
+        task: TaskT,
+        data: bytes | None,
+        *,
+        size: int | None = None,
+        stored: StoredObject | None = None,
+        error: RipienoError | None = None,
     ) -> None:
         self.key = key
         self.task = task
         self.error = error
+        self.stored = stored
         self.has_data = data is not None
         self.size = size if data is None else len(data)
         self._data = data
@@ -70,7 +78,7 @@ async def result_batches(
 ) -> AsyncGenerator[list[Result[Any]], None]:
     """Results as they become final, each once, in batches as they come over the wire.
 
-    With their data, large ones come after the small ones of their batch, four at a time.
+    With their data, large ones come after the small ones of their batch, one by one.
 
     Raises:
         RipienoError: the session is unknown, or no server answered.
@@ -84,19 +92,18 @@ async def result_batches(
                 owners[key] = one
     async for batch in _final(connection, session_id, owners, with_data=with_data):
         ready: list[Result[Any]] = []
-        large: list[str] = []
+        large: list[Wanted] = []
         for final in batch:
             result = final_result(final, owners[final.key])
             if result.has_data or result.error is not None or not with_data:
                 ready.append(result)
             else:
-                large.append(final.key)
+                large.append(Wanted(final.key, result.stored))
         if ready:
             yield ready
-        for start in range(0, len(large), _FETCHES_IN_FLIGHT):
-            keys = large[start : start + _FETCHES_IN_FLIGHT]
-            fetched = await _fetch_together(connection, session_id, keys)
-            yield [Result(key, owners[key], data) for key, data in zip(keys, fetched, strict=True)]
+        async with aclosing(fetch_all(connection, session_id, large)) as fetched:
+            for key, _ in large:
+                yield [Result(key, owners[key], await anext(fetched))]
 
 
 async def _final(
@@ -116,23 +123,18 @@ async def _final(
         yield batch
 
 
-async def _fetch_together(connection: Connection, session_id: str, keys: list[str]) -> list[bytes]:
-    if len(keys) == 1:
-        return [await fetch(connection, session_id, keys[0])]
-    try:
-        async with asyncio.TaskGroup() as group:
-            fetches = [group.create_task(fetch(connection, session_id, key)) for key in keys]
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-    return [one.result() for one in fetches]
-
-
 def final_result(final: results_pb2.FinishedResult, task: Any) -> Result[Any]:
     """The result that the server speaks of; without data where the server left it out."""
     if final.status == result_status_pb2.RESULT_STATUS_COMPLETED:
         if (data := final.data) or final.HasField("data"):
             return Result(final.key, task, data)
-        return Result(final.key, task, None, size=final.size if final.HasField("size") else None)
+        return Result(
+            final.key,
+            task,
+            None,
+            size=final.size if final.HasField("size") else None,
+            stored=stored_from_wire(final.object) if final.HasField("object") else None,
+        )
     if final.status == result_status_pb2.RESULT_STATUS_ABORTED:
         return Result(final.key, task, None, error=task_failure(final.key, final.error))
     return Result(

@@ -102,13 +102,9 @@ class AgentLink:
                     message.cancelled.append(ticket_to_wire(task.ticket))
         self._open_bytes += sum(map(_size, tasks))
 
-    def welcome(self, *, lease_s: float, data_chunk_max_size: int, inline_limit_bytes: int) -> None:
+    def welcome(self, welcome: agent_pb2.Welcome) -> None:
         """Introduce the cluster; part of the first message."""
-        self._message().welcome.CopyFrom(
-            agent_pb2.Welcome(
-                lease_s=lease_s, data_chunk_max_size=data_chunk_max_size, inline_limit_bytes=inline_limit_bytes
-            )
-        )
+        self._message().welcome.CopyFrom(welcome)
         self._filled.set()
 
     def settle(self, outcomes_no: int, claims: Iterable[int]) -> None:

@@ -22,13 +22,16 @@ from ripieno.store.database import Database
 from ripieno.store.lookup import fetch_results
 from ripieno.store.objects import ObjectStore
 from ripieno.store.signals import News
-from ripieno.wire.outcomes import data_to_wire, stored_to_wire, ticket_from_wire
+from ripieno.wire.outcomes import data_to_wire, directory_to_wire, stored_to_wire, ticket_from_wire
 from ripieno.wire.protos.v1 import agent_pb2, agent_pb2_grpc
 
 _log = structlog.get_logger(__name__)
 
 #: A reply with fetched results is cut after about so much inline data.
 _LARGEST_FETCH_BYTES = 2 * 1024 * 1024
+
+#: Names staged at once.
+_MOST_NAMES = 1_000
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -88,11 +91,7 @@ class Agents(agent_pb2_grpc.AgentServicer):
             # It is here again before we noticed that it was gone.
             self._dispatcher.disconnect(former)
         link = AgentLink(number, hello.name, hello.partitions)
-        link.welcome(
-            lease_s=self._settings.lease_s,
-            data_chunk_max_size=self._settings.data_chunk_max_size,
-            inline_limit_bytes=self._settings.inline_limit_bytes,
-        )
+        link.welcome(self._introduction())
         held = [ticket_from_wire(ticket) for ticket in hello.held]
         link.hold((ticket.claim, 0) for ticket in held)
         lost, cancelled = await check_held(self._database, number, held)
@@ -103,6 +102,15 @@ class Agents(agent_pb2_grpc.AgentServicer):
         if unseen:
             self._reports.release(list(unseen))
         return link
+
+    def _introduction(self) -> agent_pb2.Welcome:
+        directory = self._objects.proven
+        return agent_pb2.Welcome(
+            lease_s=self._settings.lease_s,
+            data_chunk_max_size=self._settings.data_chunk_max_size,
+            inline_limit_bytes=self._settings.inline_limit_bytes,
+            objects=None if directory is None else directory_to_wire(directory),
+        )
 
     async def _receive(self, link: AgentLink, message: agent_pb2.AgentMessage) -> None:
         if message.draining or message.credit_revoked:
@@ -182,11 +190,16 @@ class Agents(agent_pb2_grpc.AgentServicer):
 
     async def WriteObject(self, request_iterator: Any, context: Context) -> agent_pb2.StoredObject:  # noqa: N802
         """Store bytes under a fresh name, as fast as the object store takes them."""
-        writer = self._objects.writer()
-        async with writer:
+        async with await self._objects.writer() as writer:
             while isinstance(chunk := await context.read(), agent_pb2.ObjectChunk):
                 await writer.write(chunk.data)
         return stored_to_wire(writer.stored)
+
+    async def StageObjects(  # noqa: N802 - the protocol's name
+        self, request: agent_pb2.StageObjectsRequest, context: Context
+    ) -> agent_pb2.StageObjectsReply:
+        """Names for objects that the agent writes itself."""
+        return agent_pb2.StageObjectsReply(names=await self._objects.stage(min(request.count, _MOST_NAMES)))
 
 
 async def _write(link: AgentLink, context: Context) -> None:

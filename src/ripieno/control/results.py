@@ -1,4 +1,4 @@
-"""The Results service: finished results, pushed in batches."""
+"""The Results service: finished results, pushed in batches; large ones read in long pieces."""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,15 +9,21 @@ import grpc.aio
 
 from ripieno.control.failures import task_error
 from ripieno.control.watcher import KeysWatch, Watcher
-from ripieno.domain.errors import InvalidRequestError
+from ripieno.domain.data import StoredObject
+from ripieno.domain.errors import ConflictError, InvalidRequestError, NotFoundError
 from ripieno.domain.identifiers import check_identifier
 from ripieno.domain.statuses import ResultStatus
 from ripieno.store.database import Database
-from ripieno.store.lookup import FinishedKey
+from ripieno.store.lookup import FinishedKey, fetch_results, find_result
+from ripieno.store.objects import ObjectStore
 from ripieno.store.sessions import Sessions
+from ripieno.wire.outcomes import directory_to_wire, stored_to_wire
 from ripieno.wire.protos.armonik_v2 import result_status_pb2
 from ripieno.wire.protos.v1 import results_pb2, results_pb2_grpc
 from ripieno.wire.statuses import RESULT_TO_WIRE
+
+#: Results that are looked up at once.
+_READ_AT_ONCE = 1_000
 
 #: A message is cut after about so much data.
 _LARGEST_MESSAGE_BYTES = 1024 * 1024
@@ -28,9 +34,10 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class Results(results_pb2_grpc.ResultsServicer):
     """Serves finished results."""
 
-    def __init__(self, database: Database, sessions: Sessions, watcher: Watcher) -> None:
+    def __init__(self, database: Database, sessions: Sessions, objects: ObjectStore, watcher: Watcher) -> None:
         self._database = database
         self._sessions = sessions
+        self._objects = objects
         self._watcher = watcher
 
     # The stubs know generators only; writing to the context is the other documented way.
@@ -64,6 +71,9 @@ class Results(results_pb2_grpc.ResultsServicer):
                 message.error.CopyFrom(await task_error(self._database, session_no, each.key))
             elif bare or each.data is None:
                 message.size = each.size
+                if each.stored is not None and self._objects.proven is not None:
+                    message.object.CopyFrom(stored_to_wire(each.stored))
+                    reply.objects.CopyFrom(directory_to_wire(self._objects.proven))
             else:
                 message.data = each.data
                 size += len(each.data)
@@ -72,6 +82,48 @@ class Results(results_pb2_grpc.ResultsServicer):
                 reply, size = results_pb2.FollowReply(), 0
         if reply.finished:
             await context.write(reply)
+
+    # The stubs know generators only; writing to the context is the other documented way.
+    async def Read(self, request: results_pb2.ReadRequest, context: Context) -> None:  # type: ignore[override]  # noqa: N802
+        """Bytes of final results, in messages of a MiB, one result after the other."""
+        check_identifier("session_id", request.session_id)
+        session = await self._sessions.find(request.session_id)
+        offset = request.offset
+        if offset < 0:
+            raise InvalidRequestError("offset", f"is {offset}; it counts bytes to leave out")
+        for start in range(0, len(request.keys), _READ_AT_ONCE):
+            keys = request.keys[start : start + _READ_AT_ONCE]
+            found = await fetch_results(self._database, [(session.session_no, key) for key in keys])
+            for key, data in zip(keys, found, strict=True):
+                if isinstance(data, StoredObject):
+                    await self._read(data, offset, context)
+                elif isinstance(data, bytes):
+                    await context.write(results_pb2.ReadReply(data=data[offset:], complete=True))
+                else:
+                    await self._explain(session.session_no, key, data, context)
+                offset = 0
+
+    async def _read(self, stored: StoredObject, offset: int, context: Context) -> None:
+        read = min(offset, stored.size)
+        if read == stored.size:
+            await context.write(results_pb2.ReadReply(complete=True))
+        async for piece in self._objects.read(stored, read):
+            read += len(piece)
+            await context.write(results_pb2.ReadReply(data=piece, complete=read == stored.size))
+
+    async def _explain(self, session_no: int, key: str, why: str, context: Context) -> None:
+        """Say why there are no bytes.
+
+        Raises:
+            NotFoundError: nobody has announced it.
+            ConflictError: it is not final.
+        """
+        result = await find_result(self._database, session_no, key)
+        if result is None:
+            raise NotFoundError(why)
+        if result.status is not ResultStatus.ABORTED:
+            raise ConflictError(why)
+        await context.write(results_pb2.ReadReply(error=await task_error(self._database, session_no, key)))
 
 
 class _Follower:

@@ -83,6 +83,7 @@ class Replica:
 
     def __init__(self, settings: ControlSettings, database: Database, objects: ObjectStore) -> None:
         self._settings = settings
+        self._objects = objects
         sessions = Sessions(database)
         notices = Notices(Signals(database, settings.database, settings.name))
         watcher = Watcher(database, settings.inline_limit_bytes)
@@ -96,7 +97,7 @@ class Replica:
         notices.subscribe(local=upkeep.changed_here)
         notices.subscribe(local=agents.cancel_here, remote=agents.cancel_elsewhere)
         self._parts: list[Part] = [notices, watcher, reports, submissions, dispatcher, upkeep]
-        self._results = Results(database, sessions, watcher)
+        self._results = Results(database, sessions, objects, watcher)
         cancellation = Cancellation(database, sessions, notices, watcher)
         self._submitter = Submitter(
             settings, database, sessions, objects, submissions, cancellation, Waits(database, watcher)
@@ -107,6 +108,7 @@ class Replica:
         server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=_OPTIONS)
         standing = self._register(server)
         address = self._bind(server)
+        self._objects.prove(address)
         async with asyncio.TaskGroup() as group:
             working = [group.create_task(part.run()) for part in self._parts]
             await asyncio.sleep(0)  # every part has begun

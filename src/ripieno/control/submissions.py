@@ -12,8 +12,9 @@ from ripieno.domain.errors import InvalidRequestError, RipienoError
 from ripieno.domain.identifiers import check_identifier
 from ripieno.domain.options import TaskOptions
 from ripieno.domain.submission import NewTask
+from ripieno.objects import ObjectWriter
 from ripieno.store.database import Database, NotPlainError
-from ripieno.store.objects import ObjectStore, ObjectWriter
+from ripieno.store.objects import ObjectStore
 from ripieno.store.sessions import Sessions
 from ripieno.store.submission import SubmissionCall, submit, submit_and_claim
 from ripieno.wire.large_tasks import (
@@ -195,8 +196,7 @@ class _Payload:
         if self._writer is None:
             self._inline += data
             if len(self._inline) > self._limit:
-                self._writer = self._objects.writer()
-                await self._writer.__aenter__()
+                self._writer = await self._objects.writer()
                 await self._writer.write(bytes(self._inline))
                 self._inline.clear()
         else:

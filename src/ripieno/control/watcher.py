@@ -285,5 +285,5 @@ class Watcher:
 
 def _finished(key: str, data: bytes | StoredObject, limit: int) -> FinishedKey:
     if isinstance(data, StoredObject):
-        return FinishedKey(key, ResultStatus.COMPLETED, data.size, None)
+        return FinishedKey(key, ResultStatus.COMPLETED, data.size, None, data)
     return FinishedKey(key, ResultStatus.COMPLETED, len(data), data if len(data) <= limit else None)

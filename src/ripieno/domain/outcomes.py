@@ -85,7 +85,7 @@ class Outcome(NamedTuple):
 
 @dataclass(slots=True)
 class Completions:
-    """Attempts that completed with inline results and nothing else, as columns.
+    """Attempts that completed with results and nothing else, as columns.
 
     The i-th entry of a column is about the i-th attempt. Neither end of the wire nor the
     store looks at one of them alone, so none becomes an object of its own on the way
@@ -102,7 +102,7 @@ class Completions:
     workers: list[str] = field(default_factory=list)
     result_counts: list[int] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
-    data: list[bytes] = field(default_factory=list)
+    data: list[Data] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.task_nos)
@@ -165,8 +165,6 @@ class Completions:
             if not isinstance(how, Completed) or how.sub_tasks:
                 return None
             for key, data in how.results:
-                if not isinstance(data, bytes):
-                    return None
                 columns.keys.append(key)
                 columns.data.append(data)
             columns.task_nos.append(ticket.task_no)

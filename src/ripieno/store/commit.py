@@ -152,6 +152,8 @@ class Committer:
 
     async def _commit_plain(self, attempts: Completions) -> Changes:
         sessions = set(attempts.session_nos)
+        numbers = await self._numbers.take(len(attempts.keys))
+        inline_nos, inline, objects = _apart(numbers, attempts.data)
         partitions = await self._database.call_plain(
             _SQL.commit_plain,
             sorted(sessions),
@@ -162,8 +164,13 @@ class Committer:
             attempts.workers,
             attempts.result_places(),
             attempts.keys,
-            await self._numbers.take(len(attempts.keys)),
-            attempts.data,
+            numbers,
+            inline_nos,
+            inline,
+            [number for number, _ in objects],
+            [stored.name for _, stored in objects],
+            [stored.size for _, stored in objects],
+            [stored.sha256 for _, stored in objects],
         )
         changes = Changes(sessions, set(partitions))
         if len(sessions) == 1 and attempts.keys:
@@ -319,6 +326,17 @@ class _Flush:
             raise CutNeededError(outside)
         if reached:
             changes.add(await graph.cut(connection, aborted))
+
+
+def _apart(
+    numbers: Sequence[int], data: Sequence[Data]
+) -> tuple[Sequence[int], Sequence[Data], list[tuple[int, StoredObject]]]:
+    """Blob numbers and bytes of what travels inline, and what lies in the object store."""
+    objects = [(number, datum) for number, datum in zip(numbers, data, strict=True) if isinstance(datum, StoredObject)]
+    if not objects:
+        return numbers, data, objects
+    inline = [(number, datum) for number, datum in zip(numbers, data, strict=True) if isinstance(datum, bytes)]
+    return [number for number, _ in inline], [datum for _, datum in inline], objects
 
 
 def _judged(outcome: Outcome, row: asyncpg.Record) -> Completed | Failed | Cancelled:

@@ -115,12 +115,18 @@ async def find_result(database: Database, session_no: int, key: str) -> FoundRes
 
 
 class FinishedKey(NamedTuple):
-    """A key that needs no more waiting: final, or never announced (NAMED)."""
+    """A key that needs no more waiting: final, or never announced (NAMED).
+
+    Attributes:
+        data: Its bytes, where they are few.
+        stored: Where they lie, if that is the object store.
+    """
 
     key: str
     status: ResultStatus
     size: int
     data: bytes | None
+    stored: StoredObject | None = None
 
 
 async def finished_results(
@@ -128,7 +134,16 @@ async def finished_results(
 ) -> list[FinishedKey]:
     """Those of the keys that need no more waiting, with their bytes up to ``data_limit``."""
     rows = await database.fetch(_SQL.finished_results, session_no, keys, data_limit)
-    return [FinishedKey(row["key"], ResultStatus(row["status"]), row["size"] or 0, row["data"]) for row in rows]
+    return [
+        FinishedKey(
+            row["key"],
+            ResultStatus(row["status"]),
+            row["size"] or 0,
+            row["data"],
+            row["object"] and StoredObject(row["object"], row["size"], row["sha256"]),
+        )
+        for row in rows
+    ]
 
 
 async def fetch_results(database: Database, keys: Sequence[tuple[int, str]]) -> list[Data | str]:

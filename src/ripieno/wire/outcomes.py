@@ -1,6 +1,8 @@
 """What agents report, between messages and domain."""
 
-from ripieno.domain.data import Data, StoredObject
+from typing import cast
+
+from ripieno.domain.data import Data, ObjectDirectory, StoredObject
 from ripieno.domain.errors import InvalidRequestError
 from ripieno.domain.outcomes import Cancelled, Completed, Completions, Failed, Failure, Outcome, SubTasks, Ticket
 from ripieno.domain.submission import NewTask
@@ -30,8 +32,7 @@ def ticket_to_wire(ticket: Ticket) -> agent_pb2.Ticket:
 def data_from_wire(message: agent_pb2.Data) -> Data:
     """Decode data; unset means empty."""
     if message.WhichOneof("where") == "object":
-        stored = message.object
-        return StoredObject(stored.name, stored.size, stored.sha256)
+        return stored_from_wire(message.object)
     return message.inline
 
 
@@ -45,6 +46,21 @@ def data_to_wire(data: Data) -> agent_pb2.Data:
 def stored_to_wire(stored: StoredObject) -> agent_pb2.StoredObject:
     """Encode a reference to the object store."""
     return agent_pb2.StoredObject(name=stored.name, size=stored.size, sha256=stored.sha256)
+
+
+def stored_from_wire(message: agent_pb2.StoredObject) -> StoredObject:
+    """Decode a reference to the object store."""
+    return StoredObject(message.name, message.size, message.sha256)
+
+
+def directory_from_wire(message: agent_pb2.ObjectDirectory) -> ObjectDirectory | None:
+    """Decode where objects may be written; None if nowhere."""
+    return ObjectDirectory(message.path, message.proof_file, message.proof) if message.path else None
+
+
+def directory_to_wire(directory: ObjectDirectory) -> agent_pb2.ObjectDirectory:
+    """Encode where objects may be written."""
+    return agent_pb2.ObjectDirectory(path=directory.path, proof_file=directory.proof_file, proof=directory.proof)
 
 
 def outcome_from_wire(message: agent_pb2.Outcome) -> Outcome:
@@ -100,7 +116,7 @@ def completions_from_wire(message: agent_pb2.Completions) -> Completions:
 
 
 def completions_to_wire(columns: Completions, message: agent_pb2.Completions) -> None:
-    """Encode completions into an empty message."""
+    """Encode completions with inline results into an empty message; others travel as outcomes."""
     message.task_nos.extend(columns.task_nos)
     message.session_nos.extend(columns.session_nos)
     message.claims.extend(columns.claims)
@@ -108,7 +124,7 @@ def completions_to_wire(columns: Completions, message: agent_pb2.Completions) ->
     message.workers.extend(columns.workers)
     message.result_counts.extend(columns.result_counts)
     message.keys.extend(columns.keys)
-    message.data.extend(columns.data)
+    message.data.extend(cast(list[bytes], columns.data))
 
 
 def storable(text: str) -> str:

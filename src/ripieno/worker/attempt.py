@@ -12,11 +12,13 @@ from itertools import count
 from threading import Lock
 from typing import Any
 
+from ripieno.domain.data import StoredObject
 from ripieno.domain.errors import InvalidRequestError
 from ripieno.wire.chunks import DEFAULT_CHUNK_BYTES
 from ripieno.wire.protos.armonik_v2 import worker_service_pb2
 from ripieno.worker.conversation import Asked, Conversation, DataArrived, Event, TaskReady
 from ripieno.worker.errors import AttemptOver, TaskCancelled
+from ripieno.worker.objects import ObjectPlace, ObjectResult
 from ripieno.worker.outbox import Outbox
 from ripieno.worker.replies import ProcessReply, result_ended
 
@@ -32,6 +34,7 @@ class Attempt(ABC):
         broken: How the agent broke the protocol in its course, if it did.
         interrupt: Called (on the I/O loop) when it is cancelled.
         open_results: Keys of results that are begun and not ended, by request id.
+        open_objects: Results that are being written into the object store, by key.
     """
 
     __slots__ = (
@@ -43,6 +46,7 @@ class Attempt(ABC):
         "cancelled",
         "conversation",
         "interrupt",
+        "open_objects",
         "open_results",
         "outbox",
         "over",
@@ -62,6 +66,7 @@ class Attempt(ABC):
         self._request_numbers: count[int] | None = None
         self._waits: dict[str, Future[Any]] | None = None
         self.open_results: dict[str, str] | None = None
+        self.open_objects: dict[str, ObjectResult] | None = None
 
     # ------------------------------------------------------------ how replies travel
 
@@ -80,6 +85,15 @@ class Attempt(ABC):
     @abstractmethod
     def fail(self, detail: str) -> None:
         """End without Output: the attempt failed."""
+
+    @property
+    def objects(self) -> ObjectPlace | None:
+        """Where large results may be written instead of sent."""
+        return None
+
+    def send_stored(self, key: str, stored: StoredObject) -> None:
+        """Tell of a result that is in the object store."""
+        raise NotImplementedError("this lane has no place for objects")
 
     # ------------------------------------------------------------ from the I/O loop
 
@@ -150,8 +164,10 @@ class Attempt(ABC):
             raise AttemptOver(f"task {task_id!r} is over: its handler has returned; use the task only before that")
 
     def end(self) -> None:
-        """It is over: what it was given is let go of."""
+        """It is over: what it was given is let go of, and what it began to write."""
         self.over = True
+        for each in (self.open_objects or {}).values():
+            each.discard()
         if self.conversation.holds_files:
             # The loop may be adding to them at this very moment.
             self.outbox.on_loop(self.conversation.close)

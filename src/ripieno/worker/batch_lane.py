@@ -12,12 +12,15 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from ripieno.domain.data import StoredObject
+from ripieno.wire.outcomes import directory_from_wire, stored_to_wire
 from ripieno.wire.protos.armonik_v2 import worker_service_pb2
 from ripieno.wire.protos.v1 import batch_worker_pb2
 from ripieno.worker.attempt import Attempt
 from ripieno.worker.conversation import Stage
 from ripieno.worker.errors import ProtocolViolation
 from ripieno.worker.inbox import Inbox
+from ripieno.worker.objects import ObjectPlace
 from ripieno.worker.outbox import Outbox
 from ripieno.worker.replies import OneResult, ProcessReply
 
@@ -33,6 +36,7 @@ class _Stream:
     Attributes:
         open: Attempts that arrived and have not ended, by number.
         outbox: Encoded BatchReply messages, which may be joined.
+        objects: Where large results may be written.
         read_to_end: The agent sends nothing more.
         failure: Why the stream cannot go on.
     """
@@ -41,6 +45,7 @@ class _Stream:
         self.open: dict[int, BatchAttempt] = {}
         self.outbox = outbox
         self.one_result = one_result
+        self.objects: ObjectPlace | None = None
         self.read_to_end = False
         self.failure: str | None = None
 
@@ -50,6 +55,10 @@ class _Stream:
         self.outbox.put(last)
         if self.read_to_end:
             self.finish_when_idle()
+
+    def want_object(self) -> None:
+        """Ask for the name of an object (any thread)."""
+        self.outbox.put(BatchReply(wants_object=True).SerializeToString())
 
     def finish_when_idle(self) -> None:
         """Let the stream end once nothing is left to be told."""
@@ -78,6 +87,14 @@ class BatchAttempt(Attempt):
 
     def fail(self, detail: str) -> None:
         self._finish(_encode(BatchReply.Item(attempt=self.number, failed=detail)))
+
+    @property
+    def objects(self) -> ObjectPlace | None:
+        return self._stream.objects
+
+    def send_stored(self, key: str, stored: StoredObject) -> None:
+        told = BatchReply.Stored(key=key, object=stored_to_wire(stored))
+        self.outbox.put(_encode(BatchReply.Item(attempt=self.number, stored=[told])))
 
     def tell_withdrawn(self) -> None:
         """It never began and never will."""
@@ -153,6 +170,12 @@ class BatchLane:
                 return
             if batch is grpc.aio.EOF or stream.outbox.closed:
                 break
+            if batch.HasField("objects"):
+                directory = directory_from_wire(batch.objects.directory)
+                if directory is not None:
+                    stream.objects = ObjectPlace(directory, batch.objects.larger_than_bytes, stream.want_object)
+            if stream.objects is not None and (batch.object_names or batch.no_object):
+                stream.objects.named(batch.object_names)
             for item in batch.items:
                 self._take(stream, item)
         for attempt in list(stream.open.values()):

@@ -11,9 +11,11 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from ripieno.domain.options import TaskOptions
+from ripieno.objects import ObjectFile
 from ripieno.worker.attempt import Attempt
 from ripieno.worker.conversation import Asked, DataArrived, DataRefused, SubTasksAnswered
 from ripieno.worker.errors import HandlerError, ResultUnavailable, SubTasksRefused, TaskCancelled
+from ripieno.worker.objects import ObjectPlace, ObjectResult
 from ripieno.worker.replies import (
     ProcessReply,
     data_wanted,
@@ -70,29 +72,98 @@ async def awaiting(operation: Operation[T]) -> T:
 
 
 class ResultWriter:
-    """Streams one result: chunks as long as may be, small pieces joined, never ahead of the I/O."""
+    """Makes one result: in chunks as long as may be, small pieces joined, never ahead of the I/O.
+
+    Where the object store is at hand, a large result goes there instead (``ObjectResult``).
+    """
 
     def __init__(self, attempt: Attempt, key: str) -> None:
         attempt.require_usable()
         attempt.settle_key(key)
         self._attempt = attempt
-        self._request_id = attempt.new_request_id()
+        self._key = key
+        self._request_id: str | None = None
         self._chunk_bytes = attempt.chunk_bytes
         self._held = bytearray()
-        if attempt.open_results is None:
-            attempt.open_results = {}
-        attempt.open_results[self._request_id] = key
-        attempt.send([result_begun(self._request_id, key)])
+        self._object: ObjectResult | None = None
+        #: Undecided: kept as long as it is small.
+        self._place = attempt.objects
+        if self._place is None:
+            self._begin()
 
     def write(self, piece: BytesLike) -> Operation[None]:
         """Add a piece of any length.
 
         Raises:
             TypeError: it is not bytes.
+            OSError: it is being written to a disk that is full, or fails.
         """
         if not isinstance(piece, BytesLike):
             raise TypeError(f"a result is made of bytes; a piece of type {type(piece).__name__} was given")
         rest = memoryview(piece).cast("B")
+        if self._place is not None:
+            if len(self._held) + len(rest) <= self._place.larger_than_bytes:
+                self._held += rest
+                return
+            yield from self._decide(self._place)
+        if self._object is not None:
+            yield from self._object.write(piece)
+        else:
+            yield from self._send(rest)
+
+    def end(self) -> Operation[None]:
+        """The result is complete."""
+        if self._object is not None:
+            yield from self._object.end()
+            if self._attempt.open_objects is not None:
+                self._attempt.open_objects.pop(self._key, None)
+            return
+        if self._request_id is None:
+            self._begin()
+            yield from self._send_held()
+        assert self._request_id is not None
+        yield from _send_when_room(self._attempt, [*self._flush(), *result_ended(self._request_id)])
+        if self._attempt.open_results is not None:
+            self._attempt.open_results.pop(self._request_id, None)
+
+    def _decide(self, place: ObjectPlace) -> Operation[None]:
+        """It is large: into the object store with it, if that is at hand."""
+        self._place = None
+        if name := (yield from self._object_name(place)) if place.is_writable else "":
+            self._object = self._open_object(place.file(name))
+            held, self._held = bytes(self._held), bytearray()
+            yield from self._object.write(held)
+        else:
+            self._begin()
+            yield from self._send_held()
+
+    def _object_name(self, place: ObjectPlace) -> Operation[str]:
+        name = place.name()
+        if not isinstance(name, Future):
+            return name
+        label = self._attempt.new_request_id()
+        come: str = yield self._attempt.wait_for(label, name)
+        self._attempt.stop_waiting(label)
+        return come
+
+    def _open_object(self, file: ObjectFile) -> ObjectResult:
+        if self._attempt.open_objects is None:
+            self._attempt.open_objects = {}
+        opened = self._attempt.open_objects[self._key] = ObjectResult(self._attempt, self._key, file)
+        return opened
+
+    def _begin(self) -> None:
+        self._request_id = self._attempt.new_request_id()
+        if self._attempt.open_results is None:
+            self._attempt.open_results = {}
+        self._attempt.open_results[self._request_id] = self._key
+        self._attempt.send([result_begun(self._request_id, self._key)])
+
+    def _send_held(self) -> Operation[None]:
+        held, self._held = self._held, bytearray()
+        yield from self._send(memoryview(held))
+
+    def _send(self, rest: memoryview) -> Operation[None]:
         while rest:
             taken = rest[: self._chunk_bytes - len(self._held)]
             self._held += taken
@@ -100,15 +171,10 @@ class ResultWriter:
             if len(self._held) == self._chunk_bytes:
                 yield from _send_when_room(self._attempt, self._flush())
 
-    def end(self) -> Operation[None]:
-        """The result is complete."""
-        yield from _send_when_room(self._attempt, [*self._flush(), *result_ended(self._request_id)])
-        if self._attempt.open_results is not None:
-            self._attempt.open_results.pop(self._request_id, None)
-
     def _flush(self) -> list[ProcessReply]:
         if not self._held:
             return []
+        assert self._request_id is not None
         chunk = bytes(self._held)
         self._held.clear()
         return [result_continued(self._request_id, chunk)]
@@ -187,8 +253,9 @@ def complete(attempt: Attempt, value: object) -> Operation[None]:
             f"the handler returned {type(value).__name__}; return bytes (the task's single result), or send results"
             " with task.send_result(key, data) and return None"
         )
-    if attempt.open_results:
-        keys = ", ".join(repr(key) for key in attempt.open_results.values())
+    if attempt.open_results or attempt.open_objects:
+        unfinished = [*(attempt.open_results or {}).values(), *(attempt.open_objects or ())]
+        keys = ", ".join(map(repr, unfinished))
         raise HandlerError(f"the handler returned before these results were sent whole: {keys}")
     attempt.finish([output_ok()])
 

@@ -88,7 +88,7 @@ def _finish_shortly(attempt: Attempt, value: bytes) -> bool:
     if attempt.cancelled or len(value) > attempt.chunk_bytes:
         return False
     key = attempt.sole_key()
-    if key is None or attempt.open_results:
+    if key is None or attempt.open_results or attempt.open_objects:
         return False
     attempt.finish_with_result(key, value)
     return True

@@ -42,6 +42,8 @@ class Replica(agent_pb2_grpc.AgentServicer):
         self.queue: list[Task] = []
         self.results: dict[str, bytes | str] = {}
         self.objects: dict[str, bytes] = {}
+        #: Names that were given for objects that the agent or its workers write themselves.
+        self.staged: list[str] = []
         self.port = 0
         self.limits = (84_000, 65_536)
         self.settling = True
@@ -239,6 +241,13 @@ class Replica(agent_pb2_grpc.AgentServicer):
         data = self.objects[request.name]
         for start in range(0, len(data), 256 * 1024):
             yield agent_pb2.ObjectChunk(data=data[start : start + 256 * 1024])
+
+    async def StageObjects(  # noqa: N802
+        self, request: agent_pb2.StageObjectsRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> agent_pb2.StageObjectsReply:
+        names = [f"staged-{len(self.staged) + number}" for number in range(request.count)]
+        self.staged += names
+        return agent_pb2.StageObjectsReply(names=names)
 
     async def WriteObject(  # noqa: N802
         self, request_iterator: AsyncIterator[agent_pb2.ObjectChunk], context: grpc.aio.ServicerContext[Any, Any]

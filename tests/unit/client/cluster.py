@@ -85,7 +85,7 @@ class FakeCluster(submitter_service_pb2_grpc.SubmitterServicer, results_pb2_grpc
     #: Instead of a number of messages: the stream ends at once, as if all were well.
     END = 1_000_000
 
-    def __init__(self, *, pushes: bool = True, echo: bool = True) -> None:
+    def __init__(self, *, pushes: bool = True, reads: bool = True, echo: bool = True) -> None:
         self.echo = echo
         self.faults = Faults()
         self.calls: Counter[str] = Counter()
@@ -101,6 +101,7 @@ class FakeCluster(submitter_service_pb2_grpc.SubmitterServicer, results_pb2_grpc
         self.streams_ended = 0
         self.gate: asyncio.Event | None = None
         self._pushes = pushes
+        self._reads = reads
         self._changed = asyncio.Condition()
         self._server: grpc.aio.Server | None = None
         self.address = ""
@@ -373,6 +374,27 @@ class FakeCluster(submitter_service_pb2_grpc.SubmitterServicer, results_pb2_grpc
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "injected")
             yield submitter_service_pb2.ResultReply(result=objects_pb2.DataChunk(data=chunk))
         yield submitter_service_pb2.ResultReply(result=objects_pb2.DataChunk(data_complete=True))
+
+    async def Read(self, request: results_pb2.ReadRequest, context: Any) -> AsyncIterator[results_pb2.ReadReply]:
+        await self._begin("Read", context)
+        if not self._reads:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "no such method")
+        cut, sent, offset = self.faults.cut("Read"), 0, request.offset
+        for key in request.keys:
+            final = self.results.get((request.session_id, key))
+            if final is None:
+                await context.abort(grpc.StatusCode.NOT_FOUND, f"no result {key!r}")
+            if isinstance(final, objects_pb2.TaskError):
+                yield results_pb2.ReadReply(error=final)
+                continue
+            assert final is not None
+            pieces = list(chunks(final[offset:], CHUNK_BYTES))
+            offset = 0
+            for number, piece in enumerate(pieces, 1):
+                if sent == cut:
+                    await context.abort(grpc.StatusCode.UNAVAILABLE, "injected")
+                yield results_pb2.ReadReply(data=piece, complete=number == len(pieces))
+                sent += 1
 
     async def Follow(self, request_iterator: Any, context: Any) -> AsyncIterator[results_pb2.FollowReply]:
         await self._begin("Follow", context)

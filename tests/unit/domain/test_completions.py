@@ -47,7 +47,6 @@ def test_there_and_back(attempts: list[Outcome]) -> None:
     [
         Failed(Failure.ATTEMPT, "it broke"),
         Cancelled(),
-        Completed([("k", b"v"), ("l", StoredObject("n", 9, b"d"))]),
         Completed([("k", b"v")], [SubTasks(None, [NewTask("sub", (), (), b"")])]),
     ],
 )

@@ -30,7 +30,7 @@ where r.session_no = $1 and r.key = $2
 -- Those of the keys that are final, or that nobody has announced (status null or 0).
 -- Bytes come along up to $3.
 select asked.key, coalesce(r.status, 0) as status, b.size,
-       case when b.size <= $3 then b.data end as data
+       case when b.size <= $3 then b.data end as data, b.object, b.sha256
 from unnest($2::text[]) as asked (key)
 left join results r on r.session_no = $1 and r.key = asked.key
 left join blobs b on b.blob_no = r.blob_no

@@ -595,24 +595,60 @@ class Welcome(_message.Message):
     LEASE_S_FIELD_NUMBER: _builtins.int
     DATA_CHUNK_MAX_SIZE_FIELD_NUMBER: _builtins.int
     INLINE_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
+    OBJECTS_FIELD_NUMBER: _builtins.int
     lease_s: _builtins.float
     data_chunk_max_size: _builtins.int
     inline_limit_bytes: _builtins.int
     """Data up to this size travels and is stored inline."""
+    @_builtins.property
+    def objects(self) -> Global___ObjectDirectory:
+        """Where the object store is a directory: who can write there does so, the agent
+        or the worker; any other agent uses WriteObject.
+        """
+
     def __init__(
         self,
         *,
         lease_s: _builtins.float = ...,
         data_chunk_max_size: _builtins.int = ...,
         inline_limit_bytes: _builtins.int = ...,
+        objects: Global___ObjectDirectory | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["objects", b"objects"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_chunk_max_size", b"data_chunk_max_size", "inline_limit_bytes", b"inline_limit_bytes", "lease_s", b"lease_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_chunk_max_size", b"data_chunk_max_size", "inline_limit_bytes", b"inline_limit_bytes", "lease_s", b"lease_s", "objects", b"objects"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Welcome: _TypeAlias = Welcome  # noqa: Y015
+
+@_typing.final
+class ObjectDirectory(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    PROOF_FILE_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    proof_file: _builtins.str
+    """A file in it, and what is in that file: made anew by each replica at its start,
+    so that only the directory itself has it, not a copy and not another one of its name.
+    """
+    proof: _builtins.str
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        proof_file: _builtins.str = ...,
+        proof: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "proof", b"proof", "proof_file", b"proof_file"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ObjectDirectory: _TypeAlias = ObjectDirectory  # noqa: Y015
 
 @_typing.final
 class SessionInfo(_message.Message):
@@ -894,6 +930,47 @@ class ReadObjectRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReadObjectRequest: _TypeAlias = ReadObjectRequest  # noqa: Y015
+
+@_typing.final
+class StageObjectsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StageObjectsRequest: _TypeAlias = StageObjectsRequest  # noqa: Y015
+
+@_typing.final
+class StageObjectsReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As many as were asked for, but at most 1,000."""
+
+    def __init__(
+        self,
+        *,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["names", b"names"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StageObjectsReply: _TypeAlias = StageObjectsReply  # noqa: Y015
 
 @_typing.final
 class ObjectChunk(_message.Message):

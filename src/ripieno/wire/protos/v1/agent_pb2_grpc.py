@@ -54,6 +54,11 @@ class AgentStub:
                 request_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_agent__pb2.ObjectChunk.SerializeToString,
                 response_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_agent__pb2.StoredObject.FromString,
                 _registered_method=True)
+        self.StageObjects = channel.unary_unary(
+                '/ripieno.v1.Agent/StageObjects',
+                request_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_agent__pb2.StageObjectsRequest.SerializeToString,
+                response_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_agent__pb2.StageObjectsReply.FromString,
+                _registered_method=True)
 
 
 class AgentServicer:
@@ -91,6 +96,15 @@ class AgentServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StageObjects(self, request, context):
+        """Names for objects that the agent or its workers write into the directory of
+        Welcome.objects. Each is used once, within ten minutes. They are kept only if an outcome links to
+        that name later.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AgentServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -113,6 +127,11 @@ def add_AgentServicer_to_server(servicer, server):
                     servicer.WriteObject,
                     request_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_agent__pb2.ObjectChunk.FromString,
                     response_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_agent__pb2.StoredObject.SerializeToString,
+            ),
+            'StageObjects': grpc.unary_unary_rpc_method_handler(
+                    servicer.StageObjects,
+                    request_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_agent__pb2.StageObjectsRequest.FromString,
+                    response_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_agent__pb2.StageObjectsReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -223,6 +242,33 @@ class Agent:
             '/ripieno.v1.Agent/WriteObject',
             ripieno_dot_wire_dot_protos_dot_v1_dot_agent__pb2.ObjectChunk.SerializeToString,
             ripieno_dot_wire_dot_protos_dot_v1_dot_agent__pb2.StoredObject.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StageObjects(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ripieno.v1.Agent/StageObjects',
+            ripieno_dot_wire_dot_protos_dot_v1_dot_agent__pb2.StageObjectsRequest.SerializeToString,
+            ripieno_dot_wire_dot_protos_dot_v1_dot_agent__pb2.StageObjectsReply.FromString,
             options,
             channel_credentials,
             insecure,

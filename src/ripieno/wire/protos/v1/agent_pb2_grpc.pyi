@@ -49,6 +49,11 @@ class AgentStub:
     """Stores bytes under a fresh name. They are kept only if an outcome links to
     that name later.
     """
+    StageObjects: _grpc.UnaryUnaryMultiCallable[_agent_pb2.StageObjectsRequest, _agent_pb2.StageObjectsReply]
+    """Names for objects that the agent or its workers write into the directory of
+    Welcome.objects. Each is used once, within ten minutes. They are kept only if an outcome links to
+    that name later.
+    """
 
 @_typing.type_check_only
 class AgentAsyncStub(AgentStub):
@@ -65,6 +70,11 @@ class AgentAsyncStub(AgentStub):
     """The bytes of a stored object, in order."""
     WriteObject: _aio.StreamUnaryMultiCallable[_agent_pb2.ObjectChunk, _agent_pb2.StoredObject]  # type: ignore[assignment]
     """Stores bytes under a fresh name. They are kept only if an outcome links to
+    that name later.
+    """
+    StageObjects: _aio.UnaryUnaryMultiCallable[_agent_pb2.StageObjectsRequest, _agent_pb2.StageObjectsReply]  # type: ignore[assignment]
+    """Names for objects that the agent or its workers write into the directory of
+    Welcome.objects. Each is used once, within ten minutes. They are kept only if an outcome links to
     that name later.
     """
 
@@ -104,6 +114,17 @@ class AgentServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_agent_pb2.StoredObject, _abc.Awaitable[_agent_pb2.StoredObject]]:
         """Stores bytes under a fresh name. They are kept only if an outcome links to
+        that name later.
+        """
+
+    @_abc_1.abstractmethod
+    def StageObjects(
+        self,
+        request: _agent_pb2.StageObjectsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.StageObjectsReply, _abc.Awaitable[_agent_pb2.StageObjectsReply]]:
+        """Names for objects that the agent or its workers write into the directory of
+        Welcome.objects. Each is used once, within ten minutes. They are kept only if an outcome links to
         that name later.
         """
 

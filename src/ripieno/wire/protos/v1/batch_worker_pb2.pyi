@@ -11,6 +11,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from ripieno.wire.protos.armonik_v2 import worker_service_pb2 as _worker_service_pb2
+from ripieno.wire.protos.v1 import agent_pb2 as _agent_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -62,17 +63,57 @@ class BatchRequest(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class Objects(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        DIRECTORY_FIELD_NUMBER: _builtins.int
+        LARGER_THAN_BYTES_FIELD_NUMBER: _builtins.int
+        larger_than_bytes: _builtins.int
+        """Results longer than this are large."""
+        @_builtins.property
+        def directory(self) -> _agent_pb2.ObjectDirectory: ...
+        def __init__(
+            self,
+            *,
+            directory: _agent_pb2.ObjectDirectory | None = ...,
+            larger_than_bytes: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["directory", b"directory"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["directory", b"directory", "larger_than_bytes", b"larger_than_bytes"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ITEMS_FIELD_NUMBER: _builtins.int
+    OBJECTS_FIELD_NUMBER: _builtins.int
+    OBJECT_NAMES_FIELD_NUMBER: _builtins.int
+    NO_OBJECT_FIELD_NUMBER: _builtins.int
+    no_object: _builtins.bool
+    """The answer to `wants_object` where there are no names: send it in chunks."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchRequest.Item]: ...
+    @_builtins.property
+    def objects(self) -> Global___BatchRequest.Objects:
+        """In the first message of a stream: large results may be written by the worker itself."""
+
+    @_builtins.property
+    def object_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Where: names in the directory of `objects`, each for one result of any attempt of
+        this stream, to be begun within ten minutes. One comes for each that was used.
+        """
+
     def __init__(
         self,
         *,
         items: _abc.Iterable[Global___BatchRequest.Item] | None = ...,
+        objects: Global___BatchRequest.Objects | None = ...,
+        object_names: _abc.Iterable[_builtins.str] | None = ...,
+        no_object: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["objects", b"objects"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "no_object", b"no_object", "object_names", b"object_names", "objects", b"objects"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -90,6 +131,7 @@ class BatchReply(_message.Message):
         REPLIES_FIELD_NUMBER: _builtins.int
         WITHDRAWN_FIELD_NUMBER: _builtins.int
         FAILED_FIELD_NUMBER: _builtins.int
+        STORED_FIELD_NUMBER: _builtins.int
         attempt: _builtins.int
         withdrawn: _builtins.bool
         """The attempt never began and never will."""
@@ -101,6 +143,10 @@ class BatchReply(_message.Message):
         def replies(self) -> _containers.RepeatedCompositeFieldContainer[_worker_service_pb2.ProcessReply]:
             """Exactly the messages that Worker.Process would carry, in that order."""
 
+        @_builtins.property
+        def stored(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchReply.Stored]:
+            """Results that lie in the object store, whole and durable, under names of this stream."""
+
         def __init__(
             self,
             *,
@@ -108,26 +154,52 @@ class BatchReply(_message.Message):
             replies: _abc.Iterable[_worker_service_pb2.ProcessReply] | None = ...,
             withdrawn: _builtins.bool = ...,
             failed: _builtins.str | None = ...,
+            stored: _abc.Iterable[Global___BatchReply.Stored] | None = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _typing.Literal["_failed", b"_failed", "failed", b"failed"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["_failed", b"_failed", "attempt", b"attempt", "failed", b"failed", "replies", b"replies", "withdrawn", b"withdrawn"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_failed", b"_failed", "attempt", b"attempt", "failed", b"failed", "replies", b"replies", "stored", b"stored", "withdrawn", b"withdrawn"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         _WhichOneofReturnType__failed: _TypeAlias = _typing.Literal["failed"]  # noqa: Y015
         _WhichOneofArgType__failed: _TypeAlias = _typing.Literal["_failed", b"_failed"]  # noqa: Y015
         def WhichOneof(self, oneof_group: _WhichOneofArgType__failed) -> _WhichOneofReturnType__failed | None: ...
 
+    @_typing.final
+    class Stored(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        OBJECT_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def object(self) -> _agent_pb2.StoredObject: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            object: _agent_pb2.StoredObject | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["object", b"object"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "object", b"object"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ITEMS_FIELD_NUMBER: _builtins.int
+    WANTS_OBJECT_FIELD_NUMBER: _builtins.int
+    wants_object: _builtins.bool
+    """There is a large result and no name for it. Asked once until there is an answer."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchReply.Item]: ...
     def __init__(
         self,
         *,
         items: _abc.Iterable[Global___BatchReply.Item] | None = ...,
+        wants_object: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "wants_object", b"wants_object"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -39,6 +39,11 @@ class ResultsStub:
                 request_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.FollowRequest.SerializeToString,
                 response_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.FollowReply.FromString,
                 _registered_method=True)
+        self.Read = channel.unary_stream(
+                '/ripieno.v1.Results/Read',
+                request_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.ReadRequest.SerializeToString,
+                response_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.ReadReply.FromString,
+                _registered_method=True)
 
 
 class ResultsServicer:
@@ -54,6 +59,14 @@ class ResultsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Read(self, request, context):
+        """The bytes of results that are final, one after the other, in the order of the keys.
+        Never waits: NOT_FOUND if one does not exist, FAILED_PRECONDITION if one is not final.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ResultsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -61,6 +74,11 @@ def add_ResultsServicer_to_server(servicer, server):
                     servicer.Follow,
                     request_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.FollowRequest.FromString,
                     response_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.FollowReply.SerializeToString,
+            ),
+            'Read': grpc.unary_stream_rpc_method_handler(
+                    servicer.Read,
+                    request_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.ReadRequest.FromString,
+                    response_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.ReadReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +108,33 @@ class Results:
             '/ripieno.v1.Results/Follow',
             ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.FollowRequest.SerializeToString,
             ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.FollowReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Read(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/ripieno.v1.Results/Read',
+            ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.ReadRequest.SerializeToString,
+            ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.ReadReply.FromString,
             options,
             channel_credentials,
             insecure,

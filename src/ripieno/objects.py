@@ -1,0 +1,246 @@
+"""Writing large data as objects: what the control plane, agents and workers have in common.
+
+An object is written under a fresh name that was noted before (see ``ripieno.store.objects``),
+by one writer, once; nobody reads it before a transaction has linked it. So a file needs no
+other name while it is written, and what is left of a broken write is garbage that is noted.
+"""
+
+import asyncio
+import hashlib
+import os
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from uuid import uuid4
+
+from ripieno.domain.data import ObjectDirectory, StoredObject
+from ripieno.domain.errors import UnavailableError
+
+#: Written a piece at a time: less is held back and joined with what follows. Written one by one,
+#: chunks of 84,000 bytes took 1.6 ms of processor time a MiB, joined they take 1.05 ms.
+PIECE_BYTES = 1024 * 1024
+
+
+def fresh_name() -> str:
+    """A name that no object ever had."""
+    name = uuid4().hex
+    return f"{name[:2]}/{name}"  # many small directories instead of one large one
+
+
+def make_folders(directory: Path) -> None:
+    """Make the folders that names lie in, so that no writer has to stop for that."""
+    for number in range(256):
+        (directory / f"{number:02x}").mkdir(exist_ok=True)
+    _sync_directory(directory)
+
+
+def is_readable(directory: ObjectDirectory) -> bool:
+    """Whether this process has that very directory before it."""
+    try:
+        return (Path(directory.path) / directory.proof_file).read_text() == directory.proof
+    except (OSError, UnicodeError):
+        return False
+
+
+def is_writable(directory: ObjectDirectory) -> bool:
+    """Whether it has, and may write there."""
+    if not is_readable(directory):
+        return False
+    path = Path(directory.path)
+    # What another user writes, the control plane could not delete.
+    return path.stat().st_uid == os.geteuid() and os.access(path, os.W_OK | os.X_OK)
+
+
+class ObjectFile:
+    """An object that is written as a file below a directory. Its methods block.
+
+    They may be called in different threads, one after the other; ``discard`` at any time.
+    """
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self.name = name
+        self._path = directory / name
+        #: Held by whatever thread uses the file: one that is written to must not be closed.
+        self._lock = threading.Lock()
+        self._file: int | None = None
+        self._closed = False
+
+    def append(self, piece: bytes | bytearray | memoryview) -> None:
+        """Write more, unless it was discarded.
+
+        Raises:
+            OSError: the directory does not take it.
+        """
+        with self._lock:
+            if self._closed:
+                return
+            if self._file is None:
+                self._file = self._open()
+            left = memoryview(piece)
+            while left:
+                left = left[os.write(self._file, left) :]
+
+    def finish(self) -> None:
+        """Have the file and its place in the directory on the disk, unless it was discarded.
+
+        That costs 0.3 ms for 1 MiB where two are written at a time (measured).
+
+        Raises:
+            OSError: the disk is full, or fails.
+        """
+        self.append(b"")
+        with self._lock:
+            if self._file is None:
+                return
+            os.fsync(self._file)
+            self._close()
+        _sync_directory(self._path.parent)
+
+    def discard(self) -> None:
+        """Leave nothing of it."""
+        with self._lock:
+            begun = self._file is not None or self._closed
+            self._close()
+        if begun:
+            self._path.unlink(missing_ok=True)
+
+    def _open(self) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            return os.open(self._path, flags, 0o666)
+        except FileNotFoundError:
+            self._path.parent.mkdir(exist_ok=True)
+            _sync_directory(self._path.parent.parent)
+            return os.open(self._path, flags, 0o666)
+
+    def _close(self) -> None:
+        self._closed = True
+        if self._file is not None:
+            file, self._file = self._file, None
+            os.close(file)
+
+
+def _sync_directory(path: Path) -> None:
+    directory = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+class ObjectWriter(ABC):
+    """Writes one object in bounded memory; an async context manager.
+
+    Holds at most two pieces: one that is being written while the next one gathers. When
+    the context ends without an error, the object is durable; with one, nothing is left of
+    it but its note.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._size = 0
+        self._digest = hashlib.sha256()
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+        #: The piece that is being written, and its digest.
+        self._written: asyncio.Future[Any] | None = None
+
+    async def write(self, data: bytes) -> None:
+        """Append bytes; returns when the piece before is written, which is the back-pressure.
+
+        Raises:
+            UnavailableError: the object store does not take them.
+        """
+        self._size += len(data)
+        self._held.append(data)
+        self._held_bytes += len(data)
+        if self._held_bytes >= PIECE_BYTES:
+            piece = self._take_held()
+            await self._settle()
+            # Both release the interpreter's lock. The digest of a MiB takes 0.6 ms, longer than
+            # an event loop should stand still.
+            digested = asyncio.get_running_loop().run_in_executor(None, self._digest.update, piece)
+            self._written = asyncio.gather(digested, self._append(piece))
+
+    @property
+    def stored(self) -> StoredObject:
+        """What was written; complete once the context has ended."""
+        return StoredObject(self._name, self._size, self._digest.digest())
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            await self._discard()
+            return
+        try:
+            await self._settle()
+            await self._finish(self._take_held())
+        except BaseException as failure:
+            await self._discard()
+            if isinstance(failure, Exception):
+                raise _takes_no_data(failure) from failure
+            raise
+
+    @abstractmethod
+    def _append(self, piece: bytes) -> Awaitable[None]:
+        """Begin to write a piece; called again only when that is done."""
+
+    @abstractmethod
+    async def _finish(self, piece: bytes) -> None:
+        """Write the last piece, digest it, and make the object durable."""
+
+    @abstractmethod
+    async def _abandon(self) -> None:
+        """Leave nothing of it, as far as that is possible."""
+
+    async def _discard(self) -> None:
+        if self._written is not None:
+            await asyncio.gather(self._written, return_exceptions=True)
+        await self._abandon()
+
+    async def _settle(self) -> None:
+        written, self._written = self._written, None
+        if written is not None:
+            try:
+                await written
+            except Exception as error:
+                raise _takes_no_data(error) from error
+
+    def _take_held(self) -> bytes:
+        held, self._held, self._held_bytes = self._held, [], 0
+        return held[0] if len(held) == 1 else b"".join(held)
+
+
+def _takes_no_data(error: Exception) -> UnavailableError:
+    if isinstance(error, UnavailableError):
+        return error
+    return UnavailableError(f"the object store takes no data: {error}")
+
+
+class FileWriter(ObjectWriter):
+    """Writes an object that is a file below a directory."""
+
+    def __init__(self, directory: Path, name: str) -> None:
+        super().__init__(name)
+        self._file = ObjectFile(directory, name)
+
+    def _append(self, piece: bytes) -> Awaitable[None]:
+        return asyncio.get_running_loop().run_in_executor(None, self._file.append, piece)
+
+    async def _finish(self, piece: bytes) -> None:
+        await asyncio.to_thread(self._finish_in_thread, piece)
+
+    async def _abandon(self) -> None:
+        await asyncio.to_thread(self._file.discard)
+
+    def _finish_in_thread(self, piece: bytes) -> None:
+        self._digest.update(piece)
+        self._file.append(piece)
+        self._file.finish()
