@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     Stub: TypeAlias = SubmitterAsyncStub
 else:
     Stub = SubmitterStub
+
+#: From keys to their results, all in this process's hands; how many bytes they have.
+Way: TypeAlias = "Callable[[Stub, str, Sequence[str]], Awaitable[int]]"
 
 TASKS_A_CALL = 1_000
 CALLS_IN_FLIGHT = 64
@@ -60,6 +63,24 @@ async def wait_and_fetch(stub: Stub, session: str, keys: Sequence[str]) -> int:
     async with asyncio.TaskGroup() as group:
         fetchers = [group.create_task(_fetch(stub, session, remaining)) for _ in range(CALLS_IN_FLIGHT)]
     return sum(fetcher.result() for fetcher in fetchers)
+
+
+async def wait_for_all_and_fetch(stub: Stub, session: str, keys: Sequence[str]) -> int:
+    """Wait for the whole session, then read each result, 64 at a time; returns how many bytes they have."""
+    sessions = submitter_service_pb2.TaskFilter(session=submitter_service_pb2.TaskFilter.IdsRequest(ids=[session]))
+    await stub.WaitForCompletion(submitter_service_pb2.WaitRequest(filter=sessions))
+    remaining = iter(keys)
+    async with asyncio.TaskGroup() as group:
+        readers = [group.create_task(_read(stub, session, remaining)) for _ in range(CALLS_IN_FLIGHT)]
+    return sum(reader.result() for reader in readers)
+
+
+async def _read(stub: Stub, session: str, remaining: Iterator[str]) -> int:
+    size = 0
+    for key in remaining:
+        async for reply in stub.TryGetResultStream(objects_pb2.ResultRequest(session=session, key=key)):
+            size += len(reply.result.data)
+    return size
 
 
 async def _fetch(stub: Stub, session: str, remaining: Iterator[str]) -> int:

@@ -68,7 +68,7 @@ class Keeper:
                 if process is not None:
                     tasks.create_task(_until_ended(process))
                 await health.until_serving(channel)
-                await self._run_lane(channel, process)
+                await self._run_lane(address, channel, process)
         except* LaneBrokenError as group:
             error = _first(group)
             blameless, detail = error.blameless, str(error)
@@ -81,14 +81,21 @@ class Keeper:
         _log.warning("worker %s: %s", self._slot.name, detail)
         self._dispatcher.down(self._slot, detail, blameless=blameless)
 
-    async def _run_lane(self, channel: grpc.aio.Channel, process: WorkerProcess | None) -> None:
+    async def _run_lane(self, address: str, channel: grpc.aio.Channel, process: WorkerProcess | None) -> None:
         kill = process.kill if process is not None else _not_ours
         lane: BatchLane | ProcessLane
         if await is_served(channel):
             lane = BatchLane(channel, self._slot, self._dispatcher, self._exchange, self._link, kill)
         else:
             lane = ProcessLane(
-                channel, self._slot, self._dispatcher, self._exchange, self._link, kill, spawned=process is not None
+                address,
+                channel,
+                self._slot,
+                self._dispatcher,
+                self._exchange,
+                self._link,
+                kill,
+                spawned=process is not None,
             )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(health.watch(channel, self._dispatcher, self._slot, lane))

@@ -24,6 +24,8 @@ _Chunk = objects_pb2.DataChunk
 _PAYLOAD_COMPLETE = ProcessRequest(compute=_Compute(payload=_Chunk(data_complete=True)))
 _DATA_COMPLETE = ProcessRequest(compute=_Compute(data=_Chunk(data_complete=True)))
 _LAST_DATA = ProcessRequest(compute=_Compute(init_data=_Compute.InitData(last_data=True)))
+#: How an opening ends that has no dependencies.
+_SHORT_END = (_PAYLOAD_COMPLETE.SerializeToString(), _LAST_DATA.SerializeToString())
 
 
 class Opener:
@@ -64,7 +66,21 @@ class Opener:
         return self._batch.SerializeToString()
 
 
+def whole_opening(attempt: Attempt, limits: Limits) -> list[bytes]:
+    """The messages of an opening that lies in memory, encoded."""
+    payload = attempt.payload
+    assert isinstance(payload, bytes)
+    if attempt.data_dependencies or len(payload) > limits.data_chunk_max_size:
+        return [request.SerializeToString() for request in _at_length(attempt, payload, limits)]
+    return [_init_request(attempt, limits, payload).SerializeToString(), *_SHORT_END]
+
+
 def _encode_at_length(attempt: Attempt, payload: bytes, limits: Limits) -> bytes:
+    item = BatchRequest.Item(attempt=attempt.number, requests=_at_length(attempt, payload, limits))
+    return BatchRequest(items=[item]).SerializeToString()
+
+
+def _at_length(attempt: Attempt, payload: bytes, limits: Limits) -> list[ProcessRequest]:
     longest = limits.data_chunk_max_size
     first, *others = chunks(payload, longest)
     requests = [_init_request(attempt, limits, first)]
@@ -77,8 +93,7 @@ def _encode_at_length(attempt: Attempt, payload: bytes, limits: Limits) -> bytes
         requests += [ProcessRequest(compute=_Compute(data=_Chunk(data=chunk))) for chunk in chunks(datum, longest)]
         requests.append(_DATA_COMPLETE)
     requests.append(_LAST_DATA)
-    item = BatchRequest.Item(attempt=attempt.number, requests=requests)
-    return BatchRequest(items=[item]).SerializeToString()
+    return requests
 
 
 async def opening(attempt: Attempt, limits: Limits) -> AsyncIterator[ProcessRequest]:

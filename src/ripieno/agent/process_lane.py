@@ -14,39 +14,45 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from contextlib import suppress
 
+import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from ripieno.agent.attempt import Attempt, Verdict
 from ripieno.agent.batch_lane import LaneBrokenError
-from ripieno.agent.channels import reraise_own_cancellation, status_of
+from ripieno.agent.calls import Call, CallEndedError
 from ripieno.agent.conversation import Conversation
 from ripieno.agent.dispatcher import Dispatcher
 from ripieno.agent.effects import ProcessRequest
 from ripieno.agent.exchange import Exchange
 from ripieno.agent.health import INTERVAL_S, Health, ask
+from ripieno.agent.http2 import Connection, connect
 from ripieno.agent.link import Link
-from ripieno.agent.opening import opening
+from ripieno.agent.opening import opening, whole_opening
 from ripieno.agent.slots import Slot
 from ripieno.domain.outcomes import Completed, Failed, Failure
-from ripieno.wire.protos.armonik_v2 import worker_service_pb2, worker_service_pb2_grpc
+from ripieno.wire.protos.armonik_v2 import worker_service_pb2
 
 ProcessReply = worker_service_pb2.ProcessReply
 
+_METHOD = b"/ArmoniK.api.grpc.v1.Worker/Process"
+
 #: How long a worker may take to end the call after its Output.
 END_S = 2.0
-#: How long a connection that was fine a moment ago may take to be fine again.
+#: How long a connection that was fine a moment ago may take to be fine again, and how often to try.
 RECONNECT_S = 1.0
+RETRY_S = 0.02
 _TALKS_ON = "the worker broke the protocol: a message after Output, which must be the last one"
-
-_Call: TypeAlias = "grpc.aio.StreamStreamCall[ProcessRequest, ProcessReply]"
 
 
 class ProcessLane:
     """One worker over ``Worker.Process``.
 
     Args:
+        address: Where the worker serves: for its calls.
+        channel: The same: for questions after its health.
         spawned: The worker is a process of ours, which ``kill`` ends.
     """
 
@@ -54,6 +60,7 @@ class ProcessLane:
 
     def __init__(
         self,
+        address: str,
         channel: grpc.aio.Channel,
         slot: Slot,
         dispatcher: Dispatcher,
@@ -65,14 +72,15 @@ class ProcessLane:
     ) -> None:
         self.kill = kill
         self._channel = channel
-        self._process = worker_service_pb2_grpc.WorkerStub(channel).Process
+        self._address = address
+        self._connection: Connection | None = None
         self._slot = slot
         self._dispatcher = dispatcher
         self._exchange = exchange
         self._link = link
         self._spawned = spawned
         self._next: asyncio.Queue[Attempt] = asyncio.Queue()
-        self._call: _Call | None = None
+        self._call: Call | None = None
         self._writing = asyncio.Lock()
 
     async def run(self) -> None:
@@ -82,9 +90,15 @@ class ProcessLane:
             LaneBrokenError: it is gone.
         """
         self._dispatcher.up(self._slot, self)
+        try:
+            await self._run_attempts()
+        finally:
+            if self._connection is not None:
+                self._connection.close()
+
+    async def _run_attempts(self) -> None:
         while True:
             attempt = await self._next.get()
-            await self._ensure_ready()
             how = await self._run_attempt(attempt)
             if attempt.verdict is not None:
                 await self._until_yielded(attempt.verdict)
@@ -100,7 +114,7 @@ class ProcessLane:
     def start(self, attempts: Sequence[Attempt]) -> None:
         """Begin an attempt; the window of this lane is one."""
         for attempt in attempts:
-            attempt.conversation = Conversation(attempt.task_id, attempt.expected_output_keys, self._link.limits)
+            attempt.conversation = self._new_conversation(attempt)
             self._next.put_nowait(attempt)
 
     def withdraw(self, attempts: Sequence[Attempt]) -> None:
@@ -114,57 +128,81 @@ class ProcessLane:
 
     # ------------------------------------------------------------------ one attempt
 
-    async def _ensure_ready(self) -> None:
+    async def _ready(self) -> Connection:
         """A worker that is not there when an attempt is about to begin does not use it up."""
-        if self._channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY:
-            return
+        if self._connection is not None and self._connection.usable:
+            return self._connection
         try:
             async with asyncio.timeout(RECONNECT_S):
-                while (state := self._channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
-                    await self._channel.wait_for_state_change(state)
+                while True:
+                    try:
+                        self._connection = await connect(self._address)
+                        return self._connection
+                    except OSError:
+                        await asyncio.sleep(RETRY_S)
         except TimeoutError:
             raise LaneBrokenError("the worker is not reachable", blameless=True) from None
 
     async def _run_attempt(self, attempt: Attempt) -> Completed | Failed | None:
         """Run one attempt; None when its end follows later or its verdict is known."""
-        if attempt.verdict is not None:
-            return None
-        self._dispatcher.restart_clock(self._slot)
-        call: _Call = self._process()
-        self._call = call
-        fed = asyncio.Event()
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                feeder = tasks.create_task(self._feed(call, attempt, fed))
-                how = await self._converse(call, attempt, fed)
-                # A write to a call that was cancelled before it was sent would wait for ever.
-                feeder.cancel()
-            return how
-        finally:
-            self._call = None
-            call.cancel()
+        while True:
+            connection = await self._ready()
+            if attempt.verdict is not None:
+                return None
+            self._dispatcher.restart_clock(self._slot)
+            call = self._call = Call(connection, _METHOD)
+            try:
+                how = await self._carry_on(call, attempt)
+            finally:
+                self._call = None
+                call.cancel()
+            if not call.refused or attempt.verdict is not None:
+                return how
+            # The worker never looked at it: its server is going away, or starting anew.
+            attempt.conversation = self._new_conversation(attempt)
 
-    async def _feed(self, call: _Call, attempt: Attempt, fed: asyncio.Event) -> None:
+    async def _carry_on(self, call: Call, attempt: Attempt) -> Completed | Failed | None:
+        if not attempt.large:
+            await self._write(call, whole_opening(attempt, self._link.limits))
+            return await self._converse(call, attempt, None)
+        async with asyncio.TaskGroup() as tasks:
+            feeder = tasks.create_task(self._feed(call, attempt))
+            how = await self._converse(call, attempt, feeder)
+            feeder.cancel()
+        return how
+
+    async def _write(self, call: Call, messages: Sequence[bytes]) -> None:
+        async with self._writing:
+            with suppress(CallEndedError):  # the reader sees it, too, and knows why
+                await call.write(messages)
+
+    async def _feed(self, call: Call, attempt: Attempt) -> None:
+        """Send an opening with large data, message by message."""
         conversation = attempt.conversation
         assert conversation is not None
         try:
             async for request in opening(attempt, self._link.limits):
-                if attempt.verdict is not None or conversation.said_output:
+                if attempt.verdict is not None or conversation.said_output or call.code is not None:
                     break
-                async with self._writing:
-                    await call.write(request)
-        except (grpc.RpcError, asyncio.InvalidStateError, asyncio.CancelledError):
-            reraise_own_cancellation()
+                await self._write(call, [request.SerializeToString()])
         except OSError as error:
             self._dispatcher.condemn(attempt, Verdict.RELEASED, f"its data cannot be read: {error}")
-        finally:
-            fed.set()
 
-    async def _converse(self, call: _Call, attempt: Attempt, fed: asyncio.Event) -> Completed | Failed | None:
+    async def _converse(
+        self, call: Call, attempt: Attempt, feeder: asyncio.Task[None] | None
+    ) -> Completed | Failed | None:
         conversation = attempt.conversation
         assert conversation is not None
-        try:
-            async for reply in call:
+        while messages := await call.read():
+            try:
+                replies = [ProcessReply.FromString(message) for message in messages]
+            except DecodeError as error:
+                self._dispatcher.condemn(attempt, Verdict.FAILED, f"the worker sent bytes that are no reply: {error}")
+                return None
+            short = conversation.receive_short(replies)
+            if short is not None:
+                return await self._after_output(call, attempt, short, feeder)
+            for place, reply in enumerate(replies, 1):
                 effects = conversation.receive(reply)
                 if not effects:
                     continue
@@ -172,12 +210,13 @@ class ProcessLane:
                 if attempt.verdict is not None:
                     return None
                 if reply.HasField("output"):
-                    return await self._after_output(call, attempt, how, fed)
+                    if place < len(replies):
+                        return how if isinstance(how, Failed) else Failed(Failure.ATTEMPT, _TALKS_ON)
+                    return await self._after_output(call, attempt, how, feeder)
                 if how is not None:
                     self._dispatcher.condemn(attempt, Verdict.FAILED, _detail(how))
                     return None
-        except (grpc.RpcError, asyncio.InvalidStateError, asyncio.CancelledError):
-            reraise_own_cancellation()
+        if call.code is not grpc.StatusCode.OK:
             return await self._broken(call, attempt)
         for effect in conversation.ended():
             if isinstance(effect, Failed):
@@ -185,39 +224,40 @@ class ProcessLane:
         return None
 
     async def _after_output(
-        self, call: _Call, attempt: Attempt, how: Completed | Failed | None, fed: asyncio.Event
+        self,
+        call: Call,
+        attempt: Attempt,
+        how: Completed | Failed | None,
+        feeder: asyncio.Task[None] | None,
     ) -> Completed | Failed | None:
         """Half-close and wait for the end of the call, which may still spoil an ``ok``."""
         final = isinstance(how, Failed)
         try:
             async with asyncio.timeout(END_S):
-                await fed.wait()
+                if feeder is not None:
+                    await asyncio.wait([feeder])
                 async with self._writing:
-                    await call.done_writing()
-                async for _ in call:
+                    call.half_close()
+                if await call.read():
                     return how if final else Failed(Failure.ATTEMPT, _TALKS_ON)
         except TimeoutError:
             return how  # it said how it ended; the rest is bad manners
-        except (grpc.RpcError, asyncio.InvalidStateError, asyncio.CancelledError):
-            reraise_own_cancellation()
-            if final or attempt.verdict is not None:
-                return how
-            code, details = await status_of(call)
-            if await ask(self._channel) is Health.SILENT:
-                raise LaneBrokenError(f"the worker is gone: {code.name}: {details}") from None
-            return Failed(Failure.ATTEMPT, f"the worker's call failed after Output ok: {code.name}: {details}")
-        return how
-
-    async def _broken(self, call: _Call, attempt: Attempt) -> Failed | None:
-        """The call ended badly: by us, by the handler, or because the worker is gone."""
-        if attempt.verdict is not None:
-            return None
-        code, details = await status_of(call)
-        # The code does not tell: a handler may fail with UNAVAILABLE, say of a database of its
-        # own, and of a dead worker gRPC says UNKNOWN or INTERNAL when it notices in a write.
+        if call.code is grpc.StatusCode.OK or final or attempt.verdict is not None:
+            return how
+        status = _status(call)
         if await ask(self._channel) is Health.SILENT:
-            raise LaneBrokenError(f"the worker is gone: {code.name}: {details}")
-        return Failed(Failure.ATTEMPT, f"the worker's call failed: {code.name}: {details}")
+            raise LaneBrokenError(f"the worker is gone: {status}")
+        return Failed(Failure.ATTEMPT, f"the worker's call failed after Output ok: {status}")
+
+    async def _broken(self, call: Call, attempt: Attempt) -> Failed | None:
+        """The call ended badly: by us, by the handler, or because the worker is gone."""
+        if attempt.verdict is not None or call.refused:
+            return None
+        # The code does not tell: a handler may fail with UNAVAILABLE, say of a database of its
+        # own, and of a worker that died we know no more than that its connection was lost.
+        if await ask(self._channel) is Health.SILENT:
+            raise LaneBrokenError(f"the worker is gone: {_status(call)}")
+        return Failed(Failure.ATTEMPT, f"the worker's call failed: {_status(call)}")
 
     async def _until_yielded(self, verdict: Verdict) -> None:
         # A worker that was talking, if nonsense, is not one that hangs.
@@ -238,7 +278,14 @@ class ProcessLane:
                 # Looked at here, inside: while others wrote, the attempt may have ended.
                 if self._call is None or attempt.over:
                     return
-                await self._call.write(request)
+                await self._call.write([request.SerializeToString()])
+
+    def _new_conversation(self, attempt: Attempt) -> Conversation:
+        return Conversation(attempt.task_id, attempt.expected_output_keys, self._link.limits)
+
+
+def _status(call: Call) -> str:
+    return f"{call.code.name if call.code else 'no status'}: {call.details or 'no detail'}"
 
 
 def _detail(how: Completed | Failed) -> str:

@@ -15,6 +15,7 @@ from ripieno.control.agents import Agents
 from ripieno.control.cancellation import Cancellation
 from ripieno.control.dispatcher import Dispatcher
 from ripieno.control.errors import ErrorInterceptor
+from ripieno.control.lookups import ResultLookups
 from ripieno.control.notices import Notices
 from ripieno.control.reports import Reports
 from ripieno.control.results import Results
@@ -99,8 +100,10 @@ class Replica:
         self._parts: list[Part] = [notices, watcher, reports, submissions, dispatcher, upkeep]
         self._results = Results(database, sessions, objects, watcher)
         cancellation = Cancellation(database, sessions, notices, watcher)
+        lookups = ResultLookups(database)
+        self._parts.append(lookups)
         self._submitter = Submitter(
-            settings, database, sessions, objects, submissions, cancellation, Waits(database, watcher)
+            settings, database, sessions, objects, submissions, cancellation, Waits(database, watcher), lookups
         )
 
     async def run(self, stop: asyncio.Event, on_ready: Callable[[str], None]) -> None:
@@ -108,7 +111,10 @@ class Replica:
         server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=_OPTIONS)
         standing = self._register(server)
         address = self._bind(server)
-        self._objects.prove(address)
+        try:
+            self._objects.prove(address)
+        except OSError as error:  # a full disk, say: small data need none
+            _log.warning("the directory of objects takes no proof; others cannot use it", error=str(error))
         async with asyncio.TaskGroup() as group:
             working = [group.create_task(part.run()) for part in self._parts]
             await asyncio.sleep(0)  # every part has begun

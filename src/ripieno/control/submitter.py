@@ -10,6 +10,7 @@ from ripieno.config import ControlSettings
 from ripieno.control.cancellation import Cancellation
 from ripieno.control.failures import task_error
 from ripieno.control.handover import Handover
+from ripieno.control.lookups import ResultLookups
 from ripieno.control.submissions import Submissions
 from ripieno.control.waits import Waits
 from ripieno.domain.data import StoredObject
@@ -17,7 +18,7 @@ from ripieno.domain.errors import InvalidRequestError, NotFoundError
 from ripieno.domain.identifiers import check_identifier
 from ripieno.domain.statuses import ResultStatus, TaskStatus
 from ripieno.store.database import Database
-from ripieno.store.lookup import count_tasks, find_result, find_tasks, list_tasks, result_statuses, task_failure
+from ripieno.store.lookup import count_tasks, find_tasks, list_tasks, result_statuses, task_failure
 from ripieno.store.objects import ObjectStore
 from ripieno.store.sessions import Sessions
 from ripieno.wire.chunks import chunks
@@ -54,6 +55,7 @@ class Submitter(submitter_service_pb2_grpc.SubmitterServicer):
         submissions: Submissions,
         cancellation: Cancellation,
         waits: Waits,
+        lookups: ResultLookups,
     ) -> None:
         self._settings = settings
         self._database = database
@@ -62,6 +64,7 @@ class Submitter(submitter_service_pb2_grpc.SubmitterServicer):
         self._submissions = submissions
         self._cancellation = cancellation
         self._waits = waits
+        self._lookups = lookups
         self._handover = Handover()
 
     async def GetServiceConfiguration(self, request: objects_pb2.Empty, context: Context) -> objects_pb2.Configuration:
@@ -122,7 +125,7 @@ class Submitter(submitter_service_pb2_grpc.SubmitterServicer):
         if waited_for is not None:
             await self._write_data(waited_for, context)
             return
-        result = await find_result(self._database, session.session_no, key)
+        result = await self._lookups.find(session.session_no, key)
         if result is None:
             raise NotFoundError(f"result {key!r} does not exist in session {session_id!r}")
         if result.status is ResultStatus.CREATED:

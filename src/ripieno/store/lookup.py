@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import asyncpg
+
 from ripieno.domain.data import Data, StoredObject
 from ripieno.domain.filters import TaskFilter
 from ripieno.domain.identifiers import task_id_of_alias
@@ -105,8 +107,18 @@ async def result_statuses(database: Database, session_no: int, keys: Sequence[st
 
 async def find_result(database: Database, session_no: int, key: str) -> FoundResult | None:
     """One result; None if nobody has announced the key."""
-    row = await database.fetchrow(_SQL.result, session_no, key)
-    if row is None or row["status"] == ResultStatus.NAMED:
+    [found] = await find_results(database, [(session_no, key)])
+    return found
+
+
+async def find_results(database: Database, keys: Sequence[tuple[int, str]]) -> list[FoundResult | None]:
+    """For each session number and key the result; None if nobody has announced the key."""
+    rows = await database.fetch(_SQL.results, [number for number, _ in keys], [key for _, key in keys])
+    return [_found_result(row) for row in rows]
+
+
+def _found_result(row: asyncpg.Record) -> FoundResult | None:
+    if row["status"] is None or row["status"] == ResultStatus.NAMED:
         return None
     data = None
     if row["status"] == ResultStatus.COMPLETED:
@@ -148,18 +160,15 @@ async def finished_results(
 
 async def fetch_results(database: Database, keys: Sequence[tuple[int, str]]) -> list[Data | str]:
     """For each key its data, or one sentence that says why there is none."""
-    rows = await database.fetch(_SQL.fetch_results, [number for number, _ in keys], [key for _, key in keys])
     fetched: list[Data | str] = []
-    for row in rows:
-        if row["status"] == ResultStatus.COMPLETED:
-            fetched.append(
-                StoredObject(row["object"], row["size"], row["sha256"]) if row["data"] is None else row["data"]
-            )
-        elif row["status"] in (None, ResultStatus.NAMED):
-            fetched.append(f"result {row['key']!r} does not exist in this session")
+    for (_, key), result in zip(keys, await find_results(database, keys), strict=True):
+        if result is None:
+            fetched.append(f"result {key!r} does not exist in this session")
+        elif result.data is not None:
+            fetched.append(result.data)
         else:
-            status = ResultStatus(row["status"]).name
-            fetched.append(f"result {row['key']!r} is not completed: it is {status}, owned by task {row['owner_id']!r}")
+            status = result.status.name
+            fetched.append(f"result {key!r} is not completed: it is {status}, owned by task {result.owner_id!r}")
     return fetched
 
 

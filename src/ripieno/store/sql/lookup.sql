@@ -18,14 +18,6 @@ select id, session_no from sessions where id = any($1::text[])
 -- name: results_by_key
 select key, status from results where session_no = $1 and key = any($2::text[])
 
--- name: result
--- A result with its owner, and its bytes where they are inline.
-select r.status, r.owner_no, r.reason, t.id as owner_id, b.size, b.data, b.object, b.sha256
-from results r
-left join tasks t on t.task_no = r.owner_no
-left join blobs b on b.blob_no = r.blob_no
-where r.session_no = $1 and r.key = $2
-
 -- name: finished_results
 -- Those of the keys that are final, or that nobody has announced (status null or 0).
 -- Bytes come along up to $3.
@@ -36,9 +28,9 @@ left join results r on r.session_no = $1 and r.key = asked.key
 left join blobs b on b.blob_no = r.blob_no
 where r.status is distinct from 1
 
--- name: fetch_results
--- In the order of the request, one row each.
-select r.status, asked.key, t.id as owner_id, b.size, b.data, b.object, b.sha256
+-- name: results
+-- In the order of the request, one row each: with the owner, and with the bytes where they are inline.
+select r.status, asked.key, r.owner_no, r.reason, t.id as owner_id, b.size, b.data, b.object, b.sha256
 from unnest($1::bigint[], $2::text[]) with ordinality as asked (session_no, key, place)
 left join results r on r.session_no = asked.session_no and r.key = asked.key
 left join tasks t on t.task_no = r.owner_no
