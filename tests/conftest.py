@@ -11,10 +11,15 @@ from pathlib import Path
 import asyncpg
 import pytest
 import pytest_asyncio
+from hypothesis import HealthCheck, settings
 
 from ripieno.store.embedded import EmbeddedPostgres
 
 _numbers = itertools.count(1)
+
+# A machine that is busy makes no test wrong.
+settings.register_profile("ripieno", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ripieno")
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

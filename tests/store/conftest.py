@@ -1,10 +1,13 @@
 """A database of its own for each test, which must end with every invariant unbroken."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
+import pytest
 import pytest_asyncio
 
 from ripieno.store.database import Database
+from ripieno.store.objects import ObjectStore
 from ripieno.store.sanity import broken_invariants
 from store.world import World
 
@@ -22,3 +25,11 @@ async def world(database: Database) -> World:
     world = World(database)
     await world.session()
     return world
+
+
+@pytest.fixture(params=["directory", "url"])
+def objects(request: pytest.FixtureRequest, database: Database, tmp_path: Path) -> ObjectStore:
+    """In a folder ``objects``, as a directory and as the URL of one."""
+    place = tmp_path / "objects"
+    place.mkdir()
+    return ObjectStore(database, str(place) if request.param == "directory" else place.as_uri())

@@ -24,7 +24,7 @@ _TABLES = {
         from earlier_attempts e join tasks t using (task_no)
         order by 1, 2""",
     "results": """
-        select n.id, r.key, t.id, r.status, r.awaited, r.reason, r.ended_at is null, b.size, b.data
+        select n.id, r.key, t.id, r.status, r.awaited, r.reason, r.ended_at is null, b.size, b.data, b.object, b.sha256
         from results r join sessions n using (session_no) left join tasks t on t.task_no = r.owner_no
         left join blobs b using (blob_no)
         order by 1, 2""",
@@ -38,6 +38,7 @@ _TABLES = {
         group by 1, 2 having sum(c.delta) <> 0
         order by 1, 2""",
     "blobs": "select count(*), sum(size)::bigint from blobs",
+    "staged objects": "select name from staged_objects order by 1",
 }
 
 

@@ -2,7 +2,6 @@
 
 import pytest
 
-from ripieno.domain.data import StoredObject
 from ripieno.domain.filters import SessionFilter, TaskFilter
 from ripieno.domain.outcomes import Failure
 from ripieno.domain.statuses import ResultStatus, SessionStatus, TaskStatus
@@ -157,14 +156,13 @@ async def test_fetched_results_are_in_the_order_asked(world: World) -> None:
 
 async def test_large_data_are_found_by_name(world: World) -> None:
     number = await world.number()
-    stored = StoredObject("aa/large", 1 << 40, b"digest")
-    await world.database.fetch("insert into staged_objects (name) values ($1)", stored.name)
+    stored = await world.stage("aa/large", 1 << 40)
     [a] = await world.begin(task("a", "ka"))
     await world.commit(done(a, {"ka": stored}))
     assert await world.data("ka") == stored
     assert await fetch_results(world.database, [(number, "ka")]) == [stored]
     assert await finished_results(world.database, number, ["ka"], 1 << 50) == [
-        FinishedKey("ka", ResultStatus.COMPLETED, 1 << 40, None)
+        FinishedKey("ka", ResultStatus.COMPLETED, 1 << 40, None, stored)
     ]
 
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import hashlib
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -9,19 +11,12 @@ import pytest
 
 from ripieno.domain.data import StoredObject
 from ripieno.domain.errors import ConflictError, InvalidRequestError, NotFoundError, UnavailableError
-from ripieno.objects import PIECE_BYTES
+from ripieno.objects import PIECE_BYTES, is_readable, is_writable
 from ripieno.store.database import Database
 from ripieno.store.objects import ObjectStore
 from store.world import World, done, options, task, until_one_waits
 
 MIB = 1024 * 1024
-
-
-@pytest.fixture(params=["directory", "url"])
-def objects(request: pytest.FixtureRequest, database: Database, tmp_path: Path) -> ObjectStore:
-    place = tmp_path / "objects"
-    place.mkdir()
-    return ObjectStore(database, str(place) if request.param == "directory" else place.as_uri())
 
 
 def files(tmp_path: Path) -> list[str]:
@@ -178,6 +173,92 @@ async def test_a_lost_object_is_unavailable(objects: ObjectStore, tmp_path: Path
     (tmp_path / "objects" / stored.name).unlink()
     with pytest.raises(UnavailableError, match="cannot be read"):
         await read(objects, stored)
+
+
+@pytest.mark.parametrize("left", [0, 1, PIECE_BYTES - 1, PIECE_BYTES, 2 * PIECE_BYTES, 2 * PIECE_BYTES + 1])
+async def test_an_object_that_has_lost_its_end_is_unavailable(objects: ObjectStore, tmp_path: Path, left: int) -> None:
+    """What is there comes, but is never taken for all of it."""
+    stored = await write(objects, bytes(2 * PIECE_BYTES + 2))
+    os.truncate(tmp_path / "objects" / stored.name, left)
+    with pytest.raises(UnavailableError, match=r"ends early|cannot be read"):
+        await read(objects, stored)
+
+
+@pytest.mark.parametrize("offset", [0, 1, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 2 * PIECE_BYTES + 7])
+async def test_an_object_from_an_offset_on(objects: ObjectStore, offset: int) -> None:
+    data = bytes(range(251)) * (2 * PIECE_BYTES // 251) + bytes(range(251))
+    stored = await write(objects, data)
+    pieces = [piece async for piece in objects.read(stored, offset)]
+    assert b"".join(pieces) == data[offset:]
+    assert max(map(len, pieces)) <= PIECE_BYTES
+    assert [piece async for piece in objects.read(stored, len(data))] == []
+
+
+# ------------------------------------------------------------------ written by others
+
+
+async def test_staged_names_are_garbage_until_something_links_to_them(world: World, objects: ObjectStore) -> None:
+    names = await objects.stage(300)
+    assert len(set(names)) == 300
+    assert await objects.stage(0) == []
+    assert {name for (name,) in await world.rows("select name from staged_objects")} == set(names)
+    await world.submit(task("a", payload=StoredObject(names[0], 9, b"digest")))
+    await age(world.database, 25)
+    assert await objects.collect_garbage() == 299
+    assert await objects.find(names[0]) == StoredObject(names[0], 9, b"digest")
+
+
+async def test_garbage_has_an_hour_of_margin(world: World, objects: ObjectStore) -> None:
+    """An agent may hold a name for a while before it begins the attempt that uses it."""
+    [too_early] = await objects.stage(1)
+    await age(world.database, 0.1)
+    [early] = await objects.stage(1)
+    await age(world.database, 0.95)
+    await world.begin(task("a", "ka"))
+    await age(world.database, 48)
+    await world.database.fetch("update states set claimed_at = claimed_at - interval '48 hours'")
+    assert await objects.collect_garbage() == 1
+    assert await world.rows("select name from staged_objects") == [(early,)]
+    assert too_early != early
+
+
+def proofs(tmp_path: Path) -> list[str]:
+    return [name for name in files(tmp_path) if name.startswith("proof-")]
+
+
+def test_a_directory_is_proven(database: Database, tmp_path: Path) -> None:
+    objects = ObjectStore(database, str(tmp_path / "objects"))
+    before = objects.proven
+    objects.prove("127.0.0.1:5001")
+    proven = objects.proven
+    assert before is None and proven is not None
+    assert (proven.path, [proven.proof_file]) == (str(tmp_path / "objects"), proofs(tmp_path))
+    assert is_readable(proven) and is_writable(proven)
+    assert not is_readable(replace(proven, proof="guessed"))
+    assert not is_readable(replace(proven, path=str(tmp_path)))
+    assert len([path for path in (tmp_path / "objects").iterdir() if path.is_dir()]) == 256
+
+
+def test_each_replica_has_a_proof_of_its_own(database: Database, tmp_path: Path) -> None:
+    """One after a restart too, in the place of the former."""
+    stores = [ObjectStore(database, str(tmp_path / "objects")) for _ in range(3)]
+    for objects, address in zip(stores, ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:1"], strict=True):
+        objects.prove(address)
+    before, other, after = (objects.proven for objects in stores)
+    assert before and other and after
+    assert proofs(tmp_path) == sorted([before.proof_file, other.proof_file])
+    assert before.proof_file == after.proof_file
+    assert [is_readable(each) for each in (before, other, after)] == [False, True, True]
+    stores[2].prove("127.0.0.1:1")
+    assert len(proofs(tmp_path)) == 2
+    assert stores[2].proven and is_readable(stores[2].proven) and not is_readable(after)
+
+
+def test_a_url_is_nothing_to_prove(database: Database, tmp_path: Path) -> None:
+    objects = ObjectStore(database, tmp_path.as_uri())
+    objects.prove("127.0.0.1:5001")
+    assert objects.proven is None
+    assert files(tmp_path) == []
 
 
 async def test_a_url_that_nobody_understands(database: Database) -> None:

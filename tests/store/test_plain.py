@@ -12,9 +12,10 @@ from contextlib import AsyncExitStack
 import pytest
 import pytest_asyncio
 
-from ripieno.domain.data import Data
+from ripieno.domain.data import Data, StoredObject
 from ripieno.domain.outcomes import Failure
 from ripieno.store.attempts import mark_started_if_owned, release_if_owned
+from ripieno.store.blobs import BlobNumbers
 from ripieno.store.claim import Claimed
 from ripieno.store.database import NotPlainError
 from ripieno.store.submission import SubmissionCall, submit, submit_and_claim
@@ -164,6 +165,30 @@ async def more_than_a_block_of_numbers(world: World) -> object:
     return await committed(world, *(done(claimed[f"t{n}"], {key: b"v"}) for n, key in enumerate(keys)))
 
 
+async def results_that_are_objects(world: World) -> object:
+    await world.session("t")
+    first = await submitted(
+        world,
+        await world.call([task("a", "k", "l", "m"), task("b", "kb"), task("c", "kc"), task("d", needs=["l", "kb"])]),
+        await world.call([task("e", "k", "kb")], "t"),
+    )
+    claimed = await world.claim()
+    large = {key: await world.stage(key, size) for key, size in {"l": 1 << 40, "b": 65_537, "e": 0, "f": 1}.items()}
+    ends = [
+        done(claimed["e"], {"k": large["e"], "kb": large["f"]}),
+        done(claimed["c"], {"kc": b"few bytes"}),
+        done(claimed["a"], {"k": b"1", "l": large["l"], "m": b""}),
+        done(claimed["b"], {"kb": large["b"]}),
+    ]
+    second = await committed(world, *ends)
+    return first, second, list(await world.claim()), [await world.data(key) for key in ("k", "l", "m", "kb")]
+
+
+async def one_result_that_is_an_object(world: World) -> object:
+    await world.submit(task("a", "ka"))
+    return await committed(world, done((await world.claim())["a"], {"ka": await world.stage("large")}))
+
+
 PLAIN: Sequence[Story] = [
     tasks_without_outputs,
     tasks_with_several_outputs,
@@ -177,6 +202,8 @@ PLAIN: Sequence[Story] = [
     texts_that_need_quoting,
     an_empty_call,
     more_than_a_block_of_numbers,
+    one_result_that_is_an_object,
+    results_that_are_objects,
 ]
 
 
@@ -343,13 +370,83 @@ async def a_result_that_a_sub_task_has_taken_over(world: World) -> object:
     return late, await committed(world, done(child, {"ka": b"right"})), list(await world.claim())
 
 
+async def an_object_that_is_gone(world: World) -> object:
+    """Fails that attempt, and no other."""
+    gone, large = StoredObject("gone", 9, b"digest"), await world.stage("large")
+    await world.submit(task("w", needs=["ka"]), *(task(name, f"k{name}") for name in "abc"))
+    claimed = await world.claim()
+    ends = [
+        done(claimed["a"], {"ka": gone}),
+        done(claimed["b"], {"kb": large}),
+        done(claimed["c"], {"kc": b"v"}),
+    ]
+    first = await committed(world, *ends)
+    again = await world.claim()
+    return first, list(again), await committed(world, done(again["a"], {"ka": await world.stage("anew")}))
+
+
+async def an_object_that_is_gone_at_the_last_attempt(world: World) -> object:
+    await world.submit(task("a", "ka"), task("b", needs=["ka"]), of=options(retries=0))
+    claimed = await world.claim()
+    answer = await committed(world, done(claimed["a"], {"ka": StoredObject("gone", 9, b"digest")}))
+    return answer, await world.statuses("a", "b"), await world.reasons("a")
+
+
+async def an_object_that_is_linked_already(world: World) -> object:
+    large = await world.stage("large")
+    await world.submit(task("a", "ka", payload=large), task("b", "kb"))
+    claimed = await world.claim()
+    first = await committed(world, done(claimed["a"], {"ka": large}), done(claimed["b"], {"kb": b"v"}))
+    return first, await world.statuses("a", "b")
+
+
+async def an_object_of_two_attempts(world: World) -> object:
+    """The first one gets it."""
+    large = await world.stage("large")
+    await world.submit(task("a", "ka"), task("b", "kb"))
+    claimed = await world.claim()
+    ends = [done(claimed["b"], {"kb": large}), done(claimed["a"], {"ka": large})]
+    return await committed(world, *ends), await world.statuses("a", "b")
+
+
+async def an_object_of_two_results(world: World) -> object:
+    large = await world.stage("large")
+    await world.submit(task("a", "k", "l"))
+    first = await committed(world, done((await world.claim())["a"], {"k": large, "l": large}))
+    return first, await committed(world, done((await world.claim())["a"], {"k": b"1", "l": large}))
+
+
+async def a_lost_claim_with_an_object(world: World) -> object:
+    """Its object stays garbage."""
+    await world.submit(task("a", "ka"), task("b", "kb"))
+    claimed = await world.claim()
+    await release_if_owned(world.database, [claimed["a"].ticket])
+    late, large = await world.stage("late"), await world.stage("large")
+    answer = await committed(world, done(claimed["a"], {"ka": late}), done(claimed["b"], {"kb": large}))
+    return answer, await world.rows("select name from staged_objects")
+
+
+async def an_object_under_a_foreign_key(world: World) -> object:
+    large = await world.stage("large")
+    await world.submit(task("a", "ka"), task("b", "kb"))
+    claimed = await world.claim()
+    answer = await committed(world, done(claimed["a"], {"kb": large}), done(claimed["b"], {"kb": b"v"}))
+    return answer, await world.rows("select name from staged_objects")
+
+
 #: A session that has changed, by number; what it has made claimable, completed and aborted.
 NOTHING: Told = (set(), set(), {}, set())
 NEW: Told = ({1}, {""}, {}, set())
 TAKEN_ID = "task ids already taken: 'a'; nothing was created"
 TAKEN_KEY = "result keys already taken: 'ka'; nothing was created"
 ROOT_CAUSE = "input 'ka' was aborted: task 'a' ended in ERROR: root cause"
+GONE = "large data are gone: they were not used within a day of being written, or are in use already; write them again"
 CANCELLED = "session 's' is cancelled; create a new session to submit more work"
+
+
+def large(name: str) -> StoredObject:
+    """What ``World.stage`` returned for it."""
+    return StoredObject(name, 1_000_000, f"digest of {name}".encode())
 
 
 def completed(results: dict[str, Data], *partitions: str, aborted: Sequence[int] = ()) -> Told:
@@ -407,6 +504,23 @@ NOT_PLAIN: Sequence[tuple[Story, object]] = [
         ((completed({"kb": b"v"}), []), ["CANCELLED", "COMPLETED"], ["ABORTED", "COMPLETED"]),
     ),
     (an_attempt_without_results_that_is_being_cancelled, ((({1}, set(), {}, set()), []), ["CANCELLED"])),
+    (
+        an_object_that_is_gone,
+        (
+            (completed({"kb": large("large"), "kc": b"v"}, ""), []),
+            ["a"],
+            (completed({"ka": large("anew")}, ""), []),
+        ),
+    ),
+    (
+        an_object_that_is_gone_at_the_last_attempt,
+        ((({1}, set(), {}, {1}), []), ["ERROR", "ERROR"], [("ERROR", GONE)]),
+    ),
+    (an_object_that_is_linked_already, ((completed({"kb": b"v"}, ""), []), ["SUBMITTED", "COMPLETED"])),
+    (an_object_of_two_attempts, ((completed({"ka": large("large")}, ""), []), ["COMPLETED", "SUBMITTED"])),
+    (an_object_of_two_results, ((NEW, []), (completed({"k": b"1", "l": large("large")}), []))),
+    (a_lost_claim_with_an_object, ((completed({"kb": large("large")}), [0]), [("late",)])),
+    (an_object_under_a_foreign_key, ((completed({"kb": b"v"}, ""), []), [("large",)])),
     (a_result_that_a_sub_task_has_taken_over, ((NOTHING, [0]), (completed({"ka": b"right"}, ""), []), ["b"])),
 ]
 
@@ -462,6 +576,49 @@ async def test_an_uncounted_task_does_not_make_up_for_one_that_made_too_little(t
 
     await twins.hear(story)
     assert twins.ways.refused == 1
+
+
+#: What replicas of that release send.
+COMMIT_PLAIN_BEFORE_OBJECTS = """
+select commit_plain(
+    $1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[],
+    $7::integer[], $8::text[], $9::bigint[], $10::bytea[])
+"""
+
+
+async def test_the_commit_of_the_release_before_objects(twins: Twins) -> None:
+    """While a cluster is being upgraded."""
+    plain, careful = twins
+    for world in twins:
+        await world.submit(task("a", "k", "l"), task("b"), task("c", needs=["l"]))
+    claimed, other = await plain.claim(), await careful.claim()
+    a, b = claimed["a"].ticket, claimed["b"].ticket
+    arguments = (
+        [a.session_no], [a.task_no, b.task_no], [a.claim, b.claim], [a.session_no] * 2, [1_000_000] * 2,
+        ["worker-1"] * 2, [1, 1], ["k", "l"], await BlobNumbers(plain.database).take(2), [b"1", b""],
+    )  # fmt: skip
+    assert await plain.database.call_plain(COMMIT_PLAIN_BEFORE_OBJECTS, *arguments) == [""]
+    await careful.commit(done(other["a"], {"k": b"1", "l": b""}), done(other["b"]))
+    assert await contents(plain.database) == await contents(careful.database)
+    with pytest.raises(NotPlainError):  # again: nobody owns them any more
+        await plain.database.call_plain(COMMIT_PLAIN_BEFORE_OBJECTS, *arguments)
+    assert await contents(plain.database) == await contents(careful.database)
+
+
+async def test_a_commit_waits_for_a_collection_under_way(twins: Twins) -> None:
+    """And learns what came of it: its object is gone, or is kept after all."""
+    world = twins.plain
+    await world.submit(task("a", "ka"))
+    for end, status in (("delete from staged_objects; commit", "SUBMITTED"), ("rollback", "COMPLETED")):
+        claimed, stored = (await world.claim())["a"], await world.stage(end)
+        async with world.database.connection() as other:
+            await other.execute("begin")
+            await other.execute("select from staged_objects for update")
+            commit = asyncio.create_task(world.commit(done(claimed, {"ka": stored})))
+            await until_one_waits(world)
+            await other.execute(end)
+        await commit
+        assert await world.statuses("a") == [status]
 
 
 # ------------------------------------------------------------------ claimed as they are created

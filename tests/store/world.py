@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from uuid import uuid4
 
-from ripieno.domain.data import Data
+from ripieno.domain.data import Data, StoredObject
 from ripieno.domain.options import TaskOptions
 from ripieno.domain.outcomes import Cancelled, Completed, Failed, Failure, Outcome, SubTasks, Ticket
 from ripieno.domain.statuses import ResultStatus, TaskStatus
@@ -148,6 +148,11 @@ class World:
         return await register_agent(
             self.database, uuid4(), name=name, slots=1, partitions=[""], version="1", lease_s=lease_s
         )
+
+    async def stage(self, name: str, size: int = 1_000_000) -> StoredObject:
+        """An object as whoever has written it speaks of it: nothing links to it yet."""
+        await self.database.fetch("insert into staged_objects (name) values ($1)", name)
+        return StoredObject(name, size, f"digest of {name}".encode())
 
     async def rows(self, query: str, *arguments: object) -> list[tuple[object, ...]]:
         return [tuple(row) for row in await self.database.fetch(query, *arguments)]

@@ -69,6 +69,11 @@ class Call:
         self._room: asyncio.Future[None] | None = None
         self._http_status = b"200"
 
+    @property
+    def status(self) -> str:
+        """How it ended, in words."""
+        return f"{self.code.name if self.code else 'no status'}: {self.details or 'no detail'}"
+
     async def write(self, messages: Sequence[bytes]) -> None:
         """Send messages; waits while the worker is behind. One writer at a time.
 

@@ -22,11 +22,6 @@ _WINDOW = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 4 * 1024 
 #: not queue in front of the agent's stream.
 _OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
 
-#: The detail of gRPC's own status after a failed write, and how often to look past it.
-_WRITE_FAILED = "Internal error from Core"
-_STATUS_LOOKS = 20
-_STATUS_LOOK_S = 0.005
-
 
 def control_channel(address: str) -> grpc.aio.Channel:
     """A connection of its own to a replica of the control plane."""
@@ -38,21 +33,6 @@ def worker_channel(address: str) -> grpc.aio.Channel:
     # Over a unix socket the path would be the authority, which some servers refuse.
     options = [*_UNLIMITED, *_PROMPT, *_OWN_CONNECTION, ("grpc.default_authority", "localhost")]
     return grpc.aio.insecure_channel(address, options=options)
-
-
-async def status_of(call: grpc.aio.Call) -> tuple[grpc.StatusCode, str]:
-    """Code and details of a call that ended.
-
-    When a write fails because the peer ended the call, gRPC reports an internal error of
-    its own until the peer's status is in; that is what is wanted here.
-    """
-    looks = 0
-    while True:
-        code, details = await call.code(), await call.details()
-        if code is not grpc.StatusCode.INTERNAL or details != _WRITE_FAILED or looks == _STATUS_LOOKS:
-            return code, details or "no detail"
-        looks += 1
-        await asyncio.sleep(_STATUS_LOOK_S)
 
 
 def reraise_own_cancellation() -> None:

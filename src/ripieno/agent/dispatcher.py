@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from ripieno.agent.attempt import Attempt, Verdict
+from ripieno.agent.credit import busy_for_long, more_wanted
 from ripieno.agent.outbox import Outbox
 from ripieno.agent.pace import Pace
 from ripieno.agent.placement import STUCK_S, place
@@ -275,20 +276,6 @@ class Dispatcher:
         self._withdraw_behind(slot)
         self.finish(head, Failed(Failure.ATTEMPT, head.detail))
 
-    def _busy_for_long(self, now: float) -> bool:
-        """Whether every worker is busy with an attempt that has been running for longer than its patience."""
-        serving = [slot for slot in self.slots if slot.serves]
-        pace = self.pace
-        for slot in serving:
-            assert slot.lane is not None
-            running_s = now - slot.head_since
-            if not slot.inbox or running_s <= pace.patience_s(slot.lane.ahead) or pace.due(running_s):
-                return False
-        if not serving:
-            return False
-        pace.runs(min(now - slot.head_since for slot in serving))
-        return True
-
     def _give_back(self) -> None:
         """Keep nothing waiting or owed: another agent, or a more urgent task, may make better use of the time."""
         self._outbox.revoke()
@@ -339,7 +326,8 @@ class Dispatcher:
             if waiting:
                 self._release(waiting)
             return
-        if self._busy_for_long(now):
+        if (running_s := busy_for_long(self.slots, self.pace, now)) is not None:
+            self.pace.runs(running_s)
             self._give_back()
             return
         while waiting:
@@ -365,22 +353,12 @@ class Dispatcher:
         slot.lane.start(attempts)
 
     def _grant(self) -> None:
-        serving = [slot for slot in self.slots if slot.serves]
-        pace = self.pace
-        wanted = due = 0
-        if self._outbox.revoking:
+        outbox = self._outbox
+        if outbox.revoking:
             return
-        if not self._outbox.congested:
-            now = self._clock()
-            windows = sum(pace.window(slot.lane.ahead) for slot in serving if slot.lane)
-            due = sum(len(slot.inbox) == 1 and pace.due(now - slot.head_since) for slot in serving)
-            wanted = pace.wanted(len(serving), windows, due)
-        owed = len(self.attempts) + self._outbox.credit_out
-        missing = wanted - owed
-        # Granted by quarters, for a message to the control plane costs as much as ten tasks;
-        # but never so that a worker has nothing to do.
-        if missing > 0 and (missing >= wanted // 4 or owed < len(serving) + due):
-            self._outbox.grant(missing)
+        owed = len(self.attempts) + outbox.credit_out
+        if more := more_wanted(self.slots, self.pace, owed, self._clock(), congested=outbox.congested):
+            outbox.grant(more)
 
     # ------------------------------------------------------------------ ending
 

@@ -85,7 +85,7 @@ class Keeper:
         kill = process.kill if process is not None else _not_ours
         lane: BatchLane | ProcessLane
         if await is_served(channel):
-            lane = BatchLane(channel, self._slot, self._dispatcher, self._exchange, self._link, kill)
+            lane = BatchLane(address, self._slot, self._dispatcher, self._exchange, self._link, kill)
         else:
             lane = ProcessLane(
                 address,

@@ -244,7 +244,7 @@ class ProcessLane:
             return how  # it said how it ended; the rest is bad manners
         if call.code is grpc.StatusCode.OK or final or attempt.verdict is not None:
             return how
-        status = _status(call)
+        status = call.status
         if await ask(self._channel) is Health.SILENT:
             raise LaneBrokenError(f"the worker is gone: {status}")
         return Failed(Failure.ATTEMPT, f"the worker's call failed after Output ok: {status}")
@@ -256,8 +256,8 @@ class ProcessLane:
         # The code does not tell: a handler may fail with UNAVAILABLE, say of a database of its
         # own, and of a worker that died we know no more than that its connection was lost.
         if await ask(self._channel) is Health.SILENT:
-            raise LaneBrokenError(f"the worker is gone: {_status(call)}")
-        return Failed(Failure.ATTEMPT, f"the worker's call failed: {_status(call)}")
+            raise LaneBrokenError(f"the worker is gone: {call.status}")
+        return Failed(Failure.ATTEMPT, f"the worker's call failed: {call.status}")
 
     async def _until_yielded(self, verdict: Verdict) -> None:
         # A worker that was talking, if nonsense, is not one that hangs.
@@ -282,10 +282,6 @@ class ProcessLane:
 
     def _new_conversation(self, attempt: Attempt) -> Conversation:
         return Conversation(attempt.task_id, attempt.expected_output_keys, self._link.limits)
-
-
-def _status(call: Call) -> str:
-    return f"{call.code.name if call.code else 'no status'}: {call.details or 'no detail'}"
 
 
 def _detail(how: Completed | Failed) -> str:

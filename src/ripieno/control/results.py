@@ -22,8 +22,8 @@ from ripieno.wire.protos.armonik_v2 import result_status_pb2
 from ripieno.wire.protos.v1 import results_pb2, results_pb2_grpc
 from ripieno.wire.statuses import RESULT_TO_WIRE
 
-#: Results that are looked up at once.
-_READ_AT_ONCE = 1_000
+#: Results that are looked up at once: inline ones come along, 2 MiB in all unless configured otherwise.
+_READ_AT_ONCE = 32
 
 #: A message is cut after about so much data.
 _LARGEST_MESSAGE_BYTES = 1024 * 1024
@@ -91,6 +91,8 @@ class Results(results_pb2_grpc.ResultsServicer):
         offset = request.offset
         if offset < 0:
             raise InvalidRequestError("offset", f"is {offset}; it counts bytes to leave out")
+        for key in request.keys:
+            check_identifier("keys", key)
         for start in range(0, len(request.keys), _READ_AT_ONCE):
             keys = request.keys[start : start + _READ_AT_ONCE]
             found = await fetch_results(self._database, [(session.session_no, key) for key in keys])

@@ -113,6 +113,8 @@ class ObjectStore:
                 piece = await obstore.get_range_async(self._store, stored.name, start=start, length=length)
             except Exception as error:
                 raise UnavailableError(f"object {stored.name} cannot be read from the object store: {error}") from error
+            if len(piece) < length:  # obstore gives what there is
+                raise UnavailableError(f"object {stored.name} ends early: its size is {stored.size}")
             yield bytes(piece)
 
     async def collect_garbage(self) -> int:

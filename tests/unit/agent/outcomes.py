@@ -1,6 +1,6 @@
 """Outcomes as a test reads them, whichever of the two forms they travelled in."""
 
-from ripieno.domain.outcomes import Outcome
+from ripieno.domain.outcomes import Completed, Outcome
 from ripieno.wire.outcomes import completions_from_wire, data_to_wire, ticket_to_wire
 from ripieno.wire.protos.v1 import agent_pb2
 
@@ -15,6 +15,7 @@ def _expanded(outcome: Outcome) -> agent_pb2.Outcome:
         ticket=ticket_to_wire(outcome.ticket), started_at_us=outcome.started_at_us, worker=outcome.worker
     )
     message.completed.SetInParent()
-    for key, data in outcome.how.results:  # type: ignore[union-attr]  # they are completed
+    assert isinstance(outcome.how, Completed)
+    for key, data in outcome.how.results:
         message.completed.results.add(key=key, data=data_to_wire(data))
     return message

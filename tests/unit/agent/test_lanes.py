@@ -120,6 +120,7 @@ async def test_one_attempt_at_a_time_and_in_order(
 ) -> None:
     # On a busy machine 20 ms pass easily, and what is given back may run later than what followed it.
     monkeypatch.setattr(pace, "SHORT_AHEAD_S", pace.LONG_S)
+    monkeypatch.setattr(pace, "SHORT_S", pace.LONG_S)
     worker, address = await serve(batch=batch)
     async with agent(replica, attach=(address,)):
         names = [f"t{number}" for number in range(60)]

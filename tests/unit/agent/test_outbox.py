@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ripieno.agent.attempt import Attempt, RunOptions, Verdict
@@ -178,7 +178,6 @@ def test_credit_is_neither_granted_nor_taken_back_again_on_another_stream() -> N
 _CREDIT_EVENTS = ["grant", "assign", "arrive", "revoke", "take", "large", "reconnect"]
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.sampled_from(_CREDIT_EVENTS), max_size=40))
 def test_an_agent_never_waits_for_more_than_it_is_owed(story: list[str]) -> None:
     """Both ends agree on the credit, unless assignments crossed with its revocation: then there may be more of it."""

@@ -8,8 +8,10 @@ Its tasks echo their payload at once, unless they are held back to be finished b
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -24,7 +26,7 @@ from ripieno.wire.protos.armonik_v2 import (
     submitter_service_pb2_grpc,
     task_status_pb2,
 )
-from ripieno.wire.protos.v1 import results_pb2, results_pb2_grpc
+from ripieno.wire.protos.v1 import agent_pb2, results_pb2, results_pb2_grpc
 
 CHUNK_BYTES = 1_000
 PUSHED_BYTES = 5_000
@@ -57,20 +59,29 @@ class Faults:
     Attributes:
         before: Instead of doing anything.
         after: Once it is done: the caller does not learn of it.
-        cut_streams_after: Follow and TryGetResultStream break after so many messages, once each entry.
+        cut_streams_after: Follow, Read and TryGetResultStream break after so many messages, once each entry.
+        end_streams_after: Read ends after so many, as if all were well, once each entry.
     """
 
     before: dict[str, list[grpc.StatusCode]] = field(default_factory=dict)
     after: dict[str, list[grpc.StatusCode]] = field(default_factory=dict)
     cut_streams_after: dict[str, list[int]] = field(default_factory=dict)
+    end_streams_after: dict[str, list[int]] = field(default_factory=dict)
 
     def code(self, when: dict[str, list[grpc.StatusCode]], method: str) -> grpc.StatusCode | None:
         codes = when.get(method)
         return codes.pop(0) if codes else None
 
     def cut(self, method: str) -> int:
-        cuts = self.cut_streams_after.get(method)
-        return cuts.pop(0) if cuts else -1
+        return _next(self.cut_streams_after, method)
+
+    def end(self, method: str) -> int:
+        return _next(self.end_streams_after, method)
+
+
+def _next(after: dict[str, list[int]], method: str) -> int:
+    counts = after.get(method)
+    return counts.pop(0) if counts else -1
 
 
 class FakeCluster(submitter_service_pb2_grpc.SubmitterServicer, results_pb2_grpc.ResultsServicer):
@@ -80,28 +91,41 @@ class FakeCluster(submitter_service_pb2_grpc.SubmitterServicer, results_pb2_grpc
         echo: Whether tasks complete as soon as they are submitted.
         calls: How often each method was called.
         asked: Keys that came in over Follow, message by message.
+        reads: Whether it has Read.
+        sent_whole, cut_short: How many streams of Read and TryGetResultStream ended well or not.
+        read: Keys and offsets that came in over Read, call by call.
+        directory: Where large results lie and the client is told so, if anywhere.
     """
 
     #: Instead of a number of messages: the stream ends at once, as if all were well.
     END = 1_000_000
 
-    def __init__(self, *, pushes: bool = True, reads: bool = True, echo: bool = True) -> None:
+    def __init__(
+        self, *, pushes: bool = True, reads: bool = True, echo: bool = True, objects: Path | None = None
+    ) -> None:
         self.echo = echo
         self.faults = Faults()
         self.calls: Counter[str] = Counter()
         self.asked: list[list[str]] = []
+        self.read: list[tuple[list[str], int]] = []
+        self.directory: agent_pb2.ObjectDirectory | None = None
+        self._stored: dict[tuple[str, str], agent_pb2.StoredObject] = {}
+        if objects is not None:
+            self.offer(objects)
         self.batches: list[int] = []
         self.sessions: dict[str, objects_pb2.TaskOptions] = {}
         self.cancelled: set[str] = set()
         self.tasks: dict[str, FakeTask] = {}
         self.results: dict[tuple[str, str], bytes | objects_pb2.TaskError | None] = {}
+        self.sent_whole: Counter[str] = Counter()
+        self.cut_short: Counter[str] = Counter()
         self.in_flight = 0
         self.most_in_flight = 0
         self.push_size = 100
         self.streams_ended = 0
         self.gate: asyncio.Event | None = None
         self._pushes = pushes
-        self._reads = reads
+        self.reads = reads
         self._changed = asyncio.Condition()
         self._server: grpc.aio.Server | None = None
         self.address = ""
@@ -130,6 +154,23 @@ class FakeCluster(submitter_service_pb2_grpc.SubmitterServicer, results_pb2_grpc
                     task.status = task_status_pb2.TASK_STATUS_ERROR if failed else task_status_pb2.TASK_STATUS_COMPLETED
             self._changed.notify_all()
 
+    def offer(self, directory: Path, proof: str = "proven") -> None:
+        """Let large results lie in a directory from now on."""
+        (directory / "proof").write_text(proof)
+        self.directory = agent_pb2.ObjectDirectory(path=str(directory), proof_file="proof", proof=proof)
+
+    def lay(self, session: str, key: str) -> Path:
+        """Write a result into the directory, once; its file."""
+        assert self.directory is not None
+        data = self.results[session, key]
+        assert isinstance(data, bytes)
+        name = hashlib.sha256(f"{session} {key}".encode()).hexdigest()
+        path = Path(self.directory.path) / name
+        if (session, key) not in self._stored:
+            self._stored[session, key] = agent_pb2.StoredObject(name=name, size=len(data))
+            path.write_bytes(data)
+        return path
+
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until a condition on the state holds."""
         async with asyncio.timeout(5), self._changed:
@@ -147,6 +188,17 @@ class FakeCluster(submitter_service_pb2_grpc.SubmitterServicer, results_pb2_grpc
     async def _end(self, method: str, context: Context) -> None:
         if code := self.faults.code(self.faults.after, method):
             await context.abort(code, f"injected {code.name}")
+
+    @asynccontextmanager
+    async def _sending(self, method: str) -> AsyncIterator[None]:
+        ended = self.cut_short
+        try:
+            yield
+            ended = self.sent_whole
+        finally:
+            async with self._changed:
+                ended[method] += 1
+                self._changed.notify_all()
 
     # ------------------------------------------------------------------ sessions
 
@@ -369,32 +421,33 @@ class FakeCluster(submitter_service_pb2_grpc.SubmitterServicer, results_pb2_grpc
             return
         assert final is not None
         cut = self.faults.cut("TryGetResultStream")
-        for number, chunk in enumerate(chunks(final, CHUNK_BYTES)):
-            if number == cut:
-                await context.abort(grpc.StatusCode.UNAVAILABLE, "injected")
-            yield submitter_service_pb2.ResultReply(result=objects_pb2.DataChunk(data=chunk))
-        yield submitter_service_pb2.ResultReply(result=objects_pb2.DataChunk(data_complete=True))
+        async with self._sending("TryGetResultStream"):
+            for number, chunk in enumerate(chunks(final, CHUNK_BYTES)):
+                if number == cut:
+                    await context.abort(grpc.StatusCode.UNAVAILABLE, "injected")
+                yield submitter_service_pb2.ResultReply(result=objects_pb2.DataChunk(data=chunk))
+            yield submitter_service_pb2.ResultReply(result=objects_pb2.DataChunk(data_complete=True))
 
     async def Read(self, request: results_pb2.ReadRequest, context: Any) -> AsyncIterator[results_pb2.ReadReply]:
         await self._begin("Read", context)
-        if not self._reads:
+        if not self.reads:
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, "no such method")
-        cut, sent, offset = self.faults.cut("Read"), 0, request.offset
-        for key in request.keys:
-            final = self.results.get((request.session_id, key))
-            if final is None:
-                await context.abort(grpc.StatusCode.NOT_FOUND, f"no result {key!r}")
-            if isinstance(final, objects_pb2.TaskError):
-                yield results_pb2.ReadReply(error=final)
-                continue
-            assert final is not None
-            pieces = list(chunks(final[offset:], CHUNK_BYTES))
-            offset = 0
-            for number, piece in enumerate(pieces, 1):
-                if sent == cut:
-                    await context.abort(grpc.StatusCode.UNAVAILABLE, "injected")
-                yield results_pb2.ReadReply(data=piece, complete=number == len(pieces))
-                sent += 1
+        self.read.append((list(request.keys), request.offset))
+        cut, end, sent, offset = self.faults.cut("Read"), self.faults.end("Read"), 0, request.offset
+        async with self._sending("Read"):
+            for key in request.keys:
+                final = self.results.get((request.session_id, key))
+                if final is None:
+                    await context.abort(grpc.StatusCode.NOT_FOUND, f"no result {key!r}")
+                for reply in _replies(final, offset):
+                    if sent == cut:
+                        await context.abort(grpc.StatusCode.UNAVAILABLE, "injected")
+                    if sent == end:
+                        return
+                    yield reply
+                    sent += 1
+                offset = 0
+        await self._end("Read", context)
 
     async def Follow(self, request_iterator: Any, context: Any) -> AsyncIterator[results_pb2.FollowReply]:
         await self._begin("Follow", context)
@@ -440,6 +493,10 @@ class FakeCluster(submitter_service_pb2_grpc.SubmitterServicer, results_pb2_grpc
                         finished = _finished(key, self.results.get((session, key)))
                         if without_data and finished.HasField("data"):
                             finished.size = len(finished.data)
+                        if self.directory is not None and finished.HasField("size"):
+                            self.lay(session, key)
+                            finished.object.CopyFrom(self._stored[session, key])
+                            reply.objects.CopyFrom(self.directory)
                         reply.finished.append(finished)
                     yield reply
         finally:
@@ -468,6 +525,18 @@ def _finished(key: str, state: bytes | objects_pb2.TaskError | None) -> results_
     if len(state) > PUSHED_BYTES:
         return results_pb2.FinishedResult(key=key, status=completed, size=len(state))
     return results_pb2.FinishedResult(key=key, status=completed, data=state)
+
+
+def _replies(final: bytes | objects_pb2.TaskError | None, offset: int) -> Iterator[results_pb2.ReadReply]:
+    """What Read says of one result."""
+    if isinstance(final, objects_pb2.TaskError):
+        yield results_pb2.ReadReply(error=final)
+        return
+    assert final is not None
+    *pieces, last = chunks(final[offset:], CHUNK_BYTES)
+    for piece in pieces:
+        yield results_pb2.ReadReply(data=piece)
+    yield results_pb2.ReadReply(data=last, complete=True)
 
 
 def failure(task_id: str, *reasons: str) -> objects_pb2.TaskError:

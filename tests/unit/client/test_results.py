@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import grpc
 import pytest
@@ -21,10 +22,19 @@ from unit.client.cluster import PUSHED_BYTES, FakeCluster, failure
 LARGE = bytes(range(256)) * 40  # 10 KiB: ten chunks and a bit, too long to be pushed
 
 
-@pytest_asyncio.fixture(params=[True, False], ids=["pushed", "waited for"])
-async def any_cluster(request: pytest.FixtureRequest) -> AsyncIterator[FakeCluster]:
-    """Results have to come out the same, whether the server pushes them or not."""
-    cluster = FakeCluster(pushes=request.param)
+#: How a client may come by results: each with what the server has.
+WAYS = {
+    "read": {"reads": True},
+    "streamed": {"reads": False},
+    "in place": {"reads": True},
+    "waited for": {"pushes": False},
+}
+
+
+@pytest_asyncio.fixture(params=WAYS)
+async def any_cluster(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[FakeCluster]:
+    """Results have to come out the same, whether the server pushes them or not, and whatever way the bytes take."""
+    cluster = FakeCluster(**WAYS[request.param], objects=tmp_path if request.param == "in place" else None)
     await cluster.start()
     yield cluster
     await cluster.stop()
@@ -130,6 +140,9 @@ async def test_large_results_are_fetched(any_cluster: FakeCluster, session: Asyn
     results = {result.task: result.data async for result in session.results(tasks, timeout=5)}
     assert results == dict.fromkeys(tasks[:6], LARGE) | {tasks[6]: b"small"}
     assert await tasks[0].result(timeout=5) == LARGE
+    assert [piece async for piece in session.result_chunks(tasks[0])] != []
+    if any_cluster.directory is not None:
+        assert any_cluster.calls["Read"] == any_cluster.calls["TryGetResultStream"] == 0
 
 
 async def test_results_can_be_followed_without_their_data(any_cluster: FakeCluster, session: AsyncSession) -> None:
@@ -140,7 +153,7 @@ async def test_results_can_be_followed_without_their_data(any_cluster: FakeClust
     assert result.size in (3, None)
     with pytest.raises(ValueError, match="followed without its data"):
         _ = result.data
-    assert any_cluster.calls["TryGetResultStream"] == 0
+    assert any_cluster.calls["TryGetResultStream"] == any_cluster.calls["Read"] == 0
 
 
 async def test_an_empty_result_is_a_result(session: AsyncSession) -> None:
@@ -268,4 +281,5 @@ async def test_the_pushed_limit_is_the_servers(cluster: FakeCluster, client: Asy
     await cluster.finish(session.id, small.id, bytes(PUSHED_BYTES))
     await cluster.finish(session.id, large.id, bytes(PUSHED_BYTES + 1))
     assert [len(await task.result(timeout=5)) for task in (small, large)] == [PUSHED_BYTES, PUSHED_BYTES + 1]
-    assert cluster.calls["TryGetResultStream"] == 1
+    assert cluster.read == [([large.id], 0)]
+    assert cluster.calls["TryGetResultStream"] == 0

@@ -144,6 +144,8 @@ async def test_cancelling_leaves_alone_what_is_final(client: AsyncClient, cluste
 async def test_a_result_is_read_in_pieces(
     client: AsyncClient, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Of a server that has no Read: there a piece is a message."""
+    cluster.reads = False
     monkeypatch.setattr(fetching, "_PIECE_BYTES", 3 * CHUNK_BYTES)
     session = await client.session()
     cluster.results[session.id, "large"] = data = bytes(range(256)) * 40
@@ -151,15 +153,17 @@ async def test_a_result_is_read_in_pieces(
     cluster.faults.cut_streams_after["TryGetResultStream"] = [3, 0, 7]
     pieces = [piece async for piece in session.result_chunks("large", timeout=5)]
     assert b"".join(pieces) == data
-    # What a broken stream has brought is kept and joined with what the next one brings.
+    # Of what a broken stream has brought whole pieces are kept, the rest comes with the next one.
     assert [len(piece) for piece in pieces] == [3 * CHUNK_BYTES] * 3 + [len(data) - 9 * CHUNK_BYTES]
     assert cluster.calls["TryGetResultStream"] == 4
     assert [chunk async for chunk in session.result_chunks("small", timeout=5)] == [b"abc"]
 
 
+@pytest.mark.parametrize("method", ["Read", "TryGetResultStream"])
 async def test_a_result_is_downloaded_whole_or_not_at_all(
-    client: AsyncClient, cluster: FakeCluster, tmp_path: Path
+    client: AsyncClient, cluster: FakeCluster, tmp_path: Path, method: str
 ) -> None:
+    cluster.reads = method == "Read"
     session = await client.session()
     cluster.results[session.id, "large"] = data = bytes(range(256)) * 40
     path = tmp_path / "result"
@@ -167,7 +171,7 @@ async def test_a_result_is_downloaded_whole_or_not_at_all(
     assert await session.download("large", path, timeout=5) == len(data)
     assert path.read_bytes() == data
 
-    cluster.faults.before["TryGetResultStream"] = [grpc.StatusCode.PERMISSION_DENIED]
+    cluster.faults.before[method] = [grpc.StatusCode.PERMISSION_DENIED]
     with pytest.raises(PermissionDeniedError):
         await session.download("large", path, timeout=5)
     assert path.read_bytes() == data

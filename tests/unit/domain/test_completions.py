@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ripieno.domain.data import StoredObject
+from ripieno.domain.data import Data, StoredObject
 from ripieno.domain.outcomes import Cancelled, Completed, Completions, Failed, Failure, Outcome, SubTasks, Ticket
 from ripieno.domain.submission import NewTask
 
 
-def completed(claim: int, *results: tuple[str, bytes]) -> Outcome:
+def completed(claim: int, *results: tuple[str, Data]) -> Outcome:
     """An attempt whose every column is told from its neighbour's."""
     return Outcome(Ticket(10 * claim, claim % 2, claim), Completed(list(results)), 1_000 + claim, 0, f"w{claim}")
 
@@ -22,7 +22,8 @@ ATTEMPTS = [
 ]
 
 #: Attempts under claims of their own, each with zero to three results.
-_RESULTS = st.lists(st.tuples(st.text(max_size=3), st.binary(max_size=3)), max_size=3)
+_DATA = st.binary(max_size=3) | st.builds(StoredObject, st.text(max_size=3), st.integers(0, 9), st.binary(max_size=3))
+_RESULTS = st.lists(st.tuples(st.text(max_size=3), _DATA), max_size=3)
 _ATTEMPTS = st.lists(_RESULTS, max_size=6).map(
     lambda all_results: [completed(claim, *results) for claim, results in enumerate(all_results, 1)]
 )
