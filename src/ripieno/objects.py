@@ -11,6 +11,7 @@ import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -50,8 +51,11 @@ def is_writable(directory: ObjectDirectory) -> bool:
     if not is_readable(directory):
         return False
     path = Path(directory.path)
-    # What another user writes, the control plane could not delete.
-    return path.stat().st_uid == os.geteuid() and os.access(path, os.W_OK | os.X_OK)
+    try:
+        # What another user writes, the control plane could not delete.
+        return path.stat().st_uid == os.geteuid() and os.access(path, os.W_OK | os.X_OK)
+    except OSError:
+        return False
 
 
 class ObjectFile:
@@ -66,6 +70,8 @@ class ObjectFile:
         #: Held by whatever thread uses the file: one that is written to must not be closed.
         self._lock = threading.Lock()
         self._file: int | None = None
+        #: There is a file, and it is ours.
+        self._begun = False
         self._closed = False
 
     def append(self, piece: bytes | bytearray | memoryview) -> None:
@@ -79,6 +85,7 @@ class ObjectFile:
                 return
             if self._file is None:
                 self._file = self._open()
+                self._begun = True
             left = memoryview(piece)
             while left:
                 left = left[os.write(self._file, left) :]
@@ -100,12 +107,12 @@ class ObjectFile:
         _sync_directory(self._path.parent)
 
     def discard(self) -> None:
-        """Leave nothing of it."""
-        with self._lock:
-            begun = self._file is not None or self._closed
+        """Leave nothing of it. What a disk that fails does not let go of is noted as garbage."""
+        with self._lock, suppress(OSError):
             self._close()
-        if begun:
-            self._path.unlink(missing_ok=True)
+        if self._begun:
+            with suppress(OSError):
+                self._path.unlink()
 
     def _open(self) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -201,9 +208,11 @@ class ObjectWriter(ABC):
         """Leave nothing of it, as far as that is possible."""
 
     async def _discard(self) -> None:
-        if self._written is not None:
-            await asyncio.gather(self._written, return_exceptions=True)
-        await self._abandon()
+        try:
+            if self._written is not None:
+                await asyncio.gather(self._written, return_exceptions=True)
+        finally:
+            await self._abandon()
 
     async def _settle(self) -> None:
         written, self._written = self._written, None
@@ -238,7 +247,8 @@ class FileWriter(ObjectWriter):
         await asyncio.to_thread(self._finish_in_thread, piece)
 
     async def _abandon(self) -> None:
-        await asyncio.to_thread(self._file.discard)
+        # Whoever waits may be cancelled once more; that must not keep it from being done.
+        await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, self._file.discard))
 
     def _finish_in_thread(self, piece: bytes) -> None:
         self._digest.update(piece)

@@ -10,15 +10,20 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
+import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from ripieno.agent.attempt import Attempt, Verdict
-from ripieno.agent.channels import describe, reraise_own_cancellation, status_of
+from ripieno.agent.calls import Call, CallEndedError
+from ripieno.agent.channels import describe, reraise_own_cancellation
 from ripieno.agent.conversation import Conversation
 from ripieno.agent.dispatcher import Dispatcher
 from ripieno.agent.effects import Effect, OutputReceived, ProcessRequest
 from ripieno.agent.exchange import Exchange
+from ripieno.agent.http2 import connect
 from ripieno.agent.link import Link
 from ripieno.agent.opening import Opener, opening
 from ripieno.agent.slots import Slot
@@ -72,7 +77,7 @@ class BatchLane:
 
     def __init__(
         self,
-        channel: grpc.aio.Channel,
+        address: str,
         slot: Slot,
         dispatcher: Dispatcher,
         exchange: Exchange,
@@ -80,13 +85,15 @@ class BatchLane:
         kill: Callable[[str], bool],
     ) -> None:
         self.kill = kill
-        self._channel = channel
+        self._address = address
         self._slot = slot
         self._dispatcher = dispatcher
         self._exchange = exchange
         self._link = link
         self._attempts: dict[int, Attempt] = {}
         self._number = 0
+        #: The worker was told where it may write large results.
+        self._offered = False
         self._opener = Opener()
         #: Names of objects that the worker has and has not used, and how many it was given last.
         self._object_names: set[str] = set()
@@ -95,7 +102,7 @@ class BatchLane:
         self._pending: list[bytes] = []
         self._wake = asyncio.Event()
         self._writing = asyncio.Lock()
-        self._call: grpc.aio.StreamStreamCall[bytes, BatchReply] | None = None
+        self._call: Call | None = None
         self._tasks: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
@@ -104,21 +111,22 @@ class BatchLane:
         Raises:
             LaneBrokenError: it broke, in a group of exceptions.
         """
-        self._call = self._channel.stream_stream(
-            _METHOD, request_serializer=None, response_deserializer=BatchReply.FromString
-        )()
-        if self._link.objects is not None:
-            objects = BatchRequest.Objects(
-                directory=directory_to_wire(self._link.objects),
-                larger_than_bytes=self._link.limits.inline_limit_bytes,
-            )
-            self._pending.append(BatchRequest(objects=objects).SerializeToString())
-            self._wake.set()
-        async with asyncio.TaskGroup() as tasks:
-            self._tasks = tasks
-            tasks.create_task(self._write())
-            self._dispatcher.up(self._slot, self)
-            await self._read(self._call)
+        try:
+            connection = await connect(self._address)
+        except OSError as error:
+            raise LaneBrokenError(f"the worker is not reachable: {error}", blameless=True) from error
+        self._call = Call(connection, _METHOD.encode())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                tasks.create_task(self._write())
+                self._dispatcher.up(self._slot, self)
+                await self._read(self._call)
+        finally:
+            connection.close()
+            # Those that run again upload anew; what is left of the first time must not answer for it.
+            for attempt in self._attempts.values():
+                self._exchange.abort(attempt)
 
     # ------------------------------------------------------------------ from the dispatcher
 
@@ -127,6 +135,8 @@ class BatchLane:
         limits = self._link.limits
         pending, table, number = self._pending, self._attempts, self._number
         encode = self._opener.encode
+        if not self._offered:
+            self._offer_objects()
         for attempt in attempts:
             number += 1
             attempt.number = number
@@ -150,6 +160,16 @@ class BatchLane:
         self._exchange.abort(attempt)
         self._queue(BatchRequest.Item(attempt=attempt.number, cancel=True))
 
+    def _offer_objects(self) -> None:
+        """Not before there are attempts: the worker may be up before the control plane has said Welcome."""
+        if self._link.objects is not None:
+            objects = BatchRequest.Objects(
+                directory=directory_to_wire(self._link.objects),
+                larger_than_bytes=self._link.limits.inline_limit_bytes,
+            )
+            self._pending.append(BatchRequest(objects=objects).SerializeToString())
+            self._offered = True
+
     def _queue(self, item: BatchRequest.Item) -> None:
         self._pending.append(BatchRequest(items=[item]).SerializeToString())
         self._wake.set()
@@ -161,20 +181,19 @@ class BatchLane:
         assert self._call is not None
         item = BatchRequest.Item(attempt=attempt.number, requests=requests)
         async with self._writing:
-            await self._call.write(BatchRequest(items=[item]).SerializeToString())
+            await self._call.write([BatchRequest(items=[item]).SerializeToString()])
 
     async def _write(self) -> None:
         assert self._call is not None
-        try:
+        with suppress(CallEndedError):  # the reader sees it, too, and knows why
+            await self._call.write([])
             while True:
                 await self._wake.wait()
                 self._wake.clear()
                 async with self._writing:
                     batch, self._pending = self._pending, []
                     if batch:
-                        await self._call.write(b"".join(batch))
-        except (grpc.RpcError, asyncio.InvalidStateError):
-            return  # the reader sees it, too, and knows why
+                        await self._call.write([b"".join(batch)])
 
     async def _feed(self, attempt: Attempt) -> None:
         """Send an attempt with large data, message by message."""
@@ -184,21 +203,23 @@ class BatchLane:
                 if attempt.over or attempt.verdict is not None or attempt.number != number:
                     return
                 await self.send(attempt, [request])
-        except (grpc.RpcError, asyncio.InvalidStateError):
+        except CallEndedError:
             return  # the reader sees it, too, and knows why
         except OSError as error:
             self._dispatcher.condemn(attempt, Verdict.RELEASED, f"its data cannot be read: {error}")
 
     # ------------------------------------------------------------------ from the worker
 
-    async def _read(self, call: grpc.aio.StreamStreamCall[bytes, BatchReply]) -> None:
+    async def _read(self, call: Call) -> None:
         try:
-            async for message in call:
-                await self._take(message)
-        except grpc.aio.AioRpcError as error:
-            code, details = await status_of(call)
-            raise LaneBrokenError(f"the worker's stream broke: {code.name}: {details}") from error
-        raise LaneBrokenError("the worker ended its stream")
+            while messages := await call.read():
+                for message in messages:
+                    await self._take(BatchReply.FromString(message))
+        except DecodeError as error:
+            raise LaneBrokenError(f"the worker sent bytes that are no reply: {error}") from error
+        if call.code is grpc.StatusCode.OK:
+            raise LaneBrokenError("the worker ended its stream")
+        raise LaneBrokenError(f"the worker's stream broke: {call.status}")
 
     async def _take(self, message: BatchReply) -> None:
         slot, dispatcher, attempts = self._slot, self._dispatcher, self._attempts

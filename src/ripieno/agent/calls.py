@@ -1,4 +1,4 @@
-"""Streaming calls to a worker over a connection of our own: gRPC's part of the matter.
+"""Streaming calls over a connection of our own: gRPC's part of the matter.
 
 A message is its length behind a byte that says whether it is compressed, which we ask not to be; a
 call ends with trailers that carry its status.
@@ -46,7 +46,7 @@ def _header_block(path: bytes) -> bytes:
 
 
 class CallEndedError(grpc.RpcError):
-    """Nothing can be written any more: see the call's status."""
+    """Nothing can be written any more; the text is the call's status."""
 
 
 class Call:
@@ -67,6 +67,7 @@ class Call:
         self._unconsumed = 0
         self._news: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
+        self._over: asyncio.Future[None] | None = None
         self._http_status = b"200"
 
     @property
@@ -85,7 +86,7 @@ class Call:
         stream = self._stream
         while left:
             if self.code is not None:
-                raise CallEndedError
+                raise CallEndedError(self.status)
             room = stream.room
             if room > 0:
                 stream.write(left[:room])
@@ -111,6 +112,12 @@ class Call:
         self._consume()
         messages, self._messages = self._messages, []
         return messages
+
+    async def ended(self) -> None:
+        """Wait for the end of the call, while another task reads."""
+        if self.code is None:
+            self._over = asyncio.get_running_loop().create_future()
+            await self._over
 
     def cancel(self) -> None:
         """Give it up."""
@@ -181,6 +188,7 @@ class Call:
             self.code, self.details = code, details
         _wake(self._news)
         _wake(self._room)
+        _wake(self._over)
 
 
 def _wake(waiting: asyncio.Future[None] | None) -> None:

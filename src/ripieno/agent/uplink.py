@@ -14,14 +14,16 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
-from typing import TypeAlias
 
-import grpc.aio
+import grpc
+from google.protobuf.message import DecodeError
 
 from ripieno.agent.attempt import Attempt, RunOptions
-from ripieno.agent.channels import control_channel, describe, reraise_own_cancellation
+from ripieno.agent.calls import Call, CallEndedError
+from ripieno.agent.channels import reraise_own_cancellation
 from ripieno.agent.dispatcher import Dispatcher
 from ripieno.agent.gathering import Limits
+from ripieno.agent.http2 import connect
 from ripieno.agent.link import Link
 from ripieno.agent.outbox import Outbox
 from ripieno.config import AgentSettings
@@ -29,7 +31,7 @@ from ripieno.domain.data import Data, ObjectDirectory
 from ripieno.domain.identifiers import attempt_id
 from ripieno.objects import is_writable
 from ripieno.wire.outcomes import directory_from_wire, stored_from_wire
-from ripieno.wire.protos.v1 import agent_pb2, agent_pb2_grpc
+from ripieno.wire.protos.v1 import agent_pb2
 
 ControlMessage = agent_pb2.ControlMessage
 
@@ -46,7 +48,7 @@ FAREWELL_S = 1.0
 
 _log = logging.getLogger(__name__)
 
-_Stream: TypeAlias = "grpc.aio.StreamStreamCall[agent_pb2.AgentMessage, ControlMessage]"
+_METHOD = b"/ripieno.v1.Agent/Connect"
 
 
 class _StreamEndedError(Exception):
@@ -80,7 +82,7 @@ class Uplink:
         self._link = link
         self._welcomed = False
         self._closing = False
-        self._stream: _Stream | None = None
+        self._stream: Call | None = None
         self._writing = asyncio.Lock()
 
     async def run(self) -> None:
@@ -90,7 +92,7 @@ class Uplink:
             self._welcomed = False
             try:
                 await self._connect(address)
-            except* (grpc.RpcError, asyncio.InvalidStateError, _StreamEndedError, TimeoutError) as errors:
+            except* (CallEndedError, _StreamEndedError, DecodeError, OSError) as errors:  # a TimeoutError is one
                 if not self._closing:
                     _log.warning("control plane at %s: %s", address, _first(errors))
             finally:
@@ -111,18 +113,25 @@ class Uplink:
         stream = self._stream
         if stream is None:
             return
-        with suppress(TimeoutError, grpc.RpcError, asyncio.InvalidStateError):
+        with suppress(TimeoutError):
             async with asyncio.timeout(FAREWELL_S):
                 async with self._writing:
-                    await stream.done_writing()
-                await stream.code()
+                    stream.half_close()
+                await stream.ended()
 
     async def _connect(self, address: str) -> None:
-        async with control_channel(address) as channel, asyncio.TaskGroup() as tasks:
-            stream: _Stream = agent_pb2_grpc.AgentStub(channel).Connect()
+        async with asyncio.timeout(WELCOME_S):
+            connection = await connect(address, keepalive=True)
+        try:
+            await self._converse(address, Call(connection, _METHOD))
+        finally:
+            connection.close()
+
+    async def _converse(self, address: str, stream: Call) -> None:
+        async with asyncio.TaskGroup() as tasks:
             async with asyncio.timeout(WELCOME_S):
-                await stream.write(self._hello())
-                first = await _next(stream)
+                await stream.write([self._hello().SerializeToString()])
+                first, *more = await _read(stream)
             if not first.HasField("welcome"):
                 raise _StreamEndedError("the first message is not a welcome")
             welcome = first.welcome
@@ -132,10 +141,12 @@ class Uplink:
             self.on_welcome()
             self._stream = stream
             tasks.create_task(self._write(stream))
-            self._take(first)
+            for message in (first, *more):
+                self._take(message)
             self._dispatcher.pump()
             while True:
-                self._take(await _next(stream))
+                for message in await _read(stream):
+                    self._take(message)
 
     def _hello(self) -> agent_pb2.AgentMessage:
         settings = self._settings
@@ -151,7 +162,7 @@ class Uplink:
             hello.held.add(task_no=attempt.task_no, session_no=attempt.session_no, claim=attempt.claim)
         return agent_pb2.AgentMessage(hello=hello)
 
-    async def _write(self, stream: _Stream) -> None:
+    async def _write(self, stream: Call) -> None:
         outbox = self._outbox
         while True:
             await outbox.waiting.wait()
@@ -162,7 +173,7 @@ class Uplink:
             async with self._writing:
                 message = outbox.take()
                 if message is not None:
-                    await stream.write(message)
+                    await stream.write([message.SerializeToString()])
 
     def _take(self, message: ControlMessage) -> None:
         dispatcher = self._dispatcher
@@ -202,11 +213,13 @@ async def _reachable(directory: ObjectDirectory | None) -> ObjectDirectory | Non
         return None
 
 
-async def _next(stream: _Stream) -> ControlMessage:
-    message = await stream.read()
-    if not isinstance(message, ControlMessage):
-        raise _StreamEndedError("it ended the stream")
-    return message
+async def _read(stream: Call) -> list[ControlMessage]:
+    """What has come, at least one message."""
+    messages = await stream.read()
+    if not messages:
+        ended = stream.code is grpc.StatusCode.OK
+        raise _StreamEndedError("it ended the stream" if ended else stream.status)
+    return [ControlMessage.FromString(message) for message in messages]
 
 
 def _attempts(message: ControlMessage) -> list[Attempt]:
@@ -277,7 +290,7 @@ def _first(errors: BaseExceptionGroup[BaseException]) -> str:
     error = errors.exceptions[0]
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return describe(error) if isinstance(error, grpc.RpcError) else str(error) or type(error).__name__
+    return str(error) or type(error).__name__
 
 
 def _version() -> str:

@@ -34,7 +34,8 @@ class Attempt(ABC):
         broken: How the agent broke the protocol in its course, if it did.
         interrupt: Called (on the I/O loop) when it is cancelled.
         open_results: Keys of results that are begun and not ended, by request id.
-        open_objects: Results that are being written into the object store, by key.
+        open_objects: Results that are being written into the object store, by key; None as
+            long as nobody knows whether they are large.
     """
 
     __slots__ = (
@@ -66,7 +67,7 @@ class Attempt(ABC):
         self._request_numbers: count[int] | None = None
         self._waits: dict[str, Future[Any]] | None = None
         self.open_results: dict[str, str] | None = None
-        self.open_objects: dict[str, ObjectResult] | None = None
+        self.open_objects: dict[str, ObjectResult | None] | None = None
 
     # ------------------------------------------------------------ how replies travel
 
@@ -166,8 +167,10 @@ class Attempt(ABC):
     def end(self) -> None:
         """It is over: what it was given is let go of, and what it began to write."""
         self.over = True
-        for each in (self.open_objects or {}).values():
-            each.discard()
+        # A thread that the handler has left behind may be adding to them at this very moment.
+        for each in list((self.open_objects or {}).values()):
+            if each is not None:
+                each.discard()
         if self.conversation.holds_files:
             # The loop may be adding to them at this very moment.
             self.outbox.on_loop(self.conversation.close)

@@ -178,6 +178,8 @@ class BatchLane:
                 stream.objects.named(batch.object_names)
             for item in batch.items:
                 self._take(stream, item)
+        if stream.objects is not None:
+            stream.objects.close()
         for attempt in list(stream.open.values()):
             if attempt.conversation.stage is not Stage.RUNNING:
                 attempt.break_off("the stream ended before the task was complete")

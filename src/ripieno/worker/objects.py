@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -44,19 +44,27 @@ class ObjectPlace:
         #: Each with the time at which it came.
         self._names: deque[tuple[str, float]] = deque()
         self._wanted: deque[Future[str]] = deque()
+        self._closed = False
+        # Looked at now: once the control plane has begun anew, its proof is another one.
+        self._is_writable = _threads().submit(is_writable, directory)
 
-    @cached_property
+    @property
     def is_writable(self) -> bool:
         """Whether this worker has the directory before it, and may write there."""
-        return is_writable(self._directory)
+        return self._is_writable.result()
 
     def name(self) -> str | Future[str]:
-        """A name that nobody else has, or the future that brings it: an empty one if there is none."""
+        """A name that nobody else has, or the future that brings it: an empty one if there is none.
+
+        Any thread; ``named`` and ``close`` are for the thread that reads the stream.
+        """
         with self._lock:
             while self._names:
                 name, came_at = self._names.popleft()
                 if time.monotonic() - came_at < USE_WITHIN_S:
                     return name
+            if self._closed:
+                return ""
             wanted: Future[str] = Future()
             self._wanted.append(wanted)
             first = len(self._wanted) == 1
@@ -78,6 +86,12 @@ class ObjectPlace:
             wanted.set_result(name)
         if more:
             self._ask()
+
+    def close(self) -> None:
+        """No name will come any more."""
+        with self._lock:
+            self._closed = True
+        self.named(())
 
     def file(self, name: str) -> ObjectFile:
         """A new object of that name."""

@@ -11,7 +11,6 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from ripieno.domain.options import TaskOptions
-from ripieno.objects import ObjectFile
 from ripieno.worker.attempt import Attempt
 from ripieno.worker.conversation import Asked, DataArrived, DataRefused, SubTasksAnswered
 from ripieno.worker.errors import HandlerError, ResultUnavailable, SubTasksRefused, TaskCancelled
@@ -90,6 +89,8 @@ class ResultWriter:
         self._place = attempt.objects
         if self._place is None:
             self._begin()
+        else:
+            self._open(None)
 
     def write(self, piece: BytesLike) -> Operation[None]:
         """Add a piece of any length.
@@ -115,8 +116,7 @@ class ResultWriter:
         """The result is complete."""
         if self._object is not None:
             yield from self._object.end()
-            if self._attempt.open_objects is not None:
-                self._attempt.open_objects.pop(self._key, None)
+            self._close()
             return
         if self._request_id is None:
             self._begin()
@@ -130,7 +130,9 @@ class ResultWriter:
         """It is large: into the object store with it, if that is at hand."""
         self._place = None
         if name := (yield from self._object_name(place)) if place.is_writable else "":
-            self._object = self._open_object(place.file(name))
+            self._object = ObjectResult(self._attempt, self._key, place.file(name))
+            self._open(self._object)
+            self._attempt.require_usable()  # and if it ends from now on, it discards the file
             held, self._held = bytes(self._held), bytearray()
             yield from self._object.write(held)
         else:
@@ -146,17 +148,21 @@ class ResultWriter:
         self._attempt.stop_waiting(label)
         return come
 
-    def _open_object(self, file: ObjectFile) -> ObjectResult:
+    def _open(self, result: ObjectResult | None) -> None:
         if self._attempt.open_objects is None:
             self._attempt.open_objects = {}
-        opened = self._attempt.open_objects[self._key] = ObjectResult(self._attempt, self._key, file)
-        return opened
+        self._attempt.open_objects[self._key] = result
+
+    def _close(self) -> None:
+        if self._attempt.open_objects is not None:
+            self._attempt.open_objects.pop(self._key, None)
 
     def _begin(self) -> None:
         self._request_id = self._attempt.new_request_id()
         if self._attempt.open_results is None:
             self._attempt.open_results = {}
         self._attempt.open_results[self._request_id] = self._key
+        self._close()
         self._attempt.send([result_begun(self._request_id, self._key)])
 
     def _send_held(self) -> Operation[None]:

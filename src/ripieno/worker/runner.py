@@ -87,6 +87,9 @@ def _finish_shortly(attempt: Attempt, value: bytes) -> bool:
     """End with the commonest answer, if that is what it is: one result in one chunk."""
     if attempt.cancelled or len(value) > attempt.chunk_bytes:
         return False
+    place = attempt.objects
+    if place is not None and len(value) > place.larger_than_bytes:
+        return False
     key = attempt.sole_key()
     if key is None or attempt.open_results or attempt.open_objects:
         return False

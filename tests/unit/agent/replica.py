@@ -9,6 +9,8 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from ripieno.domain.data import ObjectDirectory
+from ripieno.wire.outcomes import directory_to_wire
 from ripieno.wire.protos.v1 import agent_pb2, agent_pb2_grpc
 from unit.agent.outcomes import outcomes_of
 
@@ -42,8 +44,15 @@ class Replica(agent_pb2_grpc.AgentServicer):
         self.queue: list[Task] = []
         self.results: dict[str, bytes | str] = {}
         self.objects: dict[str, bytes] = {}
+        #: Where Welcome says that objects may be written.
+        self.directory: ObjectDirectory | None = None
+        self.welcoming = asyncio.Event()
+        self.welcoming.set()
         #: Names that were given for objects that the agent or its workers write themselves.
         self.staged: list[str] = []
+        self.stagings: list[int] = []
+        self.staging = asyncio.Event()
+        self.staging.set()
         self.port = 0
         self.limits = (84_000, 65_536)
         self.settling = True
@@ -123,6 +132,9 @@ class Replica(agent_pb2_grpc.AgentServicer):
         self._contexts.append(outgoing)
         chunk, inline = self.limits
         welcome = agent_pb2.Welcome(lease_s=10, data_chunk_max_size=chunk, inline_limit_bytes=inline)
+        if self.directory is not None:
+            welcome.objects.CopyFrom(directory_to_wire(self.directory))
+        await self.welcoming.wait()
         await context.write(agent_pb2.ControlMessage(welcome=welcome))
         async with self.changed:
             self.changed.notify_all()
@@ -245,7 +257,11 @@ class Replica(agent_pb2_grpc.AgentServicer):
     async def StageObjects(  # noqa: N802
         self, request: agent_pb2.StageObjectsRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> agent_pb2.StageObjectsReply:
-        names = [f"staged-{len(self.staged) + number}" for number in range(request.count)]
+        self.stagings.append(request.count)
+        async with self.changed:
+            self.changed.notify_all()
+        await self.staging.wait()
+        names = [f"ab/{self.port}-{number}" for number in range(len(self.staged), len(self.staged) + request.count)]
         self.staged += names
         return agent_pb2.StageObjectsReply(names=names)
 

@@ -409,3 +409,64 @@ def test_the_shortcut_tells_the_same_story(before: list[Reply], key: str, value:
 
 def test_the_shortcut_is_taken() -> None:
     assert conversation().receive_short([*said.result("a", b"x"), said.ok()]) == Completed([("a", b"x")], [])
+
+
+# ------------------------------------------------------------------ results that the worker stored itself
+
+
+def stored_violation(effects: Sequence[Effect]) -> str:
+    (last,) = effects
+    assert isinstance(last, Failed)
+    assert last.failure is Failure.ATTEMPT
+    return last.detail.removeprefix("the worker broke the protocol: ")
+
+
+LARGE = StoredObject("object", 100, b"digest")
+
+
+def test_a_stored_result_stands_among_the_others() -> None:
+    machine = conversation("a", "b", "c")
+    assert not tell(machine, *said.result("a", b"1"))
+    assert not machine.receive_stored("b", LARGE)
+    assert end(machine, *said.result("c", b"3")).results == [("a", b"1"), ("b", LARGE), ("c", b"3")]
+
+
+def test_a_stored_result_while_another_is_uploaded() -> None:
+    machine = conversation("a", "b")
+    uploading = tell(machine, said.begin("a"), said.data(b"x" * 60))
+    assert isinstance(uploading[0], UploadStarted)
+    assert not machine.receive_stored("b", LARGE)
+    *_, waiting = tell(machine, said.complete(), said.last_result(), said.ok())
+    assert isinstance(waiting, OutputReceived)
+    other = StoredObject("other", 60, b"")
+    (completed,) = machine.stored(uploading[0].upload, other)
+    assert isinstance(completed, Completed)
+    assert dict(completed.results) == {"a": other, "b": LARGE}
+
+
+def test_the_short_story_after_a_stored_result() -> None:
+    machine = conversation("a", "b")
+    assert not machine.receive_stored("a", LARGE)
+    replies = [*said.result("b", b"1"), said.ok()]
+    assert machine.receive_short(replies) is None
+    assert end(machine, *replies[:-1]).results == [("a", LARGE), ("b", b"1")]
+
+
+def test_a_stored_result_that_is_foreign_or_comes_again() -> None:
+    assert "'x' is foreign" in stored_violation(conversation().receive_stored("x", LARGE))
+    machine = conversation()
+    assert not machine.receive_stored("a", LARGE)
+    assert "'a' again: it was sent already" in stored_violation(machine.receive_stored("a", LARGE))
+    machine = conversation()
+    tell(machine, said.begin("a"))
+    assert "'a' again: it was sent already" in stored_violation(machine.receive_stored("a", LARGE))
+    machine = conversation()
+    assert not machine.receive_stored("a", LARGE)
+    assert "'a' again: it was sent already" in violation(machine, said.begin("a"))
+
+
+@pytest.mark.parametrize("last", [said.ok(), said.error("boom")], ids=["ok", "error"])
+def test_a_stored_result_after_output(last: Reply) -> None:
+    machine = conversation()
+    tell(machine, last)
+    assert "a result after Output" in stored_violation(machine.receive_stored("a", LARGE))

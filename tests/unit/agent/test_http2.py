@@ -11,6 +11,7 @@ import grpc.aio
 import pytest
 from hpack import Decoder, Encoder
 
+from ripieno.agent import http2
 from ripieno.agent.calls import Call, CallEndedError
 from ripieno.agent.http2 import STREAM_WINDOW_BYTES, Connection, connect
 
@@ -86,7 +87,7 @@ Play = Callable[[Peer], Awaitable[None]]
 
 
 @asynccontextmanager
-async def played(tmp_path: Path, play: Play) -> AsyncIterator[Connection]:
+async def played(tmp_path: Path, play: Play, *, keepalive: bool = False) -> AsyncIterator[Connection]:
     """A connection to a peer that plays its part; what it asserts is asserted."""
     ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     gone = asyncio.Event()
@@ -106,7 +107,7 @@ async def played(tmp_path: Path, play: Play) -> AsyncIterator[Connection]:
         gone.set()
 
     server = await asyncio.start_unix_server(serve, tmp_path / "peer")
-    connection = await connect(f"unix:{tmp_path / 'peer'}")
+    connection = await connect(f"unix:{tmp_path / 'peer'}", keepalive=keepalive)
     try:
         async with asyncio.timeout(10):
             yield connection
@@ -560,3 +561,41 @@ async def test_nobody_listens(tmp_path: Path) -> None:
         await connect(f"unix:{tmp_path / 'nobody'}")
     with pytest.raises(OSError, match="Connect call failed"):
         await connect("127.0.0.1:1")
+
+
+async def test_a_peer_that_vanished_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http2, "KEEPALIVE_S", 0.05)
+    monkeypatch.setattr(http2, "ANSWER_S", 0.1)
+
+    async def play(peer: Peer) -> None:
+        await peer.greet()
+        for _ in range(3):
+            _, _, payload = await peer.next(PING)
+            peer.send(PING, ACK, 0, payload)
+        await peer.next(PING)  # and no word more
+
+    async with played(tmp_path, play, keepalive=True) as connection:
+        call = Call(connection, METHOD)
+        await call.write([b"x"])
+        assert await all_of(call) == []
+        assert call.code is grpc.StatusCode.UNAVAILABLE
+        assert "nothing was heard" in call.details
+
+
+async def test_the_end_of_a_call_that_another_task_reads(tmp_path: Path) -> None:
+    async def play(peer: Peer) -> None:
+        await peer.greet()
+        _, stream, _ = await peer.next(HEADERS)
+        while not (await peer.next(DATA))[0] & END_STREAM:
+            pass
+        peer.answer(stream, b"last")
+
+    async with played(tmp_path, play) as connection:
+        call = Call(connection, METHOD)
+        await call.write([b"x"])
+        async with asyncio.TaskGroup() as tasks:
+            reading = tasks.create_task(all_of(call))
+            call.half_close()
+            await call.ended()
+            await call.ended()
+        assert reading.result() == [b"last"]

@@ -126,6 +126,11 @@ async def handle(compute: Compute, receive: Receive, send: Send) -> None:
         value = await _ask(word, argument, receive, send)
     longest = compute.init.configuration.data_chunk_max_size
     chunks = [value[start : start + longest] for start in range(0, len(value), longest)] or [b""]
+    if word == "spill":
+        for reply in result(out, *[bytes(84_000)] * int(argument))[:-2]:
+            await send(reply)
+        await asyncio.sleep(0)
+        await receive()  # an answer that never comes
     if word == "big":
         chunks = [bytes(84_000)] * (int(argument) // 84_000)
     for reply in result(out, *chunks):
@@ -168,6 +173,10 @@ class ToyWorker(worker_service_pb2_grpc.WorkerServicer):
         self.cancelled: list[str] = []
         self.calls = 0
         self.most_at_once = 0
+        #: Calls of the batch lane, the agent's look at whether it is served included.
+        self.streams = 0
+        #: Where the agent said that large results may be written.
+        self.offers: list[batch_worker_pb2.BatchRequest.Objects] = []
 
     async def HealthCheck(  # noqa: N802
         self, request: objects_pb2.Empty, context: grpc.aio.ServicerContext[Any, Any]
@@ -213,6 +222,7 @@ class ToyBatchWorker(batch_worker_pb2_grpc.BatchWorkerServicer):
         request_iterator: AsyncIterator[batch_worker_pb2.BatchRequest],
         context: grpc.aio.ServicerContext[Any, Any],
     ) -> None:
+        self.worker.streams += 1
         mail: dict[int, asyncio.Queue[ProcessRequest]] = {}
         inbox: asyncio.Queue[int] = asyncio.Queue()
         writing = asyncio.Lock()
@@ -232,6 +242,12 @@ class ToyBatchWorker(batch_worker_pb2_grpc.BatchWorkerServicer):
                 compute = await receive_compute(mail[number].get, order)
                 self.worker.ids.append(compute.init.task_id)
                 self.worker.orders[compute.init.task_id] = order
+                if compute.payload.startswith(b"stored:"):
+                    name = compute.payload.decode().partition(":")[2]
+                    told = batch_worker_pb2.BatchReply.Stored(key=compute.init.expected_output_keys[0])
+                    told.object.name = name
+                    await tell(number, stored=[told])
+                    await asyncio.sleep(30)
                 await handle(compute, mail[number].get, send)
             except CallFailed as failed:
                 await tell(number, failed=str(failed))
@@ -252,6 +268,8 @@ class ToyBatchWorker(batch_worker_pb2_grpc.BatchWorkerServicer):
         runner = asyncio.create_task(run())
         try:
             async for message in request_iterator:
+                if message.HasField("objects"):
+                    self.worker.offers.append(message.objects)
                 for item in message.items:
                     number = item.attempt
                     if item.withdraw or item.cancel:

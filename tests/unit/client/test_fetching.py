@@ -311,7 +311,9 @@ async def test_what_breaks_off_here_is_sent_from_there_on(
         assert cluster.read == [(["large"], small_pieces), (["large"], small_pieces + 2 * CHUNK_BYTES)]
 
 
-async def test_once_one_cannot_be_read_here_all_are_sent(cluster: FakeCluster, session: AsyncSession, here: Path) -> None:
+async def test_once_one_cannot_be_read_here_all_are_sent(
+    cluster: FakeCluster, session: AsyncSession, here: Path
+) -> None:
     keys = [f"k{n}" for n in range(10)]
     cluster.results |= {("s", key): LARGE + key.encode() for key in keys}
     for key in keys[3:4]:

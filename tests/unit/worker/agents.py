@@ -7,12 +7,15 @@ from typing import Any, Protocol
 import grpc
 import grpc.aio
 
+from ripieno.domain.data import ObjectDirectory, StoredObject
+from ripieno.wire.outcomes import directory_to_wire, stored_from_wire
 from ripieno.wire.protos.armonik_v2 import worker_service_pb2, worker_service_pb2_grpc
 from ripieno.wire.protos.v1 import batch_worker_pb2, batch_worker_pb2_grpc
 
 ProcessRequest = worker_service_pb2.ProcessRequest
 ProcessReply = worker_service_pb2.ProcessReply
-Item = batch_worker_pb2.BatchRequest.Item
+BatchRequest = batch_worker_pb2.BatchRequest
+Item = BatchRequest.Item
 
 
 class Run(Protocol):
@@ -65,6 +68,7 @@ class BatchStream:
     def __init__(self, call: Any) -> None:
         self.runs: dict[int, BatchRun] = {}
         self.messages = 0
+        self.asks = 0
         self._call = call
 
     async def begin(self, requests: Iterable[ProcessRequest]) -> "BatchRun":
@@ -73,7 +77,21 @@ class BatchStream:
         return run
 
     async def send(self, *items: Item) -> None:
-        await self._call.write(batch_worker_pb2.BatchRequest(items=items))
+        await self._call.write(BatchRequest(items=items))
+
+    async def offer(self, directory: ObjectDirectory, larger_than_bytes: int) -> None:
+        """Say where large results may be written."""
+        objects = BatchRequest.Objects(directory=directory_to_wire(directory), larger_than_bytes=larger_than_bytes)
+        await self._call.write(BatchRequest(objects=objects))
+
+    async def name(self, *names: str) -> None:
+        """Give names for large results, or say that there are none."""
+        await self._call.write(BatchRequest(object_names=names, no_object=not names))
+
+    async def asked(self, asks: int = 1) -> None:
+        """Wait until the worker has asked so often for a name."""
+        while self.asks < asks:
+            assert await self.receive(), "the stream ended before the worker asked"
 
     async def receive(self) -> bool:
         """Take in one message; False at the end of the stream."""
@@ -81,10 +99,12 @@ class BatchStream:
         if batch is grpc.aio.EOF:
             return False
         self.messages += 1
+        self.asks += batch.wants_object
         for item in batch.items:
             run = self.runs[item.attempt]
             assert not run.ended, "nothing follows the end of an attempt"
             run.replies.extend(item.replies)
+            run.stored.update({each.key: stored_from_wire(each.object) for each in item.stored})
             run.withdrawn = run.withdrawn or item.withdrawn
             run.failed = item.failed if item.HasField("failed") else None
             run.ended = run.withdrawn or run.failed is not None or any(r.HasField("output") for r in item.replies)
@@ -104,6 +124,7 @@ class BatchRun:
         self.stream = stream
         self.number = number
         self.replies: list[ProcessReply] = []
+        self.stored: dict[str, StoredObject] = {}
         self.failed: str | None = None
         self.withdrawn = False
         self.ended = False

@@ -3,6 +3,8 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from ripieno.worker import (
@@ -171,6 +173,80 @@ def _count_up(task: Task) -> None:
         task.send_result("r", pieces())
 
 
+def some_bytes(size: int) -> bytes:
+    return (bytes(range(251)) * (size // 251 + 1))[:size]
+
+
+def pieces_of(order: str) -> Iterator[bytes]:
+    """``size`` bytes in one piece, or ``size/length`` in pieces of that length."""
+    size, _, length = order.partition("/")
+    data = some_bytes(int(size))
+    step = int(length or size) or 1
+    return (data[start : start + step] for start in range(0, len(data), step))
+
+
+def _make(task: Task) -> None:
+    """Each result as the option of its name orders it."""
+    for key in task.expected_output_keys:
+        task.send_result(key, pieces_of(task.options[key]))
+
+
+def _give(task: Task) -> bytes:
+    return some_bytes(int(task.payload))
+
+
+def _make_from_nothing(task: Task) -> None:
+    """So many MiB, each made when it is asked for."""
+    task.send_result("r", (bytes(500_000) + b"%24d" % n + bytes(548_552) for n in range(int(task.options["r"]))))
+
+
+def _make_of_one_buffer(task: Task) -> None:
+    """Writes over each piece as soon as it has given it away."""
+    buffer = bytearray()
+
+    def pieces() -> Iterator[bytearray]:
+        for piece in pieces_of(task.options["r"]):
+            buffer[:] = piece
+            yield buffer
+            buffer[:] = bytes(len(buffer))
+
+    task.send_result("r", pieces())
+
+
+def _make_at_once(task: Task) -> None:
+    """Each result in a thread of its own."""
+    with ThreadPoolExecutor(len(task.expected_output_keys)) as threads:
+        for made in [
+            threads.submit(task.send_result, key, pieces_of(task.options[key])) for key in task.expected_output_keys
+        ]:
+            made.result()
+
+
+def _spoil(task: Task) -> bytes | None:
+    """Breaks off in the middle of its first result: lets the error through, or hides it and goes on."""
+
+    def pieces() -> Iterator[bytes]:
+        yield from pieces_of(task.options["r"])
+        raise {"final": TaskError}.get(task.options["error"], ValueError)("in the middle")
+
+    try:
+        task.send_result("r", pieces())
+    except ValueError:
+        if task.options["error"] != "hidden":
+            raise
+    return b"the other one" if len(task.expected_output_keys) > 1 else None
+
+
+def _pause(task: Task) -> None:
+    """Asks a question in the middle of its result."""
+
+    def pieces() -> Iterator[bytes]:
+        yield from pieces_of(task.options["r"])
+        yield task.resource("go")
+
+    task.send_result("r", pieces())
+
+
 async def handle_async(task: AsyncTask) -> object:
     return await globals()[f"_async_{task.options['do']}"](task)
 
@@ -227,3 +303,38 @@ async def _async_note_cancel(task: AsyncTask) -> bytes:
         Path(task.payload.decode()).write_text(f"cancelled: {task.cancelled}")
         raise
     return b""
+
+
+async def _async_make(task: AsyncTask) -> None:
+    async def pieces(key: str) -> AsyncIterator[bytes]:
+        for piece in pieces_of(task.options[key]):
+            await asyncio.sleep(0)
+            yield piece
+
+    await asyncio.gather(*(task.send_result(key, pieces(key)) for key in task.expected_output_keys))
+
+
+async def _async_make_from_nothing(task: AsyncTask) -> None:
+    await task.send_result("r", (bytes(1024 * 1024) for _ in range(int(task.options["r"]))))
+
+
+async def _async_give(task: AsyncTask) -> bytes:
+    return some_bytes(int(task.payload))
+
+
+async def _async_pause(task: AsyncTask) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for piece in pieces_of(task.options["r"]):
+            yield piece
+        yield await task.resource("go")
+
+    await task.send_result("r", pieces())
+
+
+async def _async_give_up(task: AsyncTask) -> None:
+    """Gives up a result that has no name yet, and makes another."""
+    first, second = task.expected_output_keys
+    with suppress(TimeoutError):
+        async with asyncio.timeout(0):
+            await task.send_result(first, pieces_of(task.options[first]))
+    await task.send_result(second, pieces_of(task.options[second]))

@@ -95,7 +95,7 @@ class BatchRequest(_message.Message):
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchRequest.Item]: ...
     @_builtins.property
     def objects(self) -> Global___BatchRequest.Objects:
-        """In the first message of a stream: large results may be written by the worker itself."""
+        """Before the first attempt that may make use of it: large results may be written by the worker itself."""
 
     @_builtins.property
     def object_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
