@@ -8,6 +8,7 @@ other name while it is written, and what is left of a broken write is garbage th
 import asyncio
 import hashlib
 import os
+import secrets
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable
@@ -36,6 +37,17 @@ def make_folders(directory: Path) -> None:
     for number in range(256):
         (directory / f"{number:02x}").mkdir(exist_ok=True)
     _sync_directory(directory)
+
+
+def prove(directory: Path, file: str) -> ObjectDirectory:
+    """Put a fresh proof into a directory, by which others know that they have the same one before them.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    proof = secrets.token_hex(16)
+    (directory / file).write_text(proof)
+    return ObjectDirectory(str(directory.absolute()), file, proof)
 
 
 def is_readable(directory: ObjectDirectory) -> bool:

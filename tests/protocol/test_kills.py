@@ -120,7 +120,8 @@ async def test_what_was_accepted_before_a_kill_is_there_after(kind: str) -> None
         cluster(attach=workers.addresses) as process,
         Client(process.address) as client,
     ):
-        session, name = await client.session(), unique("durable")
+        # A retry: what follows the kill may be on its way to the agent that has just died.
+        session, name = await client.session(default=options(max_retries=1)), unique("durable")
         done, waits = f"{name} done", f"{name} waits"
         await client.submit(session, task(done, payload=b"kept"), task(waits, needs=["later"]))
         assert await client.available(session, out(done)) is None

@@ -25,7 +25,7 @@ from ripieno.agent.effects import Effect, OutputReceived, ProcessRequest
 from ripieno.agent.exchange import Exchange
 from ripieno.agent.http2 import connect
 from ripieno.agent.link import Link
-from ripieno.agent.opening import Opener, opening
+from ripieno.agent.opening import Opener, items_with_files, opening
 from ripieno.agent.slots import Slot
 from ripieno.domain.outcomes import Completed, Failed, Failure
 from ripieno.wire.outcomes import directory_to_wire, stored_from_wire
@@ -95,6 +95,8 @@ class BatchLane:
         #: The worker was told where it may write large results.
         self._offered = False
         self._opener = Opener()
+        #: The worker opens large data where this agent keeps it.
+        self._reads_scratch = False
         #: Names of objects that the worker has and has not used, and how many it was given last.
         self._object_names: set[str] = set()
         self._spare_names = 0
@@ -119,6 +121,9 @@ class BatchLane:
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
+                scratch = directory_to_wire(self._exchange.scratch)
+                self._pending.append(BatchRequest(scratch=scratch).SerializeToString())
+                self._wake.set()
                 tasks.create_task(self._write())
                 self._dispatcher.up(self._slot, self)
                 await self._read(self._call)
@@ -178,8 +183,10 @@ class BatchLane:
 
     async def send(self, attempt: Attempt, requests: Sequence[ProcessRequest]) -> None:
         """Send messages of one attempt that runs; waits while the worker is behind."""
+        await self._send(BatchRequest.Item(attempt=attempt.number, requests=requests))
+
+    async def _send(self, item: BatchRequest.Item) -> None:
         assert self._call is not None
-        item = BatchRequest.Item(attempt=attempt.number, requests=requests)
         async with self._writing:
             await self._call.write([BatchRequest(items=[item]).SerializeToString()])
 
@@ -198,6 +205,13 @@ class BatchLane:
     async def _feed(self, attempt: Attempt) -> None:
         """Send an attempt with large data, message by message."""
         number = attempt.number
+        if self._reads_scratch:
+            with suppress(CallEndedError):  # the reader sees it, too, and knows why
+                for item in items_with_files(attempt, self._link.limits):
+                    if attempt.over or attempt.verdict is not None or attempt.number != number:
+                        return
+                    await self._send(item)
+            return
         try:
             async for request in opening(attempt, self._link.limits):
                 if attempt.over or attempt.verdict is not None or attempt.number != number:
@@ -226,6 +240,7 @@ class BatchLane:
         since, now, now_us = slot.head_since, time.monotonic(), time.time_ns() // 1_000
         ended = 0
         withdrawn: list[Attempt] = []
+        self._reads_scratch |= message.reads_scratch
         if message.wants_object:
             # Twice as many as there were, for it needs more than one at a time, or they grew old.
             self._spare_names = min(2 * self._spare_names, MOST_NAMES) or 1

@@ -26,7 +26,7 @@ from ripieno.agent.inputs import DataUnavailableError, Inputs
 from ripieno.agent.link import Link
 from ripieno.agent.opening import read_chunks
 from ripieno.agent.uploads import Upload, UploadError
-from ripieno.domain.data import StoredObject
+from ripieno.domain.data import ObjectDirectory, StoredObject
 from ripieno.domain.outcomes import Completed, Failed
 from ripieno.wire.protos.armonik_v2 import objects_pb2
 
@@ -47,6 +47,11 @@ class Sender(Protocol):
 
 class Exchange:
     """Shared by all lanes of the agent. Belongs to the event loop's thread."""
+
+    @property
+    def scratch(self) -> ObjectDirectory:
+        """Where large data of this agent lies, and how a worker knows it."""
+        return self._inputs.scratch
 
     def __init__(self, dispatcher: Dispatcher, link: Link, inputs: Inputs) -> None:
         self._dispatcher = dispatcher

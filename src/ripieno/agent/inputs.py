@@ -20,7 +20,7 @@ from ripieno.agent.dispatcher import Dispatcher
 from ripieno.agent.effects import DataKind
 from ripieno.agent.link import Link
 from ripieno.agent.spool import ObjectGoneError, Spool
-from ripieno.domain.data import Data, StoredObject
+from ripieno.domain.data import Data, ObjectDirectory, StoredObject
 from ripieno.wire.protos.v1 import agent_pb2
 
 #: Keys in one request.
@@ -62,6 +62,11 @@ class Inputs:
         self._wanted: dict[ResultKey, list[Delivery]] = {}
         self._wake = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
+
+    @property
+    def scratch(self) -> ObjectDirectory:
+        """Where large data lies."""
+        return self._spool.proven
 
     # ------------------------------------------------------------------ attempts
 

@@ -8,7 +8,7 @@ for what lies in memory, one after the other for what lies in a file.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 from ripieno.agent.attempt import Attempt, Input, RunOptions, Spooled
 from ripieno.agent.gathering import Limits
@@ -115,6 +115,33 @@ async def opening(attempt: Attempt, limits: Limits) -> AsyncIterator[ProcessRequ
             yield ProcessRequest(compute=_Compute(data=_Chunk(data=chunk)))
         yield _DATA_COMPLETE
     yield _LAST_DATA
+
+
+def items_with_files(attempt: Attempt, limits: Limits) -> Iterator[BatchRequest.Item]:
+    """The opening for a worker that reads this agent's files: one item for each datum, files by their names."""
+    number, longest = attempt.number, limits.data_chunk_max_size
+
+    def item(begun: list[ProcessRequest], datum: Input) -> BatchRequest.Item:
+        if isinstance(datum, Spooled):
+            file = BatchRequest.File(path=str(datum.path), size=datum.size)
+            return BatchRequest.Item(attempt=number, requests=begun, file=file)
+        more = [ProcessRequest(compute=_Compute(data=_Chunk(data=chunk))) for chunk in chunks(datum, longest)]
+        return BatchRequest.Item(attempt=number, requests=[*begun, *more])
+
+    payload = attempt.spooled_payload if attempt.spooled_payload is not None else attempt.payload
+    assert isinstance(payload, bytes | Spooled)
+    if isinstance(payload, Spooled):
+        yield item([_init_request(attempt, limits, b"")], payload)
+    else:
+        first, *others = chunks(payload, longest)
+        more = [ProcessRequest(compute=_Compute(payload=_Chunk(data=chunk))) for chunk in others]
+        yield BatchRequest.Item(attempt=number, requests=[_init_request(attempt, limits, first), *more])
+    complete = _PAYLOAD_COMPLETE
+    for key in attempt.data_dependencies:
+        begun = ProcessRequest(compute=_Compute(init_data=_Compute.InitData(key=key)))
+        yield item([complete, begun], (attempt.inputs or {})[key])
+        complete = _DATA_COMPLETE
+    yield BatchRequest.Item(attempt=number, requests=[complete, _LAST_DATA])
 
 
 async def read_chunks(datum: Input, chunk_bytes: int) -> AsyncIterator[bytes]:

@@ -13,6 +13,7 @@ from ripieno.agent.attempt import Spooled
 from ripieno.agent.channels import describe, reraise_own_cancellation
 from ripieno.agent.link import Link
 from ripieno.domain.data import StoredObject
+from ripieno.objects import prove
 from ripieno.wire.protos.v1 import agent_pb2
 
 #: Files that nobody reads are kept up to this sum, for the next attempt that may.
@@ -32,9 +33,13 @@ class Spool:
     """Files of large data in one directory.
 
     ``open`` and ``close`` come in pairs; a file in use is never removed.
+
+    Attributes:
+        proven: The directory, with a proof for workers.
     """
 
     def __init__(self, directory: Path, link: Link) -> None:
+        self.proven = prove(directory, "proof")
         self._directory = directory
         self._link = link
         self._files: dict[str, Spooled] = {}

@@ -19,6 +19,9 @@ from ripieno.wire.protos.v1 import agent_pb2
 _WAITING_CHUNKS = 8
 #: Chunks are joined to messages of about this size.
 _MESSAGE_BYTES = 256 * 1024
+#: An attempt that is not at fault runs again as soon as it is given back. A disk that is full will be full
+#: for longer than a moment, and a replica that went away needs one to be followed by another.
+AGAIN_AFTER_S = 1.0
 
 
 class UploadError(Exception):
@@ -68,7 +71,10 @@ class Upload:
         except (grpc.RpcError, UnavailableError, asyncio.CancelledError) as error:
             reraise_own_cancellation()
             self._end()
-            self._on_failed(_upload_error(error))
+            failure = _upload_error(error)
+            if not failure.attempt_at_fault:
+                await asyncio.sleep(AGAIN_AFTER_S)
+            self._on_failed(failure)
         else:
             self._end()
             self._on_stored(stored)

@@ -7,7 +7,6 @@ to find what was left behind.
 """
 
 import hashlib
-import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ import obstore.store
 
 from ripieno.domain.data import ObjectDirectory, StoredObject
 from ripieno.domain.errors import InvalidRequestError, NotFoundError, UnavailableError
-from ripieno.objects import PIECE_BYTES, FileWriter, ObjectWriter, fresh_name, make_folders
+from ripieno.objects import PIECE_BYTES, FileWriter, ObjectWriter, fresh_name, make_folders, prove
 from ripieno.store.database import Connection, Database
 
 #: An object that nothing has linked for a day never will be, unless an attempt that may have
@@ -71,10 +70,8 @@ class ObjectStore:
         if self.directory is not None:
             # The same file again after a restart: none is left behind by those that crash.
             file = f"proof-{hashlib.sha256(f'{socket.gethostname()} {address}'.encode()).hexdigest()[:16]}"
-            proof = secrets.token_hex(16)
-            (self.directory / file).write_text(proof)
             make_folders(self.directory)
-            self.proven = ObjectDirectory(str(self.directory.absolute()), file, proof)
+            self.proven = prove(self.directory, file)
 
     async def stage(self, count: int) -> Sequence[str]:
         """Fresh names, noted as garbage until something links to them. Write within the hour."""

@@ -12,7 +12,8 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from ripieno.domain.data import StoredObject
+from ripieno.domain.data import ObjectDirectory, StoredObject
+from ripieno.objects import is_readable
 from ripieno.wire.outcomes import directory_from_wire, stored_to_wire
 from ripieno.wire.protos.armonik_v2 import worker_service_pb2
 from ripieno.wire.protos.v1 import batch_worker_pb2
@@ -176,6 +177,9 @@ class BatchLane:
                     stream.objects = ObjectPlace(directory, batch.objects.larger_than_bytes, stream.want_object)
             if stream.objects is not None and (batch.object_names or batch.no_object):
                 stream.objects.named(batch.object_names)
+            if batch.HasField("scratch") and (scratch := directory_from_wire(batch.scratch)) is not None:
+                # In a thread: it is a look at a file system. Nobody waits for the answer.
+                self._readers.create_task(self._look_at_scratch(stream, scratch))
             for item in batch.items:
                 self._take(stream, item)
         if stream.objects is not None:
@@ -185,6 +189,10 @@ class BatchLane:
                 attempt.break_off("the stream ended before the task was complete")
         stream.read_to_end = True
         stream.finish_when_idle()
+
+    async def _look_at_scratch(self, stream: _Stream, scratch: ObjectDirectory) -> None:
+        if await asyncio.to_thread(is_readable, scratch):
+            stream.outbox.put(BatchReply(reads_scratch=True).SerializeToString())
 
     def _take(self, stream: _Stream, item: batch_worker_pb2.BatchRequest.Item) -> None:
         attempt = stream.open.get(item.attempt)
@@ -196,6 +204,8 @@ class BatchLane:
             for request in item.requests:
                 if not self._feed(attempt, request):
                     return
+        if item.HasField("file") and not self._feed_file(attempt, item.file):
+            return
         if item.cancel or item.withdraw:
             if attempt.withdraw():
                 attempt.tell_withdrawn()
@@ -217,6 +227,15 @@ class BatchLane:
             self._inbox.put(attempt)
             return attempt
         return attempt if all(self._feed(attempt, request) for request in requests) else None
+
+    def _feed_file(self, attempt: BatchAttempt, file: batch_worker_pb2.BatchRequest.File) -> bool:
+        """Give an attempt a file; False if it has no place there, or is not to be had."""
+        try:
+            attempt.conversation.receive_file(file.path, file.size)
+        except (ProtocolViolation, OSError) as error:
+            attempt.break_off(str(error))
+            return False
+        return True
 
     def _feed(self, attempt: BatchAttempt, request: worker_service_pb2.ProcessRequest) -> bool:
         """Give an attempt its next message; False if it breaks the protocol."""

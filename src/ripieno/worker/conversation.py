@@ -157,6 +157,21 @@ class Conversation:
             return self._receive_datum(Asked.DIRECT_DATA, request.direct_data)
         raise self._misplaced("type not set")
 
+    def receive_file(self, path: str, size: int) -> None:
+        """A file instead of the chunks of the payload or datum that has begun.
+
+        Raises:
+            ProtocolViolation: nothing has begun, or some of it has arrived already.
+            OSError: it cannot be read.
+        """
+        if self.stage not in (Stage.PAYLOAD, Stage.DATUM):
+            raise self._misplaced("a file")
+        spool = self.payload if self.stage is Stage.PAYLOAD else self._datum
+        if spool.size:
+            raise self._misplaced("a file behind other data")
+        self._spilled = True
+        spool.adopt(path, size)
+
     def ask(self, request_id: str, asked: Asked) -> None:
         """A question goes out; answers that carry ``request_id`` belong to it."""
         self._questions[request_id] = asked

@@ -1,8 +1,9 @@
-"""Bytes that arrive in chunks: in memory while they are few, else in a temporary file."""
+"""Bytes that arrive in chunks: in memory while they are few, else in a temporary file, or in one of the agent's."""
 
 import io
 import os
 import tempfile
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO, cast
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Spool:
 
     @property
     def spilled(self) -> bool:
-        """Whether the bytes lie in a temporary file."""
+        """Whether the bytes lie in a file."""
         return self._file is not None
 
     def append(self, chunk: bytes) -> None:
@@ -51,6 +52,18 @@ class Spool:
                 _write_all(self._file, held)
             self._chunks.clear()
 
+    def adopt(self, path: str, size: int) -> None:
+        """Read a file instead, which somebody else keeps until the attempt ends.
+
+        Raises:
+            OSError: it cannot be opened, or has another size.
+        """
+        self._chunks.clear()
+        self._file = Path(path).open("rb", buffering=0)  # noqa: SIM115 - close() closes it
+        self.size = os.fstat(self._file.fileno()).st_size
+        if self.size != size:
+            raise OSError(f"{path} has {self.size} bytes instead of {size}")
+
     def read(self) -> bytes:
         """All of it, in memory."""
         if self._file is not None:
@@ -70,7 +83,7 @@ class Spool:
         return cast(BinaryIO, io.BufferedReader(_Reader(self._file, self.size), _READ_BYTES))
 
     def close(self) -> None:
-        """Let go of the temporary file, if there is one."""
+        """Let go of the file, if there is one."""
         if self._file is not None:
             self._file.close()
 

@@ -286,7 +286,7 @@ async def test_what_was_uploading_when_the_worker_went(serve: Serve, tmp_path: P
     attempt = Attempt(1, 1, 1, "s", "t", "t", RunOptions({}, 60.0), ["r"], (), b"nap:30")
     aborted: list[Attempt] = []
     dispatcher = SimpleNamespace(up=lambda slot, lane: lane.start([attempt]))
-    exchange = SimpleNamespace(abort=aborted.append)
+    exchange = SimpleNamespace(abort=aborted.append, scratch=ObjectDirectory(str(tmp_path), "proof", "of nothing"))
     lane = BatchLane(address, Slot("slot"), cast(Any, dispatcher), cast(Any, exchange), Link(), lambda reason: False)
     running = asyncio.create_task(lane.run())
     await until(lambda: worker.ids == ["t"])

@@ -69,6 +69,7 @@ class BatchStream:
         self.runs: dict[int, BatchRun] = {}
         self.messages = 0
         self.asks = 0
+        self.reads_scratch = False
         self._call = call
 
     async def begin(self, requests: Iterable[ProcessRequest]) -> "BatchRun":
@@ -83,6 +84,10 @@ class BatchStream:
         """Say where large results may be written."""
         objects = BatchRequest.Objects(directory=directory_to_wire(directory), larger_than_bytes=larger_than_bytes)
         await self._call.write(BatchRequest(objects=objects))
+
+    async def show(self, scratch: ObjectDirectory) -> None:
+        """Say where large data lies."""
+        await self._call.write(BatchRequest(scratch=directory_to_wire(scratch)))
 
     async def name(self, *names: str) -> None:
         """Give names for large results, or say that there are none."""
@@ -100,6 +105,7 @@ class BatchStream:
             return False
         self.messages += 1
         self.asks += batch.wants_object
+        self.reads_scratch |= batch.reads_scratch
         for item in batch.items:
             run = self.runs[item.attempt]
             assert not run.ended, "nothing follows the end of an attempt"

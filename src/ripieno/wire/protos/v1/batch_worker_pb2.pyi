@@ -35,6 +35,7 @@ class BatchRequest(_message.Message):
         REQUESTS_FIELD_NUMBER: _builtins.int
         WITHDRAW_FIELD_NUMBER: _builtins.int
         CANCEL_FIELD_NUMBER: _builtins.int
+        FILE_FIELD_NUMBER: _builtins.int
         attempt: _builtins.int
         """Chosen by the agent, never used twice on one stream."""
         withdraw: _builtins.bool
@@ -49,6 +50,12 @@ class BatchRequest(_message.Message):
         def requests(self) -> _containers.RepeatedCompositeFieldContainer[_worker_service_pb2.ProcessRequest]:
             """Exactly the messages that Worker.Process would carry, in that order."""
 
+        @_builtins.property
+        def file(self) -> Global___BatchRequest.File:
+            """Stands for all chunks of what `requests` have begun, the payload or a datum; its
+            data_complete follows. Only after `reads_scratch`.
+            """
+
         def __init__(
             self,
             *,
@@ -56,10 +63,31 @@ class BatchRequest(_message.Message):
             requests: _abc.Iterable[_worker_service_pb2.ProcessRequest] | None = ...,
             withdraw: _builtins.bool = ...,
             cancel: _builtins.bool = ...,
+            file: Global___BatchRequest.File | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["file", b"file"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cancel", b"cancel", "file", b"file", "requests", b"requests", "withdraw", b"withdraw"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class File(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        PATH_FIELD_NUMBER: _builtins.int
+        SIZE_FIELD_NUMBER: _builtins.int
+        path: _builtins.str
+        size: _builtins.int
+        def __init__(
+            self,
+            *,
+            path: _builtins.str = ...,
+            size: _builtins.int = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cancel", b"cancel", "requests", b"requests", "withdraw", b"withdraw"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "size", b"size"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -89,6 +117,7 @@ class BatchRequest(_message.Message):
     OBJECTS_FIELD_NUMBER: _builtins.int
     OBJECT_NAMES_FIELD_NUMBER: _builtins.int
     NO_OBJECT_FIELD_NUMBER: _builtins.int
+    SCRATCH_FIELD_NUMBER: _builtins.int
     no_object: _builtins.bool
     """The answer to `wants_object` where there are no names: send it in chunks."""
     @_builtins.property
@@ -103,6 +132,10 @@ class BatchRequest(_message.Message):
         this stream, to be begun within ten minutes. One comes for each that was used.
         """
 
+    @_builtins.property
+    def scratch(self) -> _agent_pb2.ObjectDirectory:
+        """Where the agent keeps large data for workers that can read it there."""
+
     def __init__(
         self,
         *,
@@ -110,10 +143,11 @@ class BatchRequest(_message.Message):
         objects: Global___BatchRequest.Objects | None = ...,
         object_names: _abc.Iterable[_builtins.str] | None = ...,
         no_object: _builtins.bool = ...,
+        scratch: _agent_pb2.ObjectDirectory | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["objects", b"objects"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["objects", b"objects", "scratch", b"scratch"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "no_object", b"no_object", "object_names", b"object_names", "objects", b"objects"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "no_object", b"no_object", "object_names", b"object_names", "objects", b"objects", "scratch", b"scratch"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -187,8 +221,11 @@ class BatchReply(_message.Message):
 
     ITEMS_FIELD_NUMBER: _builtins.int
     WANTS_OBJECT_FIELD_NUMBER: _builtins.int
+    READS_SCRATCH_FIELD_NUMBER: _builtins.int
     wants_object: _builtins.bool
     """There is a large result and no name for it. Asked once until there is an answer."""
+    reads_scratch: _builtins.bool
+    """The agent's `scratch` is here."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchReply.Item]: ...
     def __init__(
@@ -196,10 +233,11 @@ class BatchReply(_message.Message):
         *,
         items: _abc.Iterable[Global___BatchReply.Item] | None = ...,
         wants_object: _builtins.bool = ...,
+        reads_scratch: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "wants_object", b"wants_object"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "reads_scratch", b"reads_scratch", "wants_object", b"wants_object"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
