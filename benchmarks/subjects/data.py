@@ -21,8 +21,8 @@ _MIB = 1024 * 1024
 #: Where agent, workers and client are on other machines than the control plane, and share no file system with it.
 _ELSEWHERE = ", elsewhere"
 
-#: Each of the sharing tasks gets the dependency over its worker's socket, so the last part
-#: is ended after a while: how often the store was read is known much earlier.
+#: 100 GiB pass through the sharing tasks: a machine that is slow at that does not keep the others waiting. How
+#: often the store was read is known much earlier.
 _SHARING_S = 120.0
 
 

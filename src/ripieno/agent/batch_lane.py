@@ -229,6 +229,8 @@ class BatchLane:
             while messages := await call.read():
                 for message in messages:
                     await self._take(BatchReply.FromString(message))
+        except CallEndedError:
+            pass  # met while an answer was sent; how it ended is told below
         except DecodeError as error:
             raise LaneBrokenError(f"the worker sent bytes that are no reply: {error}") from error
         if call.code is grpc.StatusCode.OK:

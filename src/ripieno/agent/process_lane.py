@@ -191,6 +191,12 @@ class ProcessLane:
     async def _converse(
         self, call: Call, attempt: Attempt, feeder: asyncio.Task[None] | None
     ) -> Completed | Failed | None:
+        try:
+            return await self._hear(call, attempt, feeder)
+        except CallEndedError:  # met while an answer was sent
+            return await self._broken(call, attempt)
+
+    async def _hear(self, call: Call, attempt: Attempt, feeder: asyncio.Task[None] | None) -> Completed | Failed | None:
         conversation = attempt.conversation
         assert conversation is not None
         while messages := await call.read():

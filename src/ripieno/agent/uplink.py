@@ -170,6 +170,8 @@ class Uplink:
                 # Each message costs a commit and a claim, 1 ms of everybody's time (measured), and nobody
                 # here is idle for want of an answer. A lone task, and the last ones, go at once.
                 await asyncio.sleep(GATHER_S)
+            else:
+                await asyncio.sleep(0)  # what other workers say in the same turn of the loop travels along
             async with self._writing:
                 message = outbox.take()
                 if message is not None:

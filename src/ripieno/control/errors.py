@@ -5,6 +5,7 @@ that does not parse is the caller's fault; anything else is our bug, logged with
 and shown without it.
 """
 
+import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NoReturn
@@ -118,8 +119,11 @@ def _guard_generator(method: Callable[[Any, Any], Any]) -> Callable[[Any, Any], 
 
 
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception, method: Any) -> NoReturn:
-    if isinstance(error, (grpc.aio.AbortError, grpc.aio.BaseError)):
+    if isinstance(error, (grpc.aio.AbortError, grpc.aio.UsageError, grpc.aio.InternalError)):
         raise error
+    if isinstance(error, grpc.aio.BaseError):
+        # Nothing can be written any more: the client has left, which is no error, and nobody hears of it.
+        raise asyncio.CancelledError from error
     if not isinstance(error, RipienoError):
         _log.error("call failed by a bug", method=method.__qualname__, exc_info=error)
         await context.abort(grpc.StatusCode.INTERNAL, "this is a bug of the server; its log has the story")

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from ripieno.agent import pace
+from ripieno.agent.calls import Call
 from ripieno.wire.protos.armonik_v2 import worker_service_pb2
 from ripieno.wire.protos.v1 import agent_pb2
 from unit.agent.conftest import Serve
@@ -250,6 +251,31 @@ async def test_a_worker_that_is_not_up_yet_is_waited_for(replica: Replica, serve
         replica.submit(Task("t", payload=b"x"))
         assert await serve(batch=True)
         assert inline_result(await replica.outcome_of("t")) == b"x"
+
+
+@both_lanes
+async def test_a_call_that_ends_while_its_messages_wait_to_be_read(
+    replica: Replica, serve: Serve, batch: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cancel, or the worker's end, may come between a message's arrival and the answer to it."""
+    _, address = await serve(batch=batch)
+    replica.results = {"small": b"s"}
+    read, ends = Call.read, [True]
+
+    async def read_and_end(call: Call) -> list[bytes]:
+        messages = await read(call)
+        if ends and any(b"nowhere" in message for message in messages):
+            ends.clear()
+            call.cancel()
+        return messages
+
+    monkeypatch.setattr(Call, "read", read_and_end)
+    async with agent(replica, attach=(address,)):
+        replica.submit(Task("t", payload=b"create:nowhere"))
+        outcome = await replica.outcome_of("t")
+        assert outcome.failed.reason == Reason.ATTEMPT
+        replica.submit(Task("next", payload=b"resource:small"))
+        assert inline_result(await replica.outcome_of("next")) == b"s"
 
 
 @both_lanes

@@ -126,6 +126,11 @@ async def handle(compute: Compute, receive: Receive, send: Send) -> None:
         value = await _ask(word, argument, receive, send)
     longest = compute.init.configuration.data_chunk_max_size
     chunks = [value[start : start + longest] for start in range(0, len(value), longest)] or [b""]
+    if word == "create":
+        request = ProcessReply.CreateSmallTaskRequest()
+        request.task_requests.add(id=argument, expected_output_keys=[argument])
+        await send(ProcessReply(request_id="create", create_small_task=request))
+        await receive()
     if word == "spill":
         for reply in result(out, *[bytes(84_000)] * int(argument))[:-2]:
             await send(reply)
