@@ -48,9 +48,10 @@ async def test_g1_result_and_ok(client: Client, workers: Workers) -> None:
         gate.set()
         assert await client.available(session, out(name)) is None
 
-    order = [SUBMITTED, DISPATCHED, PROCESSING, COMPLETED]
-    assert seen == [status for status in order if status in seen], "statuses out of order"
-    assert PROCESSING in seen
+    # Before it runs, an agent whose workers are still busy with what was before may give it back.
+    assert seen[-2:] == [PROCESSING, COMPLETED]
+    assert {SUBMITTED, DISPATCHED}.issuperset(seen[:-2])
+
     assert (await client.output(name)).WhichOneof("type") == "ok"
     assert await client.result(session, out(name)) == b"forty-two"
     assert await client.result_statuses(session, out(name)) == {out(name): RESULT_COMPLETED}
