@@ -60,6 +60,8 @@ class Inputs:
         self._common = DataCache(cache_bytes)
         self._common_locks: dict[ResultKey, asyncio.Lock] = {}
         self._wanted: dict[ResultKey, list[Delivery]] = {}
+        #: Asked for and not answered yet.
+        self._fetching: dict[ResultKey, list[Delivery]] = {}
         self._wake = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
 
@@ -195,7 +197,10 @@ class Inputs:
     # ------------------------------------------------------------------ fetching
 
     def want(self, key: ResultKey, deliver: Delivery) -> None:
-        """Have a result fetched with the next batch."""
+        """Have a result fetched with the next batch, or share the answer that is on its way."""
+        if (waiting := self._fetching.get(key)) is not None:
+            waiting.append(deliver)
+            return
         self._wanted.setdefault(key, []).append(deliver)
         self._wake.set()
 
@@ -208,7 +213,8 @@ class Inputs:
                 self._wake.clear()
                 while self._wanted:
                     keys = list(self._wanted)[:_BATCH]
-                    await self._fetch_batch({key: self._wanted.pop(key) for key in keys})
+                    self._fetching = {key: self._wanted.pop(key) for key in keys}
+                    await self._fetch_batch(self._fetching)
                     self._dispatcher.pump()
 
     async def _fetch_batch(self, wanted: dict[ResultKey, list[Delivery]]) -> None:
