@@ -1,5 +1,6 @@
 """Worker processes to be driven from outside."""
 
+import asyncio
 import contextlib
 import os
 import subprocess
@@ -8,6 +9,8 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 HERE = Path(__file__).parent
 
@@ -44,3 +47,14 @@ def worker_process(
                 yield WorkerProcess(address, process)
             finally:
                 process.kill()
+
+
+async def until_closed(worker: WorkerProcess, folder: str) -> None:
+    """Wait until a worker has none of the files below a folder open; its loop closes them soon after their attempt."""
+
+    def opened() -> list[str]:
+        return [file.path for file in psutil.Process(worker.pid).open_files() if file.path.startswith(folder)]
+
+    async with asyncio.timeout(10):
+        while opened():  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)

@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 import pytest_asyncio
 
@@ -13,7 +12,7 @@ from ripieno.objects import prove
 from ripieno.wire.protos.v1 import batch_worker_pb2
 from unit.worker import requests
 from unit.worker.agents import BatchRun, BatchStream, agent_of, rest_of, results_of
-from unit.worker.processes import WorkerProcess, worker_process
+from unit.worker.processes import WorkerProcess, until_closed, worker_process
 from unit.worker.scenarios import some_bytes
 
 Item = batch_worker_pb2.BatchRequest.Item
@@ -36,8 +35,7 @@ async def stream(worker: WorkerProcess, tmp_path: Path) -> AsyncIterator[BatchSt
         await stream.half_close()
         while await stream.receive():
             pass
-        opened = [file.path for file in psutil.Process(worker.pid).open_files()]
-        assert [path for path in opened if path.startswith(str(tmp_path))] == []
+        await until_closed(worker, str(tmp_path))
 
 
 @pytest.fixture

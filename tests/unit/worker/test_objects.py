@@ -22,7 +22,7 @@ from ripieno.worker.operations import ResultWriter, blocking
 from ripieno.worker.replies import ProcessReply
 from unit.worker import requests
 from unit.worker.agents import Agent, BatchRun, BatchStream, agent_of, rest_of, results_of
-from unit.worker.processes import WorkerProcess, worker_process
+from unit.worker.processes import WorkerProcess, until_closed, worker_process
 from unit.worker.scenarios import some_bytes
 
 LIMIT_BYTES = 65_536
@@ -65,7 +65,7 @@ async def stream(agent: Agent, place: ObjectDirectory, worker: WorkerProcess) ->
     await stream.half_close()
     while await stream.receive():
         pass
-    assert [file.path for file in psutil.Process(worker.pid).open_files() if file.path.startswith(place.path)] == []
+    await until_closed(worker, place.path)
 
 
 @pytest.fixture
