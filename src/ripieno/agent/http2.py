@@ -1,10 +1,10 @@
 """One HTTP/2 connection, as far as streaming gRPC calls of an agent need it (RFC 9113).
 
 ``grpc.aio`` takes 0.9 ms of processor time for one ``Process`` call of eight messages, this
-takes a quarter of it (`benchmarks.floors`), and it is most of what an attempt of a worker without our SDK
-costs the agent. On the way of a lone task each message saves 0.1 ms. The library h2 would do at half the gain, but gives a connection up as soon as
-its peer says GOAWAY, with which servers begin to drain: the call that is under way then has to
-end in peace. Header compression is the library hpack's.
+takes a quarter of it (``benchmarks.floors``), and that is most of what an attempt of a worker
+without our SDK costs the agent. The library h2 would do at half the gain, but gives a
+connection up as soon as its peer says GOAWAY, with which servers begin to drain: the call that
+is under way then has to end in peace. Header compression is the library hpack's.
 
 Flow control: a stream may bring ``STREAM_WINDOW_BYTES`` more than was read of it; of the
 connection's own window as much is always given back, since there is one stream at a time.

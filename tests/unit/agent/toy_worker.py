@@ -131,11 +131,6 @@ async def handle(compute: Compute, receive: Receive, send: Send) -> None:
         request.task_requests.add(id=argument, expected_output_keys=[argument])
         await send(ProcessReply(request_id="create", create_small_task=request))
         await receive()
-    if word == "spill":
-        for reply in result(out, *[bytes(84_000)] * int(argument))[:-2]:
-            await send(reply)
-        await asyncio.sleep(0)
-        await receive()  # an answer that never comes
     if word == "big":
         chunks = [bytes(84_000)] * (int(argument) // 84_000)
     for reply in result(out, *chunks):
