@@ -1,0 +1,242 @@
+"""Loops in the background of a process, and what they do about faults.
+
+A ``Loop`` does a piece of work again and again, by due time on the monotonic clock: an early
+turn (``wake``) never puts off the next due one. A fault of a turn never ends the loop, nor the
+process: the fault is logged once, turns go on after growing pauses, the process says that it
+is not ready meanwhile (``Health``), and the end of the fault is logged once.
+
+``persist`` is the same for one piece of work that has to be done, however long it takes.
+
+Whoever decides by time that another is dead looks at ``Loop.late_s`` first: a loop that runs
+late was itself stopped, asleep or held up, and what it did not hear meanwhile proves nothing.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
+
+from ripieno.domain.errors import InvariantError, OutcomeUnknownError, OverloadedError, RipienoError, UnavailableError
+
+_log = logging.getLogger(__name__)
+
+#: The first pause after a fault, and the longest.
+FIRST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 2.0
+
+#: What may simply be tried again: nothing is wrong with the work itself.
+PASSING = (UnavailableError, OutcomeUnknownError, OverloadedError)
+
+Done = TypeVar("Done")
+
+
+class Health:
+    """Which parts of a process are at fault right now, and why.
+
+    Args:
+        changed: Called when the first part falls into fault and when the last one is out of it,
+            with whether the process is well.
+    """
+
+    def __init__(self, changed: Callable[[bool], None] = lambda _well: None) -> None:
+        self.changed = changed
+        self._faults: dict[str, str] = {}
+
+    @property
+    def faults(self) -> Mapping[str, str]:
+        """What is wrong, by the name of the part."""
+        return self._faults
+
+    @property
+    def well(self) -> bool:
+        """Whether nothing is at fault."""
+        return not self._faults
+
+    def fault(self, part: str, why: str) -> None:
+        """A part does not work."""
+        was_well = self.well
+        self._faults[part] = why
+        if was_well:
+            self.changed(False)
+
+    def works(self, part: str) -> None:
+        """A part works."""
+        if self._faults.pop(part, None) is not None and self.well:
+            self.changed(True)
+
+
+class Setback:
+    """The faults of one part, from the first to the recovery: how they are told, and how long to pause.
+
+    Args:
+        part: Names the part in logs and in ``health``.
+        health: Told of the fault and of its end, if given.
+    """
+
+    def __init__(
+        self,
+        part: str,
+        health: Health | None = None,
+        *,
+        first_pause_s: float = FIRST_PAUSE_S,
+        longest_pause_s: float = LONGEST_PAUSE_S,
+    ) -> None:
+        self._part = part
+        self._health = health
+        self._first_pause_s = first_pause_s
+        self._longest_pause_s = longest_pause_s
+        self._pause_s = first_pause_s
+        self._since = 0.0
+        self._tries = 0
+
+    @property
+    def lasts(self) -> bool:
+        """Whether the last try failed."""
+        return self._tries > 0
+
+    def note(self, error: Exception) -> float:
+        """A try has failed; return the seconds to pause before the next one.
+
+        The first failure is logged; a failure that is our own bug with its story.
+        """
+        self._tries += 1
+        if self._tries == 1:
+            self._since = time.monotonic()
+            self._pause_s = self._first_pause_s
+            _tell(self._part, error)
+        if self._health is not None:
+            self._health.fault(self._part, str(error) or type(error).__name__)
+        pause_s = self._pause_s
+        self._pause_s = min(2 * pause_s, self._longest_pause_s)
+        # Whoever failed for the same reason at the same time does not try again at the same time.
+        return random.uniform(0.5, 1.0) * pause_s  # noqa: S311 - no secret
+
+    def over(self) -> None:
+        """A try has succeeded."""
+        if self._tries:
+            _log.warning(
+                "%s works again after %.1f s (failed tries: %d)",
+                self._part,
+                time.monotonic() - self._since,
+                self._tries,
+            )
+            self.drop()
+
+    def drop(self) -> None:
+        """Whatever was tried is tried no more."""
+        self._tries = 0
+        if self._health is not None:
+            self._health.works(self._part)
+
+
+def _tell(part: str, error: Exception) -> None:
+    if isinstance(error, RipienoError) and not isinstance(error, InvariantError):
+        _log.warning("%s does not work, and is tried again until it does: %s", part, error.detail)
+    else:
+        _log.error("%s failed by a bug; it is tried again", part, exc_info=error)
+
+
+class Loop:
+    """Work that is done again and again, by due time.
+
+    Guarantee: a turn begins ``every_s`` after the last due one began, however often ``wake``
+    asked for one in between; turns that were missed are not made up for. Only cancelling
+    ends ``run``.
+
+    Args:
+        part: Names the loop in logs and in ``health``.
+        turn: The work. Whatever it raises is a fault: told once, and tried again.
+        every_s: The time between due turns.
+        health: Where a fault is noted while it lasts.
+        at_once: Whether the first turn is due at the start instead of after ``every_s``.
+
+    Attributes:
+        due: Whether the present turn is a due one, and not one that was only asked for. A turn
+            that failed stays due until one succeeds.
+        late_s: By how much the present turn began later than it should have: the process was
+            stopped, the machine slept, or something held up the event loop or the last turn.
+    """
+
+    def __init__(
+        self,
+        part: str,
+        turn: Callable[[], Awaitable[None]],
+        *,
+        every_s: float,
+        health: Health | None = None,
+        at_once: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.due = False
+        self.late_s = 0.0
+        self._turn = turn
+        self._every_s = every_s
+        self._at_once = at_once
+        self._clock = clock
+        self._asked = asyncio.Event()
+        self._setback = Setback(part, health, longest_pause_s=max(FIRST_PAUSE_S, min(LONGEST_PAUSE_S, every_s)))
+
+    def wake(self) -> None:
+        """Ask for a turn now; the next due one stays when it is. After a fault the pause stays, too."""
+        self._asked.set()
+
+    async def run(self) -> None:
+        """Do the work until cancelled."""
+        due_at = self._clock() + (0.0 if self._at_once else self._every_s)
+        while True:
+            self.due = await self._until(due_at)
+            began_at = self._clock()
+            self.late_s = max(0.0, began_at - due_at)
+            while (pause_s := await self._failed()) is not None:
+                try_at = self._clock() + pause_s
+                await asyncio.sleep(pause_s)
+                began_at = self._clock()
+                self.late_s = max(0.0, began_at - try_at)
+                self.due = self.due or began_at >= due_at
+            if self.due:
+                due_at = began_at + self._every_s
+
+    async def _until(self, due_at: float) -> bool:
+        """Wait until a turn is due (True) or asked for (False)."""
+        if not self._asked.is_set() and (left_s := due_at - self._clock()) > 0:
+            try:
+                async with asyncio.timeout(left_s):
+                    await self._asked.wait()
+            except TimeoutError:
+                pass  # a due turn needs nobody to ask for it
+        self._asked.clear()
+        return self._clock() >= due_at
+
+    async def _failed(self) -> float | None:
+        """Take one turn; return None, or how long to pause after its failure."""
+        try:
+            await self._turn()
+        except Exception as error:  # noqa: BLE001 - a loop outlives whatever its turn meets
+            return self._setback.note(error)
+        self._setback.over()
+        return None
+
+
+async def persist(part: str, work: Callable[[], Awaitable[Done]], health: Health | None = None) -> Done:
+    """Do a piece of work that has to be done, again and again while what it needs is not there.
+
+    ``work`` is tried again after growing pauses while it raises one of ``PASSING``, so doing it
+    twice has to be harmless. The fault is logged once, and once its end.
+
+    Raises:
+        Exception: whatever else ``work`` raises, at once: trying again would not help.
+    """
+    setback = Setback(part, health)
+    while True:
+        try:
+            done = await work()
+        except PASSING as error:
+            await asyncio.sleep(setback.note(error))
+        except BaseException:
+            setback.drop()
+            raise
+        else:
+            setback.over()
+            return done
