@@ -48,6 +48,7 @@ class AgentLink:
         self._told_options: set[int] = set()
         self._told_sessions: set[int] = set()
         self._filled = asyncio.Event()
+        self._closed = False
         self._settling: asyncio.TimerHandle | None = None
 
     def grant(self, more: int) -> None:
@@ -166,6 +167,16 @@ class AgentLink:
         self.revoke()
         self._message().draining = True
         self._filled.set()
+
+    def close(self) -> None:
+        """Send nothing more: the stream ends after the message that is being written."""
+        self._closed = True
+        self._filled.set()
+
+    async def has_more(self) -> bool:
+        """Wait for something to send; False when the link is closed."""
+        await self._filled.wait()
+        return not self._closed
 
     async def next_message(self) -> agent_pb2.ControlMessage:
         """Wait for something to send, and take it."""

@@ -1,6 +1,5 @@
 """The Agent service: the agents' streams and their data."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from uuid import UUID
@@ -13,6 +12,7 @@ from ripieno.config import ControlSettings
 from ripieno.control.agent_link import AgentLink
 from ripieno.control.dispatcher import Dispatcher
 from ripieno.control.reports import Reports
+from ripieno.control.streams import both_ways
 from ripieno.domain.data import StoredObject
 from ripieno.domain.errors import InvalidRequestError
 from ripieno.domain.outcomes import Ticket
@@ -63,12 +63,7 @@ class Agents(agent_pb2_grpc.AgentServicer):
         self._dispatcher.connect(link)
         _log.info("agent connected", agent=link.name, number=link.agent_no)
         try:
-            async with asyncio.TaskGroup() as group:
-                writer = group.create_task(_write(link, context))
-                await self._receive(link, first)
-                while isinstance(message := await context.read(), agent_pb2.AgentMessage):
-                    await self._receive(link, message)
-                writer.cancel()
+            await both_ways(self._receive_all(link, first, context), _write(link, context), link.close)
         finally:
             self._dispatcher.disconnect(link)
             _log.info("agent disconnected", agent=link.name, number=link.agent_no)
@@ -111,6 +106,13 @@ class Agents(agent_pb2_grpc.AgentServicer):
             inline_limit_bytes=self._settings.inline_limit_bytes,
             objects=None if directory is None else directory_to_wire(directory),
         )
+
+    async def _receive_all(self, link: AgentLink, first: agent_pb2.AgentMessage, context: Context) -> None:
+        message: object = first
+        while isinstance(message, agent_pb2.AgentMessage):
+            await self._receive(link, message)
+            message = await context.read()
+        link.close()
 
     async def _receive(self, link: AgentLink, message: agent_pb2.AgentMessage) -> None:
         if message.draining or message.credit_revoked:
@@ -204,5 +206,5 @@ class Agents(agent_pb2_grpc.AgentServicer):
 
 async def _write(link: AgentLink, context: Context) -> None:
     write: Callable[[agent_pb2.ControlMessage], Awaitable[None]] = context.write
-    while True:
+    while await link.has_more():
         await write(await link.next_message())

@@ -1,0 +1,42 @@
+"""The two directions of a stream, and its end.
+
+gRPC sends the status of a call only when no message is on its way any more: a handler that
+ends while one of its writes was cancelled leaves the call open for ever. So a write is never
+cancelled here. Whoever wants a stream to end says so, the writer finishes its message and
+returns, and the status follows. A peer that does not read its stream gets the status behind
+what it has not read; a peer that has gone ends the write by itself.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+
+async def both_ways(
+    receive: Coroutine[Any, Any, None], send: Coroutine[Any, Any, None], stop: Callable[[], None]
+) -> None:
+    """Serve both directions of a stream; return when ``send`` does, raise what either raises.
+
+    Args:
+        receive: Reads messages until the peer has no more. Runs in a task of its own, which
+            is cancelled when ``send`` has returned.
+        send: Writes messages. Runs in the handler's task, which nobody but gRPC cancels
+            (when the peer has gone, and then no status is sent).
+        stop: Asks ``send`` to return after the message that it writes; called when
+            ``receive`` has failed.
+    """
+    receiving = asyncio.create_task(receive)
+    receiving.add_done_callback(lambda task: None if _ended_well(task) else stop())
+    try:
+        await send
+    finally:
+        receiving.cancel()
+        await asyncio.wait([receiving])
+        # Looked at in any case: an error of both ends is told once, by the one that came first.
+        well = _ended_well(receiving)
+    if not well:
+        receiving.result()
+
+
+def _ended_well(task: "asyncio.Task[None]") -> bool:
+    return task.cancelled() or task.exception() is None
