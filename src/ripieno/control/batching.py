@@ -16,6 +16,9 @@ Answer = TypeVar("Answer")
 class Batcher(Generic[Item, Answer]):
     """Gathers items and flushes them together.
 
+    An item whose future is cancelled before its flush begins is dropped: its caller has
+    gone away, and nothing was done for it.
+
     Args:
         flush: Writes items, and returns an answer for each in order. An exception goes to
             all who gave an item of that flush.
@@ -64,6 +67,9 @@ class Batcher(Generic[Item, Answer]):
         batch: list[tuple[Item, asyncio.Future[Answer]]] = []
         weight = 0
         while self._waiting:
+            if self._waiting[0][1].done():
+                self._waiting.popleft()  # whoever asked has gone away
+                continue
             item_weight = self._weigh(self._waiting[0][0])
             if batch and weight + item_weight > self._largest:
                 return batch

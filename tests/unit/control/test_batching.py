@@ -66,3 +66,22 @@ async def test_a_failure_reaches_all_of_its_flush_and_nobody_else() -> None:
             with pytest.raises(ValueError, match="two"):
                 await answer
         assert await good == 3
+
+
+async def test_what_nobody_waits_for_any_more_is_not_begun() -> None:
+    flushed: list[Sequence[int]] = []
+
+    async def flush(items: Sequence[int]) -> Sequence[int]:
+        flushed.append(items)
+        return items
+
+    batcher: Batcher[int, int] = Batcher(flush, largest=100)
+    answers = [batcher.put(number) for number in (1, 2, 3, 4)]
+    answers[0].cancel()
+    answers[2].cancel()
+    async with running(batcher):
+        assert [await answers[1], await answers[3]] == [2, 4]
+        last = batcher.put(5)
+        last.cancel()
+        assert await batcher.put(6) == 6
+    assert flushed == [[2, 4], [6]]
