@@ -2,13 +2,14 @@
 
 Session ids and task ids are global and chosen by the client; result keys are per
 session. Any non-blank string of at most 1,024 bytes of UTF-8 is an id (percent signs,
-dots, hashes, spaces and other scripts included). The one character that cannot be part
-of a name is NUL, which PostgreSQL's text does not hold.
+dots, hashes, spaces and other scripts included). What cannot be part of a name is NUL,
+which PostgreSQL's text does not hold, and lone surrogates, which UTF-8 does not hold.
 """
 
 import re
 
 from ripieno.domain.errors import InvalidRequestError
+from ripieno.domain.texts import is_encodable
 
 MAX_ID_BYTES = 1024
 
@@ -21,7 +22,8 @@ def check_identifier(field: str, value: str) -> None:
     """Check one id or key.
 
     Raises:
-        InvalidRequestError: blank, longer than 1,024 bytes, or with a NUL character.
+        InvalidRequestError: blank, longer than 1,024 bytes, or with a NUL character or a
+            lone surrogate.
     """
     if not value or value.isspace():
         raise InvalidRequestError(field, f"{value!r} is blank; give a name with at least one visible character")
@@ -30,6 +32,8 @@ def check_identifier(field: str, value: str) -> None:
         raise InvalidRequestError(field, f"{value[:40]!r}... is longer than {MAX_ID_BYTES} bytes of UTF-8")
     if "\0" in value:
         raise InvalidRequestError(field, f"{value!r} contains a NUL character, which no name may")
+    if not is_encodable(value):
+        raise InvalidRequestError(field, f"{value!r} contains a lone surrogate, which UTF-8 cannot hold")
 
 
 def is_plain_identifier(value: str) -> bool:
@@ -37,7 +41,7 @@ def is_plain_identifier(value: str) -> bool:
 
     Several names a task pass here on the hot path.
     """
-    return len(value) <= MAX_ID_BYTES // 4 and "\0" not in value and bool(value) and not value.isspace()
+    return value.isascii() and len(value) <= MAX_ID_BYTES and "\0" not in value and bool(value) and not value.isspace()
 
 
 def attempt_id(task_id: str, retry: int) -> str:

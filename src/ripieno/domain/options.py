@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from ripieno.domain.errors import InvalidRequestError
 from ripieno.domain.identifiers import check_identifier
+from ripieno.domain.texts import is_encodable
 
 MIN_PRIORITY = 1
 MAX_PRIORITY = 99
@@ -60,5 +61,7 @@ def check_options(where: str, options: TaskOptions) -> None:
     for key, value in options.options.items():
         if "\0" in key or "\0" in value:
             raise InvalidRequestError(f"{where}.options", f"{key!r} contains a NUL character, which no option may")
+        if not (is_encodable(key) and is_encodable(value)):
+            raise InvalidRequestError(f"{where}.options", f"{key!r} contains a lone surrogate, which UTF-8 cannot hold")
     if PARTITION_OPTION in options.options:
         check_identifier(f"{where}.options[{PARTITION_OPTION!r}]", options.options[PARTITION_OPTION])

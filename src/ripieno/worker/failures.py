@@ -4,28 +4,35 @@ import traceback
 from pathlib import Path
 from types import TracebackType
 
-#: Of a traceback this much is told: its start and its end.
-FAILURE_LIMIT_CHARACTERS = 8 * 1024
+from ripieno.domain.texts import REASON_LIMIT_BYTES, reason
 
 _PACKAGE = str(Path(__file__).parent)
-_MARK = "\n[...]\n"
 
 
 def describe(error: BaseException) -> str:
-    """The traceback of a handler's exception, without this package's frames above the handler."""
+    """The traceback of a handler's exception, without this package's frames above the handler.
+
+    Never raises, whatever the exception is like (its text may be endless, no text at all, or an error
+    itself), and is at most ``REASON_LIMIT_BYTES`` of valid UTF-8.
+    """
     shown: TracebackType | None = error.__traceback__
     while shown is not None and shown.tb_frame.f_code.co_filename.startswith(_PACKAGE):
         shown = shown.tb_next
-    lines = traceback.format_exception(type(error), error, shown)
-    return shorten("".join(lines).rstrip("\n"), FAILURE_LIMIT_CHARACTERS)
+    try:
+        lines = traceback.format_exception(type(error), error, shown)
+    except BaseException as strange:  # noqa: BLE001 - notes, causes and code of any kind may run in it
+        lines = [f"{_name(error)} (its traceback cannot be shown: {_name(strange)})"]
+    return reason("".join(lines).rstrip("\n"), REASON_LIMIT_BYTES)
 
 
-def shorten(text: str, limit: int) -> str:
-    """Cut the middle out of a text that is longer than ``limit`` characters; most of what stays is its end."""
-    if len(text) <= limit:
-        return text
-    if limit <= 4 * len(_MARK):
-        return text[:limit]
-    head = limit // 4
-    tail = limit - head - len(_MARK)
-    return text[:head] + _MARK + text[-tail:]
+def detail_of(error: BaseException) -> str:
+    """The text that a handler gave an exception on purpose, as it can be told."""
+    try:
+        text = str(error)
+    except BaseException as strange:  # noqa: BLE001 - an exception's own __str__ may do anything
+        text = f"{_name(error)} (its text cannot be shown: {_name(strange)})"
+    return reason(text, REASON_LIMIT_BYTES)
+
+
+def _name(error: BaseException) -> str:
+    return type(error).__qualname__

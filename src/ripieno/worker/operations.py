@@ -10,6 +10,7 @@ from collections.abc import Generator, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from ripieno.domain.identifiers import check_identifier
 from ripieno.domain.options import TaskOptions
 from ripieno.worker.attempt import Attempt
 from ripieno.worker.conversation import Asked, DataArrived, DataRefused, SubTasksAnswered
@@ -221,9 +222,11 @@ def fetch(attempt: Attempt, asked: Asked, key: str) -> Operation[bytes]:
     """Get the bytes of a result of the same session.
 
     Raises:
+        InvalidRequestError: ``key`` cannot be a result's key; nothing was sent.
         ResultUnavailable: it is not to be had.
     """
     attempt.require_usable()
+    check_identifier("key", key)
     request_id = attempt.new_request_id()
     waiting = attempt.ask(request_id, asked)
     attempt.send([data_wanted(request_id, asked, key)])

@@ -8,11 +8,11 @@ from urllib.parse import quote
 import grpc
 import grpc.aio
 
+from ripieno.domain.texts import reason
 from ripieno.wire.protos.armonik_v2 import objects_pb2, worker_service_pb2
 from ripieno.worker.attempt import Attempt
 from ripieno.worker.conversation import Stage
 from ripieno.worker.errors import ProtocolViolation
-from ripieno.worker.failures import shorten
 from ripieno.worker.inbox import Inbox
 from ripieno.worker.outbox import Outbox
 from ripieno.worker.replies import ProcessReply, output_ok, result_begun, result_continued, result_ended
@@ -178,8 +178,9 @@ class ProcessLane:
 
 def fit_detail(detail: str) -> str:
     """Shorten a status detail until it fits the trailers of a call."""
-    limit = len(detail)
+    detail = reason(detail, DETAIL_LIMIT_BYTES)
+    limit = len(detail.encode())
     while (size := len(quote(detail, safe=" "))) > DETAIL_LIMIT_BYTES:
         limit = min(limit * DETAIL_LIMIT_BYTES // size, limit - 1)
-        detail = shorten(detail, limit)
+        detail = reason(detail, limit)
     return detail

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from ripieno.worker import operations
 from ripieno.worker.attempt import Attempt
 from ripieno.worker.errors import TaskCancelled, TaskError
-from ripieno.worker.failures import describe
+from ripieno.worker.failures import describe, detail_of
 from ripieno.worker.inbox import BlockingInbox, LoopInbox
 from ripieno.worker.operations import awaiting, blocking
 from ripieno.worker.task import AsyncTask, Task
@@ -108,6 +108,6 @@ def _end(attempt: Attempt, error: BaseException) -> None:
         stopped = isinstance(error, TaskCancelled | asyncio.CancelledError)
         attempt.fail("cancelled" if stopped else describe(error))
     elif isinstance(error, TaskError):
-        operations.fail_for_good(attempt, error.detail)
+        operations.fail_for_good(attempt, detail_of(error))
     else:
         attempt.fail(describe(error))

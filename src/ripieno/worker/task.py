@@ -138,6 +138,7 @@ class Task(_Received):
         """The bytes of a completed result of the session, read from the store.
 
         Raises:
+            InvalidRequestError: no result can have such a key.
             ResultUnavailable: it is unknown or not completed.
         """
         return blocking(operations.fetch(self._attempt, Asked.RESOURCE, key))

@@ -8,7 +8,7 @@ from ripieno.domain.options import TaskOptions, check_options
 from ripieno.domain.statuses import RESULT_TRANSITIONS, TASK_TRANSITIONS, ResultStatus, TaskStatus
 
 GOOD = ["a", "%", "a.b#c", " a ", "día", "x" * 1024, "ü" * 512, "###", "a###1"]
-BAD = ["", " ", "\t\n", "x" * 1025, "ü" * 513, "a\0b"]
+BAD = ["", " ", "\t\n", "x" * 1025, "ü" * 513, "a\0b", "caf\udce9", "\ud83d"]
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -46,6 +46,8 @@ def test_the_first_attempt_has_the_id_of_the_task() -> None:
         (TaskOptions(1, 0, 100), "priority"),
         (TaskOptions(1, 0, 1, {"partition": " "}), "options"),
         (TaskOptions(1, 0, 1, {"a": "\0"}), "options"),
+        (TaskOptions(1, 0, 1, {"a": "\udce9"}), "options"),
+        (TaskOptions(1, 0, 1, {"\udce9": "a"}), "options"),
     ],
 )
 def test_options_outside_their_bounds_are_refused_by_name(options: TaskOptions, field: str) -> None:
