@@ -170,7 +170,7 @@ class KeysWatch:
     def ask(self, changes: Changes | None) -> None:
         """The session has changed: here (what was completed comes along), or elsewhere (None)."""
         self._changed_at = time.monotonic()
-        if changes is None or self._session_no in changes.aborted:
+        if changes is None or self._session_no in changes.aborted or self._session_no in changes.unnamed:
             self._new = list(self._waiting)
             self.look.ask()
         if changes is not None and self._session_no in changes.completed:

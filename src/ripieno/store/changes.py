@@ -1,5 +1,6 @@
 """What a transaction has changed, for those who wait: told after its commit, never before."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ripieno.domain.data import Data
@@ -15,25 +16,35 @@ class Changes:
         partitions: Something in these has become claimable.
         completed: Results that were completed, with their data, by session: known only
             to the replica that committed them.
-        aborted: Sessions in which results were aborted.
+        aborted: Keys of results that were aborted, by session.
+        unnamed: Sessions in which results became final that are not named here, because
+            they were too many.
         cancelled: Attempts to be interrupted, each with the agent that holds it.
     """
 
     sessions: set[int] = field(default_factory=set)
     partitions: set[str] = field(default_factory=set)
     completed: dict[int, dict[str, Data]] = field(default_factory=dict)
-    aborted: set[int] = field(default_factory=set)
+    aborted: dict[int, list[str]] = field(default_factory=dict)
+    unnamed: set[int] = field(default_factory=set)
     cancelled: list[tuple[int, Ticket]] = field(default_factory=list)
 
     def add(self, other: "Changes") -> None:
         """Take in what another transaction has changed."""
         self.sessions |= other.sessions
         self.partitions |= other.partitions
-        self.aborted |= other.aborted
+        self.unnamed |= other.unnamed
         self.cancelled += other.cancelled
         for session_no, results in other.completed.items():
             self.completed.setdefault(session_no, {}).update(results)
+        for session_no, keys in other.aborted.items():
+            self.aborted.setdefault(session_no, []).extend(keys)
 
     def add_completed(self, session_no: int, key: str, data: Data) -> None:
         """Note one completed result."""
         self.completed.setdefault(session_no, {})[key] = data
+
+    def add_aborted(self, results: Iterable[tuple[int, str]]) -> None:
+        """Note results that were aborted, each by its session and key."""
+        for session_no, key in results:
+            self.aborted.setdefault(session_no, []).append(key)

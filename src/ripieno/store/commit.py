@@ -219,7 +219,6 @@ class _Flush:
         for (session_no, key), (_, data) in plan.produced.items():
             changes.add_completed(session_no, key, data)
         if aborted:
-            changes.aborted |= {session_no for session_no, _ in aborted}
             await self._cut(connection, aborted, changes)
         changes.partitions |= {task.options.options.partition for task in plan.sub_tasks}
         return changes, lost
@@ -326,6 +325,8 @@ class _Flush:
             raise CutNeededError(outside)
         if reached:
             changes.add(await graph.cut(connection, aborted))
+        else:
+            changes.add_aborted(aborted)
 
 
 def _apart(

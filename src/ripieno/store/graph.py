@@ -45,8 +45,8 @@ async def cut(connection: Connection, aborted: Iterable[Key]) -> Changes:
     changes = Changes()
     tally = Tally()
     level = set(aborted)
-    changes.aborted |= {session_no for session_no, _ in level}
     while level:
+        changes.add_aborted(level)
         waiting = await connection.fetch(SQL.dependents, *columns(sorted(level)))
         failed = await connection.fetch(
             SQL.fail_dependents, [row["task_no"] for row in waiting], [_cause(row) for row in waiting]
