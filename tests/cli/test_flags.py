@@ -6,7 +6,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ripieno.cli.root import COMMANDS, cli
-from ripieno.cli.values import split_address
 
 
 def run(*arguments: str) -> Result:
@@ -52,13 +51,6 @@ def test_version_as_json() -> None:
     result = run("version", "--output", "json")
     assert result.exit_code == 0
     assert json.loads(result.output)["ripieno"] == "0.1.0"
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"), [("h:1", ("h", 1)), ("[::1]:0", ("::1", 0)), ("10.0.0.1:65535", ("10.0.0.1", 65_535))]
-)
-def test_addresses(text: str, expected: tuple[str, int]) -> None:
-    assert split_address(text) == expected
 
 
 def test_a_data_directory_that_cannot_be_made_is_named() -> None:

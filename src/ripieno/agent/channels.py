@@ -4,35 +4,30 @@ import asyncio
 
 import grpc.aio
 
-#: Sizes are bounded by this project itself; gRPC's own limit of 4 MiB is not ours.
-_UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+from ripieno.domain.addresses import parse_address
+from ripieno.wire.channels import open_channel
+
 #: A peer that comes back is found again soon.
 _PROMPT = [
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 1_000),
 ]
-#: A host that vanished without a word is noticed within a lease or two.
-_KEEPALIVE = [("grpc.keepalive_time_ms", 20_000), ("grpc.keepalive_timeout_ms", 5_000)]
 #: How much may be on its way to us that we have not read. Left to itself gRPC widens this
 #: with the bandwidth it sees, and holds that much in memory while a disk is slow (74 MiB of
 #: growth were seen for 1 GiB); 4 MiB still carry 400 MB/s over a way of 10 ms.
 _WINDOW = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 4 * 1024 * 1024)]
-#: Channels with equal arguments would share one connection otherwise; bulk data must
-#: not queue in front of the agent's stream.
-_OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
 
 
 def control_channel(address: str) -> grpc.aio.Channel:
     """A connection of its own to a replica of the control plane."""
-    return grpc.aio.insecure_channel(address, options=[*_UNLIMITED, *_PROMPT, *_KEEPALIVE, *_WINDOW, *_OWN_CONNECTION])
+    return open_channel(parse_address("control", address), [*_PROMPT, *_WINDOW])
 
 
 def worker_channel(address: str) -> grpc.aio.Channel:
     """A connection of its own to a worker: ``unix:/path`` or ``HOST:PORT``."""
-    # Over a unix socket the path would be the authority, which some servers refuse.
-    options = [*_UNLIMITED, *_PROMPT, *_OWN_CONNECTION, ("grpc.default_authority", "localhost")]
-    return grpc.aio.insecure_channel(address, options=options)
+    # Over TCP too: what a worker's authority is, its agent alone decides.
+    return open_channel(parse_address("worker", address), [*_PROMPT, ("grpc.default_authority", "localhost")])
 
 
 def reraise_own_cancellation() -> None:

@@ -19,6 +19,8 @@ from typing import Protocol, cast
 
 from hpack import Decoder, HPACKError
 
+from ripieno.domain.addresses import UnixAddress, parse_address
+
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _HEAD = struct.Struct(">HBBBL")  # length (16 + 8 bits), kind, flags, stream
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PUSH_PROMISE, _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = (
@@ -398,13 +400,11 @@ async def connect(address: str, *, keepalive: bool = False) -> Connection:
     """
     loop = asyncio.get_running_loop()
     made = partial(Connection, keepalive=keepalive)
-    if address.startswith("unix:"):
-        path = address.removeprefix("unix:")
-        # unix:///path is an absolute path with an empty host.
-        _, connection = await loop.create_unix_connection(made, path[2:] if path.startswith("///") else path)
+    where = parse_address("address", address)
+    if isinstance(where, UnixAddress):
+        _, connection = await loop.create_unix_connection(made, where.path)
     else:
-        host, _, port = address.rpartition(":")
-        _, connection = await loop.create_connection(made, host.strip("[]"), int(port))
+        _, connection = await loop.create_connection(made, where.host, where.port)
     return connection
 
 

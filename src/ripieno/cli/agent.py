@@ -17,14 +17,14 @@ from ripieno.cli.flags import (
     worker_flags,
 )
 from ripieno.cli.serving import prepare_grpc, serve
-from ripieno.cli.values import tcp_addresses
+from ripieno.cli.values import server_addresses
 from ripieno.config import ADDRESS_VARIABLE, DEFAULT_ADDRESS, AgentSettings
 
 DEFAULTS = defaults_of(AgentSettings)
 
 
 @click.command()
-@click.option("--control", type=tcp_addresses, metavar="HOST:PORT[,...]", envvar=ADDRESS_VARIABLE,
+@click.option("--control", type=server_addresses, metavar="HOST:PORT[,...]", envvar=ADDRESS_VARIABLE,
               default=DEFAULT_ADDRESS, show_default=True,
               help="Replicas of the control plane; any of them will do.")  # fmt: skip
 @worker_flags

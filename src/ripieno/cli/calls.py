@@ -10,8 +10,10 @@ import grpc
 from rich.console import Console
 from rich.table import Table
 
-from ripieno.cli.values import tcp_address
+from ripieno.cli.values import server_address
 from ripieno.config import ADDRESS_VARIABLE, DEFAULT_ADDRESS
+from ripieno.domain.addresses import parse_address
+from ripieno.wire.channels import open_blocking_channel
 from ripieno.wire.protos.armonik_v2.submitter_service_pb2_grpc import SubmitterStub
 
 #: A look-up that takes longer is stuck.
@@ -32,7 +34,7 @@ def cluster_flags(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--address",
-            type=tcp_address,
+            type=server_address,
             metavar="HOST:PORT",
             envvar=ADDRESS_VARIABLE,
             default=DEFAULT_ADDRESS,
@@ -51,7 +53,7 @@ def submitter(address: str) -> Iterator[SubmitterStub]:
     Raises:
         click.ClickException: a call inside failed; with what the cluster said.
     """
-    with grpc.insecure_channel(address) as channel:
+    with open_blocking_channel(parse_address("address", address)) as channel:
         try:
             yield SubmitterStub(channel)
         except grpc.RpcError as error:

@@ -9,8 +9,9 @@ import click
 
 from ripieno.cli.flags import defaults_of, log_flags, start_logging
 from ripieno.cli.serving import prepare_grpc, serve
-from ripieno.cli.values import split_address, tcp_address
+from ripieno.cli.values import listen_address
 from ripieno.config import DEFAULT_ADDRESS, ControlSettings
+from ripieno.domain.addresses import parse_listen_address
 from ripieno.up.errors import PortTakenError
 from ripieno.up.ports import check_port_is_free
 from ripieno.up.tie import DATABASE_VARIABLE
@@ -31,7 +32,7 @@ def database_url(text: str) -> str:
 @click.command()
 @click.option("--database", type=database_url, metavar="URL", envvar=DATABASE_VARIABLE, required=True,
               help="The PostgreSQL database, version 15 or newer (or in RIPIENO_DATABASE).")  # fmt: skip
-@click.option("--listen", type=tcp_address, metavar="HOST:PORT", default=DEFAULT_ADDRESS, show_default=True,
+@click.option("--listen", type=listen_address, metavar="HOST:PORT", default=DEFAULT_ADDRESS, show_default=True,
               help="Where to serve; port 0 takes a free one.")  # fmt: skip
 @click.option("--objects", metavar="URL|DIR", help="Object store for large data, the same for all replicas.")
 @click.option("--name", help="Name of this replica in logs.  [default: host name and process id]")
@@ -62,7 +63,7 @@ def command(name: str | None, log_level: str, log_format: str, log_file: Path | 
 
     async def server(stop: asyncio.Event, on_ready: Callable[[str], None]) -> None:
         try:
-            check_port_is_free(*split_address(settings.listen))
+            check_port_is_free(parse_listen_address("listen", settings.listen))
         except PortTakenError as error:
             raise click.ClickException(str(error)) from error
         await run_control(settings, stop=stop, on_ready=lambda at: on_ready(f"ripieno control ready at {at}"))

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ripieno.cli.values import worker_address
+from ripieno.cli.values import server_address
 
 
 def defaults_of(settings: type[Any]) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def worker_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     for flag in (
         click.option(
             "--attach",
-            type=worker_address,
+            type=server_address,
             metavar="ADDRESS",
             multiple=True,
             help="A worker that exists already, unix:/path or HOST:PORT; once for each, one slot each.",

@@ -10,8 +10,9 @@ import click
 
 from ripieno.cli.control import database_url
 from ripieno.cli.flags import check_worker_flags, defaults_of, slots_in_words, usable_cores, worker_flags
-from ripieno.cli.values import split_address, tcp_address
+from ripieno.cli.values import listen_address
 from ripieno.config import DEFAULT_ADDRESS, AgentSettings
+from ripieno.domain.addresses import TcpAddress, parse_listen_address
 
 if TYPE_CHECKING:
     from ripieno.up.settings import UpSettings
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--data", type=click.Path(file_okay=False, path_type=Path), default="./.ripieno", show_default=True,
               help="Directory of everything that is kept between runs.")  # fmt: skip
-@click.option("--listen", type=tcp_address, metavar="HOST:PORT", default=DEFAULT_ADDRESS, show_default=True,
+@click.option("--listen", type=listen_address, metavar="HOST:PORT", default=DEFAULT_ADDRESS, show_default=True,
               help="Where clients connect; port 0 takes a free one.")  # fmt: skip
 @worker_flags
 @click.option("--database", type=database_url, metavar="URL",
@@ -56,11 +57,9 @@ def command(
     from ripieno.up.errors import UpError
     from ripieno.up.settings import UpSettings
 
-    host, port = split_address(listen)
     settings = UpSettings(
         data=data,
-        host=host,
-        port=port,
+        listen=parse_listen_address("listen", listen),
         slots=len(attach) or slots or usable_cores(),
         worker=worker,
         attach=attach,
@@ -95,6 +94,9 @@ def _on_signals() -> tuple[asyncio.Event, asyncio.Event]:
     return stop, hurry
 
 
-def _announce(address: str, settings: "UpSettings") -> None:
+def _announce(address: TcpAddress, settings: "UpSettings") -> None:
     slots = slots_in_words(settings.slots)
-    click.echo(f"ripieno ready at {address} (data {settings.data}, {slots}; Ctrl-C drains and stops)")
+    listening = "" if address == address.reachable else f"listening at {address}, "
+    click.echo(
+        f"ripieno ready at {address.reachable} ({listening}data {settings.data}, {slots}; Ctrl-C drains and stops)"
+    )

@@ -1,49 +1,38 @@
 """Kinds of values that flags take, checked before anything starts."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import click
 
-LONGEST_PORT = 65_535
+from ripieno.domain.addresses import parse_address, parse_addresses, parse_listen_address
+from ripieno.domain.errors import InvalidRequestError
+
+ValueT = TypeVar("ValueT")
 
 
-def split_address(text: str) -> tuple[str, int]:
-    """Split ``HOST:PORT`` (``[::1]:PORT`` for IPv6).
-
-    Raises:
-        ValueError: saying what is wrong with it.
-    """
-    host, colon, port = text.rpartition(":")
-    if not colon or not host:
-        raise ValueError("is not HOST:PORT, for instance 127.0.0.1:5001")
-    if not port.isascii() or not port.isdigit() or int(port) > LONGEST_PORT:
-        raise ValueError(f"has port {port!r}, which is not a number from 0 to {LONGEST_PORT}")
-    bare = host.removeprefix("[").removesuffix("]")
-    if ":" in bare and bare == host:
-        raise ValueError(f"has an IPv6 host without brackets; write [{host}]:{port}")
-    return bare, int(port)
+def listen_address(text: str) -> str:
+    """A flag's value that must be the ``HOST:PORT`` of a server of ours; in its one spelling."""
+    return str(_checked(parse_listen_address, text))
 
 
-def tcp_address(text: str) -> str:
-    """A flag's value that must be ``HOST:PORT``; returned as it was written.
+def server_address(text: str) -> str:
+    """The same for where a server is reached: ``HOST:PORT`` or ``unix:/path``."""
+    return str(_checked(parse_address, text))
+
+
+def server_addresses(text: str) -> tuple[str, ...]:
+    """The same for one or more of them, separated by commas; one that is given twice counts once."""
+    return tuple(dict.fromkeys(str(address) for address in _checked(parse_addresses, text)))
+
+
+def _checked(parse: Callable[[str, str], ValueT], text: str) -> ValueT:
+    """What ``parse`` makes of a flag's value.
 
     Raises:
         click.BadParameter: click adds the flag's name.
     """
     try:
-        split_address(text)
-    except ValueError as error:
-        raise click.BadParameter(f"{text!r} {error}") from error
-    return text
-
-
-def tcp_addresses(text: str) -> tuple[str, ...]:
-    """The same for one or more of them, separated by commas."""
-    return tuple(tcp_address(part.strip()) for part in text.split(","))
-
-
-def worker_address(text: str) -> str:
-    """The same for ``unix:/path`` or ``HOST:PORT``."""
-    if not text.startswith("unix:"):
-        return tcp_address(text)
-    if not text.removeprefix("unix:").startswith("/"):
-        raise click.BadParameter(f"{text!r} has no absolute path; write unix:/path/to/socket")
-    return text
+        return parse("", text)
+    except InvalidRequestError as error:
+        raise click.BadParameter(error.detail) from error

@@ -15,6 +15,7 @@ from ripieno.client.connection import Connection
 from ripieno.client.definitions import DEFAULT_MAX_DURATION_S, DEFAULT_MAX_RETRIES, TaskOptions
 from ripieno.client.errors import already_exists
 from ripieno.config import ADDRESS_VARIABLE, DEFAULT_ADDRESS
+from ripieno.domain.addresses import parse_address
 from ripieno.domain.errors import NotFoundError
 from ripieno.domain.options import MIN_PRIORITY
 from ripieno.wire.options import options_to_wire
@@ -41,7 +42,9 @@ class AsyncClient:
     """
 
     def __init__(self, address: str | None = None, *, patience: float = DEFAULT_PATIENCE_S) -> None:
-        self.address = address or os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS
+        named = os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS
+        self._address = parse_address(ADDRESS_VARIABLE, named) if address is None else parse_address("address", address)
+        self.address = str(self._address)
         self._patience_s = patience
         self._connection: Connection | None = None
         self._background = Background()
@@ -49,7 +52,7 @@ class AsyncClient:
     async def __aenter__(self) -> Self:
         """Open the channel; nothing is sent yet."""
         await self._background.__aenter__()
-        self._connection = Connection(self.address, self._patience_s)
+        self._connection = Connection(self._address, self._patience_s)
         return self
 
     async def __aexit__(

@@ -7,6 +7,8 @@ import grpc.aio
 
 from ripieno.client.objects import ObjectsHere
 from ripieno.client.patience import Patience
+from ripieno.domain.addresses import Address
+from ripieno.wire.channels import open_channel
 from ripieno.wire.protos.armonik_v2 import objects_pb2, submitter_service_pb2_grpc
 from ripieno.wire.protos.v1 import results_pb2_grpc
 
@@ -14,18 +16,9 @@ RequestT = TypeVar("RequestT")
 ReplyT = TypeVar("ReplyT")
 
 _CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
-    # Messages are bounded where they are built; gRPC's own limit of 4 MiB would refuse a few.
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    # A server that vanished without a word is noticed within 40 s.
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
     # After a restart of the server, be back soon.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
-    ("grpc.use_local_subchannel_pool", 1),
-    # A cluster is reached directly; an http_proxy meant for web pages would break 127.0.0.1.
-    ("grpc.enable_http_proxy", 0),
 )
 
 
@@ -35,20 +28,20 @@ class Connection:
     Must be made inside the event loop that uses it.
 
     Attributes:
-        address: ``HOST:PORT`` or ``unix:/path``.
+        address: ``HOST:PORT`` or ``unix:/path``, in its one spelling.
         pushes_results, reads_results: Whether the server has ``Results.Follow`` and
             ``Results.Read``; True until it says no.
         objects: Where large results may be read instead.
     """
 
-    def __init__(self, address: str, patience_s: float) -> None:
-        self.address = address
+    def __init__(self, address: Address, patience_s: float) -> None:
+        self.address = str(address)
         self.pushes_results = True
         self.reads_results = True
         self.objects = ObjectsHere()
         self._patience_s = patience_s
         self._chunk_limit_bytes = 0
-        self._channel = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
+        self._channel = open_channel(address, _CHANNEL_OPTIONS)
         self.submitter = submitter_service_pb2_grpc.SubmitterStub(self._channel)
         self.results = results_pb2_grpc.ResultsStub(self._channel)
 

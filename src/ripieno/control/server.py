@@ -24,6 +24,7 @@ from ripieno.control.submitter import Submitter
 from ripieno.control.upkeep import Upkeep
 from ripieno.control.waits import Waits
 from ripieno.control.watcher import Watcher
+from ripieno.domain.addresses import TcpAddress, parse_listen_address
 from ripieno.domain.errors import InvalidRequestError
 from ripieno.store.claim import Claims
 from ripieno.store.cluster import agree_on_objects
@@ -33,6 +34,7 @@ from ripieno.store.objects import ObjectStore
 from ripieno.store.sessions import Sessions
 from ripieno.store.signals import Signals
 from ripieno.wire import pool
+from ripieno.wire.channels import target_of
 from ripieno.wire.protos.armonik_v2 import submitter_service_pb2, submitter_service_pb2_grpc
 from ripieno.wire.protos.v1 import agent_pb2, agent_pb2_grpc, results_pb2, results_pb2_grpc
 
@@ -66,7 +68,7 @@ async def run_control(settings: ControlSettings, *, stop: asyncio.Event, on_read
     """Run one replica until ``stop`` is set, then drain and return.
 
     Args:
-        on_ready: Called with the ``host:port`` that is served.
+        on_ready: Called with the ``HOST:PORT`` where it is reached from this machine.
 
     Raises:
         UnavailableError: the database cannot be reached at the start.
@@ -150,11 +152,9 @@ class Replica:
         return standing
 
     def _bind(self, server: grpc.aio.Server) -> str:
-        host = self._settings.listen.rpartition(":")[0]
+        address = parse_listen_address("listen", self._settings.listen)
         try:
-            port = server.add_insecure_port(self._settings.listen)
+            port = server.add_insecure_port(target_of(address))
         except RuntimeError as error:
-            raise InvalidRequestError(
-                "listen", f"{self._settings.listen} cannot be served (is it in use?): {error}"
-            ) from error
-        return f"{host}:{port}"
+            raise InvalidRequestError("listen", f"{address} cannot be served (is it in use?): {error}") from error
+        return str(TcpAddress(address.host, port).reachable)

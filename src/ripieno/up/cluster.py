@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from ripieno.domain.addresses import TcpAddress
 from ripieno.store.embedded import EmbeddedPostgres
 from ripieno.telemetry import configure_logs
 from ripieno.up.directory import DataDirectory
@@ -14,7 +15,7 @@ from ripieno.up.settings import UpSettings
 
 
 async def run_up(
-    settings: UpSettings, *, stop: asyncio.Event, hurry: asyncio.Event, on_ready: Callable[[str], None]
+    settings: UpSettings, *, stop: asyncio.Event, hurry: asyncio.Event, on_ready: Callable[[TcpAddress], None]
 ) -> None:
     """Run the cluster until ``stop`` is set, then drain and stop it (UP-4).
 
@@ -23,7 +24,7 @@ async def run_up(
         stop: Set to end it.
         hurry: Set to give up what still runs instead of waiting for it. Nothing is lost by
             that: the tasks run again at the next start.
-        on_ready: Called once, with ``HOST:PORT``, when the cluster serves.
+        on_ready: Called once, with where it listens, when the cluster serves.
 
     Raises:
         UpError: it could not start; whatever had started is stopped again.
@@ -32,7 +33,7 @@ async def run_up(
     with directory.held():
         configure_logs(replace(settings.logs, file=directory.log("up")))
         await directory.let_orphans_end("control", "agent")
-        address = f"{settings.host}:{check_port_is_free(settings.host, settings.port)}"
+        address = check_port_is_free(settings.listen)
         server = None if settings.database else EmbeddedPostgres(directory.postgres, log=directory.log("postgres"))
         url = settings.database or await prepared(server)
         control = control_child(directory, settings, address, url)

@@ -2,26 +2,65 @@
 
 import errno
 import socket
+from collections.abc import Iterable
+from contextlib import ExitStack
+from typing import Any
 
+from ripieno.domain.addresses import TcpAddress
 from ripieno.up.errors import PortTakenError
 
+#: How often a free port of a name's first address is tried on its others.
+_TRIES = 20
+#: Errors of an address that this machine does not have.
+_NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
-def check_port_is_free(host: str, port: int) -> int:
-    """Check that a server could listen at ``host:port``; return the port, a free one for 0.
+
+def check_port_is_free(address: TcpAddress) -> TcpAddress:
+    """Check that a server could listen at an address, on all that a name stands for.
+
+    Returns:
+        The address, with a free port where it had none.
 
     Raises:
-        PortTakenError: it could not.
+        PortTakenError: no server could.
     """
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            # As the server does: connections of the last one that still linger are no obstacle.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-            free: int = probe.getsockname()[1]
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                return TcpAddress(address.host, _bound(found, address.port))
+            except OSError as error:
+                if address.port or not tries_left or error.errno != errno.EADDRINUSE:
+                    raise
     except OSError as error:
-        raise PortTakenError(f"cannot listen at {host}:{port}: {_reason(error)}") from error
-    return free
+        raise PortTakenError(f"cannot listen at {address}: {_reason(error)}") from error
+    raise AssertionError("the last try returns or raises")
+
+
+def _bound(found: Iterable[tuple[int, int, int, str, Any]], port: int) -> int:
+    """Bind to all of these addresses that this machine has, at one time; return the port.
+
+    Raises:
+        OSError: one of them is taken, or none is there.
+    """
+    missing: OSError | None = None
+    with ExitStack() as probes:
+        bound = 0
+        for family, kind, protocol, _, (host, _, *scope) in found:
+            try:
+                probe = probes.enter_context(socket.socket(family, kind, protocol))
+                # As the server does: connections of the last one that still linger are no obstacle.
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((host, bound or port, *scope))
+            except OSError as error:
+                if error.errno not in _NOT_HERE:
+                    raise
+                missing = error  # a name may stand for ::1 where IPv6 is off
+            else:
+                bound = probe.getsockname()[1]
+    if not bound and missing is not None:
+        raise missing
+    return bound
 
 
 def _reason(error: OSError) -> str:

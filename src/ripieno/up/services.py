@@ -3,6 +3,7 @@
 import asyncio
 
 from ripieno.config import ControlSettings
+from ripieno.domain.addresses import TcpAddress
 from ripieno.store.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from ripieno.up.child import Child
 from ripieno.up.directory import DataDirectory
@@ -51,9 +52,9 @@ async def prepared(server: EmbeddedPostgres | None) -> str:
         raise ServiceFailedError(str(error)) from error
 
 
-def control_child(directory: DataDirectory, settings: UpSettings, address: str, database: str) -> Child:
+def control_child(directory: DataDirectory, settings: UpSettings, address: TcpAddress, database: str) -> Child:
     """The control plane. The URL goes by the environment: it may hold a password."""
-    arguments = ["control", "--listen", address, "--objects", str(directory.objects)]
+    arguments = ["control", "--listen", str(address), "--objects", str(directory.objects)]
     return Child(
         directory,
         [*arguments, *_log_arguments(settings)],
@@ -63,9 +64,17 @@ def control_child(directory: DataDirectory, settings: UpSettings, address: str, 
     )
 
 
-def agent_child(directory: DataDirectory, settings: UpSettings, address: str) -> Child:
+def agent_child(directory: DataDirectory, settings: UpSettings, address: TcpAddress) -> Child:
     """The agent with its workers."""
-    arguments = ["agent", "--control", address, "--slots", str(settings.slots), "--drain", str(settings.drain_s)]
+    arguments = [
+        "agent",
+        "--control",
+        str(address.reachable),
+        "--slots",
+        str(settings.slots),
+        "--drain",
+        str(settings.drain_s),
+    ]
     arguments += ["--scratch", str(directory.scratch)]
     if settings.worker is not None:
         arguments += ["--worker", settings.worker]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from ripieno.domain.addresses import TcpAddress
 from ripieno.telemetry import LogSettings
 
 
@@ -12,8 +13,7 @@ class UpSettings:
 
     Attributes:
         data: Directory of everything that is kept.
-        host: Where the control plane listens.
-        port: 0 takes a free one.
+        listen: Where the control plane listens; port 0 takes a free one.
         slots: Workers to start; ignored with ``attach``.
         worker: Command of a worker, None for the Python worker for functions.
         attach: Addresses of workers that exist already; each is one slot.
@@ -23,8 +23,7 @@ class UpSettings:
     """
 
     data: Path
-    host: str
-    port: int
+    listen: TcpAddress
     slots: int
     worker: str | None
     attach: tuple[str, ...]

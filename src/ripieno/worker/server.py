@@ -12,15 +12,14 @@ from threading import Thread
 
 import grpc.aio
 
+from ripieno.domain.addresses import Address, TcpAddress, UnixAddress, parse_worker_address
+from ripieno.domain.errors import InvalidRequestError
+from ripieno.wire.channels import target_of
 from ripieno.worker.batch_lane import BatchLane
 from ripieno.worker.errors import ServeError
 from ripieno.worker.inbox import Inbox
 from ripieno.worker.process_lane import ProcessLane
 
-#: A socket's path may not be longer on Linux (107 bytes) and macOS (103).
-SOCKET_PATH_LIMIT_BYTES = 103
-
-_UNIX = "unix:"
 _OPTIONS = (
     # We bound what we send; agents do the same.
     ("grpc.max_receive_message_length", -1),
@@ -125,27 +124,32 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def _listen(server: grpc.aio.Server, address: str) -> str:
+    where = _parsed(address)
     try:
-        port = server.add_insecure_port(address)
+        port = server.add_insecure_port(target_of(where))
     except RuntimeError as error:
         raise ServeError(f"cannot listen on {address!r}: {error}") from error
-    if address.startswith(_UNIX) or not port:
-        return address
-    return f"{address.rpartition(':')[0]}:{port}"
+    return str(TcpAddress(where.host, port).reachable if isinstance(where, TcpAddress) else where)
+
+
+def _parsed(address: str) -> Address:
+    try:
+        return parse_worker_address("address", address)
+    except InvalidRequestError as error:
+        raise ServeError(error.detail) from error
 
 
 def prepare_address(address: str) -> None:
     """Remove a socket that a dead worker left behind.
 
     Raises:
-        ServeError: another process listens there, the path is too long, or something
-            that is no socket is in the way.
+        ServeError: it is no address, another process listens there, or something that is no
+            socket is in the way.
     """
-    if not address.startswith(_UNIX):
+    where = _parsed(address)
+    if not isinstance(where, UnixAddress):
         return
-    path = Path(address.removeprefix(_UNIX))
-    if len(str(path).encode()) > SOCKET_PATH_LIMIT_BYTES:
-        raise ServeError(f"the socket path {str(path)!r} is longer than {SOCKET_PATH_LIMIT_BYTES} bytes; shorten it")
+    path = Path(where.path)
     if not path.exists():
         return
     if not path.is_socket():
@@ -161,5 +165,5 @@ def prepare_address(address: str) -> None:
 
 def remove_socket(address: str) -> None:
     """Remove the socket of a worker that has stopped."""
-    if address.startswith(_UNIX):
-        Path(address.removeprefix(_UNIX)).unlink(missing_ok=True)
+    if isinstance(where := _parsed(address), UnixAddress):
+        Path(where.path).unlink(missing_ok=True)

@@ -41,7 +41,7 @@ def test_a_file_in_the_way_is_left_alone(folder: Path) -> None:
 
 
 def test_a_path_that_no_socket_can_have_is_refused(folder: Path) -> None:
-    with pytest.raises(ServeError, match="longer than 103 bytes"):
+    with pytest.raises(ServeError, match="has a path of"):
         prepare_address(f"unix:{folder / ('x' * 100)}")
 
 
