@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 
 from ripieno.agent.attempt import Attempt, Input, RunOptions, Spooled
 from ripieno.agent.gathering import Limits
+from ripieno.wire.arenas import ARENA_BYTES
 from ripieno.wire.chunks import chunks
 from ripieno.wire.protos.armonik_v2 import objects_pb2, worker_service_pb2
 from ripieno.wire.protos.v1 import batch_worker_pb2
@@ -33,17 +34,14 @@ class Opener:
 
     The commonest opening, a payload of one chunk and no dependencies, is built once for a
     run of attempts of one session and then only filled in: a third of the time of building
-    it anew.
+    it anew. Its memory is bounded by ``ARENA_BYTES`` and one opening.
     """
 
     def __init__(self) -> None:
-        self._batch = BatchRequest()
-        self._item = self._batch.items.add()
-        self._init = self._item.requests.add().compute.init_request
-        self._item.requests.extend((_PAYLOAD_COMPLETE, _LAST_DATA))
         self._session_id: str | None = None
         self._options: RunOptions | None = None
         self._limits: Limits | None = None
+        self._build()
 
     def encode(self, attempt: Attempt, limits: Limits) -> bytes:
         """The bytes of a BatchRequest with one item; such bytes may be joined."""
@@ -51,6 +49,8 @@ class Opener:
         assert isinstance(payload, bytes)
         if attempt.data_dependencies or len(payload) > limits.data_chunk_max_size:
             return _encode_at_length(attempt, payload, limits)
+        if self._taken_bytes > ARENA_BYTES:
+            self._build()
         init = self._init
         options = attempt.options
         if options is not self._options or attempt.session_id != self._session_id or limits is not self._limits:
@@ -63,7 +63,18 @@ class Opener:
         init.task_id = attempt.id
         init.expected_output_keys[:] = attempt.expected_output_keys
         init.payload.data = payload
-        return self._batch.SerializeToString()
+        encoded = self._batch.SerializeToString()
+        self._taken_bytes += len(encoded)  # at least what was set for it
+        return encoded
+
+    def _build(self) -> None:
+        """Begin a new message; the former is dropped whole, and with it all that it has taken in."""
+        self._batch = BatchRequest()
+        self._item = self._batch.items.add()
+        self._init = self._item.requests.add().compute.init_request
+        self._item.requests.extend((_PAYLOAD_COMPLETE, _LAST_DATA))
+        self._options = None
+        self._taken_bytes = 0
 
 
 def whole_opening(attempt: Attempt, limits: Limits) -> list[bytes]:

@@ -3,6 +3,10 @@
 Everything gathers in the message that will be sent next (group commit). A message that
 carries outcomes gets a number and is kept until that number is settled; after a reconnect
 what is kept is sent again. No I/O: ``uplink`` takes messages out, ``waiting`` wakes it.
+
+Bounds: a message has at most ``MESSAGE_BYTES``, or tells the end of one attempt, which has at most
+``endings.MAX_OUTCOME_BYTES``. Beyond ``MAX_UNSETTLED`` or ``MAX_UNSETTLED_BYTES`` the agent asks for no more work and
+begins nothing (``congested``); what it has already is never dropped.
 """
 
 from __future__ import annotations
@@ -12,31 +16,21 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence, Set
 
 from ripieno.agent.attempt import Attempt, Verdict
-from ripieno.domain.data import Data, StoredObject
-from ripieno.domain.outcomes import Completed, Completions, Failed, Failure, SubTasks
-from ripieno.wire.options import options_to_wire
-from ripieno.wire.outcomes import completions_from_wire, completions_to_wire
+from ripieno.agent.endings import ended, halves, outcome_of, put_ticket, tickets_of, without
+from ripieno.domain.outcomes import Completed, Completions, Failed, Failure
+from ripieno.wire.outcomes import completions_to_wire
 from ripieno.wire.protos.v1 import agent_pb2
 
 AgentMessage = agent_pb2.AgentMessage
-Outcome = agent_pb2.Outcome
 
-#: A message is closed above this size, which keeps it below about 4 MiB.
+#: A message takes in nothing more that would make it longer than this.
 MESSAGE_BYTES = 3 * 1024 * 1024
-#: An outcome that is longer cannot be committed, and is a final failure: a message that the
-#: control plane refuses would break the stream again and again.
-MAX_OUTCOME_BYTES = 24 * 1024 * 1024
 #: So many outcomes are not gathered any further: the cost of their commit is spread well enough.
 ENOUGH_OUTCOMES = 16
 #: Unsettled outcomes beyond either bound stop the granting of credit.
 MAX_UNSETTLED = 4_096
 MAX_UNSETTLED_BYTES = 32 * 1024 * 1024
 
-_REASONS = {
-    Failure.ATTEMPT: Outcome.Failed.ATTEMPT,
-    Failure.TIMEOUT: Outcome.Failed.TIMEOUT,
-    Failure.OUTPUT: Outcome.Failed.OUTPUT,
-}
 #: Bytes of an outcome beside its data, by and large.
 _OUTCOME_BYTES = 100
 #: Above this many results an outcome is measured, not estimated.
@@ -92,35 +86,13 @@ class Outbox:
             if len(inline) == len(how.results):
                 self._completed_plainly(attempt, inline)
                 return
-        outcome = self._outcome(attempt, ended_at_us)
-        completed = outcome.completed
-        size = _OUTCOME_BYTES
-        if how.results:
-            results = completed.results
-            for key, data in how.results:
-                result = results.add()
-                result.key = key
-                if isinstance(data, bytes):
-                    result.data.inline = data
-                    size += len(data) + len(key)
-                else:
-                    _put_data(result.data, data)
-        else:
-            completed.SetInParent()
-        for batch in how.sub_tasks:
-            _put_sub_tasks(completed.sub_tasks.add(), batch)
-        if how.sub_tasks or len(how.results) > _MANY_RESULTS:
-            size = outcome.ByteSize()
-        if size > MAX_OUTCOME_BYTES:
-            outcome.failed.reason = Outcome.Failed.OUTPUT
-            outcome.failed.detail = (
-                f"the outcome has {size} bytes, more than one commit takes ({MAX_OUTCOME_BYTES});"
-                " create fewer sub-tasks at once, and let them create the others"
-            )
-            size = _OUTCOME_BYTES
-        self._grow(size)
+        self._tell(attempt, how, ended_at_us)
 
     def _completed_plainly(self, attempt: Attempt, results: Sequence[tuple[str, bytes]]) -> None:
+        size = _OUTCOME_BYTES + len(attempt.worker)
+        for key, data in results:
+            size += len(data) + len(key)
+        self._make_room(size)
         columns = self._completions
         columns.task_nos.append(attempt.task_no)
         columns.session_nos.append(attempt.session_no)
@@ -128,42 +100,36 @@ class Outbox:
         columns.started_at_us.append(attempt.started_at_us)
         columns.workers.append(attempt.worker)
         columns.result_counts.append(len(results))
-        size = _OUTCOME_BYTES
         for key, data in results:
             columns.keys.append(key)
             columns.data.append(data)
-            size += len(data) + len(key)
         self._grow(size)
 
     def failed(self, attempt: Attempt, how: Failed, ended_at_us: int) -> None:
         """An attempt failed."""
-        failed = self._outcome(attempt, ended_at_us).failed
-        failed.reason = _REASONS[how.failure]
-        failed.detail = how.detail
-        self._grow(_OUTCOME_BYTES + len(how.detail))
+        self._tell(attempt, how, ended_at_us)
 
     def cancelled(self, attempt: Attempt, ended_at_us: int) -> None:
         """A cancelled attempt is over, or never began."""
-        self._outcome(attempt, ended_at_us).cancelled.SetInParent()
-        self._grow(_OUTCOME_BYTES)
+        self._tell(attempt, None, ended_at_us)
 
     def released(self, attempt: Attempt) -> None:
         """Given back; no attempt is used up."""
-        _put_ticket(self._open.released.add(), attempt)
+        put_ticket(self._open.released.add(), attempt)
         self._grow(_OUTCOME_BYTES)
 
     def interrupting(self, attempt: Attempt) -> None:
         """A cancelled attempt that had begun will not commit."""
-        _put_ticket(self._open.interrupting.add(), attempt)
+        put_ticket(self._open.interrupting.add(), attempt)
         self._grow(_OUTCOME_BYTES)
 
     def started(self, attempt: Attempt) -> None:
         """An attempt runs for long enough to be seen running."""
         started = self._open.started.add()
-        _put_ticket(started.ticket, attempt)
+        put_ticket(started.ticket, attempt)
         started.at_us = attempt.started_at_us
         started.worker = attempt.worker
-        self._grow(_OUTCOME_BYTES)
+        self._grow(_OUTCOME_BYTES + len(attempt.worker))
 
     def grant(self, more: int) -> None:
         """Take ``more`` assignments beyond those granted so far."""
@@ -214,13 +180,7 @@ class Outbox:
 
     def settled(self, numbers: Sequence[int]) -> list[AgentMessage]:
         """Outcomes were durably decided; returns the messages that carried them."""
-        messages = []
-        for number in numbers:
-            message = self._unsettled.pop(number, None)
-            if message is not None:
-                self._unsettled_bytes -= self._sizes.pop(number)
-                self._unsettled_count -= _ended(message)
-                messages.append(message)
+        messages = [self._forget(number) for number in numbers if number in self._unsettled]
         if not self._unsettled:
             self._emptied.set()
         return messages
@@ -242,37 +202,41 @@ class Outbox:
         self._closed = again
         if again:
             self.waiting.set()
-        tickets = []
-        for message in self._unsettled.values():
-            tickets += [outcome.ticket for outcome in message.outcomes]
-            columns = message.completions
-            tickets += [
-                agent_pb2.Ticket(task_no=task_no, session_no=session_no, claim=claim)
-                for task_no, session_no, claim in zip(
-                    columns.task_nos, columns.session_nos, columns.claims, strict=True
-                )
-            ]
-        return tickets
+        return [ticket for message in self._unsettled.values() for ticket in tickets_of(message)]
 
     def drop(self, claims: Set[int]) -> None:
         """These are no longer ours: their outcomes need not be sent again."""
         self._completions = self._completions.without(claims)
-        for message in [self._open, *self._closed, *self._unsettled.values()]:
-            number = message.outcomes_no
-            before = _ended(message)
-            for index in range(len(message.outcomes) - 1, -1, -1):
-                if message.outcomes[index].ticket.claim in claims:
-                    del message.outcomes[index]
-            if not claims.isdisjoint(message.completions.claims):
-                left = completions_from_wire(message.completions).without(claims)
-                message.ClearField("completions")
-                completions_to_wire(left, message.completions)
-            if number:
-                self._unsettled_count -= before - _ended(message)
-            if number and not _ended(message):
-                message.outcomes_no = 0
-                del self._unsettled[number]
-                self._unsettled_bytes -= self._sizes.pop(number)
+        self._open = without(self._open, claims)
+        for message in [*self._closed, *self._unsettled.values()]:
+            left = without(message, claims)
+            if left is not message:
+                self._replace(message, [left])
+        if not self._unsettled:
+            self._emptied.set()
+
+    def too_large(self, refusal: str) -> None:
+        """The control plane takes no message as large as one of those that were sent: never send that one again.
+
+        The largest goes on in two halves, or, if it tells the end of one attempt, as that attempt's failure,
+        which gives the reason. Call it between two streams, once for each refusal.
+        """
+        if self._unsettled:
+            number = max(self._unsettled, key=self._sizes.__getitem__)
+            self._replace(self._unsettled[number], halves(self._unsettled[number], refusal))
+
+    def _replace(self, message: AgentMessage, parts: Sequence[AgentMessage]) -> None:
+        """Tell the same by other messages, wherever this one is kept; those that tell no end are not kept on."""
+        for place, closed in enumerate(self._closed):
+            if closed is message:
+                del self._closed[place]
+                for part in reversed(parts):
+                    self._closed.insert(place, part)
+                break
+        if self._unsettled.get(message.outcomes_no) is message:
+            self._forget(message.outcomes_no)
+            for number, part in enumerate(parts):
+                self._keep(part, part.ByteSize(), message.outcomes_no if not number else 0)
 
     @property
     def congested(self) -> bool:
@@ -292,16 +256,17 @@ class Outbox:
 
     # ------------------------------------------------------------------ inside
 
-    def _outcome(self, attempt: Attempt, ended_at_us: int) -> Outcome:
-        outcome = self._open.outcomes.add()
-        ticket = outcome.ticket
-        ticket.task_no = attempt.task_no
-        ticket.session_no = attempt.session_no
-        ticket.claim = attempt.claim
-        outcome.started_at_us = attempt.started_at_us
-        outcome.ended_at_us = ended_at_us
-        outcome.worker = attempt.worker
-        return outcome
+    def _tell(self, attempt: Attempt, how: Completed | Failed | None, ended_at_us: int) -> None:
+        outcome = outcome_of(attempt, how, ended_at_us)
+        size = outcome.ByteSize()
+        self._make_room(size)
+        self._open.outcomes.append(outcome)
+        self._grow(size)
+
+    def _make_room(self, size: int) -> None:
+        """Close the open message if it would be too long with ``size`` bytes more."""
+        if self._open_bytes + size > MESSAGE_BYTES and self._open_bytes:
+            self._closed.append(self._close_open())
 
     def _grow(self, size: int) -> None:
         self._open_bytes += size or 1
@@ -316,45 +281,30 @@ class Outbox:
         if self._completions:
             completions_to_wire(self._completions, message.completions)
             self._completions = Completions()
-        if _ended(message):
-            self._number += 1
-            message.outcomes_no = self._number
-            self._unsettled[self._number] = message
-            self._sizes[self._number] = size
-            self._unsettled_bytes += size
-            self._unsettled_count += _ended(message)
+        self._keep(message, size)
         return message
 
+    def _keep(self, message: AgentMessage, size: int, number: int = 0) -> None:
+        """Number a message that tells the end of attempts, and keep it until it is settled."""
+        if not (count := ended(message)):
+            message.outcomes_no = 0
+            return
+        if not number:
+            self._number += 1
+            number = self._number
+        message.outcomes_no = number
+        self._unsettled[number] = message
+        self._sizes[number] = size
+        self._unsettled_bytes += size
+        self._unsettled_count += count
 
-def _ended(message: AgentMessage) -> int:
-    """How many attempts it tells the end of."""
-    return len(message.outcomes) + len(message.completions.task_nos)
+    def _forget(self, number: int) -> AgentMessage:
+        message = self._unsettled.pop(number)
+        self._unsettled_bytes -= self._sizes.pop(number)
+        self._unsettled_count -= ended(message)
+        return message
 
 
 def _matters(message: AgentMessage) -> bool:
     """Whether the control plane would miss something if this were not sent."""
-    return bool(_ended(message) or message.released or message.interrupting)
-
-
-def _put_ticket(ticket: agent_pb2.Ticket, attempt: Attempt) -> None:
-    ticket.task_no = attempt.task_no
-    ticket.session_no = attempt.session_no
-    ticket.claim = attempt.claim
-
-
-def _put_data(message: agent_pb2.Data, data: Data) -> None:
-    if isinstance(data, StoredObject):
-        stored = message.object
-        stored.name, stored.size, stored.sha256 = data.name, data.size, data.sha256
-    else:
-        message.inline = data
-
-
-def _put_sub_tasks(message: agent_pb2.SubTasks, batch: SubTasks) -> None:
-    if batch.options is not None:
-        message.options.CopyFrom(options_to_wire(batch.options))
-    for task in batch.tasks:
-        sub_task = message.tasks.add(
-            id=task.id, expected_output_keys=task.expected_output_keys, data_dependencies=task.data_dependencies
-        )
-        _put_data(sub_task.payload, task.payload)
+    return bool(ended(message) or message.released or message.interrupting)

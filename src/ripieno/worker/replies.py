@@ -1,5 +1,6 @@
 """What a worker sends: ProcessReply messages of one attempt, encoded."""
 
+from ripieno.wire.arenas import ARENA_BYTES
 from ripieno.wire.protos.armonik_v2 import objects_pb2, worker_service_pb2
 from ripieno.wire.protos.v1 import batch_worker_pb2
 from ripieno.worker.conversation import Asked
@@ -49,14 +50,30 @@ class OneResult:
     """The whole answer of the commonest attempt: one result in one chunk, then ok.
 
     The message is built once and then only filled in, which takes a tenth of the time
-    of building it. Its bytes are a BatchReply with one item; such bytes may be joined, since
-    repeated fields of concatenated messages add up.
+    of building it; its memory is bounded by ``ARENA_BYTES`` and one answer. Its bytes are a
+    BatchReply with one item; such bytes may be joined, since repeated fields of concatenated
+    messages add up. Belongs to the thread that runs handlers.
     """
 
     #: Any request id will do when there is one request.
     REQUEST_ID = "1"
 
     def __init__(self) -> None:
+        self._build()
+
+    def encode(self, attempt: int, key: str, data: bytes) -> bytes:
+        """The bytes for one attempt's only result."""
+        if self._taken_bytes > ARENA_BYTES:
+            self._build()
+        self._item.attempt = attempt
+        self._init.key = key
+        self._chunk.data = data
+        encoded = self._batch.SerializeToString()
+        self._taken_bytes += len(encoded)
+        return encoded
+
+    def _build(self) -> None:
+        """Begin a new message; the former is dropped whole."""
         replies = [
             result_begun(self.REQUEST_ID, ""),
             result_continued(self.REQUEST_ID, b""),
@@ -67,10 +84,5 @@ class OneResult:
         self._item = self._batch.items[0]
         self._init = self._item.replies[0].result.init
         self._chunk = self._item.replies[1].result.data
-
-    def encode(self, attempt: int, key: str, data: bytes) -> bytes:
-        """The bytes for one attempt's only result."""
-        self._item.attempt = attempt
-        self._init.key = key
-        self._chunk.data = data
-        return self._batch.SerializeToString()
+        #: Bytes that the present message has taken in.
+        self._taken_bytes = 0

@@ -7,11 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ripieno.agent.attempt import Attempt, RunOptions, Verdict
-from ripieno.agent.outbox import MAX_OUTCOME_BYTES, MAX_UNSETTLED, MESSAGE_BYTES, Outbox
+from ripieno.agent.endings import MAX_OUTCOME_BYTES
+from ripieno.agent.outbox import MAX_UNSETTLED, MESSAGE_BYTES, Outbox
 from ripieno.domain.data import StoredObject
 from ripieno.domain.options import TaskOptions
 from ripieno.domain.outcomes import Completed, Failed, Failure, SubTasks
 from ripieno.domain.submission import NewTask
+from ripieno.domain.texts import REASON_LIMIT_BYTES
 from ripieno.wire.protos.v1 import agent_pb2
 from unit.agent.outcomes import outcomes_of
 
@@ -233,7 +235,7 @@ def test_messages_are_bounded() -> None:
     sizes = []
     while (message := outbox.take()) is not None:
         sizes.append(len(outcomes_of(message)))
-    assert sizes == [4, 4, 1]
+    assert sizes == [3, 3, 3]
 
 
 def test_columns_and_outcomes_fill_a_message_together() -> None:
@@ -245,10 +247,10 @@ def test_columns_and_outcomes_fill_a_message_together() -> None:
     messages = []
     while (message := outbox.take()) is not None:
         messages.append(message)
-    # Closed by the third large result; what follows it begins the next one.
-    assert [sorted(claims(message)) for message in messages] == [[0, 1, 2, 10, 11, 12, 20, 21], [3, 13, 22, 23]]
+    # Closed before the third large result, which begins the next one.
+    assert [sorted(claims(message)) for message in messages] == [[0, 1, 10, 11, 12, 20, 21], [2, 3, 13, 22, 23]]
     assert [message.outcomes_no for message in messages] == [1, 2]
-    assert all(message.ByteSize() < 4 * 1024 * 1024 for message in messages)
+    assert all(message.ByteSize() <= MESSAGE_BYTES for message in messages)
 
 
 def test_columns_that_wait_wake_the_uplink() -> None:
@@ -462,3 +464,82 @@ def test_an_outcome_too_long_to_be_committed_is_a_final_failure() -> None:
     assert outcome.failed.reason == agent_pb2.Outcome.Failed.OUTPUT
     assert "create fewer sub-tasks" in outcome.failed.detail
     assert message.ByteSize() < 1000
+
+
+def test_a_reason_is_cut_and_can_be_written_whatever_is_in_it() -> None:
+    outbox = Outbox()
+    told = 40 * 1024 * 1024
+    for number, detail in enumerate(("x" * told, "\N{BUG}" * (told // 4), "a name that is no text: \udce9", "")):
+        for failure in Failure:
+            outbox.over(attempt(number), Failed(failure, detail), 9)
+    one = attempt(9)
+    one.verdict, one.detail = Verdict.TIMEOUT, "y" * told
+    outbox.over(one, Failed(Failure.ATTEMPT, ""), 9)
+    message = outbox.take()
+    assert message is not None and outbox.take() is None
+    details = [outcome.failed.detail for outcome in outcomes_of(message)]
+    assert all(len(detail.encode()) <= REASON_LIMIT_BYTES for detail in details)
+    assert [len(detail) > REASON_LIMIT_BYTES // 5 for detail in details] == [True] * 6 + [False] * 6 + [True]
+    assert message.ByteSize() < 14 * (REASON_LIMIT_BYTES + 200)
+
+
+def test_no_message_is_longer_than_allowed_but_for_one_outcome() -> None:
+    outbox = Outbox()
+    sub_tasks = [SubTasks(None, [NewTask(f"t{number}", ("k" * 1_000,), (), b"p" * 60_000) for number in range(300)])]
+    for number in range(3):
+        complete(outbox, number)
+        outbox.over(attempt(10 + number), Completed([], sub_tasks), 9)
+        outbox.over(attempt(20 + number), Failed(Failure.OUTPUT, "no"), 9)
+    sizes = []
+    while (message := outbox.take()) is not None:
+        sizes.append((message.ByteSize() > MESSAGE_BYTES, len(outcomes_of(message))))
+    assert sizes == [(False, 1), (True, 1), (False, 2), (True, 1), (False, 2), (True, 1), (False, 1)]
+
+
+def test_a_message_that_is_refused_for_its_size_goes_in_halves_and_at_last_as_a_failure() -> None:
+    outbox = Outbox()
+    outbox.over(attempt(1), Completed([("k", bytes(10))]), 9)
+    outbox.over(attempt(2), Completed([("k", bytes(2_000_000))]), 9)
+    outbox.over(attempt(3), Completed([("k", StoredObject("n", 9, b"d"))]), 9)
+    outbox.released(attempt(4))
+    limit = 1_000_000  # of a control plane that takes less than ours
+    assert outbox.take() is not None
+
+    heard: dict[int, agent_pb2.Outcome] = {}
+    released = refusals = 0
+    for _ in range(10):
+        outbox.reconnected()
+        while (message := outbox.take()) is not None:
+            if message.ByteSize() > limit:
+                outbox.too_large("larger than max")
+                refusals += 1
+                break
+            heard |= {outcome.ticket.claim: outcome for outcome in outcomes_of(message)}
+            released += len(message.released)
+            outbox.settled([message.outcomes_no])
+    assert {claim: outcome.WhichOneof("how") for claim, outcome in heard.items()} == {
+        1: "completed",
+        2: "failed",
+        3: "completed",
+    }
+    failed = heard[2].failed
+    assert failed.reason == agent_pb2.Outcome.Failed.OUTPUT and "larger than max" in failed.detail
+    assert "2000" in failed.detail and heard[2].worker == "w" and refusals == 3
+    assert released == 1 and not outbox.congested
+    assert (outbox._unsettled_count, outbox._unsettled_bytes) == (0, 0)
+
+
+def test_a_size_is_refused_when_nothing_was_told() -> None:
+    outbox = Outbox()
+    outbox.too_large("larger than max")
+    assert outbox.take() is None
+
+
+async def test_emptied_ends_when_the_last_outcome_is_lost() -> None:
+    outbox = Outbox()
+    complete(outbox, 1)
+    outbox.take()
+    waiting = asyncio.create_task(outbox.emptied())
+    await asyncio.sleep(0)
+    outbox.drop({1})
+    await asyncio.wait_for(waiting, 1)
