@@ -15,7 +15,6 @@ import pytest_asyncio
 from ripieno.domain.data import Data, StoredObject
 from ripieno.domain.outcomes import Failure
 from ripieno.store.attempts import mark_started_if_owned, release_if_owned
-from ripieno.store.blobs import BlobNumbers
 from ripieno.store.claim import Claimed
 from ripieno.store.database import NotPlainError
 from ripieno.store.submission import SubmissionCall, submit, submit_and_claim
@@ -550,8 +549,7 @@ async def test_an_attempt_that_is_marked_as_started_while_its_commit_waits(twins
     assert list(await world.claim()) == ["b"]
 
 
-async def test_tasks_of_a_release_that_did_not_count_their_outputs(twins: Twins) -> None:
-    """A replica of the release before, while a cluster is being upgraded."""
+async def test_tasks_whose_outputs_nobody_counted(twins: Twins) -> None:
 
     async def story(world: World) -> object:
         await world.submit(task("a", "k", "l"), task("b", needs=["l"]))
@@ -576,33 +574,6 @@ async def test_an_uncounted_task_does_not_make_up_for_one_that_made_too_little(t
 
     await twins.hear(story)
     assert twins.ways.refused == 1
-
-
-#: What replicas of that release send.
-COMMIT_PLAIN_BEFORE_OBJECTS = """
-select commit_plain(
-    $1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[],
-    $7::integer[], $8::text[], $9::bigint[], $10::bytea[])
-"""
-
-
-async def test_the_commit_of_the_release_before_objects(twins: Twins) -> None:
-    """While a cluster is being upgraded."""
-    plain, careful = twins
-    for world in twins:
-        await world.submit(task("a", "k", "l"), task("b"), task("c", needs=["l"]))
-    claimed, other = await plain.claim(), await careful.claim()
-    a, b = claimed["a"].ticket, claimed["b"].ticket
-    arguments = (
-        [a.session_no], [a.task_no, b.task_no], [a.claim, b.claim], [a.session_no] * 2, [1_000_000] * 2,
-        ["worker-1"] * 2, [1, 1], ["k", "l"], await BlobNumbers(plain.database).take(2), [b"1", b""],
-    )  # fmt: skip
-    assert await plain.database.call_plain(COMMIT_PLAIN_BEFORE_OBJECTS, *arguments) == [""]
-    await careful.commit(done(other["a"], {"k": b"1", "l": b""}), done(other["b"]))
-    assert await contents(plain.database) == await contents(careful.database)
-    with pytest.raises(NotPlainError):  # again: nobody owns them any more
-        await plain.database.call_plain(COMMIT_PLAIN_BEFORE_OBJECTS, *arguments)
-    assert await contents(plain.database) == await contents(careful.database)
 
 
 async def test_a_commit_waits_for_a_collection_under_way(twins: Twins) -> None:

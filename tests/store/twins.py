@@ -48,14 +48,14 @@ async def open_twins(stack: AsyncExitStack, url: str) -> Twins:
     return Twins(World(plain), World(careful))
 
 
-Told = tuple[set[int], set[str], dict[int, dict[str, Data]], dict[int, list[str]]]
+Told = tuple[set[int], set[str], dict[int, dict[str, Data]], set[int]]
 
 
 def told(changes: Changes) -> Told:
     """What a call has changed; a session without completed results is as good as none."""
     completed = {session_no: dict(results) for session_no, results in changes.completed.items() if results}
     assert changes.cancelled == []
-    return changes.sessions, changes.partitions, completed, {no: sorted(keys) for no, keys in changes.aborted.items()}
+    return changes.sessions, changes.partitions, completed, set(changes.aborted)
 
 
 async def committed(world: World, *outcomes: Outcome) -> tuple[Told, list[int]]:

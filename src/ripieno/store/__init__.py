@@ -33,7 +33,7 @@ up the same ladder: no cycle. Claiming skips locked rows and waits for nobody. S
 PostgreSQL refuse a crossing all the same, the transaction is run again.
 
 **Plain and careful.** Most submissions and commits clash with nothing. They are one call of a
-function in the database (``migrations/0002_plain.sql``), which climbs the same ladder, and raises
+function in the database (``migrations/0001_foundation.sql``), which climbs the same ladder, and raises
 as soon as something is not plain; what it did is undone then, and the same work is done step by
 step, with a round trip for each phase and the decisions in Python. The two must agree, and
 tests run both.

@@ -59,7 +59,7 @@ _CROSSED_TRIES = 5
 
 _DURING_COMMIT = "the database went away during a commit; it may have happened"
 
-#: A function of the plain case (``migrations/0002_plain.sql``) met something that is not plain.
+#: A function of the plain case (``migrations/0001_foundation.sql``) met something that is not plain.
 _NOT_PLAIN = "RP001"
 
 _BEGIN = "begin"
