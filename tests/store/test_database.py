@@ -5,7 +5,7 @@ import asyncio
 import asyncpg
 import pytest
 
-from ripieno.domain.errors import InvalidRequestError, OutcomeUnknownError, UnavailableError
+from ripieno.domain.errors import InvalidRequestError, InvariantError, OutcomeUnknownError, UnavailableError
 from ripieno.store.database import Connection, Database
 from store.world import World, until_one_waits
 
@@ -125,5 +125,9 @@ async def test_the_planner_is_told_on_every_connection(database: Database) -> No
             assert await connection.fetchval("show enable_hashjoin") == "off"
             assert await connection.fetchval("show plan_cache_mode") == "force_generic_plan"
             assert await connection.fetchval("show search_path") == "ripieno"
-    with pytest.raises(asyncpg.PostgresSyntaxError):
+
+
+async def test_a_statement_that_does_not_parse_is_our_bug(database: Database) -> None:
+    with pytest.raises(InvariantError, match="syntax error") as raised:
         await database.fetch("selct 1")
+    assert isinstance(raised.value.__cause__, asyncpg.PostgresSyntaxError)

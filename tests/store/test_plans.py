@@ -12,13 +12,14 @@ import pytest
 import pytest_asyncio
 
 from ripieno.store import counts
-from ripieno.store.database import PLANNER_SETTINGS, Database
+from ripieno.store.connections import SETTINGS as OF_SESSIONS
+from ripieno.store.database import Database
 from ripieno.store.embedded import EmbeddedPostgres
 from ripieno.store.queries import Queries
 from store import functions, plans
 from store.filled import fill
 
-SETTINGS = {**PLANNER_SETTINGS, "search_path": "ripieno"}
+SETTINGS = {**OF_SESSIONS, "search_path": "ripieno"}
 
 #: Statement and the indexes that it must use.
 HOT = [

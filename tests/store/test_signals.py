@@ -14,7 +14,7 @@ EVERYTHING = News(everything=True)
 async def listening(database: Database, url: str, replica: str) -> AsyncIterator["asyncio.Queue[News]"]:
     """What a replica hears, from its first look at everything on."""
     heard: asyncio.Queue[News] = asyncio.Queue()
-    listener = asyncio.create_task(Signals(database, url, replica).run(heard.put_nowait))
+    listener = asyncio.create_task(Signals(database, replica).run(heard.put_nowait))
     try:
         async with asyncio.timeout(10):
             assert await heard.get() == EVERYTHING
@@ -27,8 +27,8 @@ async def listening(database: Database, url: str, replica: str) -> AsyncIterator
 async def test_others_hear_and_oneself_does_not(database: Database, database_url: str) -> None:
     news = News(frozenset({1, 2}), frozenset({"", "gpu", "ü"}), frozenset({7}))
     async with listening(database, database_url, "a") as a, listening(database, database_url, "b") as b:
-        await Signals(database, database_url, "a").send(news)
-        await Signals(database, database_url, "b").send(News())
+        await Signals(database, "a").send(news)
+        await Signals(database, "b").send(News())
         async with asyncio.timeout(10):
             assert await b.get() == news
             assert await a.get() == News()
@@ -37,8 +37,8 @@ async def test_others_hear_and_oneself_does_not(database: Database, database_url
 
 async def test_too_much_to_name_is_everything(database: Database, database_url: str) -> None:
     async with listening(database, database_url, "a") as heard:
-        await Signals(database, database_url, "b").send(News(frozenset(range(100_000, 102_000))))
-        await Signals(database, database_url, "b").send(News(partitions=frozenset({"ж" * 2_000})))
+        await Signals(database, "b").send(News(frozenset(range(100_000, 102_000))))
+        await Signals(database, "b").send(News(partitions=frozenset({"ж" * 2_000})))
         async with asyncio.timeout(10):
             assert [await heard.get(), await heard.get()] == [EVERYTHING, EVERYTHING]
 
@@ -52,13 +52,13 @@ async def test_a_broken_line_is_mended_and_everything_looked_at(database: Databa
         assert len(killed) == 1
         async with asyncio.timeout(20):
             assert await heard.get() == EVERYTHING
-        await Signals(database, database_url, "b").send(News(frozenset({5})))
+        await Signals(database, "b").send(News(frozenset({5})))
         async with asyncio.timeout(10):
             assert await heard.get() == News(frozenset({5}))
 
 
 async def test_alone_until_another_listens(database: Database, database_url: str) -> None:
-    one = Signals(database, database_url, "one")
+    one = Signals(database, "one")
     listener = asyncio.create_task(one.run(lambda _news: None))
     try:
         await _until(lambda: one.alone)

@@ -19,12 +19,12 @@ class TwoWays(Database):
     refused = 0
     _calls = 0
 
-    async def call_plain(self, statement: str, *arguments: Any) -> Any:
+    async def call_plain(self, statement: str, *arguments: Any, incarnation: int | None = None) -> Any:
         self._calls += 1
         if self.careful_every and self._calls % self.careful_every == 0:
             raise NotPlainError
         try:
-            value = await super().call_plain(statement, *arguments)
+            value = await super().call_plain(statement, *arguments, incarnation=incarnation)
         except NotPlainError:
             self.refused += 1
             raise

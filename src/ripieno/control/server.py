@@ -88,7 +88,7 @@ class Replica:
         self._settings = settings
         self._objects = objects
         sessions = Sessions(database)
-        notices = Notices(Signals(database, settings.database, settings.name))
+        notices = Notices(Signals(database, settings.name))
         watcher = Watcher(database, settings.inline_limit_bytes)
         reports = Reports(database, Committer(database, sessions), notices)
         self._dispatcher = dispatcher = Dispatcher(Claims(database), sessions, reports.release_now)

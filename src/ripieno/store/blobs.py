@@ -18,6 +18,7 @@ class BlobNumbers:
         self._next = 0
         self._end = 0
         self._lock = asyncio.Lock()
+        database.on_new_incarnation.append(self._forget)
 
     async def take(self, count: int) -> list[int]:
         """``count`` numbers that nobody else gets."""
@@ -29,8 +30,14 @@ class BlobNumbers:
                 self._next = upto
                 if len(taken) == count:
                     return taken
-                self._next = await self._block()
-                self._end = self._next + _BLOCK
+                incarnation = self._database.incarnation
+                first = await self._block()
+                if incarnation == self._database.incarnation:
+                    self._next, self._end = first, first + _BLOCK
+
+    def _forget(self) -> None:
+        """The database is another incarnation: its sequence may have gone back."""
+        self._next = self._end = 0
 
     async def _block(self) -> int:
         row = await self._database.fetchrow("select nextval('blob_numbers') as first")

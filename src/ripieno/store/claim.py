@@ -16,6 +16,7 @@ from ripieno.domain.data import Data, StoredObject
 from ripieno.domain.options import TaskOptions
 from ripieno.domain.outcomes import Ticket
 from ripieno.store.database import Database
+from ripieno.store.faults import StaleError
 from ripieno.store.queries import Queries
 from ripieno.store.sessions import options_of
 
@@ -49,6 +50,7 @@ class Claims:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._options: OrderedDict[int, TaskOptions] = OrderedDict()
+        database.on_new_incarnation.append(self._options.clear)
 
     async def claim(self, partition: str, agents: Sequence[int]) -> list[Claimed]:
         """Claim up to ``len(agents)`` tasks of a partition, the i-th for the i-th agent number.
@@ -65,6 +67,8 @@ class Claims:
         if unknown:
             for row in await self._database.fetch(_SQL.find_options, unknown):
                 self._options[row["options_no"]] = options_of(row)
+        if gone := [number for number in numbers if number not in self._options]:
+            raise StaleError(f"the database knows no options {gone} (any more); nothing happened, try again")
         found = {number: self._options[number] for number in numbers}
         while len(self._options) > _REMEMBERED:
             self._options.popitem(last=False)

@@ -130,6 +130,7 @@ class Committer:
         return changes, lost
 
     async def _commit_together(self, outcomes: Sequence[Outcome]) -> tuple[Changes, list[Ticket]]:
+        incarnation = self._database.incarnation
         options = await self._options_of_sub_tasks(outcomes)
         blob_numbers = await self._numbers.take(
             sum(len(outcome.how.results) for outcome in outcomes if isinstance(outcome.how, Completed))
@@ -139,7 +140,9 @@ class Committer:
             flush = _Flush(outcomes, options, blob_numbers, exclusive)
             sessions = {outcome.ticket.session_no for outcome in outcomes}
             try:
-                return await self._database.transaction(flush.write, opening=gates(sessions, exclusive))
+                return await self._database.transaction(
+                    flush.write, opening=gates(sessions, exclusive), incarnation=incarnation
+                )
             except CutNeededError as needed:
                 exclusive |= needed.sessions
 
@@ -152,6 +155,7 @@ class Committer:
 
     async def _commit_plain(self, attempts: Completions) -> Changes:
         sessions = set(attempts.session_nos)
+        incarnation = self._database.incarnation
         numbers = await self._numbers.take(len(attempts.keys))
         inline_nos, inline, objects = _apart(numbers, attempts.data)
         partitions = await self._database.call_plain(
@@ -171,6 +175,7 @@ class Committer:
             [stored.name for _, stored in objects],
             [stored.size for _, stored in objects],
             [stored.sha256 for _, stored in objects],
+            incarnation=incarnation,
         )
         changes = Changes(sessions, set(partitions))
         if len(sessions) == 1 and attempts.keys:

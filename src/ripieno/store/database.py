@@ -1,59 +1,47 @@
-"""Connections to PostgreSQL, transactions, and what its failures mean.
+"""The database: sessions on it, transactions, incarnations, and what its failures mean.
 
-Every connection plans our statements the way they were written: small arrays of ids in,
-index look-ups out. Hash and merge joins, materialized inner sides and sequential scans are
-switched off, because the planner chooses them when it believes a table to be small, as each
-table is when the plan is made on a new database, or when statistics lag behind a table that
-has just grown by a million rows (measured: 400 ms instead of 8 for 2,000 keys); and a nested loop over an ordered array is what makes row
-locks be taken in that order (see ``ripieno.store``).
+Everything that the store does goes through here. Failures come out as this project's own errors
+and as nothing else (``store.faults``). A session that waits for a server that has grown silent
+is ended (``store.watchman``).
+
+**Incarnations.** What was read from a database and kept (numbers of sessions, of options, of
+agents, blocks of a sequence) is valid for that database only. After a fail-over that lost the
+latest commits, a restore, or with another database behind the same address, the same number may
+mean something else. Each new session says which server start and which cluster it speaks to; if
+that differs from before, ``incarnation`` counts up, whoever keeps something is told to drop it
+(``on_new_incarnation``), and sessions of before are closed, all before the new session is used.
+Whoever asked for a session before that is refused (``StaleError``, safe to try again), since
+what is to be asked may rest on what was kept; work that has waited elsewhere meanwhile names
+the incarnation that it rests on.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import asyncpg
+import structlog
 
-from ripieno.domain.errors import InvalidRequestError, OutcomeUnknownError, UnavailableError
+from ripieno.domain.errors import InvalidRequestError, OutcomeUnknownError, RipienoError, UnavailableError
+from ripieno.store.connections import Connection, Identity, Place, connect
+from ripieno.store.faults import ConnectionLostError, CrossedError, NoRoomForConnectionError, RefusedError, translated
 from ripieno.store.migrate import SCHEMA, migrate
+from ripieno.store.pool import Pool
+from ripieno.store.watchman import Watchman
 
-if TYPE_CHECKING:  # generic in its type stubs, not at run time
-    from asyncpg.pool import PoolConnectionProxy
+__all__ = ["Connection", "Database", "NotPlainError", "array_literal"]
 
-    Connection = PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]
-else:
-    Connection = asyncpg.Connection
+_log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
-
-PLANNER_SETTINGS = {
-    "plan_cache_mode": "force_generic_plan",
-    "enable_hashjoin": "off",
-    "enable_mergejoin": "off",
-    "enable_material": "off",
-    "enable_memoize": "off",
-    "enable_seqscan": "off",
-    "jit": "off",
-}
-
-#: The server cannot be reached, is starting, stopping, or has no connection left.
-_UNREACHABLE = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # a connection that broke in the middle of a message
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
-)
 
 #: Connections for claims, of which one is under way at a time for each partition.
 _RELAXED_CONNECTIONS = 2
 
-#: Two transactions crossed in a way that PostgreSQL resolves by refusing one of them.
-_CROSSED = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+#: The server had no room for them: for so long it is not asked again.
+_WITHOUT_RELAXED_S = 30.0
 
 _CROSSED_TRIES = 5
 
@@ -71,17 +59,31 @@ class NotPlainError(Exception):
 
 
 class Database:
-    """A pool of connections to one database.
+    """One database, by as many sessions as are needed.
 
     Use as ``async with Database.open(url) as database``; the schema is up to date then.
+
+    Attributes:
+        incarnation: Counts the databases that were found at the address, one after the other.
+        on_new_incarnation: Called when another one was found. What is kept in memory of the
+            former one is to be dropped.
+        crossings: Transactions that PostgreSQL refused because of a crossing. The ladder of
+            ``ripieno.store`` is there to keep it at zero.
     """
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", relaxed: "asyncpg.Pool[asyncpg.Record]") -> None:
-        self._pool = pool
-        self._relaxed = relaxed
-        #: Transactions that PostgreSQL refused because of a crossing. The ladder of
-        #: ``ripieno.store`` is there to keep it at zero.
+    def __init__(self, place: Place, pool_size: int) -> None:
+        self.incarnation = 0
+        self.on_new_incarnation: list[Callable[[], None]] = []
         self.crossings = 0
+        self._place = place
+        self._identity: Identity | None = None
+        self._pids: set[tuple[str, int]] = set()
+        self._pool = Pool(self._connected, pool_size, lambda: self.incarnation)
+        self._relaxed = Pool(self._connected_relaxed, _RELAXED_CONNECTIONS, lambda: self.incarnation)
+        self._no_relaxed_until = 0.0
+        self._others: list[Pool] = []
+        self._single: set[Connection] = set()
+        self._watchman = Watchman(self._sessions, self._connected, self._forget)
 
     @classmethod
     @asynccontextmanager
@@ -91,60 +93,82 @@ class Database:
         """Connect, migrate, and close at the end.
 
         Raises:
-            UnavailableError: the server cannot be reached.
+            UnavailableError: the server cannot be reached, or takes no writes at present.
             InvalidRequestError: the URL is wrong, or the server refuses us.
         """
-        settings = {**PLANNER_SETTINGS, "search_path": schema, "application_name": name}
-        with _translated(url):
-            connection = await asyncpg.connect(url, timeout=10)
-            try:
-                await migrate(connection, schema)
-            finally:
-                await connection.close()
-            pool = await _create_pool(url, settings, pool_size)
-            relaxed = await _create_pool(url, {**settings, "synchronous_commit": "off"}, _RELAXED_CONNECTIONS)
+        place = Place(url, schema, name)
         try:
-            yield cls(pool, relaxed)
+            await _migrated(place)
+            database = cls(place, pool_size)
+            await database._begin()
+        except RefusedError as error:
+            raise InvalidRequestError("database", error.detail) from error
+        watching = asyncio.create_task(database._watchman.run())
+        try:
+            yield database
         finally:
-            pool.terminate()
-            relaxed.terminate()
+            watching.cancel()
+            for pool in database._pools():
+                pool.close()
+            for connection in list(database._single):
+                connection.terminate()
+
+    def own_session(self) -> Pool:
+        """A session that nobody but the caller uses: a pool of one, that opens it anew where it broke."""
+        pool = Pool(self._connected, 1, lambda: self.incarnation)
+        self._others.append(pool)
+        return pool
+
+    async def connect(self, name: str) -> Connection:
+        """Open a session that belongs to the caller, who closes it."""
+        connection = await self._found(await connect(replace(self._place, name=name)))
+        self._single.add(connection)
+        connection.on_closed(lambda: self._single.discard(connection))
+        return connection
+
+    # ------------------------------------------------------------------ statements
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
-        """One connection, for statements that each stand alone.
+    async def connection(self, incarnation: int | None = None) -> AsyncIterator[Connection]:
+        """One session, for statements that each stand alone.
+
+        Args:
+            incarnation: Of the database that they rest on; None for the present one.
 
         Raises:
             UnavailableError: the server cannot be reached; the statement had no effect
                 unless it was a write that the server finished just then.
+            StaleError: the database is another incarnation than that.
         """
-        try:
-            async with self._pool.acquire() as connection:
-                yield connection
-        except _UNREACHABLE as error:
-            raise UnavailableError("the database cannot be reached; nothing happened, try again") from error
+        async with self._pool.acquire(incarnation) as connection:
+            yield connection
 
     async def fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
         """Run one statement and return its rows."""
-        async with self.connection() as connection:
+        async with self._pool.acquire() as connection:
             return await connection.fetch(statement, *arguments)
+
+    async def fetchrow(self, statement: str, *arguments: Any) -> asyncpg.Record | None:
+        """Run one statement and return its first row, if any."""
+        async with self._pool.acquire() as connection:
+            return await connection.fetchrow(statement, *arguments)
 
     async def fetch_relaxed(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
         """Run one writing statement whose commit does not wait for the disk.
 
         A crash of the database may forget it, but never half of it.
         """
-        try:
-            async with self._relaxed.acquire() as connection:
-                return await connection.fetch(statement, *arguments)
-        except _UNREACHABLE as error:
-            raise UnavailableError("the database cannot be reached; try again") from error
+        if asyncio.get_running_loop().time() > self._no_relaxed_until:
+            try:
+                async with self._relaxed.acquire() as connection:
+                    return await connection.fetch(statement, *arguments)
+            except NoRoomForConnectionError:
+                self._no_relaxed_until = asyncio.get_running_loop().time() + _WITHOUT_RELAXED_S
+        # A server that grants us few sessions: it is a little slower then.
+        async with self._pool.acquire() as connection:
+            return await connection.fetch(statement, *arguments)
 
-    async def fetchrow(self, statement: str, *arguments: Any) -> asyncpg.Record | None:
-        """Run one statement and return its first row, if any."""
-        async with self.connection() as connection:
-            return await connection.fetchrow(statement, *arguments)
-
-    async def call_plain(self, statement: str, *arguments: Any) -> Any:
+    async def call_plain(self, statement: str, *arguments: Any, incarnation: int | None = None) -> Any:
         """Call a function of the plain case: one transaction, one round trip, durable when it returns.
 
         Raises:
@@ -152,25 +176,29 @@ class Database:
             UnavailableError: the server could not be reached; nothing happened.
             OutcomeUnknownError: it went away during the call.
         """
-        async with self.connection() as connection:
+        async with self._pool.acquire(incarnation) as connection:
             try:
                 return await connection.fetchval(statement, *arguments)
-            except asyncpg.UniqueViolationError as error:
-                raise NotPlainError from error
-            except _CROSSED as error:
+            except CrossedError as error:
                 self.crossings += 1
                 raise NotPlainError from error
-            except asyncpg.PostgresError as error:
-                if error.sqlstate == _NOT_PLAIN:
-                    raise NotPlainError from error
-                if isinstance(error, _UNREACHABLE):
-                    raise OutcomeUnknownError(_DURING_COMMIT) from error
-                raise
-            except _UNREACHABLE as error:
+            except ConnectionLostError as error:
+                connection.terminate()
                 raise OutcomeUnknownError(_DURING_COMMIT) from error
+            except RipienoError as error:
+                if isinstance(error.__cause__, asyncpg.UniqueViolationError) or (
+                    isinstance(error.__cause__, asyncpg.PostgresError) and error.__cause__.sqlstate == _NOT_PLAIN
+                ):
+                    raise NotPlainError from error
+                raise
 
     async def transaction(
-        self, body: Callable[[Connection], Awaitable[T]], *, opening: str = "", durable: bool = True
+        self,
+        body: Callable[[Connection], Awaitable[T]],
+        *,
+        opening: str = "",
+        durable: bool = True,
+        incarnation: int | None = None,
     ) -> T:
         """Run ``body`` in a transaction at READ COMMITTED and return what it returned.
 
@@ -178,92 +206,129 @@ class Database:
         effects outside the database.
 
         Args:
-            body: Gets the connection.
+            body: Gets the session.
             opening: Statements without parameters to run as the transaction begins, in
                 the same round trip (the gates, ``store.gates``).
             durable: False lets the commit not wait for the disk; a crash of the database
                 may forget it (never half of it).
+            incarnation: Of the database that the numbers in ``body`` and ``opening`` are from.
 
         Raises:
             UnavailableError: the server could not be reached; nothing happened.
             OutcomeUnknownError: it went away during the commit.
+            StaleError: the database is another incarnation by now.
         """
         for attempt in range(_CROSSED_TRIES):
             try:
-                return await self._transaction(body, opening, durable)
-            except _CROSSED:
+                return await self._transaction(body, opening, durable, incarnation)
+            except CrossedError:
                 self.crossings += 1
                 if attempt == _CROSSED_TRIES - 1:
                     raise
         raise AssertionError("unreachable")
 
-    async def _transaction(self, body: Callable[[Connection], Awaitable[T]], opening: str, durable: bool) -> T:
-        async with self.connection() as connection:
+    async def _transaction(
+        self, body: Callable[[Connection], Awaitable[T]], opening: str, durable: bool, incarnation: int | None
+    ) -> T:
+        async with self._pool.acquire(incarnation) as connection:
             committing = False
             try:
                 await connection.execute(f"{_BEGIN if durable else _BEGIN_RELAXED};{opening}")
                 value = await body(connection)
                 committing = True
                 await connection.execute("commit")
-            except BaseException as error:
-                await _leave_transaction(connection)
-                if committing and isinstance(error, _UNREACHABLE):
+            except ConnectionLostError as error:
+                connection.terminate()
+                if committing:
                     raise OutcomeUnknownError(_DURING_COMMIT) from error
+                raise
+            except Exception:
+                await _leave_transaction(connection)
                 raise
             return value
 
+    # ------------------------------------------------------------------ sessions and incarnations
 
-async def _create_pool(url: str, settings: Mapping[str, str], size: int) -> "asyncpg.Pool[asyncpg.Record]":
-    return await asyncpg.create_pool(
-        url,
-        min_size=1,
-        max_size=size,
-        timeout=10,
-        server_settings=dict(settings),
-        max_cached_statement_lifetime=0,
-        max_inactive_connection_lifetime=0,
-        # Our transactions always end; a reset would cost a round trip at each release.
-        reset=_keep_as_is,
-    )
+    async def _begin(self) -> None:
+        """Open two sessions at a time: a pooler that gives them away between transactions is found out."""
+        (await self._connected()).terminate()  # the first incarnation
+        async with self._pool.acquire():
+            try:
+                second = await self._connected()
+            except NoRoomForConnectionError as error:
+                raise UnavailableError(
+                    f"the database at {self._place.shown} grants us one connection; at least three are needed"
+                ) from error
+            second.terminate()
+
+    async def _connected(self) -> Connection:
+        return await self._found(await connect(self._place))
+
+    async def _connected_relaxed(self) -> Connection:
+        return await self._found(await connect(self._place, relaxed=True))
+
+    async def _found(self, connection: Connection) -> Connection:
+        """Say which incarnation a new session speaks to, before anybody uses it."""
+        shared = (connection.identity.started, connection.pid)
+        if shared in self._pids:
+            connection.terminate()
+            raise RefusedError(
+                "two sessions of ours share one of the server's: a pooler gives sessions away between transactions;"
+                " let it pool by session (pgbouncer: pool_mode = session), or connect to PostgreSQL itself"
+            )
+        if connection.identity.cluster_id is None:
+            connection.terminate()
+            raise UnavailableError(
+                f"the database at {self._place.shown} does not hold our schema (any more); nothing happened, try again"
+            )
+        if connection.identity != self._identity:
+            self._reincarnated(connection.identity)
+        connection.incarnation = self.incarnation
+        self._pids.add(shared)
+        connection.on_closed(lambda: self._pids.discard(shared))
+        return connection
+
+    def _reincarnated(self, identity: Identity) -> None:
+        if self._identity is not None:
+            _log.warning("the database is another one, or was started anew; what was kept of it is dropped")
+        self._identity = identity
+        self.incarnation += 1
+        self._forget()
+        for tell in self.on_new_incarnation:
+            tell()
+
+    def _forget(self) -> None:
+        for pool in self._pools():
+            pool.forget()
+        for connection in list(self._single):
+            connection.terminate()
+
+    def _pools(self) -> list[Pool]:
+        return [self._pool, self._relaxed, *self._others]
+
+    def _sessions(self) -> list[Connection]:
+        return [*self._single, *(connection for pool in self._pools() for connection in pool.open)]
+
+
+async def _migrated(place: Place) -> None:
+    connection = await connect(place)
+    try:
+        await connection.execute("set statement_timeout = 0")
+        await migrate(connection.raw, place.schema)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        raise translated(error) or error from error
+    finally:
+        await connection.close()
 
 
 async def _leave_transaction(connection: Connection) -> None:
-    """Roll back what is open; a connection of which that cannot be said goes no further."""
+    """Roll back what is open; a session of which that cannot be said goes no further."""
     try:
         if not connection.is_closed() and connection.is_in_transaction():
             await connection.execute("rollback")
-    except (*_UNREACHABLE, asyncpg.PostgresError):
+    except RipienoError:
         with suppress(asyncpg.InterfaceError):
             connection.terminate()
-
-
-async def _keep_as_is(connection: Any) -> None:
-    """Return a connection to the pool without a round trip."""
-
-
-class _translated:  # noqa: N801 - reads as a phrase where it is used
-    """Turn failures of connecting into errors that name the way out."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, _UNREACHABLE):
-            raise UnavailableError(
-                f"the database at {_without_password(self._url)} cannot be reached: {error}"
-            ) from error
-        if isinstance(error, (ValueError, asyncpg.PostgresError)):
-            raise InvalidRequestError("database", f"{_without_password(self._url)}: {error}") from error
-
-
-def _without_password(url: str) -> str:
-    scheme, separator, rest = url.partition("://")
-    credentials, at, place = rest.rpartition("@")
-    user = credentials.partition(":")[0]
-    return f"{scheme}{separator}{user}{at}{place}" if at else url
 
 
 def array_literal(texts: Sequence[str]) -> str:

@@ -58,7 +58,7 @@ _CHECKS = {
 async def broken_invariants(database: Database) -> list[str]:
     """Every broken invariant with some of the rows that break it; empty when all hold."""
     broken = []
-    async with database.connection() as connection, connection.transaction():
+    async with database.connection() as connection, connection.raw.transaction():
         await connection.execute("set local enable_hashjoin = on; set local enable_seqscan = on")
         for name, query in _CHECKS.items():
             rows = await connection.fetch(f"{query} limit 5")

@@ -36,21 +36,27 @@ class KnownOptions:
 
 @dataclass(frozen=True, slots=True)
 class KnownSession:
-    """What never changes of a session: its number, id and default options."""
+    """What never changes of a session: its number, id and default options.
+
+    Attributes:
+        incarnation: Of the database that said so; to any other one the numbers mean nothing.
+    """
 
     session_no: int
     id: str
     default: KnownOptions
+    incarnation: int
 
 
 class Sessions:
-    """Creates and finds sessions; remembers what cannot change."""
+    """Creates and finds sessions; remembers what cannot change, for one incarnation of the database."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._by_id: OrderedDict[str, KnownSession] = OrderedDict()
         self._by_number: OrderedDict[int, KnownSession] = OrderedDict()
         self._options: OrderedDict[tuple[int, bytes], KnownOptions] = OrderedDict()
+        database.on_new_incarnation.append(self._forget)
 
     async def create(self, session_id: str, default: TaskOptions) -> bool:
         """Create a session, durably.
@@ -71,19 +77,21 @@ class Sessions:
         """
         if known := self._by_id.get(session_id):
             return known
-        row = await self._database.fetchrow(_SQL.find_session, session_id)
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(_SQL.find_session, session_id)
         if row is None:
             raise NotFoundError(f"session {session_id!r} does not exist; create it first")
-        return self._remember(row["session_no"], session_id, row)
+        return self._remember(row["session_no"], session_id, row, connection.incarnation)
 
     async def by_number(self, session_no: int) -> KnownSession:
         """The session with this number, which came from the store."""
         if known := self._by_number.get(session_no):
             return known
-        row = await self._database.fetchrow(_SQL.find_default_options, session_no)
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(_SQL.find_default_options, session_no)
         if row is None:
             raise NotFoundError(f"session number {session_no} does not exist")
-        return self._remember(session_no, row["id"], row)
+        return self._remember(session_no, row["id"], row, connection.incarnation)
 
     async def intern_options(self, session: KnownSession, options: TaskOptions | None) -> KnownOptions:
         """The stored number of an option set; None stands for the session's default."""
@@ -92,12 +100,14 @@ class Sessions:
         digest = _digest(options)
         if known := self._options.get((session.session_no, digest)):
             return known
-        row = await self._database.fetchrow(
-            _SUBMISSION.intern_options, session.session_no, digest, *_options_columns(options)
-        )
+        async with self._database.connection(session.incarnation) as connection:
+            row = await connection.fetchrow(
+                _SUBMISSION.intern_options, session.session_no, digest, *_options_columns(options)
+            )
         assert row is not None  # it either inserts or updates
         known = KnownOptions(row["options_no"], options)
-        _put(self._options, (session.session_no, digest), known)
+        if session.incarnation == self._database.incarnation:
+            _put(self._options, (session.session_no, digest), known)
         return known
 
     async def list(self, which: SessionFilter) -> Sequence[str]:
@@ -106,9 +116,17 @@ class Sessions:
         rows = await self._database.fetch(_SQL.list_sessions, which.session_ids, statuses)
         return [row["id"] for row in rows]
 
-    def _remember(self, session_no: int, session_id: str, row: asyncpg.Record) -> KnownSession:
+    def _forget(self) -> None:
+        """The database is another incarnation."""
+        self._by_id.clear()
+        self._by_number.clear()
+        self._options.clear()
+
+    def _remember(self, session_no: int, session_id: str, row: asyncpg.Record, incarnation: int) -> KnownSession:
         default = KnownOptions(row["default_options_no"], options_of(row))
-        known = KnownSession(session_no, session_id, default)
+        known = KnownSession(session_no, session_id, default, incarnation)
+        if incarnation != self._database.incarnation:
+            return known  # read just before: good for a statement on that one, which refuses it
         _put(self._by_id, session_id, known)
         _put(self._by_number, session_no, known)
         _put(self._options, (session_no, _digest(default.options)), default)

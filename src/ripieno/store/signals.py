@@ -12,16 +12,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import asyncpg
-
+from ripieno.background import Setback
+from ripieno.domain.errors import RipienoError
 from ripieno.store.database import Database
+from ripieno.store.faults import ConnectionLostError
 
 CHANNEL = "ripieno"
 
 #: PostgreSQL's limit for a payload is 8,000 bytes.
 _LONGEST = 7_500
-
-_RECONNECT_S = 1.0
 
 _COUNT_EVERY_S = 5.0
 
@@ -54,9 +53,8 @@ class Signals:
             within some seconds.
     """
 
-    def __init__(self, database: Database, url: str, replica: str) -> None:
+    def __init__(self, database: Database, replica: str) -> None:
         self._database = database
-        self._url = url
         self._replica = replica
         self.alone = False
 
@@ -81,13 +79,14 @@ class Signals:
 
     async def run(self, heard: Callable[[News], None]) -> None:
         """Receive news, reconnecting for ever; call ``heard`` for each message of others."""
+        setback = Setback("listening to the other replicas")
         while True:
             try:
-                await self._listen(heard)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                await asyncio.sleep(_RECONNECT_S)
+                await self._listen(heard, setback)
+            except RipienoError as error:
+                await asyncio.sleep(setback.note(error))
 
-    async def _listen(self, heard: Callable[[News], None]) -> None:
+    async def _listen(self, heard: Callable[[News], None], setback: Setback) -> None:
         broken = asyncio.Event()
 
         def on_message(_connection: object, _pid: int, _channel: str, payload: object) -> None:
@@ -97,20 +96,22 @@ class Signals:
                 if "listens" not in message:
                     heard(_decode(message))
 
-        connection = await asyncpg.connect(self._url, timeout=10, server_settings={"application_name": _APPLICATION})
+        connection = await self._database.connect(_APPLICATION)
         try:
-            connection.add_termination_listener(lambda _connection: broken.set())
-            await connection.add_listener(CHANNEL, on_message)
+            connection.on_closed(broken.set)
+            await connection.listen(CHANNEL, on_message)
             await self._notify({"listens": True})  # the others know from here on that somebody does
             heard(News(everything=True))
+            setback.over()
             while not broken.is_set():
                 self.alone = await connection.fetchval(_LISTENERS, _APPLICATION) <= 1
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_COUNT_EVERY_S):
                         await broken.wait()
+            raise ConnectionLostError("the connection broke; news may have been missed")
         finally:
             self.alone = False
-            await connection.close(timeout=1)
+            await connection.close()
 
 
 def _decode(message: Mapping[str, Any]) -> News:

@@ -84,6 +84,7 @@ async def _submit_together(database: Database, calls: Sequence[SubmissionCall]) 
             return await database.transaction(
                 partial(_write, calls=calls, exclusive=exclusive),
                 opening=gates({call.session.session_no for call in calls}, exclusive),
+                incarnation=_incarnation(calls),
             )
         except CutNeededError as needed:
             exclusive |= needed.sessions
@@ -151,8 +152,14 @@ async def _call_plain(
         [place for _, place in needs],
         claimants,
         first_claim,
+        incarnation=_incarnation(calls),
     )
     return numbers
+
+
+def _incarnation(calls: Sequence[SubmissionCall]) -> int:
+    """Of the database that the calls' sessions are known from; if it is not one, the oldest, which is refused."""
+    return min(call.session.incarnation for call in calls)
 
 
 async def _write(connection: Connection, calls: Sequence[SubmissionCall], exclusive: frozenset[int]) -> Changes:

@@ -27,7 +27,7 @@ class OneSession(Sessions):
         pass
 
     async def by_number(self, session_no: int) -> KnownSession:
-        return KnownSession(session_no, "s", KnownOptions(7, OPTIONS))
+        return KnownSession(session_no, "s", KnownOptions(7, OPTIONS), 1)
 
 
 class Store(Claims):
