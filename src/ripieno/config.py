@@ -13,6 +13,10 @@ ADDRESS_VARIABLE = "RIPIENO_ADDRESS"
 WORKER_ADDRESS_VARIABLE = "RIPIENO_WORKER_ADDRESS"
 #: Set for workers that an agent starts: nobody waits for their ready line.
 SPAWNED_VARIABLE = "RIPIENO_SPAWNED"
+#: Set for workers that an agent starts: a number from 0 that no two live workers of the agent share.
+SLOT_VARIABLE = "RIPIENO_SLOT"
+#: Of this project's own variables, those that workers inherit: a handler may be a client.
+PASSED_VARIABLES = frozenset({ADDRESS_VARIABLE})
 
 
 def _default_name() -> str:
@@ -62,6 +66,12 @@ class AgentSettings:
             process is replaced.
         cache_bytes: Memory for results that several tasks of a session read.
         scratch: Directory for sockets and spilled data; None takes a temporary one.
+        worker_logs: Directory for what spawned workers print, a file for each slot that is
+            put aside at 5 MiB; None means the agent's standard error.
+        pass_environment: Variables that spawned workers get although they are kept back
+            (those of this project and of PostgreSQL's client library).
+        worker_open_files: Soft and hard limit of open files of spawned workers; None
+            leaves them the agent's.
     """
 
     control: tuple[str, ...]
@@ -74,3 +84,6 @@ class AgentSettings:
     cache_bytes: int = 16 * 1024 * 1024
     drain_s: float = 30.0
     scratch: Path | None = None
+    worker_logs: Path | None = None
+    pass_environment: tuple[str, ...] = ()
+    worker_open_files: tuple[int, int] | None = None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import os
+import shlex
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 
 import grpc.aio
@@ -13,12 +13,14 @@ import grpc.aio
 from ripieno.agent import health
 from ripieno.agent.batch_lane import BatchLane, LaneBrokenError, is_served
 from ripieno.agent.channels import reraise_own_cancellation, worker_channel
+from ripieno.agent.complaints import Complaints
 from ripieno.agent.dispatcher import Dispatcher
 from ripieno.agent.exchange import Exchange
 from ripieno.agent.link import Link
 from ripieno.agent.process_lane import ProcessLane
+from ripieno.agent.scratch import SocketDirectory
 from ripieno.agent.slots import Slot
-from ripieno.agent.supervisor import SocketDirectory, WorkerProcess
+from ripieno.agent.supervisor import WorkerProcess, Workshop
 
 FIRST_BACKOFF_S = 0.05
 LAST_BACKOFF_S = 5.0
@@ -26,48 +28,67 @@ LAST_BACKOFF_S = 5.0
 LIVED_S = 5.0
 #: After its connection broke, how long a process may take to be seen to have ended.
 EXIT_S = 0.5
-
-_log = logging.getLogger(__name__)
+#: A worker that does not serve after this is spoken of, and waited for.
+SILENT_S = 5.0
 
 
 class Keeper:
     """One slot's worker, attached or spawned."""
 
-    def __init__(self, slot: Slot, dispatcher: Dispatcher, exchange: Exchange, link: Link) -> None:
+    def __init__(
+        self, slot: Slot, dispatcher: Dispatcher, exchange: Exchange, link: Link, complaints: Complaints
+    ) -> None:
         self._slot = slot
         self._dispatcher = dispatcher
         self._exchange = exchange
         self._link = link
+        self._complaints = complaints
 
     async def attach(self, address: str) -> None:
         """Serve with a worker that others start. Never returns by itself."""
         while True:
-            await self._serve(address, None)
+            await self._serve(address, None, f"nothing serves at {address}, where a worker is attached; waiting for it")
             await asyncio.sleep(FIRST_BACKOFF_S)
 
-    async def spawn(self, command: Sequence[str], sockets: SocketDirectory, number: int) -> None:
-        """Serve with processes of our own, one after the other. Never returns by itself."""
+    async def spawn(self, workshop: Workshop, sockets: SocketDirectory, number: int) -> None:
+        """Serve with processes of our own, one after the other. Never returns by itself.
+
+        A process that cannot be started is a worker that was lost: the next try follows with back-off.
+        """
+        command = shlex.join(workshop.command)
         backoff_s, generation = 0.0, 0
         while True:
             generation += 1
             started_at = time.monotonic()
-            process = WorkerProcess.start(command, sockets.address(number, generation))
             try:
-                await self._serve(process.address, process)
-            finally:
-                await process.stop()
+                process = WorkerProcess.start(workshop, sockets.address(number, generation), number)
+            except OSError as error:
+                self._complaints.say(
+                    self._slot.name, f"no process can be started for it: {os.strerror(error.errno or 0)}"
+                )
+            else:
+                try:
+                    await self._serve(
+                        process.address,
+                        process,
+                        f"`{command}` has run for {SILENT_S:g} s and does not serve yet; waiting for it."
+                        " A worker listens at the address in RIPIENO_WORKER_ADDRESS ({address} in its command)",
+                    )
+                finally:
+                    await process.stop()
             lived = time.monotonic() - started_at > LIVED_S
             backoff_s = 0.0 if lived else min(max(2 * backoff_s, FIRST_BACKOFF_S), LAST_BACKOFF_S)
             await asyncio.sleep(backoff_s)
 
-    async def _serve(self, address: str, process: WorkerProcess | None) -> None:
-        """Serve with one worker until it is lost."""
-        blameless, detail = True, ""
+    async def _serve(self, address: str, process: WorkerProcess | None, silence: str) -> None:
+        """Serve with one worker until it is lost; ``silence`` is what to say of one that does not serve."""
+        blameless, detail, served = True, "", False
         try:
             async with worker_channel(address) as channel, asyncio.TaskGroup() as tasks:
                 if process is not None:
                     tasks.create_task(_until_ended(process))
-                await health.until_serving(channel)
+                await self._until_serving(channel, silence)
+                served = True
                 await self._run_lane(address, channel, process)
         except* LaneBrokenError as group:
             error = _first(group)
@@ -78,8 +99,15 @@ class Keeper:
             with suppress(TimeoutError):
                 async with asyncio.timeout(EXIT_S):
                     detail = await process.ended()
-        _log.warning("worker %s: %s", self._slot.name, detail)
+        self._complaints.say(self._slot.name, detail if served or process is None else f"it never served: {detail}")
         self._dispatcher.down(self._slot, detail, blameless=blameless)
+
+    async def _until_serving(self, channel: grpc.aio.Channel, silence: str) -> None:
+        telling = asyncio.get_running_loop().call_later(SILENT_S, self._complaints.say, self._slot.name, silence)
+        try:
+            await health.until_serving(channel)
+        finally:
+            telling.cancel()
 
     async def _run_lane(self, address: str, channel: grpc.aio.Channel, process: WorkerProcess | None) -> None:
         kill = process.kill if process is not None else _not_ours

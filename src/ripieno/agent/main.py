@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
 
 from ripieno.agent.attempt import Attempt
+from ripieno.agent.complaints import Complaints
 from ripieno.agent.dispatcher import Dispatcher
 from ripieno.agent.exchange import Exchange
 from ripieno.agent.inputs import Inputs
 from ripieno.agent.keeper import Keeper
 from ripieno.agent.link import Link
 from ripieno.agent.outbox import Outbox
+from ripieno.agent.scratch import SocketDirectory, locked_directory
 from ripieno.agent.slots import Slot
 from ripieno.agent.spool import Spool
-from ripieno.agent.supervisor import SocketDirectory, worker_command
+from ripieno.agent.supervisor import Workshop, worker_command
 from ripieno.agent.uplink import Uplink
 from ripieno.config import AgentSettings
 
@@ -66,11 +66,17 @@ class Agent:
 
     def _keepers(self) -> list[Coroutine[None, None, None]]:
         settings = self.settings
-        keepers = [Keeper(slot, self.dispatcher, self.exchange, self.link) for slot in self.slots]
+        complaints = Complaints()
+        keepers = [Keeper(slot, self.dispatcher, self.exchange, self.link, complaints) for slot in self.slots]
         if settings.attach:
             return [keeper.attach(address) for keeper, address in zip(keepers, settings.attach, strict=True)]
-        command = worker_command(settings.worker)
-        return [keeper.spawn(command, self.sockets, number) for number, keeper in enumerate(keepers)]
+        workshop = Workshop(
+            worker_command(settings.worker),
+            logs=settings.worker_logs,
+            pass_environment=settings.pass_environment,
+            open_files=settings.worker_open_files,
+        )
+        return [keeper.spawn(workshop, self.sockets, number) for number, keeper in enumerate(keepers)]
 
     async def _announce(self, welcomed: asyncio.Event, on_ready: Callable[[], None]) -> None:
         await welcomed.wait()
@@ -114,13 +120,10 @@ async def run_agent(settings: AgentSettings, *, stop: asyncio.Event, on_ready: C
             not be up by then.
 
     Raises:
-        OSError: a worker's command cannot be started.
+        OSError: there is no scratch directory to be had.
     """
-    if settings.scratch is not None:
-        settings.scratch.mkdir(parents=True, exist_ok=True)
+    if settings.worker_logs is not None:
+        settings.worker_logs.mkdir(parents=True, exist_ok=True)
     # A directory of its own: several agents may share one scratch.
-    scratch = Path(tempfile.mkdtemp(prefix="ripieno-", dir=settings.scratch))
-    try:
+    with locked_directory(settings.scratch) as scratch:
         await Agent(settings, scratch).run(stop, on_ready)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)

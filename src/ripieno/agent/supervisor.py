@@ -1,36 +1,37 @@
-"""Worker processes: started, watched, ended.
+"""Worker processes: started, watched, ended, each through a warden of its own (see ``warden``).
 
-Each runs in a session of its own, so that signals to the agent do not reach it and a kill
-reaches all of its children that stayed in the group. A worker dies with its agent, also
-when the agent is killed: see ``tether``.
+A worker runs in a session of its own, so that signals to the agent do not reach it. It dies with
+its agent, also when the agent is killed, and so does everything that it has started.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import marshal
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from ripieno.agent import tether
-from ripieno.config import SPAWNED_VARIABLE, WORKER_ADDRESS_VARIABLE
+from ripieno.agent import warden
+from ripieno.agent.environment import worker_environment
+from ripieno.domain.texts import reason
 
 #: Between SIGTERM and SIGKILL.
 TERMINATE_S = 2.0
-#: How often to look for the end of a process where the kernel does not tell.
-POLL_S = 0.05
-#: A unix socket's path may have 104 bytes on macOS and 108 on Linux.
-SOCKET_PATH_BYTES = 90
-
-_log = logging.getLogger(__name__)
+#: A warden that has told of its worker's end, or was told to end, is gone within this.
+WARDEN_END_S = warden.KILL_LIMIT_S + 1.0
+#: How often to look for its end then: it is on its way.
+POLL_S = 0.005
+#: A file of what a worker prints is put aside at this size; one old file is kept.
+LOG_LIMIT_BYTES = 5 * 1024 * 1024
+#: Of what a worker printed last, its failure tells so much.
+LAST_WORDS_BYTES = 1500
 
 
 def worker_command(worker: str | None) -> list[str]:
@@ -43,110 +44,175 @@ def worker_command(worker: str | None) -> list[str]:
     return words
 
 
-class SocketDirectory:
-    """Where workers' sockets lie: in scratch if the path is short enough."""
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What all workers of an agent share.
 
-    def __init__(self, scratch: Path) -> None:
-        longest = os.fsencode(scratch.absolute() / "worker-0000-000000.sock")
-        self._temporary = len(longest) > SOCKET_PATH_BYTES
-        self._path = Path(tempfile.mkdtemp(prefix="ripieno-")) if self._temporary else scratch.absolute()
+    Attributes:
+        command: The words that start one.
+        logs: Directory for what they print, ``worker-SLOT.log`` each; None means the agent's standard error.
+        pass_environment: Variables that they get although the agent would keep them back.
+        open_files: Their soft and hard limit of open files; None leaves the agent's.
+        environment: The agent's own.
+    """
 
-    def address(self, slot: int, generation: int) -> str:
-        """A fresh address: no process listened there before."""
-        path = self._path / f"worker-{slot}-{generation}.sock"
-        path.unlink(missing_ok=True)
-        return f"unix:{path}"
+    command: Sequence[str]
+    logs: Path | None = None
+    pass_environment: Sequence[str] = ()
+    open_files: tuple[int, int] | None = None
+    environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
 
-    def remove(self) -> None:
-        """Remove the directory if it is a temporary one."""
-        if self._temporary:
-            shutil.rmtree(self._path, ignore_errors=True)
+    def order(self, address: str, slot: int) -> bytes:
+        """What a warden is told: how to start the worker of ``slot`` that is to serve ``address``."""
+        order = marshal.dumps(
+            {
+                "command": [word.replace("{address}", address) for word in self.command],
+                "environment": worker_environment(
+                    self.environment, named=self.pass_environment, address=address, slot=slot
+                ),
+                "open_files": self.open_files,
+                "log": str(self.logs / f"worker-{slot}.log") if self.logs is not None else "",
+                "log_bytes": LOG_LIMIT_BYTES,
+            }
+        )
+        return len(order).to_bytes(8, "big") + order
 
 
 class WorkerProcess:
-    """A worker's process and its group.
+    """One worker, as its warden tells of it. Make it, and use it, on the event loop.
 
-    Started with ``subprocess`` and not by the event loop: uvloop forks where that one
-    uses vfork, and a fork disturbs gRPC's threads (and complains about it).
+    The warden is started with ``subprocess`` and not by the event loop: uvloop forks where that
+    one uses vfork, and a fork disturbs gRPC's threads (and complains about it). Its report comes
+    through a pipe, so no convenience of the kernel is needed to learn of an end.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], address: str) -> None:
+        assert process.stdin is not None and process.stdout is not None
         self.address = address
-        self._reason = ""
+        #: The worker's process id; 0 as long as it is not known.
+        self.pid = 0
         self._process = process
+        self._orders, self._reports = process.stdin, process.stdout
+        self._reason = ""
+        self._report = b""
+        self._told = asyncio.Event()
+        os.set_blocking(self._reports.fileno(), False)
+        asyncio.get_running_loop().add_reader(self._reports.fileno(), self._read)
 
     @classmethod
-    def start(cls, command: Sequence[str], address: str) -> WorkerProcess:
-        """Start a worker that is to serve ``address``; call from the thread that lives as long as the agent.
+    def start(cls, workshop: Workshop, address: str, slot: int) -> WorkerProcess:
+        """Start a worker that is to serve ``address``.
 
         Raises:
-            OSError: no process can be started. (A command that does not exist is one that ends at once.)
+            OSError: no process can be started (no descriptor, no memory, no process left).
+                A command that does not exist is a worker that ends at once.
         """
-        words = [word.replace("{address}", address) for word in command]
-        linux = sys.platform.startswith("linux")
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), *words],
-            # The pipe is what ties the worker where the kernel does not (see tether).
-            stdin=subprocess.DEVNULL if linux else subprocess.PIPE,
-            # The agent's standard output belongs to whoever started the agent.
-            stdout=2,
-            env={**os.environ, WORKER_ADDRESS_VARIABLE: address, SPAWNED_VARIABLE: "1"},
+            [sys.executable, "-I", "-S", warden.__file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             start_new_session=True,
         )
+        assert process.stdin is not None
+        with suppress(BrokenPipeError):  # it ended: so does its report
+            process.stdin.write(workshop.order(address, slot))
+            process.stdin.flush()
         return cls(process, address)
 
     async def ended(self) -> str:
-        """Wait for its end, and say how it was."""
-        code = await self._wait()
-        self._signal(signal.SIGKILL)  # what it left behind in its group
+        """Wait until it has ended, and all that it started; say how it was."""
+        await self._told.wait()
         if self._reason:
             return self._reason
-        if code < 0:
-            return f"the worker process was ended by {signal.Signals(-code).name}"
-        return f"the worker process ended with exit code {code}"
+        first, second, printed = (*self._report.split(b"\n", 2), b"", b"")[:3]
+        if first.startswith(b"failed "):
+            return f"the worker cannot be started: {first[7:].decode(errors='backslashreplace')}"
+        if not second.startswith(b"ended "):
+            return "the worker process was ended, since the process that minds it was killed"
+        return _how(int(second[6:])) + _last_words(printed)
 
-    def kill(self, reason: str) -> bool:
-        """End it at once; ``reason`` is what its attempt is told. Always True."""
-        self._reason = reason
-        self._signal(signal.SIGKILL)
+    def kill(self, why: str) -> bool:
+        """End it at once; ``why`` is what its attempt is told. Always True."""
+        self._reason = why
+        self._ask(b"k")
         return True
 
     async def stop(self) -> None:
-        """Ask it to end, and see to it that it does."""
-        if self._process.poll() is None:
-            self._signal(signal.SIGTERM)
+        """Ask it to end, and see to it that it does, with all that it started; also when cancelled meanwhile."""
+        stopping = asyncio.ensure_future(self._stop())
+        try:
+            await asyncio.shield(stopping)
+        except asyncio.CancelledError:
+            await asyncio.wait((stopping,))
+            raise
+
+    async def _stop(self) -> None:
+        if not self._told.is_set():
+            self._ask(b"t")
             with suppress(TimeoutError):
                 async with asyncio.timeout(TERMINATE_S):
-                    await self._wait()
-        self._signal(signal.SIGKILL)
-        await self._wait()
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+                    await self._told.wait()
+        self._close_orders()
+        await self._until_warden_ended()
+        self._stop_reading()
+        self._reports.close()
         self._remove_socket()
 
-    async def _wait(self) -> int:
-        """Wait for the end of the process; its exit code."""
-        if self._process.poll() is None and hasattr(os, "pidfd_open"):
-            await _readable(os.pidfd_open(self._process.pid))
-        while (code := self._process.poll()) is None:  # noqa: ASYNC110 - there is no event to wait for
+    async def _until_warden_ended(self) -> None:
+        deadline = asyncio.get_running_loop().time() + WARDEN_END_S
+        while self._process.poll() is None:
+            if asyncio.get_running_loop().time() > deadline:
+                self._process.kill()
             await asyncio.sleep(POLL_S)
-        return code
 
     def _remove_socket(self) -> None:
         Path(self.address.removeprefix("unix:")).unlink(missing_ok=True)
 
-    def _signal(self, number: signal.Signals) -> None:
+    def _ask(self, what: bytes) -> None:
+        if not self._orders.closed:
+            with suppress(BrokenPipeError):
+                os.write(self._orders.fileno(), what)
+
+    def _close_orders(self) -> None:
+        """The warden reads this as: end everything."""
+        with suppress(BrokenPipeError):
+            self._orders.close()
+
+    def _read(self) -> None:
+        """Take in the report; its end is the end."""
+        try:
+            data = os.read(self._reports.fileno(), 65_536)
+        except BlockingIOError:
+            return
+        self._report += data
+        if not self.pid and self._report.startswith(b"started ") and b"\n" in self._report:
+            self.pid = int(self._report.split(b"\n", 1)[0][8:])
+        if not data:
+            self._stop_reading()
+            self._told.set()
+            if b"\nended " not in self._report and self.pid:
+                self._kill_group()
+
+    def _kill_group(self) -> None:
+        """The warden was killed. The kernel kills the worker then; this is for its children."""
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, number)
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def _stop_reading(self) -> None:
+        if not self._reports.closed:
+            asyncio.get_running_loop().remove_reader(self._reports.fileno())
 
 
-async def _readable(descriptor: int) -> None:
-    """Wait until a descriptor is readable, and close it."""
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    loop.add_reader(descriptor, ready.set)
+def _how(code: int) -> str:
+    if code >= 0:
+        return f"the worker process ended with exit code {code}"
     try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"the worker process was ended by {name}"
+
+
+def _last_words(printed: bytes) -> str:
+    text = printed.decode(errors="backslashreplace").strip()
+    return f"; it printed last:\n{reason(text, LAST_WORDS_BYTES)}" if text else ""

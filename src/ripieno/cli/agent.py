@@ -7,16 +7,16 @@ from typing import Any
 
 import click
 
+from ripieno.cli.cores import usable_cores
 from ripieno.cli.flags import (
     check_worker_flags,
     defaults_of,
     log_flags,
     slots_in_words,
     start_logging,
-    usable_cores,
     worker_flags,
 )
-from ripieno.cli.serving import prepare_grpc, serve
+from ripieno.cli.serving import prepare_grpc, raise_open_files, serve
 from ripieno.cli.values import server_addresses
 from ripieno.config import ADDRESS_VARIABLE, DEFAULT_ADDRESS, AgentSettings
 
@@ -40,6 +40,8 @@ DEFAULTS = defaults_of(AgentSettings)
               show_default=True, help="Memory for results that several tasks read.")  # fmt: skip
 @click.option("--scratch", type=click.Path(file_okay=False, path_type=Path),
               help="Directory for sockets and spilled data.  [default: a temporary one]")  # fmt: skip
+@click.option("--worker-logs", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
+              help="Directory for what workers print, a file for each slot, kept small.  [default: standard error]")  # fmt: skip
 @log_flags
 def command(
     slots: int | None, name: str | None, log_level: str, log_format: str, log_file: Path | None, **values: Any
@@ -57,7 +59,7 @@ def command(
         values["name"] = name
     start_logging(log_level, log_format, log_file)
     count = len(values["attach"]) or slots or usable_cores()
-    settings = AgentSettings(slots=count, **values)
+    settings = AgentSettings(slots=count, worker_open_files=raise_open_files(), **values)
 
     line = f"ripieno agent ready, connected to {','.join(settings.control)} ({slots_in_words(settings.slots)})"
 

@@ -1,6 +1,5 @@
 """Flags that several commands share."""
 
-import os
 from collections.abc import Callable
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -14,13 +13,6 @@ from ripieno.cli.values import server_address
 def defaults_of(settings: type[Any]) -> dict[str, Any]:
     """The defaults that a settings class gives: said there and nowhere else."""
     return {field.name: field.default for field in fields(settings) if field.default is not MISSING}
-
-
-def usable_cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def slots_in_words(slots: int) -> str:
@@ -56,8 +48,16 @@ def log_flags(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def worker_flags(command: Callable[..., Any]) -> Callable[..., Any]:
-    """``--slots``, ``--worker`` and ``--attach``."""
+    """``--slots``, ``--worker``, ``--attach`` and ``--pass-env``."""
     for flag in (
+        click.option(
+            "--pass-env",
+            "pass_environment",
+            metavar="NAME",
+            multiple=True,
+            help="A variable that workers get although it is kept back from them; once for each. Kept back are "
+            "PG* and RIPIENO_*, which may hold the database's password.",
+        ),
         click.option(
             "--attach",
             type=server_address,

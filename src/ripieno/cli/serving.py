@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -29,6 +30,8 @@ _GC_THRESHOLDS = (50_000, 20, 50)
 _KEPT_BYTES, _HEAP_BLOCK_BYTES = 64 * 1024 * 1024, 32 * 1024 * 1024
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
+_MOST_OPEN_FILES = 1024 * 1024
+
 #: Gets the event that asks it to drain, and what to call with the line that says it is ready.
 Server = Callable[[asyncio.Event, Callable[[str], None]], Coroutine[Any, Any, None]]
 
@@ -45,6 +48,7 @@ def serve(server: Server) -> None:
     """
     if os.name != "posix":
         raise click.ClickException("servers run on Linux and macOS; on Windows the SDKs and the look-ups work")
+    raise_open_files()
     _keep_memory()
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -92,6 +96,24 @@ async def _first_of(*waits: Coroutine[Any, Any, Any]) -> None:
     finally:
         for task in tasks:
             task.cancel()
+
+
+def raise_open_files() -> tuple[int, int] | None:
+    """Let this process open as many files as it may; return what its soft and hard limit were.
+
+    The soft limit, 1,024 as a rule, is for programs that use ``select``; each worker takes three
+    descriptors, each client one. None where there are no such limits.
+    """
+    try:
+        import resource
+    except ImportError:
+        return None
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):  # macOS has a lower limit that it does not tell
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return soft, hard
 
 
 def _keep_memory() -> None:

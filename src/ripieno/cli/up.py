@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ripieno.cli.control import database_url
-from ripieno.cli.flags import check_worker_flags, defaults_of, slots_in_words, usable_cores, worker_flags
+from ripieno.cli.cores import usable_cores
+from ripieno.cli.flags import check_worker_flags, defaults_of, slots_in_words, worker_flags
 from ripieno.cli.values import listen_address
 from ripieno.config import DEFAULT_ADDRESS, AgentSettings
 from ripieno.domain.addresses import TcpAddress, parse_listen_address
@@ -39,6 +40,7 @@ def command(
     slots: int | None,
     worker: str | None,
     attach: tuple[str, ...],
+    pass_environment: tuple[str, ...],
     database: str | None,
     drain_s: float,
     log_level: str,
@@ -63,6 +65,7 @@ def command(
         slots=len(attach) or slots or usable_cores(),
         worker=worker,
         attach=attach,
+        pass_environment=pass_environment,
         database=database,
         drain_s=drain_s,
         logs=LogSettings(level=log_level, json=log_format == "json"),

@@ -50,9 +50,14 @@ class DataDirectory:
         """What the agent needs while it runs: sockets, spilled data."""
         return self.path / "scratch"
 
+    @property
+    def logs(self) -> Path:
+        """What the processes log, and what they and the workers print."""
+        return self.path / "logs"
+
     def log(self, name: str) -> Path:
         """The log of one process."""
-        return self.path / "logs" / f"{name}.log"
+        return self.logs / f"{name}.log"
 
     @contextmanager
     def held(self) -> Iterator[None]:

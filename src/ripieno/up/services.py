@@ -78,6 +78,9 @@ def agent_child(directory: DataDirectory, settings: UpSettings, address: TcpAddr
     arguments += ["--scratch", str(directory.scratch)]
     if settings.worker is not None:
         arguments += ["--worker", settings.worker]
+    arguments += ["--worker-logs", str(directory.logs)]
+    for name in settings.pass_environment:
+        arguments += ["--pass-env", name]
     for worker in settings.attach:
         arguments += ["--attach", worker]
     return Child(

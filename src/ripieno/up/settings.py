@@ -17,6 +17,7 @@ class UpSettings:
         slots: Workers to start; ignored with ``attach``.
         worker: Command of a worker, None for the Python worker for functions.
         attach: Addresses of workers that exist already; each is one slot.
+        pass_environment: Variables that workers get although they are kept back.
         database: URL of a PostgreSQL to use instead of the embedded one.
         drain_s: How long running attempts may go on after the stop.
         logs: Level and shape of the logs; in which files they go is decided here.
@@ -27,6 +28,7 @@ class UpSettings:
     slots: int
     worker: str | None
     attach: tuple[str, ...]
+    pass_environment: tuple[str, ...]
     database: str | None
     drain_s: float
     logs: LogSettings

@@ -3,14 +3,14 @@
 import asyncio
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import psutil
 import pytest
 
-from ripieno.agent.supervisor import SOCKET_PATH_BYTES, SocketDirectory, worker_command
+from ripieno.agent.scratch import SOCKET_PATH_BYTES, SocketDirectory
+from ripieno.agent.supervisor import worker_command
 from ripieno.wire.protos.v1 import agent_pb2
 from unit.agent.replica import Replica, Task
 from unit.agent.running import TOY, agent
@@ -120,20 +120,6 @@ async def test_workers_die_with_an_agent_that_is_killed(replica: Replica) -> Non
     process.kill()
     await process.wait()
     await asyncio.to_thread(worker.wait, 5)
-
-
-def test_the_tether_kills_the_group_where_the_kernel_does_not() -> None:
-    from ripieno.agent import tether
-
-    program = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
-    command = [sys.executable, "-I", "-S", tether.__file__, "--watch", "0", sys.executable, "-c", program]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True) as process:
-        assert process.stdout is not None and process.stdin is not None
-        worker = psutil.Process(int(process.stdout.readline()))
-        process.stdin.close()
-        assert process.wait(5) == -signal.SIGKILL
-        psutil.wait_procs([worker], 5)
-        assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
 
 
 def test_sockets_lie_in_scratch_unless_that_is_too_deep(tmp_path: Path) -> None:

@@ -1,0 +1,46 @@
+"""What is wrong with workers, told at once and not again and again."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from dataclasses import dataclass
+
+#: The same complaint is repeated, with how often it came up, after this.
+REPEAT_S = 60.0
+#: So many different ones are remembered.
+REMEMBERED = 100
+
+_NUMBER = re.compile(r"\d+")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Said:
+    at: float
+    since: int = 0
+
+
+class Complaints:
+    """Shared by all slots of an agent: sixty workers that fail for one reason say so once.
+
+    Complaints that differ in numbers only (process ids, line numbers, times) are the same.
+    """
+
+    def __init__(self) -> None:
+        self._said: dict[str, _Said] = {}
+
+    def say(self, worker: str, detail: str) -> None:
+        """Log a warning about a worker, unless the same was said of any of them a moment ago."""
+        key, now = _NUMBER.sub("#", detail), time.monotonic()
+        said = self._said.get(key)
+        if said is not None and now - said.at < REPEAT_S:
+            said.since += 1
+            return
+        again = f" ({said.since} times more in the last {now - said.at:.0f} s)" if said and said.since else ""
+        _log.warning("worker %s: %s%s", worker, detail, again)
+        self._said.pop(key, None)
+        self._said[key] = _Said(now)
+        if len(self._said) > REMEMBERED:
+            del self._said[next(iter(self._said))]

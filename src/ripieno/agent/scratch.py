@@ -1,0 +1,110 @@
+"""An agent's own directory: locked while the agent lives, swept by the next one when it was killed."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PREFIX = "ripieno-agent-"
+#: A unix socket's path may have 104 bytes on macOS and 108 on Linux.
+SOCKET_PATH_BYTES = 90
+
+_log = logging.getLogger(__name__)
+
+
+@contextmanager
+def locked_directory(parent: Path | None) -> Iterator[Path]:
+    """A fresh directory below ``parent`` (default: where temporary files go), removed at the end.
+
+    It is locked by the kernel (``flock``) as long as this process lives, however it ends; cleaners
+    of temporary files heed such a lock too. Unlocked ones of this user are the leftovers of agents
+    that were killed, and are removed first.
+
+    Raises:
+        OSError: no directory can be made there.
+    """
+    where = (parent if parent is not None else Path(tempfile.gettempdir())).absolute()
+    where.mkdir(parents=True, exist_ok=True)
+    sweep(where)
+    path, lock = _fresh(where)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(lock)
+
+
+def sweep(where: Path) -> None:
+    """Remove what agents of this user left behind that were killed."""
+    for path in where.glob(f"{PREFIX}*"):
+        try:
+            if path.lstat().st_uid != os.geteuid() or (lock := _lock(path)) is None:
+                continue
+        except OSError:
+            continue  # gone, not a directory, or on a file system without locks
+        try:
+            shutil.rmtree(path, ignore_errors=True)
+            _log.info("removed %s, which an agent that was killed left behind", path)
+        finally:
+            os.close(lock)
+
+
+def _fresh(where: Path) -> tuple[Path, int]:
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=where))
+        try:
+            lock = _lock(path)
+        except OSError:  # a file system without locks: nobody sweeps there
+            return path, os.open(os.devnull, os.O_RDONLY)
+        # Between the two lines above, another agent's sweep may have taken it for a leftover.
+        if lock is not None and path.exists():
+            return path, lock
+        if lock is not None:
+            os.close(lock)
+
+
+def _lock(path: Path) -> int | None:
+    """Lock a directory; None if another process holds it."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            return None
+        raise
+    return descriptor
+
+
+class SocketDirectory:
+    """Where workers' sockets lie: in scratch if the path is short enough."""
+
+    def __init__(self, scratch: Path) -> None:
+        longest = os.fsencode(scratch.absolute() / "worker-0000-000000.sock")
+        self._own = locked_directory(_shallow()) if len(longest) > SOCKET_PATH_BYTES else None
+        self._path = self._own.__enter__() if self._own is not None else scratch.absolute()
+
+    def address(self, slot: int, generation: int) -> str:
+        """A fresh address: no process listened there before."""
+        self._path.mkdir(mode=0o700, exist_ok=True)  # a cleaner of temporary files may have been here
+        path = self._path / f"worker-{slot}-{generation}.sock"
+        path.unlink(missing_ok=True)
+        return f"unix:{path}"
+
+    def remove(self) -> None:
+        """Remove the directory if it is one of its own."""
+        if self._own is not None:
+            self._own.__exit__(None, None, None)
+            self._own = None
+
+
+def _shallow() -> Path:
+    """Where temporary files go, or /tmp where that is too deep as well."""
+    usual = Path(tempfile.gettempdir())
+    return usual if len(os.fsencode(usual)) < SOCKET_PATH_BYTES - 50 else Path("/tmp")  # noqa: S108 - nothing else is short
