@@ -1,6 +1,7 @@
 """A replica that serves, and a bare agent that says only what its test wants said."""
 
 import asyncio
+import itertools
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -17,13 +18,16 @@ from ripieno.wire.protos.v1 import agent_pb2, agent_pb2_grpc
 from store.world import World
 
 _PATIENCE_S = 20.0
+#: Replicas of one process have names of their own, or they would not hear each other.
+_numbers = itertools.count(1)
 
 
 class Served:
     """A replica at an address, and the world in its database."""
 
-    def __init__(self, address: str, replica: Replica, world: World, stop: asyncio.Event) -> None:
+    def __init__(self, address: str, replica: Replica, world: World, objects: Path, stop: asyncio.Event) -> None:
         self.address = address
+        self.objects = objects
         self.replica = replica
         self.world = world
         self.stop = stop
@@ -39,13 +43,15 @@ class Served:
 async def serving(database_url: str, objects: Path, **settings: Any) -> AsyncIterator[Served]:
     """Start a replica; end it at once at the end."""
     objects.mkdir(exist_ok=True)
-    chosen = ControlSettings(database_url, listen="127.0.0.1:0", **{"drain_s": 0, **settings})
+    chosen = ControlSettings(
+        database_url, name=f"replica {next(_numbers)}", listen="127.0.0.1:0", **{"drain_s": 0, **settings}
+    )
     stop, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
     async with Database.open(database_url) as database, asyncio.TaskGroup() as group:
         replica = Replica(chosen, database, ObjectStore(database, str(objects)))
         group.create_task(replica.run(stop, ready.set_result))
         try:
-            yield Served(await ready, replica, World(database), stop)
+            yield Served(await ready, replica, World(database), objects, stop)
         finally:
             stop.set()
 

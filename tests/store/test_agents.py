@@ -4,7 +4,6 @@ from uuid import UUID, uuid4
 
 from ripieno.domain.outcomes import Failed, Failure, Outcome, Ticket
 from ripieno.store.agents import (
-    cancelling_at,
     check_held,
     expired_attempts,
     forget_agents,
@@ -12,6 +11,7 @@ from ripieno.store.agents import (
     register_agent,
     renew_leases,
 )
+from ripieno.store.confirmations import cancelling_at
 from store.world import World, over, task
 
 
@@ -44,7 +44,7 @@ async def test_what_an_agent_holds(world: World) -> None:
     assert await held_by(world.database, agent) == [a, b, c]
     await world.cancel("b", "d")
     await world.commit(over(d))
-    assert await cancelling_at(world.database, [agent, other]) == [b]
+    assert await cancelling_at(world.database, [agent, other]) == {agent: [b]}
     gone = Ticket(a.task_no, a.session_no, a.claim + 1_000_000)
     lost, cancelled = await check_held(world.database, agent, [gone, b, c, d])
     assert (lost, cancelled) == ([gone, d], [b])

@@ -3,7 +3,8 @@
 import asyncio
 
 from ripieno.store.attempts import mark_interrupting_if_owned, mark_started_if_owned, release_if_owned
-from ripieno.store.cancel import cancel_tasks, not_yet_stopped
+from ripieno.store.cancel import cancel_tasks
+from ripieno.store.confirmations import unconfirmed_in_session, unconfirmed_of_tasks
 from ripieno.store.queries import Queries
 from store.world import AGENT, World, done, failed, over, task, until_one_waits
 
@@ -84,15 +85,21 @@ async def test_the_agent_says_whether_it_had_begun(world: World) -> None:
     begun, marked, never = await world.begin(task("a"), task("b"), task("c"))
     await mark_started_if_owned(world.database, [(begun.ticket, 1_000_000, "w")])
     await world.cancel_session()
-    tickets = [begun.ticket, marked.ticket, never.ticket]
-    assert await not_yet_stopped(world.database, tickets) == 2
+    tasks, number = [each.ticket.task_no for each in (begun, marked, never)], await world.number()
+
+    async def unconfirmed() -> int:
+        count = await unconfirmed_of_tasks(world.database, tasks)
+        assert count == await unconfirmed_in_session(world.database, number)
+        return count
+
+    assert await unconfirmed() == 2
     changes = await mark_interrupting_if_owned(world.database, [marked.ticket])
-    assert changes.sessions == {await world.number()}
-    assert await not_yet_stopped(world.database, tickets) == 1
+    assert changes.sessions == {number}
+    assert await unconfirmed() == 1
     _, refused = await release_if_owned(world.database, [never.ticket])
     assert refused == [never.ticket]
     await world.commit(over(never.ticket))
-    assert await not_yet_stopped(world.database, tickets) == 0
+    assert await unconfirmed() == 0
     assert await world.statuses("a", "b", "c") == ["CANCELLING", "CANCELLING", "CANCELLED"]
     await world.commit(over(begun.ticket), over(marked.ticket))
 

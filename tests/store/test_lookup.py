@@ -15,10 +15,13 @@ from ripieno.store.lookup import (
     list_tasks,
     result_statuses,
     task_failure,
+    task_failures,
 )
 from ripieno.wire.protos.armonik_v2 import submitter_service_pb2
 from ripieno.wire.requests import distinct_ids, task_filter
-from store.world import OPTIONS, World, done, failed, over, task
+from store.world import OPTIONS, World, done, failed, options, over, task
+
+MIB = 1024 * 1024
 
 ODD = [
     "100%",
@@ -119,9 +122,9 @@ async def test_a_key_that_is_only_named_does_not_exist(world: World) -> None:
     await world.submit(task("a", "ka", needs=["named"]))
     assert await result_statuses(world.database, number, ["ka", "named", "none"]) == {"ka": ResultStatus.CREATED}
     assert await find_result(world.database, number, "named") is None
-    finished = await finished_results(world.database, number, ["named", "none", "ka"], 100)
+    finished = await finished_results(world.database, number, ["named", "none", "ka"], 100, MIB)
     assert finished == [FinishedKey(key, ResultStatus.NAMED, 0, None) for key in ("named", "none")]
-    fetched = await fetch_results(world.database, [(number, "named"), (number, "ka")])
+    fetched = await fetch_results(world.database, [(number, "named"), (number, "ka")], MIB)
     assert fetched == [
         "result 'named' does not exist in this session",
         "result 'ka' is not completed: it is CREATED, owned by task 'a'",
@@ -134,7 +137,7 @@ async def test_finished_results_bring_small_data_along(world: World) -> None:
     await world.commit(done(a, {"small": b"12345", "large": b"123456", "empty": b""}))
     finished = {
         each.key: each
-        for each in await finished_results(world.database, number, ["small", "large", "empty", "none"], 5)
+        for each in await finished_results(world.database, number, ["small", "large", "empty", "none"], 5, MIB)
     }
     assert finished == {
         "small": FinishedKey("small", ResultStatus.COMPLETED, 5, b"12345"),
@@ -149,9 +152,29 @@ async def test_fetched_results_are_in_the_order_asked(world: World) -> None:
     [a] = await world.begin(task("a", "k1", "k2"))
     await world.commit(done(a, {"k1": b"1", "k2": b""}))
     asked = [(number, "k2"), (other, "k1"), (number, "k1"), (number, "k2")]
-    fetched = await fetch_results(world.database, asked)
+    fetched = await fetch_results(world.database, asked, MIB)
     assert fetched == [b"", "result 'k1' does not exist in this session", b"1", b""]
-    assert await fetch_results(world.database, []) == []
+    assert await fetch_results(world.database, [], MIB) == []
+
+
+async def test_bytes_beyond_the_total_stay_where_they_are(world: World) -> None:
+    number = await world.number()
+    stored = await world.stage("aa/large", 1 << 40)
+    keys = [f"k{place}" for place in range(200)]
+    [a] = await world.begin(task("a", *keys, "large", "aborted"))
+    await world.commit(done(a, {key: bytes(1_000) for key in keys} | {"large": stored}))
+    mixed = ["large", "aborted", *keys, "none"]
+
+    for total, whole in ((5_999, 5), (6_000, 6), (1, 1), (0, 1)):
+        finished = await finished_results(world.database, number, mixed, 1_000, total)
+        assert [each.key for each in finished] == mixed
+        assert [each.key for each in finished if each.unread] == keys[whole:]
+        assert all(each.data is None for each in finished if each.unread)
+        assert sum(len(each.data or b"") for each in finished) == whole * 1_000
+
+    for total, whole in ((5_999, 5), (6_000, 6), (100_000, 100), (1 << 30, 200), (1, 1)):
+        fetched = await fetch_results(world.database, [(number, key) for key in keys], total)
+        assert fetched == [bytes(1_000)] * whole
 
 
 async def test_large_data_are_found_by_name(world: World) -> None:
@@ -160,10 +183,25 @@ async def test_large_data_are_found_by_name(world: World) -> None:
     [a] = await world.begin(task("a", "ka"))
     await world.commit(done(a, {"ka": stored}))
     assert await world.data("ka") == stored
-    assert await fetch_results(world.database, [(number, "ka")]) == [stored]
-    assert await finished_results(world.database, number, ["ka"], 1 << 50) == [
+    assert await fetch_results(world.database, [(number, "ka")], MIB) == [stored]
+    assert await finished_results(world.database, number, ["ka"], 1 << 50, MIB) == [
         FinishedKey("ka", ResultStatus.COMPLETED, 1 << 40, None, stored)
     ]
+
+
+async def test_the_reasons_of_many_attempts_share_a_message(world: World) -> None:
+    retries, detail = 40, "why " * 4_000
+    await world.submit(task("a", "ka"), of=options(retries=retries))
+    for _ in range(retries + 1):
+        await world.commit(failed((await world.claim())["a"], detail))
+    number = (await find_tasks(world.database, ["a"]))["a"].task_no
+
+    [told, none] = await task_failures(world.database, [(number, None), (number + 1, "not there")])
+
+    assert len(told.errors) == retries + 1
+    assert 50_000 < sum(len(error.detail) for error in told.errors) <= 65_536
+    assert all(detail.startswith(error.detail) for error in told.errors)
+    assert [error.detail for error in none.errors] == ["not there"]
 
 
 async def test_why_a_result_was_aborted(world: World) -> None:

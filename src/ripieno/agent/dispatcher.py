@@ -216,6 +216,8 @@ class Dispatcher:
         """Decide an attempt's end and see to it that its worker stops."""
         interrupted = attempt.verdict is not None
         if attempt.over or (interrupted and not verdict.outweighs(attempt.verdict)):
+            if verdict is attempt.verdict is Verdict.CANCELLED:
+                self._confirm(attempt)  # asked again: what was said of it before may be lost
             return
         attempt.verdict, attempt.detail = verdict, detail
         slot = next((slot for slot in self.slots if attempt in slot.inbox), None)
@@ -228,9 +230,14 @@ class Dispatcher:
         if interrupted or slot.lane is None:
             return
         attempt.interrupted_at = self._clock()
-        if verdict is Verdict.CANCELLED and slot.inbox[0] is attempt:
-            self._outbox.interrupting(attempt)
+        if verdict is Verdict.CANCELLED:
+            self._confirm(attempt)
         slot.lane.interrupt(attempt)
+
+    def _confirm(self, attempt: Attempt) -> None:
+        """Say of a cancelled attempt that it had begun and is being interrupted, if it had."""
+        if not attempt.over and any(slot.inbox and slot.inbox[0] is attempt for slot in self.slots):
+            self._outbox.interrupting(attempt)
 
     # ------------------------------------------------------------------ by the clock
 

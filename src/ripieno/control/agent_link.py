@@ -1,6 +1,7 @@
 """One connected agent, as the control plane sees it: its credit and what is to be sent to it."""
 
 import asyncio
+import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -41,6 +42,8 @@ class AgentLink:
         self._priorities: Counter[int] = Counter()
         #: Claims that were cancelled between the claim's commit and its hand-out, and when.
         self._cancelled_early: dict[int, float] = {}
+        #: Claims whose cancellation was told, and when; infinity once the agent has confirmed it.
+        self._cancelled: dict[int, float] = {}
         self._messages: list[agent_pb2.ControlMessage] = []
         self._open: agent_pb2.ControlMessage | None = None
         self._open_bytes = 0
@@ -99,6 +102,7 @@ class AgentLink:
         if self._cancelled_early:
             for task in tasks:
                 if self._cancelled_early.pop(task.ticket.claim, None):
+                    self._cancelled[task.ticket.claim] = time.monotonic()
                     # In the same message: the agent reads its assignments first.
                     message.cancelled.append(ticket_to_wire(task.ticket))
         self._open_bytes += sum(map(_size, tasks))
@@ -130,6 +134,7 @@ class AgentLink:
     def drop(self, claims: Iterable[int]) -> None:
         """The agent has these no more."""
         for claim in claims:
+            self._cancelled.pop(claim, None)
             priority = self.claims.pop(claim, None)
             if priority is not None:
                 self._priorities[priority] -= 1
@@ -157,10 +162,24 @@ class AgentLink:
                 del self._cancelled_early[claim]  # handed out elsewhere, or released
         for ticket in tickets:
             if ticket.claim in self.claims:
+                self._cancelled[ticket.claim] = now
                 self._message().cancelled.append(ticket_to_wire(ticket))
                 self._filled.set()
             else:
                 self._cancelled_early[ticket.claim] = now
+
+    def confirm(self, claims: Iterable[int]) -> None:
+        """The agent interrupts these cancelled attempts: it need not be told again."""
+        for claim in claims:
+            if claim in self.claims:
+                self._cancelled[claim] = math.inf
+
+    def remind(self, tickets: Sequence[Ticket], after_s: float) -> None:
+        """The store says that these are being cancelled: tell what was not told for so long, and is not confirmed."""
+        if self._messages:
+            return  # what was told is still here: the agent reads slowly, or not at all
+        before = time.monotonic() - after_s
+        self.cancel([ticket for ticket in tickets if self._cancelled.get(ticket.claim, 0.0) <= before])
 
     def say_goodbye(self) -> None:
         """This replica is going away: the agent dials another one."""

@@ -13,11 +13,11 @@ from ripieno.control.agent_link import AgentLink
 from ripieno.control.dispatcher import Dispatcher
 from ripieno.control.reports import Reports
 from ripieno.control.streams import both_ways
-from ripieno.domain.data import StoredObject
 from ripieno.domain.errors import InvalidRequestError
 from ripieno.domain.outcomes import Ticket
-from ripieno.store.agents import cancelling_at, check_held, held_by, held_for_a_while, register_agent
+from ripieno.store.agents import check_held, held_by, held_for_a_while, register_agent
 from ripieno.store.changes import Changes
+from ripieno.store.confirmations import cancelling_at
 from ripieno.store.database import Database
 from ripieno.store.lookup import fetch_results
 from ripieno.store.objects import ObjectStore
@@ -26,9 +26,6 @@ from ripieno.wire.outcomes import data_to_wire, directory_to_wire, stored_to_wir
 from ripieno.wire.protos.v1 import agent_pb2, agent_pb2_grpc
 
 _log = structlog.get_logger(__name__)
-
-#: A reply with fetched results is cut after about so much inline data.
-_LARGEST_FETCH_BYTES = 2 * 1024 * 1024
 
 #: Names staged at once.
 _MOST_NAMES = 1_000
@@ -126,6 +123,7 @@ class Agents(agent_pb2_grpc.AgentServicer):
             # Before its credit counts: what it gave back may be the most urgent there is.
             await self._reports.release_now([ticket_from_wire(ticket) for ticket in message.released])
         if message.interrupting:
+            link.confirm(ticket.claim for ticket in message.interrupting)
             self._reports.interrupting([ticket_from_wire(ticket) for ticket in message.interrupting])
         if message.credit and not message.draining:
             link.grant(message.credit)
@@ -161,25 +159,20 @@ class Agents(agent_pb2_grpc.AgentServicer):
             self._reports.spawn(self._cancel_read(concerned))
 
     async def _cancel_read(self, agents: Sequence[int]) -> None:
-        for agent_no in agents:
-            tickets = await cancelling_at(self._database, [agent_no])
+        for agent_no, tickets in (await cancelling_at(self._database, agents)).items():
             if link := self._dispatcher.links.get(agent_no):
                 link.cancel(tickets)
 
     async def FetchResults(  # noqa: N802 - the protocol's name
         self, request: agent_pb2.FetchResultsRequest, context: Context
     ) -> agent_pb2.FetchResultsReply:
-        """Results by key: small ones inline, large ones by name."""
+        """Results by key: small ones inline, large ones by name; the first ones, if they are too many bytes."""
         keys = [(key.session_no, key.key) for key in request.keys]
         reply = agent_pb2.FetchResultsReply()
-        inline = 0
         for data in await fetch_results(self._database, keys):
             if isinstance(data, str):
                 reply.fetched.add(error=data)
             else:
-                inline += 0 if isinstance(data, StoredObject) else len(data)
-                if inline > _LARGEST_FETCH_BYTES and reply.fetched:
-                    break
                 reply.fetched.add(data=data_to_wire(data))
         return reply
 

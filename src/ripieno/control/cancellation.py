@@ -4,57 +4,94 @@ The store refuses commits from the moment of the cancellation. What an agent has
 has not begun might still begin: the reply waits until the agent has said of each such
 attempt that it is over, or that it had begun before (and is being interrupted). An agent
 that is lost meanwhile is rescued from, which ends the wait too.
+
+The promise holds for every call, whichever cancelled the tasks: what a reply waits for is
+read from the store (``store.confirmations``). A call whose caller goes away in the middle is
+finished all the same, since a cancellation that is committed must be told; and a notice that
+was lost is told again by ``control.reminders``.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from typing import Any
 
 from ripieno.control.notices import Notices
 from ripieno.control.watcher import Watcher
 from ripieno.domain.filters import TaskFilter
-from ripieno.store.cancel import cancel_session, cancel_tasks, not_yet_stopped
+from ripieno.store.cancel import cancel_session, cancel_tasks
 from ripieno.store.changes import Changes
+from ripieno.store.confirmations import unconfirmed_in_session, unconfirmed_of_tasks
 from ripieno.store.database import Database
 from ripieno.store.lookup import list_tasks
 from ripieno.store.sessions import Sessions
 
 
 class Cancellation:
-    """Cancels sessions and tasks."""
+    """Cancels sessions and tasks. ``run`` must be running."""
 
     def __init__(self, database: Database, sessions: Sessions, notices: Notices, watcher: Watcher) -> None:
         self._database = database
         self._sessions = sessions
         self._notices = notices
         self._watcher = watcher
+        self._group: asyncio.TaskGroup | None = None
+
+    async def run(self) -> None:
+        """Keep what callers have begun until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            await asyncio.Event().wait()
 
     async def session(self, session_id: str) -> None:
-        """Cancel a session. Idempotent.
+        """Cancel a session. Idempotent; returns when none of its cancelled attempts can begin any more.
 
         Raises:
             NotFoundError: no such session.
+            UnavailableError: the replica is going away; ask again.
         """
-        session = await self._sessions.find(session_id)
-        await self._finish(await cancel_session(self._database, session.session_no))
+        session_no = (await self._sessions.find(session_id)).session_no
+        await self._to_the_end(cancel_session(self._database, session_no))
+        await self._confirmed([session_no], lambda: unconfirmed_in_session(self._database, session_no))
 
     async def tasks(self, which: TaskFilter) -> None:
-        """Cancel the matching tasks that are unfinished. Idempotent."""
+        """Cancel the matching tasks that are unfinished. Idempotent; returns as ``session`` does.
+
+        Raises:
+            UnavailableError: the replica is going away; ask again.
+        """
         found: Sequence[tuple[int, int, str]] = await list_tasks(self._database, which)
         if found:
             numbers = [(session_no, task_no) for session_no, task_no, _ in found]
-            await self._finish(await cancel_tasks(self._database, numbers))
+            await self._to_the_end(cancel_tasks(self._database, numbers))
+            tasks = [task_no for _, task_no in numbers]
+            sessions = {session_no for session_no, _ in numbers}
+            await self._confirmed(sessions, lambda: unconfirmed_of_tasks(self._database, tasks))
 
-    async def _finish(self, changes: Changes) -> None:
-        attempts = [ticket for _, ticket in changes.cancelled]
-        stopped = asyncio.Event()
+    async def _to_the_end(self, cancel: Coroutine[Any, Any, Changes]) -> None:
+        """Cancel in the store and tell it, whether or not the caller stays for it."""
+        assert self._group is not None, "cancellations run before calls are served"
+        begun = self._group.create_task(self._told(cancel))
+        error = await asyncio.shield(begun)
+        if error is not None:
+            raise error
+
+    async def _told(self, cancel: Coroutine[Any, Any, Changes]) -> Exception | None:
+        """Return an error instead of raising it: it is the caller's, and none of the task group."""
+        try:
+            self._notices.publish(await cancel)
+        except Exception as error:  # noqa: BLE001 - handed to the caller
+            return error
+        return None
+
+    async def _confirmed(self, sessions: Iterable[int], unconfirmed: Callable[[], Awaitable[int]]) -> None:
+        """Wait until no cancelled attempt can begin any more."""
+        if not await unconfirmed():
+            return
+        stopped: asyncio.Future[None] = self._watcher.promise()
 
         async def look() -> None:
-            if not await not_yet_stopped(self._database, attempts):
-                stopped.set()
+            if not await unconfirmed() and not stopped.done():
+                stopped.set_result(None)
 
-        if not attempts:
-            self._notices.publish(changes)
-            return
-        with self._watcher.looks(sorted({ticket.session_no for ticket in attempts}), look):
-            self._notices.publish(changes)
-            await stopped.wait()
+        with self._watcher.looks(sorted(sessions), look):
+            await stopped

@@ -7,17 +7,16 @@ sent goes into the next.
 import asyncio
 from collections.abc import Callable
 
-import structlog
-
-from ripieno.domain.errors import RipienoError
+from ripieno.background import Setback
 from ripieno.store.changes import Changes
 from ripieno.store.signals import News, Signals
-
-_log = structlog.get_logger(__name__)
 
 #: Two messages to the other replicas are at least so far apart: they share the work of
 #: sending and of looking, and a wait elsewhere ends well within 100 ms all the same.
 _PAUSE_S = 0.01
+
+#: Keys in one turn of messages; results beyond that are told by their session alone.
+_MOST_NAMED_BYTES = 256 * 1024
 
 
 class Notices:
@@ -33,6 +32,9 @@ class Notices:
         self._sessions: set[int] = set()
         self._partitions: set[str] = set()
         self._agents: set[int] = set()
+        self._results: dict[int, list[str]] = {}
+        self._named_bytes = 0
+        self._unnamed: set[int] = set()
         self._pending = asyncio.Event()
 
     def subscribe(
@@ -51,8 +53,33 @@ class Notices:
         self._sessions |= changes.sessions
         self._partitions |= changes.partitions
         self._agents.update(agent_no for agent_no, _ in changes.cancelled)
+        self._name_results(changes)
         if self._sessions or self._partitions or self._agents:
             self._pending.set()
+
+    def _name_results(self, changes: Changes) -> None:
+        self._unnamed |= changes.unnamed
+        for final in (changes.completed, changes.aborted):
+            for session_no, keys in final.items():
+                # Alone, names are for nobody; but another replica may be there when this is sent.
+                if self._signals.alone or self._named_bytes > _MOST_NAMED_BYTES:
+                    self._unnamed.add(session_no)
+                else:
+                    self._results.setdefault(session_no, []).extend(keys)
+                    self._named_bytes += sum(map(len, keys))
+
+    def _take(self) -> News:
+        news = News(
+            frozenset(self._sessions),
+            frozenset(self._partitions),
+            frozenset(self._agents),
+            self._results,
+            frozenset(self._unnamed),
+        )
+        for gathered in (self._sessions, self._partitions, self._agents, self._unnamed):
+            gathered.clear()
+        self._results, self._named_bytes = {}, 0
+        return news
 
     async def run(self) -> None:
         """Exchange news with the other replicas until cancelled."""
@@ -65,19 +92,24 @@ class Notices:
             subscriber(news)
 
     async def _send(self) -> None:
+        setback = Setback("telling the other replicas")
+        lost = False
         while True:
-            await self._pending.wait()
+            if not lost:
+                await self._pending.wait()
             self._pending.clear()
-            news = News(frozenset(self._sessions), frozenset(self._partitions), frozenset(self._agents))
-            self._sessions.clear()
-            self._partitions.clear()
-            self._agents.clear()
+            gathered = self._take()
+            news = News(everything=True) if lost else gathered
             if self._signals.alone:
+                lost = False
                 continue
             try:
                 await self._signals.send(news)
-            except RipienoError as error:
-                # The other replicas lose their connections with us and look at everything
-                # when they are back; nothing depends on this message.
-                _log.warning("news not sent", error=error.detail)
+            except Exception as error:  # noqa: BLE001 - nothing that a message meets ends the telling of news
+                # What it said is lost: the next one says that anything may have changed.
+                lost = True
+                await asyncio.sleep(setback.note(error))
+            else:
+                lost = False
+                setback.over()
             await asyncio.sleep(_PAUSE_S)

@@ -17,6 +17,7 @@ from ripieno.control.dispatcher import Dispatcher
 from ripieno.control.errors import ErrorInterceptor
 from ripieno.control.lookups import ResultLookups
 from ripieno.control.notices import Notices
+from ripieno.control.reminders import Reminders
 from ripieno.control.reports import Reports
 from ripieno.control.results import Results
 from ripieno.control.submissions import Submissions
@@ -99,11 +100,12 @@ class Replica:
         notices.subscribe(local=dispatcher.changed_here, remote=dispatcher.changed_elsewhere)
         notices.subscribe(local=upkeep.changed_here)
         notices.subscribe(local=agents.cancel_here, remote=agents.cancel_elsewhere)
+        self._watcher = watcher
         self._parts: list[Part] = [notices, watcher, reports, submissions, dispatcher, upkeep]
-        self._results = Results(database, sessions, objects, watcher)
+        self._results = Results(settings, database, sessions, objects, watcher)
         cancellation = Cancellation(database, sessions, notices, watcher)
         lookups = ResultLookups(database)
-        self._parts.append(lookups)
+        self._parts += [lookups, cancellation, Reminders(database, dispatcher)]
         self._submitter = Submitter(
             settings, database, sessions, objects, submissions, cancellation, Waits(database, watcher), lookups
         )
@@ -126,6 +128,7 @@ class Replica:
             await stop.wait()
             _log.info("draining")
             await standing.enter_graceful_shutdown()
+            self._watcher.leave()
             for link in self._dispatcher.links.values():
                 link.say_goodbye()
             await server.stop(self._settings.drain_s)

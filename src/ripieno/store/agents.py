@@ -50,12 +50,6 @@ async def held_for_a_while(database: Database, agents: Sequence[int]) -> list[tu
     return [(row["agent_no"], Ticket(row["task_no"], row["session_no"], row["claim"])) for row in rows]
 
 
-async def cancelling_at(database: Database, agents: Sequence[int]) -> list[Ticket]:
-    """Attempts that these agents hold and that are being cancelled."""
-    rows = await database.fetch(_SQL.cancelling, agents)
-    return [Ticket(row["task_no"], row["session_no"], row["claim"]) for row in rows]
-
-
 async def check_held(database: Database, agent_no: int, held: Sequence[Ticket]) -> tuple[list[Ticket], list[Ticket]]:
     """Of the tickets that an agent says it holds, those lost and those being cancelled."""
     rows = await database.fetch(

@@ -45,16 +45,6 @@ async def cancel_tasks(database: Database, tasks: Sequence[tuple[int, int]]) -> 
     return await database.transaction(write, opening=gates(sessions, sessions))
 
 
-async def not_yet_stopped(database: Database, attempts: Sequence[Ticket]) -> int:
-    """How many of these cancelled attempts might still begin: neither over nor known to run."""
-    row = await database.fetchrow(
-        _SQL.not_yet_stopped, [ticket.task_no for ticket in attempts], [ticket.claim for ticket in attempts]
-    )
-    assert row is not None  # an aggregate always has a row
-    count: int = row["tasks"]
-    return count
-
-
 async def _cancel(connection: Connection, tasks: Sequence[int]) -> Changes:
     locked = await connection.fetch(_SQL.lock_unfinished, tasks)
     before = {row["task_no"]: TaskStatus(row["before"]) for row in locked}

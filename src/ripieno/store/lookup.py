@@ -1,5 +1,6 @@
 """Questions about tasks and results. No answer here locks or changes anything."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,6 +17,14 @@ from ripieno.store.database import Database
 from ripieno.store.queries import Queries
 
 _SQL = Queries("lookup")
+
+#: Keys in one statement of ``fetch_results``: few are looked up in vain behind what is too much.
+_FETCHED_AT_ONCE = 64
+#: Bytes that it brings.
+LARGEST_FETCH_BYTES = 2 * 1024 * 1024
+
+#: Characters of all reasons of one task together, in an answer.
+_LONGEST_STORY = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +103,11 @@ async def count_numbered(database: Database, tasks: Sequence[int]) -> Mapping[Ta
     return {TaskStatus(row["status"]): row["tasks"] for row in rows}
 
 
+async def stopped_tasks(database: Database, tasks: Sequence[int]) -> list[tuple[int, TaskStatus]]:
+    """Those of the tasks that are final or being cancelled, by number, each with its status."""
+    return [(row["task_no"], TaskStatus(row["status"])) for row in await database.fetch(_SQL.stopped_tasks, tasks)]
+
+
 async def session_numbers(database: Database, ids: Sequence[str]) -> list[int]:
     """The numbers of those sessions that exist."""
     return [row["session_no"] for row in await database.fetch(_SQL.sessions_by_id, ids)]
@@ -132,6 +146,7 @@ class FinishedKey(NamedTuple):
     Attributes:
         data: Its bytes, where they are few.
         stored: Where they lie, if that is the object store.
+        unread: Its bytes are few, but were not read with the others: ask for it again.
     """
 
     key: str
@@ -139,13 +154,18 @@ class FinishedKey(NamedTuple):
     size: int
     data: bytes | None
     stored: StoredObject | None = None
+    unread: bool = False
 
 
 async def finished_results(
-    database: Database, session_no: int, keys: Sequence[str], data_limit: int
+    database: Database, session_no: int, keys: Sequence[str], data_limit: int, total_limit: int
 ) -> list[FinishedKey]:
-    """Those of the keys that need no more waiting, with their bytes up to ``data_limit``."""
-    rows = await database.fetch(_SQL.finished_results, session_no, keys, data_limit)
+    """Those of the keys that need no more waiting, in the order of the keys.
+
+    The bytes of each come along up to ``data_limit``, and of all together up to
+    ``total_limit`` (but always those of the first); the others are marked as unread.
+    """
+    rows = await database.fetch(_SQL.finished_results, session_no, keys, data_limit, max(data_limit, total_limit))
     return [
         FinishedKey(
             row["key"],
@@ -153,23 +173,39 @@ async def finished_results(
             row["size"] or 0,
             row["data"],
             row["object"] and StoredObject(row["object"], row["size"], row["sha256"]),
+            row["unread"],
         )
         for row in rows
     ]
 
 
-async def fetch_results(database: Database, keys: Sequence[tuple[int, str]]) -> list[Data | str]:
-    """For each key its data, or one sentence that says why there is none."""
+async def fetch_results(
+    database: Database, keys: Sequence[tuple[int, str]], total_limit: int = LARGEST_FETCH_BYTES
+) -> list[Data | str]:
+    """For each key its data, or one sentence that says why there is none.
+
+    As many as have up to ``total_limit`` bytes together, but at least the first: the list is
+    shorter than ``keys`` then, and the rest was not read.
+    """
     fetched: list[Data | str] = []
-    for (_, key), result in zip(keys, await find_results(database, keys), strict=True):
-        if result is None:
-            fetched.append(f"result {key!r} does not exist in this session")
-        elif result.data is not None:
-            fetched.append(result.data)
-        else:
-            status = result.status.name
-            fetched.append(f"result {key!r} is not completed: it is {status}, owned by task {result.owner_id!r}")
+    left = total_limit
+    while left > 0 and (part := keys[len(fetched) : len(fetched) + _FETCHED_AT_ONCE]):
+        # The first statement brings at least one result, however large.
+        rows = await database.fetch(_SQL.results_within, *zip(*part, strict=True), left)
+        whole = list(itertools.takewhile(lambda row: not row["left_out"], rows))
+        fetched += [_fetched(row["key"], _found_result(row)) for row in whole]
+        left -= sum(len(row["data"]) for row in whole if row["data"] is not None)
+        if len(whole) < len(rows):
+            break
     return fetched
+
+
+def _fetched(key: str, result: FoundResult | None) -> Data | str:
+    if result is None:
+        return f"result {key!r} does not exist in this session"
+    if result.data is not None:
+        return result.data
+    return f"result {key!r} is not completed: it is {result.status.name}, owned by task {result.owner_id!r}"
 
 
 async def task_failure(database: Database, task_no: int, reason: str | None = None) -> TaskFailure:
@@ -178,15 +214,24 @@ async def task_failure(database: Database, task_no: int, reason: str | None = No
     Args:
         reason: Said instead for a task that completed without making the result.
     """
-    rows = await database.fetch(_SQL.failed_attempts, task_no)
-    errors = [
-        AttemptError(_as_it_ends(row["status"]), row["detail"] or "")
-        for row in rows
-        if row["status"] != TaskStatus.COMPLETED
-    ]
-    if reason is not None:
-        errors.append(AttemptError(TaskStatus.COMPLETED, reason))
-    return TaskFailure(rows[0]["task_id"] if rows else "", errors)
+    return (await task_failures(database, [(task_no, reason)]))[0]
+
+
+async def task_failures(database: Database, tasks: Sequence[tuple[int, str | None]]) -> list[TaskFailure]:
+    """The same for several tasks and reasons, in their order."""
+    attempts: dict[int, list[AttemptError]] = {}
+    ids: dict[int, str] = {}
+    for row in await database.fetch(_SQL.failed_attempts, list({task_no for task_no, _ in tasks}), _LONGEST_STORY):
+        ids[row["task_no"]] = row["task_id"]
+        if row["status"] != TaskStatus.COMPLETED:
+            attempts.setdefault(row["task_no"], []).append(
+                AttemptError(_as_it_ends(row["status"]), row["detail"] or "")
+            )
+    told = []
+    for task_no, reason in tasks:
+        without_it = [] if reason is None else [AttemptError(TaskStatus.COMPLETED, reason)]
+        told.append(TaskFailure(ids.get(task_no, ""), [*attempts.get(task_no, ()), *without_it]))
+    return told
 
 
 def _as_it_ends(status: int) -> TaskStatus:

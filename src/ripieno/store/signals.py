@@ -7,9 +7,9 @@ connection); whoever waits looks again now and then, as a safety net.
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ripieno.background import Setback
@@ -20,7 +20,9 @@ from ripieno.store.faults import ConnectionLostError
 CHANNEL = "ripieno"
 
 #: PostgreSQL's limit for a payload is 8,000 bytes.
-_LONGEST = 7_500
+_LONGEST = 7_800
+#: What is left of it for keys, beside the name of the replica and the session.
+_LONGEST_KEYS = 7_000
 
 _COUNT_EVERY_S = 5.0
 
@@ -35,12 +37,19 @@ class News:
     """What another replica has changed.
 
     Attributes:
+        sessions: Those in which anything has changed, whatever else is said of them.
+        results: Keys of results that became final, by session.
+        unnamed: Sessions in which more results became final than could be named.
+        partitions: Those in which tasks became claimable.
+        agents: Those that hold attempts which were cancelled.
         everything: Too much to name, or the connection was broken meanwhile: look at all.
     """
 
     sessions: frozenset[int] = frozenset()
     partitions: frozenset[str] = frozenset()
     agents: frozenset[int] = frozenset()
+    results: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    unnamed: frozenset[int] = frozenset()
     everything: bool = False
 
 
@@ -64,18 +73,13 @@ class Signals:
         Raises:
             UnavailableError: the database cannot be reached.
         """
-        message: dict[str, object] = {
-            "sessions": sorted(news.sessions),
-            "partitions": sorted(news.partitions),
-            "agents": sorted(news.agents),
-        }
-        if len(json.dumps(message).encode()) > _LONGEST:
-            message = {"everything": True}
-        await self._notify(message)
+        texts = [json.dumps({"from": self._replica, **part}) for part in _parts(news)]
+        if news.everything or any(len(text) > _LONGEST for text in texts):
+            texts = [json.dumps({"from": self._replica, "everything": True})]
+        await self._notify(texts)
 
-    async def _notify(self, message: Mapping[str, object]) -> None:
-        text = json.dumps({"from": self._replica, **message})
-        await self._database.fetch("select pg_notify($1, $2)", CHANNEL, text)
+    async def _notify(self, texts: Sequence[str]) -> None:
+        await self._database.fetch("select pg_notify($1, text) from unnest($2::text[]) as text", CHANNEL, texts)
 
     async def run(self, heard: Callable[[News], None]) -> None:
         """Receive news, reconnecting for ever; call ``heard`` for each message of others."""
@@ -100,7 +104,8 @@ class Signals:
         try:
             connection.on_closed(broken.set)
             await connection.listen(CHANNEL, on_message)
-            await self._notify({"listens": True})  # the others know from here on that somebody does
+            # The others know from here on that somebody listens.
+            await self._notify([json.dumps({"from": self._replica, "listens": True})])
             heard(News(everything=True))
             setback.over()
             while not broken.is_set():
@@ -114,10 +119,36 @@ class Signals:
             await connection.close()
 
 
+def _parts(news: News) -> Iterator[Mapping[str, object]]:
+    """News as the contents of messages: one, and more where many results are named."""
+    yield {
+        "sessions": sorted(news.sessions),
+        "partitions": sorted(news.partitions),
+        "agents": sorted(news.agents),
+        "unnamed": sorted(news.unnamed),
+    }
+    for session_no, keys in news.results.items():
+        part: list[str] = []
+        size = 0
+        for key in keys:
+            # As JSON writes it: six characters for one that is not ASCII.
+            key_size = len(json.dumps(key)) + 2
+            if part and size + key_size > _LONGEST_KEYS:
+                yield {"session": session_no, "results": part}
+                part, size = [], 0
+            part.append(key)
+            size += key_size
+        if part:
+            yield {"session": session_no, "results": part}
+
+
 def _decode(message: Mapping[str, Any]) -> News:
+    results = {message["session"]: message["results"]} if "results" in message else {}
     return News(
-        frozenset(message.get("sessions", ())),
+        frozenset(message.get("sessions", results)),
         frozenset(message.get("partitions", ())),
         frozenset(message.get("agents", ())),
+        results,
+        frozenset(message.get("unnamed", ())),
         message.get("everything", False),
     )

@@ -17,9 +17,6 @@ select task_no, session_no, claim from states where agent_no = $1 and claim is n
 select agent_no, task_no, session_no, claim from states
 where agent_no = any($1::bigint[]) and claim is not null and claimed_at < now() - interval '5 seconds'
 
--- name: cancelling
-select task_no, session_no, claim from states where agent_no = any($1::bigint[]) and claim is not null and status = 4
-
 -- name: still_owned
 select s.task_no, s.claim, s.status
 from unnest($1::bigint[], $2::bigint[]) as held (task_no, claim)

@@ -28,10 +28,3 @@ set status = case s.status when 1 then 13 else 4 end,
 from unnest($1::bigint[]) as locked (task_no)
 where s.task_no = locked.task_no
 returning s.task_no, s.session_no, s.status, s.claim, s.agent_no
-
--- name: not_yet_stopped
--- Cancelled attempts that nobody has confirmed as begun: they might still begin.
-select count(*) as tasks
-from unnest($1::bigint[], $2::bigint[]) as asked (task_no, claim)
-join states s on s.task_no = asked.task_no and s.claim is not distinct from asked.claim
-where s.status = 4 and s.started_at is null

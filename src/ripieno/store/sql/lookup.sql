@@ -9,6 +9,9 @@ from tasks t join states s on s.task_no = t.task_no
 where t.session_no = any($1::bigint[]) and ($2::smallint[] is null or s.status = any($2::smallint[]))
 order by t.task_no
 
+-- name: stopped_tasks
+select task_no, status from states where task_no = any($1::bigint[]) and (status >= 10 or status = 4)
+
 -- name: count_of_tasks
 select status, count(*) as tasks from states where task_no = any($1::bigint[]) group by status
 
@@ -19,14 +22,22 @@ select id, session_no from sessions where id = any($1::text[])
 select key, status from results where session_no = $1 and key = any($2::text[])
 
 -- name: finished_results
--- Those of the keys that are final, or that nobody has announced (status null or 0).
--- Bytes come along up to $3.
-select asked.key, coalesce(r.status, 0) as status, b.size,
-       case when b.size <= $3 then b.data end as data, b.object, b.sha256
-from unnest($2::text[]) as asked (key)
-left join results r on r.session_no = $1 and r.key = asked.key
-left join blobs b on b.blob_no = r.blob_no
-where r.status is distinct from 1
+-- Those of the keys that are final, or that nobody has announced (status null or 0), in the
+-- order of the request. Bytes come along up to $3 each and $4 in all: beyond that they are not
+-- read from the disk, since the sum is made of sizes alone.
+select found.key, found.status, found.size, found.object, found.sha256,
+       case when found.small and found.total <= $4 then found.data end as data,
+       found.small and found.total > $4 as unread
+from (
+    select asked.key, asked.place, coalesce(r.status, 0) as status, b.size, b.object, b.sha256, b.data,
+           b.data is not null and b.size <= $3 as small,
+           sum(case when b.data is not null and b.size <= $3 then b.size else 0 end) over (order by asked.place) as total
+    from unnest($2::text[]) with ordinality as asked (key, place)
+    left join results r on r.session_no = $1 and r.key = asked.key
+    left join blobs b on b.blob_no = r.blob_no
+    where r.status is distinct from 1
+) as found
+order by found.place
 
 -- name: results
 -- In the order of the request, one row each: with the owner, and with the bytes where they are inline.
@@ -37,12 +48,39 @@ left join tasks t on t.task_no = r.owner_no
 left join blobs b on b.blob_no = r.blob_no
 order by asked.place
 
+-- name: results_within
+-- The same, with bytes up to $3 in all (but always those of the first); `left_out` where there are
+-- more. Those are not read from the disk, since the sum is made of sizes alone.
+select found.status, found.key, found.owner_no, found.reason, found.owner_id, found.size, found.object, found.sha256,
+       case when not found.left_out then found.data end as data, found.left_out
+from (
+    select r.status, asked.key, asked.place, r.owner_no, r.reason, t.id as owner_id,
+           b.size, b.object, b.sha256, b.data,
+           asked.place > 1 and b.data is not null
+               and sum(case when b.data is null then 0 else b.size end) over (order by asked.place) > $3 as left_out
+    from unnest($1::bigint[], $2::text[]) with ordinality as asked (session_no, key, place)
+    left join results r on r.session_no = asked.session_no and r.key = asked.key
+    left join tasks t on t.task_no = r.owner_no
+    left join blobs b on b.blob_no = r.blob_no
+) as found
+order by found.place
+
 -- name: failed_attempts
--- Oldest first; the latest attempt only where the task is final or being cancelled (its
--- results are aborted from then on).
-select e.retry, e.status, e.detail, t.id as task_id from earlier_attempts e join tasks t on t.task_no = e.task_no
-where e.task_no = $1
-union all
-select s.retry, s.status, s.detail, t.id from states s join tasks t on t.task_no = s.task_no
-where s.task_no = $1 and (s.status >= 10 or s.status = 4)
-order by 1
+-- Of each task oldest first; the latest attempt only where the task is final or being cancelled (its
+-- results are aborted from then on). The reasons of one task share $2 characters, so that a task
+-- with many attempts is told in one message; each has 200 at the least.
+select task_no, status, task_id,
+       left(detail, greatest($2::integer / count(*) over (partition by task_no), 200)::integer) as detail
+from (
+    select e.task_no, e.retry, e.status, e.detail, t.id as task_id
+    from unnest($1::bigint[]) as asked (task_no)
+    join earlier_attempts e on e.task_no = asked.task_no
+    join tasks t on t.task_no = asked.task_no
+    union all
+    select s.task_no, s.retry, s.status, s.detail, t.id
+    from unnest($1::bigint[]) as asked (task_no)
+    join states s on s.task_no = asked.task_no
+    join tasks t on t.task_no = asked.task_no
+    where s.status >= 10 or s.status = 4
+) as failed
+order by task_no, retry

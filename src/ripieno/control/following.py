@@ -1,0 +1,141 @@
+"""One client that follows results: what it asked for, and what is on its way to it.
+
+Results that are final wait here, with their bytes, up to a bound (``control.room``). Beyond
+it the follower remembers their keys alone and reads them from the store once the client has
+taken what is before them. So a client that reads slowly, or not at all, holds itself up.
+"""
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+from ripieno.control.room import STREAM_BYTES, Room
+from ripieno.control.watches import KeysWaiter, KeysWatch
+from ripieno.domain.statuses import ResultStatus
+from ripieno.store.lookup import FinishedKey
+
+#: Bytes in one message, about; and of what is read from the store at a time.
+LARGEST_MESSAGE_BYTES = 1024 * 1024
+#: Keys that are read from the store at a time.
+_AT_ONCE = 1_000
+#: What a result takes beside its key and its bytes.
+_ENTRY_BYTES = 200
+
+#: Reads results of the session: their keys, and how many bytes at the most.
+Read = Callable[[Sequence[str], int], Awaitable[Sequence[FinishedKey]]]
+
+
+def weight(finished: FinishedKey) -> int:
+    """What it takes in memory and in a message, about."""
+    return _ENTRY_BYTES + len(finished.key) + len(finished.data or b"")
+
+
+class Follower:
+    """Results that one stream asked for.
+
+    Args:
+        watch: Of the session.
+        read: Reads from the store what there was no room for.
+        room: Of the replica.
+        bare: The client wants no bytes.
+    """
+
+    def __init__(self, watch: KeysWatch, read: Read, room: Room, *, bare: bool) -> None:
+        self._watch = watch
+        self._read = read
+        self._room = Room(STREAM_BYTES, within=room)
+        self._bare = bare
+        self._waiter = KeysWaiter(self._deliver)
+        self._ready: deque[FinishedKey] = deque()
+        self._unread: deque[str] = deque()
+        self._ready_first = True
+        self._complete = False
+        self._stopped = False
+        self._news = asyncio.Event()
+
+    @property
+    def unanswered(self) -> int:
+        """How many keys are held for this client in any way."""
+        return len(self._waiter.asked) + len(self._ready) + len(self._unread)
+
+    def ask(self, keys: Iterable[str]) -> None:
+        """Follow more keys."""
+        asked = list(keys)
+        self._watch.add(self._waiter, (key for key in asked if "\0" not in key))
+        # No text in the store contains it, so nobody will ever announce such a key.
+        self._deliver([FinishedKey(key, ResultStatus.NAMED, 0, None) for key in asked if "\0" in key])
+
+    def complete(self) -> None:
+        """No more keys will come."""
+        self._complete = True
+        self._news.set()
+
+    def stop(self) -> None:
+        """Nothing more is wanted: ``take`` returns nothing from here on."""
+        self._stopped = True
+        self._news.set()
+
+    def close(self) -> None:
+        """The stream is over."""
+        self._watch.remove(self._waiter)
+        self._room.give_back(self._room.held)
+        self._ready.clear()
+
+    async def take(self) -> list[FinishedKey]:
+        """Wait for results and take what a message holds; empty when there will be no more.
+
+        They are held until ``written`` is called.
+        """
+        while not self._stopped:
+            # In turns: neither what comes now nor what has been waiting in the store is put off for ever.
+            self._ready_first = not self._ready_first
+            if self._ready and (self._ready_first or not self._unread):
+                return self._take_ready()
+            if self._unread:
+                if taken := await self._read_on():
+                    return taken
+                continue
+            if self._complete and not self._waiter.asked:
+                return []
+            self._news.clear()
+            await self._news.wait()
+        return []
+
+    def written(self, finished: Sequence[FinishedKey]) -> None:
+        """The client has taken these."""
+        self._room.give_back(sum(map(weight, finished)))
+
+    def _deliver(self, finished: Sequence[FinishedKey]) -> None:
+        for each in finished:
+            mine = each._replace(data=None, unread=False) if self._bare else each
+            if not mine.unread and self._room.take(weight(mine)):
+                self._ready.append(mine)
+            else:
+                self._unread.append(mine.key)
+        self._news.set()
+
+    def _take_ready(self) -> list[FinishedKey]:
+        taken: list[FinishedKey] = []
+        size = 0
+        while self._ready and (not taken or size + weight(self._ready[0]) <= LARGEST_MESSAGE_BYTES):
+            size += weight(self._ready[0])
+            taken.append(self._ready.popleft())
+        return taken
+
+    async def _read_on(self) -> list[FinishedKey]:
+        keys = list(itertools.islice(self._unread, _AT_ONCE))
+        found = await self._read(keys, min(LARGEST_MESSAGE_BYTES, self._room.free))
+        taken = [each for each in found if self._bare or not each.unread]
+        if self._bare:
+            taken = [each._replace(data=None, unread=False) for each in taken]
+        self._room.force(sum(map(weight, taken)))
+        for _ in keys:
+            self._unread.popleft()
+        left = dict.fromkeys(keys)
+        for each in taken:
+            left.pop(each.key, None)
+        # Final once and not any more: the database has lost a commit. It is waited for again.
+        self._watch.add(self._waiter, left.keys() - {each.key for each in found})
+        self._unread.extendleft(key for key in reversed(left) if key not in self._waiter.asked)
+        return taken
