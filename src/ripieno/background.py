@@ -26,6 +26,9 @@ _log = logging.getLogger(__name__)
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 2.0
 
+#: A fault that comes and goes is told no more often than this.
+TELL_EVERY_S = 10.0
+
 #: What may simply be tried again: nothing is wrong with the work itself.
 PASSING = (UnavailableError, OutcomeUnknownError, OverloadedError)
 
@@ -35,6 +38,10 @@ Done = TypeVar("Done")
 class Health:
     """Which parts of a process are at fault right now, and why.
 
+    A part may be several pieces of work at a time (commits, say): its fault begins with the
+    first that fails and ends with the first that succeeds. Both are logged, the fault as often as it
+    comes back but no more than once in ``TELL_EVERY_S``.
+
     Args:
         changed: Called when the first part falls into fault and when the last one is out of it,
             with whether the process is well.
@@ -42,37 +49,73 @@ class Health:
 
     def __init__(self, changed: Callable[[bool], None] = lambda _well: None) -> None:
         self.changed = changed
-        self._faults: dict[str, str] = {}
+        self._faults: dict[str, _Fault] = {}
+        #: When a fault of this part, or its end, may be told again.
+        self._quiet_until: dict[str, float] = {}
 
     @property
     def faults(self) -> Mapping[str, str]:
         """What is wrong, by the name of the part."""
-        return self._faults
+        return {part: fault.why for part, fault in self._faults.items()}
 
     @property
     def well(self) -> bool:
         """Whether nothing is at fault."""
         return not self._faults
 
-    def fault(self, part: str, why: str) -> None:
+    def fault(self, part: str, error: Exception) -> None:
         """A part does not work."""
-        was_well = self.well
-        self._faults[part] = why
+        was_well, now = self.well, time.monotonic()
+        fault = self._faults.get(part)
+        if fault is None:
+            fault = self._faults[part] = _Fault(now)
+            if now >= self._quiet_until.get(part, now):
+                self._quiet_until[part] = now + TELL_EVERY_S
+                fault.told = True
+                _tell(part, error)
+        fault.tries += 1
+        fault.why = error.detail if isinstance(error, RipienoError) else repr(error)
         if was_well:
             self.changed(False)
 
     def works(self, part: str) -> None:
         """A part works."""
+        if (fault := self._faults.pop(part, None)) is not None:
+            if fault.told:
+                lasted_s = time.monotonic() - fault.since
+                _log.warning("%s works again after %.1f s (failed tries: %d)", part, lasted_s, fault.tries)
+            if self.well:
+                self.changed(True)
+
+    def drop(self, part: str) -> None:
+        """A part is not tried any more, without having worked."""
         if self._faults.pop(part, None) is not None and self.well:
             self.changed(True)
 
 
+class _Fault:
+    """One fault, from its first failure on."""
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        self.why = ""
+        self.tries = 0
+        self.told = False
+
+
+def _tell(part: str, error: Exception) -> None:
+    if isinstance(error, RipienoError) and not isinstance(error, InvariantError):
+        _log.warning("%s does not work, and is tried again until it does: %s", part, error.detail)
+    else:
+        _log.error("%s failed by a bug; it is tried again", part, exc_info=error)
+
+
 class Setback:
-    """The faults of one part, from the first to the recovery: how they are told, and how long to pause.
+    """How often one piece of work has failed in a row, and how long to pause before the next try.
 
     Args:
-        part: Names the part in logs and in ``health``.
-        health: Told of the fault and of its end, if given.
+        part: Names the part that the work belongs to, in logs and in ``health``.
+        health: Told of the fault and of its end; None for one of the work's own.
     """
 
     def __init__(
@@ -84,11 +127,9 @@ class Setback:
         longest_pause_s: float = LONGEST_PAUSE_S,
     ) -> None:
         self._part = part
-        self._health = health
-        self._first_pause_s = first_pause_s
+        self._health = health or Health()
+        self._first_pause_s = self._pause_s = first_pause_s
         self._longest_pause_s = longest_pause_s
-        self._pause_s = first_pause_s
-        self._since = 0.0
         self._tries = 0
 
     @property
@@ -97,17 +138,9 @@ class Setback:
         return self._tries > 0
 
     def note(self, error: Exception) -> float:
-        """A try has failed; return the seconds to pause before the next one.
-
-        The first failure is logged; a failure that is our own bug with its story.
-        """
+        """A try has failed; return the seconds to pause before the next one."""
         self._tries += 1
-        if self._tries == 1:
-            self._since = time.monotonic()
-            self._pause_s = self._first_pause_s
-            _tell(self._part, error)
-        if self._health is not None:
-            self._health.fault(self._part, str(error) or type(error).__name__)
+        self._health.fault(self._part, error)
         pause_s = self._pause_s
         self._pause_s = min(2 * pause_s, self._longest_pause_s)
         # Whoever failed for the same reason at the same time does not try again at the same time.
@@ -116,26 +149,18 @@ class Setback:
     def over(self) -> None:
         """A try has succeeded."""
         if self._tries:
-            _log.warning(
-                "%s works again after %.1f s (failed tries: %d)",
-                self._part,
-                time.monotonic() - self._since,
-                self._tries,
-            )
-            self.drop()
+            self._health.works(self._part)
+            self._begin_anew()
 
     def drop(self) -> None:
-        """Whatever was tried is tried no more."""
+        """It is not tried any more."""
+        if self._tries:
+            self._health.drop(self._part)
+            self._begin_anew()
+
+    def _begin_anew(self) -> None:
         self._tries = 0
-        if self._health is not None:
-            self._health.works(self._part)
-
-
-def _tell(part: str, error: Exception) -> None:
-    if isinstance(error, RipienoError) and not isinstance(error, InvariantError):
-        _log.warning("%s does not work, and is tried again until it does: %s", part, error.detail)
-    else:
-        _log.error("%s failed by a bug; it is tried again", part, exc_info=error)
+        self._pause_s = self._first_pause_s
 
 
 class Loop:

@@ -1,15 +1,19 @@
 """Agents: one number for good, a lease, and what they hold."""
 
+import asyncio
 from uuid import UUID, uuid4
 
 from ripieno.domain.outcomes import Failed, Failure, Outcome, Ticket
 from ripieno.store.agents import (
     check_held,
-    expired_attempts,
     forget_agents,
     held_by,
+    held_by_lapsed,
+    introduce_replica,
+    read_renewals,
     register_agent,
     renew_leases,
+    without_replica,
 )
 from ripieno.store.confirmations import cancelling_at
 from store.world import World, over, task
@@ -25,9 +29,10 @@ async def test_an_agent_that_comes_back_has_its_number(world: World) -> None:
     first, second = uuid4(), uuid4()
 
     async def register(agent_id: UUID, name: str) -> int:
-        return await register_agent(
+        registered = await register_agent(
             world.database, agent_id, name=name, slots=4, partitions=["", "gpu"], version="1", lease_s=30
         )
+        return registered.agent_no
 
     number = await register(first, "before")
     assert await register(second, "other") != number
@@ -53,26 +58,63 @@ async def test_what_an_agent_holds(world: World) -> None:
     await world.commit(over(b))
 
 
-async def test_a_lease_that_ran_out(world: World) -> None:
-    lost = await world.agent("lost", lease_s=-1)
-    alive = await world.agent("alive")
+async def test_renewals_are_counted_for_the_latest_connection(world: World) -> None:
+    agent_id = uuid4()
+
+    async def connect() -> tuple[int, int]:
+        return await register_agent(
+            world.database, agent_id, name="a", slots=1, partitions=[""], version="1", lease_s=30
+        )
+
+    number, first = await connect()
+    await claim_for(world, number, "a")
+    async with world.database.connection() as connection:
+        before = await read_renewals(connection)
+        assert await renew_leases(connection, {number: first}, 30) == {number}
+        between = await read_renewals(connection)
+        again, second = await connect()
+        assert (again, second) == (number, first + 1)
+        connected = await read_renewals(connection)
+        assert await renew_leases(connection, {number: first}, 30) == set()
+        assert await read_renewals(connection) == connected
+        assert await renew_leases(connection, {number: second}, 30) == {number}
+    assert before[number] < between[number] < connected[number]
+
+
+async def test_what_lapsed_agents_hold(world: World) -> None:
+    lost, alive = await world.agent("lost"), await world.agent("alive")
     tickets = await claim_for(world, lost, "a", "b", "c")
     await claim_for(world, alive, "d")
     await world.cancel("c")
-    expired = await expired_attempts(world.database, 100)
-    assert sorted(expired) == [(ticket, "lost") for ticket in tickets]
-    assert len(await expired_attempts(world.database, 2)) == 2
-    await renew_leases(world.database, [lost, alive], 60)
-    assert await expired_attempts(world.database, 100) == []
-    await renew_leases(world.database, [], 60)
-    await renew_leases(world.database, [lost], -1)
-    rescued = [
-        Outcome(ticket, Failed(Failure.ATTEMPT, f"agent {name!r} was lost"))
-        for ticket, name in await expired_attempts(world.database, 100)
-    ]
+    async with world.database.connection() as connection:
+        seen = await read_renewals(connection)
+        assert set(seen) == {lost, alive}
+        lapsed = {lost: seen[lost]}
+        assert sorted(await held_by_lapsed(world.database, lapsed, 100)) == [(ticket, "lost") for ticket in tickets]
+        assert len(await held_by_lapsed(world.database, lapsed, 2)) == 2
+        rescued = [
+            Outcome(ticket, Failed(Failure.ATTEMPT, f"agent {name!r} was lost"))
+            for ticket, name in await held_by_lapsed(world.database, lapsed, 100)
+        ]
+        assert await renew_leases(connection, {lost: 0, alive: 0}, 60) == {lost, alive}
+        assert await held_by_lapsed(world.database, lapsed, 100) == []  # it came back just in time
     await world.commit(*rescued)
-    assert await expired_attempts(world.database, 100) == []
     assert await world.statuses("a", "b", "c", "d") == ["SUBMITTED", "SUBMITTED", "CANCELLED", "DISPATCHED"]
+
+
+async def test_a_replica_is_there_while_its_session_is(world: World) -> None:
+    session = world.database.own_session()
+    agent = await world.agent()
+    async with world.database.connection() as watching:
+        assert await without_replica(watching, [agent]) == {agent}
+        async with session.acquire() as connection:
+            await introduce_replica(connection, 4711)
+            await renew_leases(connection, {agent: 0}, 60, 4711)
+            assert await without_replica(watching, [agent]) == set()
+            connection.terminate()
+        async with asyncio.timeout(10):
+            while not await without_replica(watching, [agent]):  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(0.01)
 
 
 async def test_only_who_is_gone_and_holds_nothing_is_forgotten(world: World) -> None:

@@ -146,10 +146,25 @@ def test_pauses_grow_to_a_bound_and_begin_small_again() -> None:
 def test_a_process_is_well_once_every_part_is() -> None:
     told: list[bool] = []
     health = Health(told.append)
-    health.fault("a", "x")
-    health.fault("b", "y")
+    health.fault("a", UnavailableError("x"))
+    health.fault("b", UnavailableError("y"))
     health.works("a")
     assert health.faults == {"b": "y"}
     assert told == [False]
     health.works("b")
     assert told == [False, True]
+
+
+def test_many_that_fail_by_one_fault_tell_of_it_once(caplog: pytest.LogCaptureFixture) -> None:
+    health = Health()
+    several = [Setback("commits", health) for _ in range(100)]
+    with caplog.at_level(logging.INFO, "ripieno.background"):
+        for setback in several:
+            setback.note(UnavailableError("gone"))
+        for setback in several:
+            setback.over()
+        for setback in several:  # it comes and goes
+            setback.note(UnavailableError("gone"))
+            setback.over()
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
+    assert health.well

@@ -30,8 +30,10 @@ class AgentLink:
     What is put into the outbox while a message is being written goes into the next one.
     """
 
-    def __init__(self, agent_no: int, name: str, partitions: Sequence[str]) -> None:
+    def __init__(self, agent_no: int, name: str, partitions: Sequence[str], epoch: int = 0) -> None:
         self.agent_no = agent_no
+        #: Which of the agent's connections it is; a later one makes this one void.
+        self.epoch = epoch
         self.name = name
         self.partitions = tuple(partitions) or (DEFAULT_PARTITION,)
         self.credit = 0

@@ -43,12 +43,17 @@ class Agents(agent_pb2_grpc.AgentServicer):
         objects: ObjectStore,
         dispatcher: Dispatcher,
         reports: Reports,
+        replica: Callable[[], int] = lambda: 0,
     ) -> None:
+        """Serve agents; ``replica`` is how the store knows this replica now (``control.liveness``)."""
         self._settings = settings
         self._database = database
         self._objects = objects
         self._dispatcher = dispatcher
         self._reports = reports
+        self._replica = replica
+        #: Claims that their agents had not seen when it was looked last.
+        self._unseen: set[int] = set()
 
     # The stubs know generators only; writing to the context is the other documented way.
     async def Connect(self, request_iterator: Any, context: Context) -> None:  # type: ignore[override]  # noqa: N802
@@ -70,7 +75,7 @@ class Agents(agent_pb2_grpc.AgentServicer):
     async def _welcome(self, hello: agent_pb2.Hello) -> AgentLink:
         if len(hello.agent_id) != 16:
             raise InvalidRequestError("hello.agent_id", f"has {len(hello.agent_id)} bytes instead of 16")
-        number = await register_agent(
+        number, epoch = await register_agent(
             self._database,
             UUID(bytes=hello.agent_id),
             name=hello.name,
@@ -78,11 +83,12 @@ class Agents(agent_pb2_grpc.AgentServicer):
             partitions=list(hello.partitions),
             version=hello.version,
             lease_s=self._settings.lease_s,
+            replica=self._replica(),
         )
         if former := self._dispatcher.links.get(number):
             # It is here again before we noticed that it was gone.
             self._dispatcher.disconnect(former)
-        link = AgentLink(number, hello.name, hello.partitions)
+        link = AgentLink(number, hello.name, hello.partitions, epoch)
         link.welcome(self._introduction())
         held = [ticket_from_wire(ticket) for ticket in hello.held]
         link.hold((ticket.claim, 0) for ticket in held)
@@ -137,7 +143,10 @@ class Agents(agent_pb2_grpc.AgentServicer):
         """
         links = dict(self._dispatcher.links)
         held = await held_for_a_while(self._database, list(links)) if links else []
-        unseen = [ticket for agent_no, ticket in held if ticket.claim not in links[agent_no].claims]
+        suspects = [ticket for agent_no, ticket in held if ticket.claim not in links[agent_no].claims]
+        # Twice in a row: what is on its way now is there by the next look, whatever clocks say.
+        unseen = [ticket for ticket in suspects if ticket.claim in self._unseen]
+        self._unseen = {ticket.claim for ticket in suspects}.difference(ticket.claim for ticket in unseen)
         if unseen:
             _log.warning("releasing attempts that their agents have never seen", attempts=len(unseen))
             self._reports.release(unseen)

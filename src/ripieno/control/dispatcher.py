@@ -64,6 +64,12 @@ class Dispatcher:
         if self._links.get(link.agent_no) is link:
             del self._links[link.agent_no]
 
+    def disconnect_all(self) -> None:
+        """The numbers of agents mean nothing any more: end their connections, they connect anew."""
+        links, self._links = self._links, {}
+        for link in links.values():
+            link.close()
+
     @property
     def links(self) -> dict[int, AgentLink]:
         """Connected agents by number."""

@@ -1,20 +1,27 @@
 """What agents report, gathered and written: outcomes, starts, releases.
 
-Outcomes of all agents of this replica share commits. While the database cannot be reached
-they are tried again: the agent keeps them until they are settled, and committing twice is
-harmless.
+Outcomes of all agents of this replica share commits. Whatever the database says that is not
+about the outcome itself (it is away, full, read-only, locked, or says something unheard of) is
+a reason to keep the outcome and to try again: the agent keeps it too until it is settled, and
+committing twice is harmless. Only an outcome that the database cannot hold, tried alone, fails
+its task. An outcome that meets a bug of ours is put aside and tried again later, alone, so that
+it holds up no other.
+
+A report is settled when all that it tells is stored, and never before.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import structlog
 
+from ripieno.background import PASSING, Health, persist
 from ripieno.control.agent_link import AgentLink
 from ripieno.control.batching import Batcher
 from ripieno.control.notices import Notices
-from ripieno.domain.errors import OutcomeUnknownError, RipienoError, UnavailableError
+from ripieno.domain.errors import ConflictError, InvalidRequestError, NotFoundError
 from ripieno.domain.outcomes import Cancelled, Completions, Failed, Failure, Outcome, Ticket
 from ripieno.store.attempts import mark_interrupting_if_owned, mark_started_if_owned, release_if_owned
 from ripieno.store.changes import Changes
@@ -31,17 +38,36 @@ _LARGEST_COMMIT = 512
 #: Commits under way at once: one waits for the disk while another works.
 _COMMITS = 2
 
-_PAUSE_S = 0.2
+#: Starts noted in one transaction.
+_LARGEST_MARKING = 1_000
 
-Written = TypeVar("Written")
+#: What an outcome itself is to blame for.
+_ITS_FAULT = (InvalidRequestError, ConflictError, NotFoundError)
+
+#: The pause before an outcome that was put aside is tried again grows from the first to the last.
+_FIRST_ASIDE_S, _LAST_ASIDE_S = 1.0, 60.0
+
+_COMMITTING = "committing outcomes"
+
+#: An attempt that has begun: its ticket, when (microseconds since the epoch) and on which worker.
+Begun = tuple[Ticket, int, str]
 
 
-class Report(NamedTuple):
-    """Ends of attempts that are settled together; no link where no agent reported them."""
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Ends of attempts that are settled together.
+
+    Attributes:
+        link: Of the agent that reported them; None where none did.
+        stored: Done when all of them are stored.
+        tries: How often they were put aside.
+    """
 
     completions: Completions
     outcomes: Sequence[Outcome]
+    stored: "asyncio.Future[None]"
     link: AgentLink | None = None
+    tries: int = 0
 
     @property
     def weight(self) -> int:
@@ -53,22 +79,40 @@ class Report(NamedTuple):
         return [*self.completions.tickets(), *(outcome.ticket for outcome in self.outcomes)]
 
 
-class Reports:
-    """Writes what agents report and tells the news."""
+@dataclass(slots=True)
+class _Written:
+    """What came of some outcomes: what has changed, whose claims own their task no more, which were put aside."""
 
-    def __init__(self, database: Database, committer: Committer, notices: Notices) -> None:
+    changes: Changes = field(default_factory=Changes)
+    lost: list[Ticket] = field(default_factory=list)
+    aside: list[Outcome] = field(default_factory=list)
+
+
+class Reports:
+    """Writes what agents report and tells the news.
+
+    Args:
+        health: Told while something cannot be written.
+    """
+
+    def __init__(
+        self, database: Database, committer: Committer, notices: Notices, health: Health | None = None
+    ) -> None:
         self._database = database
         self._committer = committer
         self._notices = notices
+        self._health = health
         self._outcomes: Batcher[Report, None] = Batcher(
             self._commit, weigh=lambda report: report.weight, largest=_LARGEST_COMMIT, flushes=_COMMITS
         )
+        self._begun: Batcher[list[Begun], None] = Batcher(self._mark_started, weigh=len, largest=_LARGEST_MARKING)
         self._group: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
         """Write until cancelled."""
         async with asyncio.TaskGroup() as group:
             self._group = group
+            group.create_task(self._begun.run())
             await self._outcomes.run()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -77,25 +121,28 @@ class Reports:
         self._group.create_task(_logged(work))
 
     def ended(self, link: AgentLink, message: agent_pb2.AgentMessage) -> None:
-        """Commit one message's outcomes, then tell the agent that they are settled."""
-        report = Report(
-            completions_from_wire(message.completions),
-            [outcome_from_wire(outcome) for outcome in message.outcomes],
-            link,
-        )
+        """Commit one message's outcomes; when all are stored, tell the agent that they are settled."""
+        completions = completions_from_wire(message.completions)
+        outcomes = [outcome_from_wire(outcome) for outcome in message.outcomes]
         number = message.outcomes_no
-        claims = [*report.completions.claims, *(outcome.ticket.claim for outcome in report.outcomes)]
-        done = self._outcomes.put(report)
-        done.add_done_callback(lambda future: None if future.cancelled() else link.settle(number, claims))
+        claims = [*completions.claims, *(outcome.ticket.claim for outcome in outcomes)]
+        stored = self._put(completions, outcomes, link)
+        stored.add_done_callback(lambda future: None if future.cancelled() else link.settle(number, claims))
 
     def commit(self, outcomes: Sequence[Outcome]) -> "asyncio.Future[None]":
-        """Commit outcomes that no agent reported (rescued attempts)."""
-        return self._outcomes.put(Report(Completions(), outcomes))
+        """Commit outcomes that no agent reported (rescued attempts); done when all are stored."""
+        return self._put(Completions(), outcomes)
+
+    def _put(
+        self, completions: Completions, outcomes: Sequence[Outcome], link: AgentLink | None = None
+    ) -> "asyncio.Future[None]":
+        report = Report(completions, outcomes, asyncio.get_running_loop().create_future(), link)
+        self._outcomes.put(report)
+        return report.stored
 
     def started(self, messages: Iterable[agent_pb2.Started]) -> None:
         """Note which attempts have begun."""
-        begun = [(ticket_from_wire(each.ticket), each.at_us, each.worker) for each in messages]
-        self.spawn(self._mark_started(begun))
+        self._begun.put([(ticket_from_wire(each.ticket), each.at_us, storable(each.worker)) for each in messages])
 
     def release(self, tickets: Sequence[Ticket]) -> None:
         """Give attempts back, soon. Those that were cancelled meanwhile are thereby over."""
@@ -110,71 +157,99 @@ class Reports:
         for report in reports:
             completions.add(report.completions)
         outcomes = [outcome for report in reports for outcome in report.outcomes]
+        written = _Written()
         if completions:
-            self._committed(reports, *await self._commit_completions(completions))
+            await self._commit_completions(completions, written)
         if outcomes:
-            self._committed(reports, *await self._commit_surely(outcomes))
+            await self._commit_surely(outcomes, written)
+        self._written(reports, written)
         return [None] * len(reports)
 
-    def _committed(self, reports: Sequence[Report], changes: Changes, lost: Sequence[Ticket]) -> None:
-        self._notices.publish(changes)
-        if lost:
-            gone = set(lost)
-            for report in reports:
-                if report.link is not None:
-                    report.link.lose([ticket for ticket in report.tickets() if ticket in gone])
+    def _written(self, reports: Sequence[Report], written: _Written) -> None:
+        self._notices.publish(written.changes)
+        lost = set(written.lost)
+        aside = {outcome.ticket: outcome for outcome in written.aside}
+        for report in reports:
+            if lost and report.link is not None:
+                report.link.lose([ticket for ticket in report.tickets() if ticket in lost])
+            if aside and (left := [aside[ticket] for ticket in report.tickets() if ticket in aside]):
+                again = replace(report, completions=Completions(), outcomes=left, tries=report.tries + 1)
+                pause_s = min(_FIRST_ASIDE_S * 2.0**report.tries, _LAST_ASIDE_S)
+                asyncio.get_running_loop().call_later(pause_s, self._outcomes.put, again)
+            elif not report.stored.done():
+                report.stored.set_result(None)
 
-    async def _commit_completions(self, completions: Completions) -> tuple[Changes, list[Ticket]]:
+    async def _commit_completions(self, completions: Completions, written: _Written) -> None:
         try:
-            return await _until_reachable(lambda: self._committer.commit_completions(completions))
+            changes, lost = await persist(
+                _COMMITTING, lambda: self._committer.commit_completions(completions), self._health
+            )
         except Exception as error:  # noqa: BLE001 - one bad outcome must not stop the others
-            _log.error("completions cannot be committed together", attempts=len(completions), exc_info=error)
-            return await self._commit_surely(completions.outcomes())
+            _log.warning("completions cannot be committed together", attempts=len(completions), error=str(error))
+            await self._commit_surely(completions.outcomes(), written)
+        else:
+            written.changes.add(changes)
+            written.lost += lost
 
-    async def _commit_surely(self, outcomes: Sequence[Outcome]) -> tuple[Changes, list[Ticket]]:
+    async def _commit_surely(self, outcomes: Sequence[Outcome], written: _Written) -> None:
         """Commit; an outcome that cannot be written at all fails its task, and only that one."""
         try:
-            return await _until_reachable(lambda: self._committer.commit(outcomes))
+            changes, lost = await persist(_COMMITTING, lambda: self._committer.commit(outcomes), self._health)
         except Exception as error:  # noqa: BLE001 - one bad outcome must not stop the others
-            _log.error("outcomes cannot be committed", outcomes=len(outcomes), exc_info=error)
             if len(outcomes) == 1:
-                failed = Failed(Failure.OUTPUT, f"its outcome cannot be stored: {storable(str(error))}")
-                return await _until_reachable(lambda: self._committer.commit([outcomes[0]._replace(how=failed)]))
-        changes, lost = Changes(), []
-        for outcome in outcomes:
-            changed, refused = await self._commit_surely([outcome])
-            changes.add(changed)
-            lost += refused
-        return changes, lost
+                await self._refused(outcomes[0], error, written)
+                return
+            _log.warning("outcomes cannot be committed together", outcomes=len(outcomes), error=str(error))
+            for outcome in outcomes:
+                await self._commit_surely([outcome], written)
+        else:
+            written.changes.add(changes)
+            written.lost += lost
 
-    async def _mark_started(self, begun: Sequence[tuple[Ticket, int, str]]) -> None:
-        self._notices.publish(await mark_started_if_owned(self._database, begun))
+    async def _refused(self, outcome: Outcome, error: Exception, written: _Written) -> None:
+        """An outcome that was tried alone: it is at fault itself, or we are."""
+        why = f"its outcome cannot be stored: {storable(str(error))}"
+        condemned = outcome._replace(how=Failed(Failure.OUTPUT, why))
+        if isinstance(error, _ITS_FAULT) and outcome.how != condemned.how:
+            _log.warning("an outcome cannot be stored; its task fails", task_no=outcome.ticket.task_no, error=why)
+            await self._commit_surely([condemned], written)
+            return
+        _log.error("an outcome was put aside because of a bug", task_no=outcome.ticket.task_no, exc_info=error)
+        written.aside.append(outcome)
+
+    async def _mark_started(self, begun: Sequence[list[Begun]]) -> Sequence[None]:
+        together = [each for some in begun for each in some]
+        try:
+            changes = await persist(
+                "noting what has begun", lambda: mark_started_if_owned(self._database, together), self._health
+            )
+        except Exception as error:  # noqa: BLE001 - the attempts' outcomes say the same again
+            _log.error("cannot note what has begun", attempts=len(together), exc_info=error)
+        else:
+            self._notices.publish(changes)
+        return [None] * len(begun)
 
     async def _mark_interrupting(self, tickets: Sequence[Ticket]) -> None:
-        self._notices.publish(await _until_reachable(lambda: mark_interrupting_if_owned(self._database, tickets)))
+        self._notices.publish(
+            await persist(
+                "noting what is interrupted", lambda: mark_interrupting_if_owned(self._database, tickets), self._health
+            )
+        )
 
     async def release_now(self, tickets: Sequence[Ticket]) -> None:
         """Give attempts back; they are claimable when it returns."""
-        changes, refused = await _until_reachable(lambda: release_if_owned(self._database, tickets))
+        changes, refused = await persist(
+            "giving attempts back", lambda: release_if_owned(self._database, tickets), self._health
+        )
         self._notices.publish(changes)
         if refused:
             await self.commit([Outcome(ticket, Cancelled()) for ticket in refused])
 
 
-async def _until_reachable(write: Callable[[], Awaitable[Written]]) -> Written:
-    """Try a write again for as long as the database cannot be reached."""
-    while True:
-        try:
-            return await write()
-        except (UnavailableError, OutcomeUnknownError) as error:
-            _log.warning("the database cannot be reached; will try again", error=error.detail)
-            await asyncio.sleep(_PAUSE_S)
-
-
 async def _logged(work: Coroutine[Any, Any, None]) -> None:
     try:
         await work
-    except RipienoError as error:
+    except PASSING as error:
         _log.warning("report not written", error=error.detail)
     except Exception as error:  # noqa: BLE001 - one bad report must not stop the others
         _log.error("report cannot be written", exc_info=error)

@@ -1,28 +1,34 @@
 """Puts one replica of the control plane together, serves, and drains."""
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import Any, Protocol, TypeVar
 
 import grpc
 import grpc.aio
 import structlog
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from ripieno.background import PASSING, Health, Setback, persist
 from ripieno.config import ControlSettings
 from ripieno.control.agents import Agents
 from ripieno.control.cancellation import Cancellation
 from ripieno.control.dispatcher import Dispatcher
 from ripieno.control.errors import ErrorInterceptor
+from ripieno.control.liveness import Liveness
 from ripieno.control.lookups import ResultLookups
 from ripieno.control.notices import Notices
+from ripieno.control.readiness import Readiness
 from ripieno.control.reminders import Reminders
 from ripieno.control.reports import Reports
 from ripieno.control.results import Results
 from ripieno.control.submissions import Submissions
 from ripieno.control.submitter import Submitter
 from ripieno.control.upkeep import Upkeep
+from ripieno.control.waiting_room import waiting_room
 from ripieno.control.waits import Waits
 from ripieno.control.watcher import Watcher
 from ripieno.domain.addresses import TcpAddress, parse_listen_address
@@ -41,6 +47,8 @@ from ripieno.wire.protos.v1 import agent_pb2, agent_pb2_grpc, results_pb2, resul
 
 _log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+
 #: Largest message that a client may send; a larger submission is split or streamed.
 _LARGEST_REQUEST_BYTES = 32 * 1024 * 1024
 
@@ -48,9 +56,9 @@ _OPTIONS = [
     ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", _LARGEST_REQUEST_BYTES),
     ("grpc.max_send_message_length", -1),
-    # A peer that vanished without a word is noticed within half a minute.
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
+    # A peer that vanished without a word is noticed within ten seconds.
+    ("grpc.keepalive_time_ms", 5_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     # Peers ping on their own account, as often as they like.
     ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
@@ -68,40 +76,92 @@ class Part(Protocol):
 async def run_control(settings: ControlSettings, *, stop: asyncio.Event, on_ready: Callable[[str], None]) -> None:
     """Run one replica until ``stop`` is set, then drain and return.
 
+    A database that is not there yet, or takes no writes, is waited for.
+
     Args:
-        on_ready: Called with the ``HOST:PORT`` where it is reached from this machine.
+        on_ready: Called with the ``HOST:PORT`` where it is reached from this machine, once it serves.
 
     Raises:
-        UnavailableError: the database cannot be reached at the start.
-        InvalidRequestError: a setting is wrong; says which, and the way out.
+        InvalidRequestError: a setting is wrong, or the database refuses us; says which, and the way out.
     """
-    async with Database.open(
-        settings.database, pool_size=settings.pool_size, name=f"ripieno {settings.name}"
-    ) as database:
+    async with AsyncExitStack() as stack:
+        opened: tuple[Database, ObjectStore] | None
+        try:
+            opened = await _open(stack, settings)
+        except PASSING as error:
+            async with waiting_room(settings.listen) as port:
+                _log.warning("waiting for the database", because=error.detail)
+                opened = await _unless(stop, persist("opening the database", lambda: _open(stack, settings)))
+            if port is not None:
+                address = parse_listen_address("listen", settings.listen)
+                settings = replace(settings, listen=str(TcpAddress(address.host, port)))
+        if opened is not None:
+            await Replica(settings, *opened).run(stop, on_ready)
+
+
+async def _open(stack: AsyncExitStack, settings: ControlSettings) -> tuple[Database, ObjectStore]:
+    async with AsyncExitStack() as attempt:
+        name = f"ripieno {settings.name}"
+        database = await attempt.enter_async_context(
+            Database.open(settings.database, pool_size=settings.pool_size, name=name)
+        )
         objects = ObjectStore(database, await agree_on_objects(database, settings.objects))
-        await Replica(settings, database, objects).run(stop, on_ready)
+        stack.push_async_exit(attempt.pop_all())
+        return database, objects
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """The work's value; None if it was told to stop before."""
+    working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        stopping.cancel()
+        working.cancel()
+        await asyncio.gather(working, stopping, return_exceptions=True)
+
+
+async def _keep_working(part: Part, health: Health) -> None:
+    """Run a part until cancelled. Parts outlive their own faults; a bug that ends one is told, and it begins anew."""
+    name = type(part).__name__.lower()
+    setback = Setback(name, health)
+    while True:
+        try:
+            await part.run()
+        except Exception as error:  # noqa: BLE001 - no part may end the replica
+            pause_s = setback.note(error)
+            await asyncio.sleep(pause_s)
+            setback.over()
 
 
 class Replica:
-    """The parts of one replica, and who tells whom."""
+    """The parts of one replica, and who tells whom.
+
+    Attributes:
+        health: Which of them are at fault right now.
+    """
 
     def __init__(self, settings: ControlSettings, database: Database, objects: ObjectStore) -> None:
         self._settings = settings
         self._objects = objects
+        self.health = health = Health()
         sessions = Sessions(database)
         notices = Notices(Signals(database, settings.name))
         watcher = Watcher(database, settings.inline_limit_bytes)
-        reports = Reports(database, Committer(database, sessions), notices)
+        reports = Reports(database, Committer(database, sessions), notices, health)
         self._dispatcher = dispatcher = Dispatcher(Claims(database), sessions, reports.release_now)
         submissions = Submissions(settings, database, sessions, notices, dispatcher)
-        self._agents = agents = Agents(settings, database, objects, dispatcher, reports)
-        upkeep = Upkeep(database, objects, dispatcher, reports, agents.reconcile, settings.lease_s)
+        liveness = Liveness(database, dispatcher, reports, settings.lease_s, health)
+        self._agents = agents = Agents(settings, database, objects, dispatcher, reports, lambda: liveness.replica)
+        upkeep = Upkeep(database, objects, agents.reconcile, health)
+        database.on_new_incarnation.append(dispatcher.disconnect_all)
         notices.subscribe(local=watcher.changed_here, remote=watcher.changed_elsewhere)
         notices.subscribe(local=dispatcher.changed_here, remote=dispatcher.changed_elsewhere)
         notices.subscribe(local=upkeep.changed_here)
         notices.subscribe(local=agents.cancel_here, remote=agents.cancel_elsewhere)
         self._watcher = watcher
-        self._parts: list[Part] = [notices, watcher, reports, submissions, dispatcher, upkeep]
+        self._parts: list[Part] = [notices, watcher, reports, submissions, dispatcher, liveness, upkeep]
         self._results = Results(settings, database, sessions, objects, watcher)
         cancellation = Cancellation(database, sessions, notices, watcher)
         lookups = ResultLookups(database)
@@ -120,14 +180,14 @@ class Replica:
         except OSError as error:  # a full disk, say: small data need none
             _log.warning("the directory of objects takes no proof; others cannot use it", error=str(error))
         async with asyncio.TaskGroup() as group:
-            working = [group.create_task(part.run()) for part in self._parts]
+            working = [group.create_task(_keep_working(part, self.health)) for part in [*self._parts, standing]]
             await asyncio.sleep(0)  # every part has begun
             await server.start()
             on_ready(address)
             _log.info("control plane ready", address=address)
             await stop.wait()
             _log.info("draining")
-            await standing.enter_graceful_shutdown()
+            await standing.servicer.enter_graceful_shutdown()
             self._watcher.leave()
             for link in self._dispatcher.links.values():
                 link.say_goodbye()
@@ -135,7 +195,7 @@ class Replica:
             for task in working:
                 task.cancel()
 
-    def _register(self, server: grpc.aio.Server) -> Any:
+    def _register(self, server: grpc.aio.Server) -> Readiness:
         submitter_service_pb2_grpc.add_SubmitterServicer_to_server(self._submitter, server)
         results_pb2_grpc.add_ResultsServicer_to_server(self._results, server)
         agent_pb2_grpc.add_AgentServicer_to_server(self._agents, server)
@@ -147,10 +207,8 @@ class Replica:
                 (agent_pb2, "Agent"),
             )
         ]
-        standing = health.aio.HealthServicer()
-        for name in ("", *names):
-            standing._server_status[name] = health_pb2.HealthCheckResponse.SERVING
-        health_pb2_grpc.add_HealthServicer_to_server(standing, server)
+        standing = Readiness(self.health, names)
+        health_pb2_grpc.add_HealthServicer_to_server(standing.servicer, server)
         reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], server, pool=pool.Default())
         return standing
 

@@ -151,7 +151,7 @@ def translated(error: BaseException) -> RipienoError | None:
 
 def _of_server(error: asyncpg.PostgresError) -> RipienoError:
     state: Any = getattr(error, "sqlstate", None) or ""
-    said = " ".join(str(error).split()) or state
+    said = " ".join(str(getattr(error, "message", None) or error).split()) or state
     if isinstance(error, asyncpg.PostgresIOError) and "No space left" in said:
         return _full(said)
     if isinstance(error, asyncpg.ConnectionRejectionError | asyncpg.InvalidAuthorizationSpecificationError):

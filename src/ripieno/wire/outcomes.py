@@ -15,6 +15,9 @@ FAILURES = {
     agent_pb2.Outcome.Failed.OUTPUT: Failure.OUTPUT,
 }
 
+#: Said of what only a newer agent can have meant. The attempt counts as a failed one.
+_NEWER = "this version of the control plane does not know; upgrade it before its agents"
+
 #: A reason longer than this is cut; the store keeps it with the attempt.
 LONGEST_DETAIL = 16_000
 
@@ -144,8 +147,13 @@ def _how(message: agent_pb2.Outcome) -> Completed | Failed | Cancelled:
             [_sub_tasks(batch) for batch in completed.sub_tasks] if completed.sub_tasks else (),
         )
     if kind == "failed":
-        return Failed(FAILURES[message.failed.reason], storable(message.failed.detail))
-    return Cancelled()
+        detail = storable(message.failed.detail)
+        if (failure := FAILURES.get(message.failed.reason)) is None:
+            return Failed(Failure.ATTEMPT, f"{detail} (for a reason, {message.failed.reason}, that {_NEWER})")
+        return Failed(failure, detail)
+    if kind == "cancelled":
+        return Cancelled()
+    return Failed(Failure.ATTEMPT, f"the attempt ended in a way that {_NEWER}")
 
 
 def _sub_tasks(batch: agent_pb2.SubTasks) -> SubTasks:

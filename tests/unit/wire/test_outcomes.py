@@ -3,8 +3,8 @@
 import pytest
 
 from ripieno.domain.errors import InvalidRequestError
-from ripieno.domain.outcomes import Completions
-from ripieno.wire.outcomes import LONGEST_DETAIL, completions_from_wire, completions_to_wire
+from ripieno.domain.outcomes import Completions, Failed, Failure
+from ripieno.wire.outcomes import LONGEST_DETAIL, completions_from_wire, completions_to_wire, outcome_from_wire
 from ripieno.wire.protos.v1 import agent_pb2
 
 COLUMNS = ["task_nos", "session_nos", "claims", "started_at_us", "workers", "result_counts", "keys", "data"]
@@ -86,3 +86,16 @@ def test_the_names_of_workers_are_made_storable() -> None:
     first, second, third = completions_from_wire(odd).workers
     assert (first, third) == ("a\N{REPLACEMENT CHARACTER}b", "")
     assert len(second) < LONGEST_DETAIL + 100
+
+
+def test_what_only_a_newer_agent_can_mean_is_a_failed_attempt_and_nothing_more() -> None:
+    unknown = agent_pb2.Outcome()
+    unknown.failed.reason = 99  # type: ignore[assignment]
+    unknown.failed.detail = "something new"
+    how = outcome_from_wire(unknown).how
+    assert isinstance(how, Failed)
+    assert how.failure is Failure.ATTEMPT
+    assert "something new" in how.detail and "99" in how.detail
+    how = outcome_from_wire(agent_pb2.Outcome()).how
+    assert isinstance(how, Failed)
+    assert how.failure is Failure.ATTEMPT

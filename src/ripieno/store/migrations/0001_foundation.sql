@@ -164,9 +164,11 @@ create table agents (
     epoch bigint not null default 0,
     -- Grows with each renewal of the lease: an observer judges by its own monotonic clock when it last did.
     renewals bigint not null default 0,
+    -- The replica it is connected to: that replica's session holds an advisory lock of this number while it lives.
+    replica integer not null default 0,
+    -- For people, and for forgetting who has been gone for long. Nobody is lost by a wall clock.
     lease_until timestamptz not null
 );
-create index agents_by_lease on agents (lease_until);
 
 -- How many tasks of a session are in each status: the sum of all rows. Every
 -- transaction that changes statuses appends its differences, so no row is fought over;

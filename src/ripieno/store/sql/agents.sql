@@ -1,33 +1,59 @@
 -- name: register
-insert into agents (agent_id, name, slots, partitions, version, lease_until)
-values ($1, $2, $3, $4, $5, now() + $6 * interval '1 second')
+insert into agents as a (agent_id, name, slots, partitions, version, lease_until, replica)
+values ($1, $2, $3, $4, $5, now() + $6 * interval '1 second', $7)
 on conflict (agent_id) do update
 set name = excluded.name, slots = excluded.slots, partitions = excluded.partitions,
-    version = excluded.version, lease_until = excluded.lease_until
-returning agent_no
+    version = excluded.version, lease_until = excluded.lease_until, replica = excluded.replica,
+    epoch = a.epoch + 1, renewals = a.renewals + 1
+returning agent_no, epoch
 
 -- name: renew
-update agents set lease_until = now() + $2 * interval '1 second' where agent_no = any($1::bigint[])
+-- Of an agent that has connected anew since, through whichever replica, this is not the connection.
+update agents a
+set renewals = a.renewals + 1, lease_until = now() + $3 * interval '1 second', replica = $4
+from unnest($1::bigint[], $2::bigint[]) as connected (agent_no, epoch)
+where a.agent_no = connected.agent_no and a.epoch = connected.epoch
+returning a.agent_no
+
+-- name: introduce_replica
+select pg_advisory_lock(hashtext('ripieno replica'), $1)
+
+-- name: renewals
+select a.agent_no, a.renewals from agents a
+where exists (select from states s where s.agent_no = a.agent_no and s.claim is not null)
+
+-- name: without_replica
+-- Those whose replica is gone. A replica that is stopped, or does not come to renew, still has its session.
+select a.agent_no from agents a
+where a.agent_no = any($1::bigint[]) and not exists (
+    select from pg_locks l
+    where l.locktype = 'advisory' and l.granted and l.objsubid = 2
+      and l.classid::bigint = hashtext('ripieno replica') & x'ffffffff'::bigint
+      and l.objid::bigint = a.replica
+      and l.database = (select oid from pg_database where datname = current_database()))
 
 -- name: held
 select task_no, session_no, claim from states where agent_no = $1 and claim is not null
 
 -- name: held_for_a_while
--- What was claimed just now may still be on its way into the replica's memory.
+-- What was claimed just now may still be on its way into the replica's memory. This only leaves out
+-- most of it: whoever asks looks twice, since the clock may have been set between the claim and now.
 select agent_no, task_no, session_no, claim from states
-where agent_no = any($1::bigint[]) and claim is not null and claimed_at < now() - interval '5 seconds'
+where agent_no = any($1::bigint[]) and claim is not null
+  and claimed_at not between now() - interval '5 seconds' and now()
 
 -- name: still_owned
 select s.task_no, s.claim, s.status
 from unnest($1::bigint[], $2::bigint[]) as held (task_no, claim)
 join states s on s.task_no = held.task_no and s.claim is not distinct from held.claim and s.agent_no = $3
 
--- name: expired
--- Attempts whose agent is gone. An agent without a lease for a day that holds nothing is forgotten.
+-- name: held_by_lapsed
+-- Attempts of agents that are lost unless one of their leases was renewed just now.
 select s.task_no, s.session_no, s.claim, a.name
-from agents a join states s on s.agent_no = a.agent_no and s.claim is not null
-where a.lease_until < now()
-limit $1
+from unnest($1::bigint[], $2::bigint[]) as lapsed (agent_no, renewals)
+join agents a on a.agent_no = lapsed.agent_no and a.renewals = lapsed.renewals
+join states s on s.agent_no = a.agent_no and s.claim is not null
+limit $3
 
 -- name: forget
 delete from agents a

@@ -1,0 +1,109 @@
+"""Outcomes while the database says no: kept and stored later, or refused for what is wrong with them alone."""
+
+import asyncio
+import time
+
+import asyncpg
+import grpc.aio
+import pytest
+
+from control.replica import BareAgent, Served
+from ripieno.domain.statuses import TaskStatus
+from ripieno.store.changes import Changes
+from ripieno.wire.protos.v1 import agent_pb2
+from store.world import task
+
+#: Says no to the end of some tasks (by their number) with some SQLSTATE.
+SAY_NO = """
+create function say_no() returns trigger language plpgsql as $$
+begin raise exception 'no' using errcode = '{state}'; end $$;
+create trigger say_no before update on states for each row when (new.claim is null and new.task_no = any('{{{tasks}}}'))
+execute function say_no()
+"""
+SAY_YES = "drop trigger say_no on states; drop function say_no"
+
+OURS = ["53100", "25006", "57014", "55P03", "58030", "XX000", "P0001", "40P01", "ZZ999"]
+ITS_OWN = ["22003", "23514", "54000"]
+
+
+async def working(agent: BareAgent, served: Served, *names: str) -> list[agent_pb2.Ticket]:
+    """Let the agent have these tasks."""
+    await agent.hello(credit=len(names))
+    await served.world.submit(*(task(name, f"result of {name}") for name in names))
+    served.replica._dispatcher.changed_here(Changes(partitions={""}))
+    await agent.until(lambda: len(agent.assigned) == len(names))
+    return agent.assigned
+
+
+async def report(agent: BareAgent, number: int, *tickets: agent_pb2.Ticket) -> None:
+    """The agent says that these have completed."""
+    columns = agent_pb2.Completions()
+    for ticket in tickets:
+        columns.task_nos.append(ticket.task_no)
+        columns.session_nos.append(ticket.session_no)
+        columns.claims.append(ticket.claim)
+        columns.started_at_us.append(1)
+        columns.workers.append("w")
+        columns.result_counts.append(0)
+    await agent.say(outcomes_no=number, completions=columns)
+
+
+async def execute(served: Served, script: str) -> None:
+    async with served.world.database.connection() as connection:
+        await connection.execute(script)
+
+
+def settled(agent: BareAgent) -> list[int]:
+    return [number for message in agent.said for number in message.settled]
+
+
+@pytest.mark.parametrize("state", OURS)
+async def test_what_is_not_the_outcomes_fault_is_tried_again(
+    served: Served, channel: grpc.aio.Channel, state: str
+) -> None:
+    agent = BareAgent(channel)
+    [ticket] = await working(agent, served, "t")
+    await execute(served, SAY_NO.format(state=state, tasks=ticket.task_no))
+    await report(agent, 1, ticket)
+    began = time.monotonic()
+    health = served.replica.health
+    async with asyncio.timeout(10):
+        while "committing outcomes" not in health.faults:  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.01)
+    assert settled(agent) == []
+    await execute(served, SAY_YES)
+    await agent.until(lambda: settled(agent) == [1])
+    assert await served.world.statuses("t") == [TaskStatus.COMPLETED.name]
+    assert len(agent.assigned) == 1
+    assert health.well
+    assert time.monotonic() - began < 15
+    agent.leave()
+
+
+@pytest.mark.parametrize("state", ITS_OWN)
+async def test_what_cannot_be_stored_fails_its_own_task_alone(
+    served: Served, channel: grpc.aio.Channel, state: str
+) -> None:
+    agent = BareAgent(channel)
+    first, *others = await working(agent, served, "a", "b", "c")
+    await execute(
+        served, SAY_NO.format(state=state, tasks=first.task_no).replace("new.claim is null", "new.status = 10")
+    )
+    await report(agent, 1, first, *others)
+    await agent.until(lambda: settled(agent) == [1])
+    assert sorted(await served.world.statuses("a", "b", "c")) == ["COMPLETED", "COMPLETED", "ERROR"]
+    await execute(served, SAY_YES)
+    agent.leave()
+
+
+async def test_an_outcome_that_meets_a_bug_of_ours_holds_up_no_other(served: Served, channel: grpc.aio.Channel) -> None:
+    agent = BareAgent(channel)
+    first, *others = await working(agent, served, "a", "b", "c")
+    await execute(served, SAY_NO.format(state=asyncpg.PostgresSyntaxError.sqlstate, tasks=first.task_no))
+    await report(agent, 1, first)
+    await report(agent, 2, *others)
+    await agent.until(lambda: settled(agent) == [2])
+    await execute(served, SAY_YES)
+    await agent.until(lambda: settled(agent) == [2, 1])
+    assert await served.world.statuses("a", "b", "c") == ["COMPLETED"] * 3
+    agent.leave()
