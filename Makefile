@@ -10,7 +10,7 @@ TESTS ?=
 # Processes that run tests at once. Most tests wait more than they compute.
 WORKERS ?= 2
 
-.PHONY: help demo test test-long check bench format stubs clean
+.PHONY: help demo test test-long soak check bench format stubs clean
 
 help: ## list the targets
 	@echo "Targets (PYTHON=... chooses the interpreter of .venv, now: $(PYTHON)):"
@@ -37,6 +37,9 @@ test: $(READY) ## the whole test suite (TESTS="..." for a part of it)
 
 test-long: $(READY) ## the tests that take minutes
 	$(BIN)/python -m pytest -n $(WORKERS) -m long --timeout 600 $(TESTS)
+
+soak: $(READY) ## 20 minutes of mixed load while each fault happens in turn (SOAK="--minutes 5 --only killed")
+	PYTHONPATH=tests:. $(BIN)/python -m soak $(SOAK)
 
 check: $(READY) ## format, lint, types, layers, generated code, fast tests
 	$(BIN)/ruff format --check .

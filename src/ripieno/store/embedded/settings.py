@@ -49,6 +49,9 @@ SERVER_SETTINGS: Mapping[str, str] = {
     "log_line_prefix": "%m [%p] ",
     # One line a checkpoint is noise to the person at the laptop.
     "log_checkpoints": "off",
+    # A statement that PostgreSQL refuses is told to whoever sent it, which logs it where it is news. Here
+    # it would be a line for each crossing of two commits; what ends a backend or the server is still told.
+    "log_min_messages": "log",
 }
 
 

@@ -1,0 +1,195 @@
+"""What says no during a soak: each fault begins, lasts, and is undone."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+
+import grpc.aio
+
+from ripieno.client import AsyncClient, OverloadedError, TaskDefinition
+from ripieno.wire.protos.armonik_v2 import objects_pb2, submitter_service_pb2, submitter_service_pb2_grpc
+from ripieno.wire.protos.v1 import results_pb2, results_pb2_grpc
+from soak.stage import NOWHERE, ROLES, Stage, signal_all
+
+_STOPPED_S = 15.0
+_AWAY_S = 20.0
+_OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.enable_http_proxy", 0)]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that says no.
+
+    Attributes:
+        happens: Begins it; what it began is undone at the end of the context.
+        of_one_caller: Whether the others must hardly notice (SOAK-3).
+        spares_attempts: Whether it must not cost an attempt (SOAK-2).
+    """
+
+    name: str
+    happens: Callable[[Stage], AbstractAsyncContextManager[None]]
+    of_one_caller: bool = False
+    spares_attempts: bool = False
+
+
+@asynccontextmanager
+async def _stopped(role: str, stage: Stage) -> AsyncIterator[None]:
+    """All processes of a role do nothing for a while (a database that is silent, among them)."""
+    processes = stage.processes(role)
+    signal_all(processes, signal.SIGSTOP)
+    try:
+        await asyncio.sleep(_STOPPED_S)
+        yield
+    finally:
+        signal_all(processes, signal.SIGCONT)
+
+
+@asynccontextmanager
+async def _killed(role: str, stage: Stage) -> AsyncIterator[None]:
+    """A process ends without a word."""
+    signal_all(stage.processes(role)[:1], signal.SIGKILL)
+    if role in stage.second:
+        await stage.second[role].wait()
+        await stage.start_second(role)
+    yield
+
+
+@asynccontextmanager
+async def _read_only(stage: Stage) -> AsyncIterator[None]:
+    """The database takes no writes, as after a fail-over to a stand-by."""
+    async with stage.connection() as connection:
+        await connection.execute("alter system set default_transaction_read_only = on")
+        await connection.execute("select pg_reload_conf()")
+        try:
+            await asyncio.sleep(_AWAY_S)
+            yield
+        finally:
+            await connection.execute("alter system reset default_transaction_read_only")
+            await connection.execute("select pg_reload_conf()")
+
+
+@asynccontextmanager
+async def _disk_full(stage: Stage) -> AsyncIterator[None]:
+    """The file system of the data directory has no room."""
+    assert stage.disk is not None, "this fault is left out where there is no small disk"
+    filler = stage.disk / "filler"
+    try:
+        async with asyncio.timeout(_AWAY_S):
+            while True:
+                # Again and again: the cluster makes room itself where it can.
+                await asyncio.to_thread(_fill, filler)
+                await asyncio.sleep(0.2)
+    except TimeoutError:
+        yield
+    finally:
+        filler.unlink(missing_ok=True)
+
+
+def _fill(filler: object) -> None:
+    with open(os.fspath(str(filler)), "ab", buffering=0) as file, suppress(OSError):  # noqa: PTH123
+        while True:
+            file.write(bytes(1 << 20))
+
+
+@asynccontextmanager
+async def _slow_readers(stage: Stage) -> AsyncIterator[None]:
+    """Clients that ask for 160 MB of results and read nothing."""
+    async with AsyncClient(stage.up.address, patience=300) as client, AsyncExitStack() as stack:
+        session = await client.session(max_retries=50)
+        tasks = await session.submit_many([b"echo " + bytes(40_000)] * 4_000)
+        await session.wait(timeout=300)
+        for _ in range(4):
+            channel = await stack.enter_async_context(grpc.aio.insecure_channel(stage.up.address, options=_OPTIONS))
+            call = results_pb2_grpc.ResultsStub(channel).Follow()
+            keys = [task.key for task in tasks]
+            await call.write(results_pb2.FollowRequest(session_id=session.id, keys=keys))
+            stack.callback(call.cancel)
+        await asyncio.sleep(_AWAY_S)
+        yield
+
+
+@asynccontextmanager
+async def _large_calls(stage: Stage) -> AsyncIterator[None]:
+    """Eight callers at a time send 30 MiB each, where nobody works."""
+    async with AsyncClient(stage.up.address, patience=300) as client:
+        session = await client.session(partition=NOWHERE)
+        chunk = bytes(80_000)
+        requests = [objects_pb2.TaskRequest(payload=chunk) for _ in range(390)]
+
+        async def call(number: int) -> None:
+            async with grpc.aio.insecure_channel(stage.up.address, options=_OPTIONS) as channel:
+                message = submitter_service_pb2.CreateSmallTaskRequest(session_id=session.id)
+                for place, request in enumerate(requests):
+                    request.id = f"{session.id}/{number}/{place}"
+                    request.expected_output_keys[:] = [request.id]
+                    message.task_requests.append(request)
+                try:
+                    await submitter_service_pb2_grpc.SubmitterStub(channel).CreateSmallTasks(message, timeout=120)
+                except grpc.aio.AioRpcError as error:
+                    if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+                        raise
+
+        for first in range(0, 24, 8):
+            await asyncio.gather(*(call(number) for number in range(first, first + 8)))
+        await session.cancel()
+        yield
+
+
+@asynccontextmanager
+async def _great_cancellation(stage: Stage) -> AsyncIterator[None]:
+    """A session of 500,000 tasks is cancelled."""
+    async with AsyncClient(stage.up.address, patience=300) as client:
+        session = await client.session(partition=NOWHERE)
+        for _ in range(10):
+            await session.submit_many([b""] * 50_000)
+        await session.cancel()
+        yield
+
+
+@asynccontextmanager
+async def _aborted_chain(stage: Stage) -> AsyncIterator[None]:
+    """The first of a chain of 50,000 tasks fails."""
+    async with AsyncClient(stage.up.address, patience=300) as client:
+        session = await client.session(max_retries=50)
+        first = f"{session.id}/0"
+        await session.submit_many(
+            TaskDefinition(b"total 1", [f"{session.id}/{n}"], [f"{session.id}/{n - 1}"]) for n in range(1, 50_001)
+        )
+        await session.submit(b"hopeless", expected_outputs=[first])
+        await session.wait(timeout=300)
+        yield
+
+
+@asynccontextmanager
+async def _great_list(stage: Stage) -> AsyncIterator[None]:
+    """Somebody lists and follows far more than is good for anyone."""
+    async with AsyncClient(stage.up.address, patience=300) as client:
+        session = await client.session(partition=NOWHERE)
+        for _ in range(4):
+            await session.submit_many([b""] * 50_000)
+        for _ in range(5):
+            with suppress(OverloadedError):  # told so: that is one of the right answers
+                await session.task_ids()
+        await session.cancel()
+        yield
+
+
+def faults(stage: Stage) -> list[Fault]:
+    """All of them."""
+    found = [Fault(f"{role} stopped for 15 s", partial(_stopped, role), spares_attempts=True) for role in ROLES]
+    found += [Fault(f"{role} killed", partial(_killed, role)) for role in ROLES]
+    found += [
+        Fault("database read-only", _read_only, spares_attempts=True),
+        Fault("slow readers", _slow_readers, of_one_caller=True, spares_attempts=True),
+        Fault("calls of 30 MiB", _large_calls, of_one_caller=True, spares_attempts=True),
+        Fault("cancellation of 500,000 tasks", _great_cancellation, of_one_caller=True, spares_attempts=True),
+        Fault("chain of 50,000 aborted", _aborted_chain, of_one_caller=True, spares_attempts=True),
+        Fault("long lists", _great_list, of_one_caller=True, spares_attempts=True),
+    ]
+    if stage.disk is not None:
+        found.append(Fault("disk full", _disk_full, spares_attempts=True))
+    return found
