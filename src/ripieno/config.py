@@ -11,6 +11,8 @@ from pathlib import Path
 DEFAULT_ADDRESS = "127.0.0.1:5001"
 ADDRESS_VARIABLE = "RIPIENO_ADDRESS"
 WORKER_ADDRESS_VARIABLE = "RIPIENO_WORKER_ADDRESS"
+#: Limits of a replica, ``name=value`` with blanks between them.
+LIMITS_VARIABLE = "RIPIENO_LIMITS"
 #: Set for workers that an agent starts: nobody waits for their ready line.
 SPAWNED_VARIABLE = "RIPIENO_SPAWNED"
 #: Set for workers that an agent starts: a number from 0 that no two live workers of the agent share.
@@ -21,6 +23,44 @@ PASSED_VARIABLES = frozenset({ADDRESS_VARIABLE})
 
 def _default_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one caller may ask of a replica; beyond it the answer is RESOURCE_EXHAUSTED.
+
+    ``docs/limits.md`` says of each what happens at it. They are the same for every caller.
+
+    Attributes:
+        tasks_per_call: Tasks in one submission.
+        keys_per_call: Expected outputs and data dependencies in one submission, together.
+        bytes_per_call: Bytes of one request; of a streamed submission, those that are kept
+            in memory until its end (names, and payloads up to ``inline_limit_bytes``).
+        options_bytes: Bytes of one set of task options.
+        options_per_session: Distinct sets of task options in one session.
+        ids_per_request: Ids or keys in one request that names tasks, sessions or results.
+        ids_per_reply: Ids in one reply of ListTasks or ListSessions.
+        keys_per_follow: Keys that one Follow stream waits for at a time.
+        unfinished_tasks_per_session: Tasks of a session that are not final.
+        stored_bytes_per_session: Bytes of payloads and results of a session.
+        submission_memory_bytes: Bytes of submissions in memory in one replica.
+        streams_per_client: Streams that one client has open with one replica.
+        waiters_per_client: Calls of one client that wait in one replica.
+    """
+
+    tasks_per_call: int = 10_000
+    keys_per_call: int = 100_000
+    bytes_per_call: int = 32 * 1024 * 1024
+    options_bytes: int = 256 * 1024
+    options_per_session: int = 10_000
+    ids_per_request: int = 100_000
+    ids_per_reply: int = 100_000
+    keys_per_follow: int = 100_000
+    unfinished_tasks_per_session: int = 10_000_000
+    stored_bytes_per_session: int = 1024**4
+    submission_memory_bytes: int = 256 * 1024 * 1024
+    streams_per_client: int = 1_000
+    waiters_per_client: int = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +76,7 @@ class ControlSettings:
         inline_limit_bytes: Data up to this size travels and is stored inline.
         lease_s: How long an agent may be silent before its tasks are rescued.
         pool_size: Database connections of this replica.
+        limits: What one caller may ask of it.
     """
 
     database: str
@@ -47,6 +88,7 @@ class ControlSettings:
     lease_s: float = 10.0
     pool_size: int = 12
     drain_s: float = 10.0
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from ripieno.cli.flags import defaults_of, log_flags, start_logging
+from ripieno.cli.limits import limit_flag, limits_from
 from ripieno.cli.serving import prepare_grpc, serve
 from ripieno.cli.values import listen_address
 from ripieno.config import DEFAULT_ADDRESS, ControlSettings
@@ -46,6 +47,7 @@ def database_url(text: str) -> str:
               default=DEFAULTS["data_chunk_max_size"], show_default=True, help="Longest chunk on the wire, told to clients and workers.")  # fmt: skip
 @click.option("--inline-limit", "inline_limit_bytes", type=click.IntRange(0, LARGEST_CHUNK_BYTES), metavar="BYTES",
               default=DEFAULTS["inline_limit_bytes"], show_default=True, help="Data up to this size lies in the database.")  # fmt: skip
+@limit_flag
 @log_flags
 def command(name: str | None, log_level: str, log_format: str, log_file: Path | None, **values: Any) -> None:
     """One replica of the control plane.
@@ -59,7 +61,7 @@ def command(name: str | None, log_level: str, log_format: str, log_file: Path | 
     if name is not None:
         values["name"] = name
     start_logging(log_level, log_format, log_file)
-    settings = ControlSettings(**values)
+    settings = ControlSettings(**{**values, "limits": limits_from(values["limits"])})
 
     async def server(stop: asyncio.Event, on_ready: Callable[[str], None]) -> None:
         try:

@@ -11,6 +11,7 @@ import click
 from ripieno.cli.control import database_url
 from ripieno.cli.cores import usable_cores
 from ripieno.cli.flags import check_worker_flags, defaults_of, slots_in_words, worker_flags
+from ripieno.cli.limits import limit_flag, limits_from
 from ripieno.cli.values import listen_address
 from ripieno.config import DEFAULT_ADDRESS, AgentSettings
 from ripieno.domain.addresses import TcpAddress, parse_listen_address
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 @worker_flags
 @click.option("--database", type=database_url, metavar="URL",
               help="A PostgreSQL database to use instead of the embedded server.")  # fmt: skip
+@limit_flag
 @click.option("--drain", "drain_s", type=click.FloatRange(min=0), metavar="SECONDS",
               default=defaults_of(AgentSettings)["drain_s"], show_default=True,
               help="How long running attempts may go on after the stop.")  # fmt: skip
@@ -42,6 +44,7 @@ def command(
     attach: tuple[str, ...],
     pass_environment: tuple[str, ...],
     database: str | None,
+    limits: tuple[tuple[str, int], ...],
     drain_s: float,
     log_level: str,
     log_format: str,
@@ -67,6 +70,7 @@ def command(
         attach=attach,
         pass_environment=pass_environment,
         database=database,
+        limits=limits_from(limits),
         drain_s=drain_s,
         logs=LogSettings(level=log_level, json=log_format == "json"),
     )

@@ -1,8 +1,9 @@
 """The processes of a laptop cluster, each with its command line."""
 
 import asyncio
+from dataclasses import asdict
 
-from ripieno.config import ControlSettings
+from ripieno.config import LIMITS_VARIABLE, ControlSettings
 from ripieno.domain.addresses import TcpAddress
 from ripieno.store.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from ripieno.up.child import Child
@@ -54,11 +55,12 @@ async def prepared(server: EmbeddedPostgres | None) -> str:
 
 def control_child(directory: DataDirectory, settings: UpSettings, address: TcpAddress, database: str) -> Child:
     """The control plane. The URL goes by the environment: it may hold a password."""
+    limits = " ".join(f"{name}={value}" for name, value in asdict(settings.limits).items())
     arguments = ["control", "--listen", str(address), "--objects", str(directory.objects)]
     return Child(
         directory,
         [*arguments, *_log_arguments(settings)],
-        environment={DATABASE_VARIABLE: database},
+        environment={DATABASE_VARIABLE: database, LIMITS_VARIABLE: limits},
         scratch=None,
         drain_limit_s=ControlSettings(database=database).drain_s + DRAIN_MARGIN_S,
     )

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from ripieno.config import Limits
 from ripieno.domain.addresses import TcpAddress
 from ripieno.telemetry import LogSettings
 
@@ -19,6 +20,7 @@ class UpSettings:
         attach: Addresses of workers that exist already; each is one slot.
         pass_environment: Variables that workers get although they are kept back.
         database: URL of a PostgreSQL to use instead of the embedded one.
+        limits: What one caller may ask of the control plane.
         drain_s: How long running attempts may go on after the stop.
         logs: Level and shape of the logs; in which files they go is decided here.
     """
@@ -30,5 +32,6 @@ class UpSettings:
     attach: tuple[str, ...]
     pass_environment: tuple[str, ...]
     database: str | None
+    limits: Limits
     drain_s: float
     logs: LogSettings

@@ -1,0 +1,133 @@
+"""Limits that are told: how much one caller may ask for, and what it hears when it asks for more.
+
+Each limit is a setting (``ripieno.config.Limits``). Whoever asks for more is refused before the
+work is done, by an ``OverloadedError`` that names the limit, its value, what was asked for and
+the way out. What is counted per client is counted in this replica alone.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import unquote
+
+from ripieno.config import Limits
+from ripieno.domain.errors import OverloadedError
+
+
+class Limit:
+    """One limit.
+
+    Args:
+        name: Its setting.
+        value: The most that is allowed.
+        what: What is counted, as in "this asks for 12 tasks in one call".
+        way_out: What the caller can do instead; a sentence without its full stop.
+    """
+
+    def __init__(self, name: str, value: int, what: str, way_out: str) -> None:
+        self.name = name
+        self.value = value
+        self._what = what
+        self._way_out = way_out
+
+    def check(self, asked: int) -> None:
+        """Let pass what is within the limit.
+
+        Raises:
+            OverloadedError: it is more.
+        """
+        if asked > self.value:
+            raise self.exceeded(f"{asked:,}")
+
+    def exceeded(self, asked: str) -> OverloadedError:
+        """The error for whoever asks for so much."""
+        return OverloadedError(
+            f"limit {self.name} is {self.value:,}, and this asks for {asked} {self._what}; {self._way_out}"
+        )
+
+
+class Shares:
+    """What each client holds of something that is limited per client."""
+
+    def __init__(self, limit: Limit) -> None:
+        self._limit = limit
+        self._held: Counter[str] = Counter()
+
+    @contextmanager
+    def hold(self, client: str, count: int = 1) -> Iterator[None]:
+        """Hold so many more for a client.
+
+        Raises:
+            OverloadedError: the client would hold more than the limit.
+        """
+        self._limit.check(self._held[client] + count)
+        self._held[client] += count
+        try:
+            yield
+        finally:
+            self._held[client] -= count
+            if self._held[client] <= 0:
+                del self._held[client]
+
+
+def client_of(peer: str) -> str:
+    """Who is at the other end of a connection, by what gRPC says of it: the host without its port.
+
+    A Unix socket has no host: all who come by it count as one client.
+    """
+    kind, _, address = unquote(peer).partition(":")
+    return address.rpartition(":")[0] if kind in ("ipv4", "ipv6") else peer
+
+
+class ControlLimits:
+    """The limits of one replica, each with the words of its refusal."""
+
+    def __init__(self, settings: Limits) -> None:
+        def limit(name: str, what: str, way_out: str) -> Limit:
+            return Limit(name, getattr(settings, name), what, way_out)
+
+        self.tasks_per_call = limit(
+            "tasks_per_call", "tasks in one call", "submit them in several calls (each is atomic by itself)"
+        )
+        self.keys_per_call = limit(
+            "keys_per_call",
+            "expected outputs and data dependencies in one call",
+            "submit the tasks in several calls, or gather results in steps",
+        )
+        self.bytes_per_call = limit(
+            "bytes_per_call", "bytes in one call", "submit in several calls, and large payloads with CreateLargeTasks"
+        )
+        self.options_bytes = limit(
+            "options_bytes", "bytes of task options", "put what is long into payloads or results"
+        )
+        self.options_per_session = limit(
+            "options_per_session",
+            "distinct task options in one session",
+            "put what differs from task to task into payloads, or use several sessions",
+        )
+        self.ids_per_request = limit("ids_per_request", "ids in one request", "ask in several calls")
+        self.ids_per_reply = limit(
+            "ids_per_reply",
+            "ids in one reply",
+            "ask for fewer sessions or statuses, or page with ripieno.v1.Tasks.List",
+        )
+        self.keys_per_follow = limit(
+            "keys_per_follow", "unfinished keys of one stream", "follow the others when some of these are finished"
+        )
+        self.unfinished_tasks_per_session = limit(
+            "unfinished_tasks_per_session",
+            "unfinished tasks in one session",
+            "submit more when some of them are finished, or use several sessions",
+        )
+        self.stored_bytes_per_session = limit(
+            "stored_bytes_per_session", "bytes stored for one session", "use several sessions"
+        )
+        self.submission_memory_bytes = limit(
+            "submission_memory_bytes", "bytes of submissions in memory", "send the same again a little later"
+        )
+        self.streams_per_client = limit(
+            "streams_per_client", "streams of one client", "ask for several results over one stream"
+        )
+        self.waiters_per_client = limit(
+            "waiters_per_client", "waiting calls of one client", "wait for several tasks or results in one call"
+        )
