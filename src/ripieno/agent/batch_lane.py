@@ -23,6 +23,7 @@ from ripieno.agent.conversation import Conversation
 from ripieno.agent.dispatcher import Dispatcher
 from ripieno.agent.effects import Effect, OutputReceived, ProcessRequest
 from ripieno.agent.exchange import Exchange
+from ripieno.agent.faults import contained, end_attempt
 from ripieno.agent.http2 import connect
 from ripieno.agent.link import Link
 from ripieno.agent.opening import Opener, items_with_files, opening
@@ -149,7 +150,7 @@ class BatchLane:
             attempt.conversation = Conversation(attempt.task_id, attempt.expected_output_keys, limits)
             if attempt.large:
                 assert self._tasks is not None
-                self._tasks.create_task(self._feed(attempt))
+                self._tasks.create_task(contained(self._dispatcher, attempt, self._feed(attempt)))
                 continue
             pending.append(encode(attempt, limits))
         self._number = number
@@ -204,23 +205,18 @@ class BatchLane:
 
     async def _feed(self, attempt: Attempt) -> None:
         """Send an attempt with large data, message by message."""
-        number = attempt.number
-        if self._reads_scratch:
-            with suppress(CallEndedError):  # the reader sees it, too, and knows why
-                for item in items_with_files(attempt, self._link.limits):
+        number, limits = attempt.number, self._link.limits
+        with suppress(CallEndedError):  # the reader sees it, too, and knows why
+            if self._reads_scratch:
+                for item in items_with_files(attempt, limits):
                     if attempt.over or attempt.verdict is not None or attempt.number != number:
                         return
                     await self._send(item)
-            return
-        try:
-            async for request in opening(attempt, self._link.limits):
+                return
+            async for request in opening(attempt, limits):
                 if attempt.over or attempt.verdict is not None or attempt.number != number:
                     return
                 await self.send(attempt, [request])
-        except CallEndedError:
-            return  # the reader sees it, too, and knows why
-        except OSError as error:
-            self._dispatcher.condemn(attempt, Verdict.RELEASED, f"its data cannot be read: {error}")
 
     # ------------------------------------------------------------------ from the worker
 
@@ -254,30 +250,22 @@ class BatchLane:
             if item.withdrawn:
                 withdrawn.append(attempts.pop(item.attempt))
                 continue
-            how: Completed | Failed | None = None
-            left = False
             conversation = attempt.conversation
             assert conversation is not None
-            replies = item.replies
-            if item.stored and attempt.verdict is None:
-                self._take_stored(attempt, item)
-            if attempt.verdict is None:
-                how = conversation.receive_short(replies)
+            how: Completed | Failed | None = None
+            try:
+                if attempt.verdict is None and not item.stored:
+                    how = conversation.receive_short(item.replies)
                 left = how is not None
-            for reply in () if left else replies:
-                if attempt.verdict is not None:
-                    left = left or reply.HasField("output")
-                    continue
-                effects = conversation.receive(reply)
-                if not effects:
-                    continue
-                last = effects[-1]
-                if type(last) is Completed:
-                    how, left = last, True
-                    break
-                how, left = await self._carry_out(attempt, effects, reply.HasField("output"))
-            if item.HasField("failed"):
-                how, left = Failed(Failure.ATTEMPT, item.failed), True
+                if not left:
+                    how, left = await self._hear(attempt, conversation, item)
+                if item.HasField("failed"):
+                    how, left = Failed(Failure.ATTEMPT, item.failed), True
+            except CallEndedError:
+                raise
+            except Exception as error:  # noqa: BLE001 - it ends this attempt alone
+                end_attempt(dispatcher, attempt, error)
+                how, left = None, _is_last(item)
             if left:
                 del attempts[item.attempt]
                 ended += 1
@@ -288,6 +276,27 @@ class BatchLane:
             dispatcher.withdrawn(slot, withdrawn)
         if ended:
             dispatcher.progressed(now - since, ended)
+
+    async def _hear(
+        self, attempt: Attempt, conversation: Conversation, item: BatchReply.Item
+    ) -> tuple[Completed | Failed | None, bool]:
+        """Take in what a worker says of one attempt; says how it ended and whether the worker is done with it."""
+        if item.stored and attempt.verdict is None:
+            self._take_stored(attempt, item)
+        how: Completed | Failed | None = None
+        left = False
+        for reply in item.replies:
+            if attempt.verdict is not None:
+                left = left or reply.HasField("output")
+                continue
+            effects = conversation.receive(reply)
+            if not effects:
+                continue
+            last = effects[-1]
+            if type(last) is Completed:
+                return last, True
+            how, left = await self._carry_out(attempt, effects, reply.HasField("output"))
+        return how, left
 
     def _take_stored(self, attempt: Attempt, item: BatchReply.Item) -> None:
         """Large results that the worker has written itself."""
@@ -337,6 +346,11 @@ class BatchLane:
             self._dispatcher.condemn(attempt, Verdict.FAILED, how.detail)
             return None, False
         return how, how is not None
+
+
+def _is_last(item: BatchReply.Item) -> bool:
+    """Whether a worker says nothing more of an attempt after this."""
+    return item.HasField("failed") or any(reply.HasField("output") for reply in item.replies)
 
 
 #: Stands for the end of an attempt whose verdict is known.

@@ -45,6 +45,7 @@ class Dispatcher:
         prepare: Called with attempts that need data; ``prepared`` or ``unprepared`` follows.
         dispose: Called with each attempt that is over and held more than its own message.
         busy, idle: Whether any attempt is in hand.
+        fit: Whether this machine can hold work (see ``scratch``).
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Dispatcher:
         self.prepare: Callable[[list[Attempt]], None] = lambda attempts: None
         self.dispose: Callable[[Attempt], None] = lambda attempt: None
         self.draining = False
+        self.fit = True
         self._outbox = outbox
         self._grace_s = cancel_grace_s
         self._clock = clock
@@ -85,7 +87,7 @@ class Dispatcher:
             self.idle.clear()
             self.busy.set()
             self.pace.sized(size, len(attempts))
-        if self.draining or revoked:
+        if self.draining or revoked or not self.fit:
             self._release(attempts)
             return
         if needing:
@@ -186,7 +188,7 @@ class Dispatcher:
             return
         attempt.over = True
         self._outbox.over(attempt, how, ended_at_us or time.time_ns() // 1_000)
-        if attempt.data_dependencies or attempt.large or attempt.uploading:
+        if attempt.data_dependencies or attempt.uploading or not isinstance(attempt.payload, bytes):
             self.dispose(attempt)
         if not self.attempts:
             self.busy.clear()
@@ -309,6 +311,18 @@ class Dispatcher:
         """Take no more work; give back all that has not begun."""
         self.draining = True
         self._outbox.draining()
+        self._give_back_unbegun()
+
+    def becomes_fit(self, fit: bool) -> None:
+        """This machine can hold work again, or not any more: then only what runs already goes on."""
+        self.fit = fit
+        if fit:
+            self.pump()
+        else:
+            self._outbox.revoke()
+            self._give_back_unbegun()
+
+    def _give_back_unbegun(self) -> None:
         in_inbox = {attempt.claim for slot in self.slots for attempt in slot.inbox}
         self._release([a for a in self.attempts.values() if a.claim not in in_inbox and not a.started_at_us])
         for slot in self.slots:
@@ -329,7 +343,7 @@ class Dispatcher:
     def pump(self) -> None:
         """Give what waits to workers that have room, and ask for more."""
         waiting, now = self._waiting, self._clock()
-        if self.draining:
+        if self.draining or not self.fit:
             if waiting:
                 self._release(waiting)
             return

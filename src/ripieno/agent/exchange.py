@@ -22,6 +22,7 @@ from ripieno.agent.effects import (
     data_error,
     data_reply,
 )
+from ripieno.agent.faults import contained
 from ripieno.agent.inputs import DataUnavailableError, Inputs
 from ripieno.agent.link import Link
 from ripieno.agent.opening import read_chunks
@@ -84,7 +85,8 @@ class Exchange:
                 await sender.send(attempt, [effect.request])
             elif isinstance(effect, DataRequested):
                 assert self._tasks is not None
-                self._tasks.create_task(self._answer(sender, attempt, effect))
+                answer = self._answer(sender, attempt, effect)
+                self._tasks.create_task(contained(self._dispatcher, attempt, answer))
             elif isinstance(effect, UploadStarted):
                 self._start_upload(attempt, effect.upload)
             elif isinstance(effect, UploadFinished):

@@ -7,9 +7,9 @@ next one. Small ones are cached by session and key; large ones lie in the ``Spoo
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import islice
 
 import grpc.aio
 
@@ -18,27 +18,18 @@ from ripieno.agent.cache import DataCache, ProducedCache, ResultKey
 from ripieno.agent.channels import describe, reraise_own_cancellation
 from ripieno.agent.dispatcher import Dispatcher
 from ripieno.agent.effects import DataKind
+from ripieno.agent.faults import contained, is_refusal
 from ripieno.agent.link import Link
 from ripieno.agent.spool import ObjectGoneError, Spool
+from ripieno.background import Setback
 from ripieno.domain.data import Data, ObjectDirectory, StoredObject
+from ripieno.domain.errors import UnavailableError
 from ripieno.wire.protos.v1 import agent_pb2
 
 #: Keys in one request.
 _BATCH = 1_000
-_RETRY_S = 0.2
 #: Attempts with more inline data than this are fed piece by piece, like those with files.
 SENT_AT_ONCE_BYTES = 1024 * 1024
-#: Errors that will not go away by asking again.
-_FINAL_CODES = frozenset(
-    {
-        grpc.StatusCode.INVALID_ARGUMENT,
-        grpc.StatusCode.FAILED_PRECONDITION,
-        grpc.StatusCode.PERMISSION_DENIED,
-        grpc.StatusCode.UNIMPLEMENTED,
-    }
-)
-
-_log = logging.getLogger(__name__)
 
 
 class DataUnavailableError(Exception):
@@ -63,6 +54,11 @@ class Inputs:
         #: Asked for and not answered yet.
         self._fetching: dict[ResultKey, list[Delivery]] = {}
         self._wake = asyncio.Event()
+        #: Keys that go into one request: as many as were answered at once of late.
+        self._batch = _BATCH
+        self._setback = Setback("fetching results from the control plane")
+        #: What brings large data of attempts to this machine.
+        self._spooling: dict[Attempt, asyncio.Task[None]] = {}
         self._tasks: asyncio.TaskGroup | None = None
 
     @property
@@ -95,7 +91,9 @@ class Inputs:
         return self.produced.get(key) if data is None else data
 
     def dispose(self, attempt: Attempt) -> None:
-        """An attempt is over; its files are no longer read."""
+        """An attempt is over; its files are no longer read, and what was on its way is not wanted any more."""
+        if (spooling := self._spooling.get(attempt)) is not None:
+            spooling.cancel()
         payload = attempt.spooled_payload
         for file in attempt.spooled():
             self._spool.close(file, keep=file is not payload)
@@ -122,7 +120,9 @@ class Inputs:
             self._dispatcher.prepared(attempt)
             return
         assert self._tasks is not None
-        self._tasks.create_task(self._spool_all(attempt, found))
+        task = self._tasks.create_task(contained(self._dispatcher, attempt, self._spool_all(attempt, found)))
+        self._spooling[attempt] = task
+        task.add_done_callback(lambda _: self._spooling.pop(attempt, None))
 
     async def _spool_all(self, attempt: Attempt, found: dict[str, Data]) -> None:
         files: list[Spooled] = []
@@ -136,11 +136,12 @@ class Inputs:
                     inputs[key] = files[-1]
                 else:
                     inputs[key] = data
-        except (ObjectGoneError, OSError) as error:
-            self._dispatcher.unprepared(attempt, f"its data cannot be read: {error}")
-        if attempt.over:
+        except BaseException as error:
             for file in files:
                 self._spool.close(file, keep=True)
+            if not isinstance(error, ObjectGoneError):
+                raise
+            self._dispatcher.unprepared(attempt, f"its data cannot be read: {error}")
             return
         attempt.large, attempt.inputs = True, inputs
         if isinstance(attempt.payload, StoredObject):
@@ -155,13 +156,14 @@ class Inputs:
 
         Raises:
             DataUnavailableError: unknown, not completed, or (direct) not on this agent.
+            MachineFaultError: it is large, and the disk does not take it.
         """
         data = await self._look_up((session_no, key), kind)
         if isinstance(data, bytes):
             return data, lambda: None
         try:
             file = await self._spool.open(data)
-        except (ObjectGoneError, OSError) as error:
+        except ObjectGoneError as error:
             raise DataUnavailableError(str(error)) from error
         return file, lambda: self._spool.close(file, keep=kind is not DataKind.RESOURCE)
 
@@ -219,28 +221,38 @@ class Inputs:
 
     async def _fetch_batch(self, wanted: dict[ResultKey, list[Delivery]]) -> None:
         while wanted:
-            keys = list(wanted)
-            request = agent_pb2.FetchResultsRequest()
-            for session_no, key in keys:
-                request.keys.add(session_no=session_no, key=key)
+            keys = list(islice(wanted, self._batch))
+            answers = await self._ask(keys)
+            for key, data in zip(keys, answers, strict=False):
+                if not isinstance(data, DataUnavailableError):
+                    self._cache.put(key, data)
+                for deliver in wanted.pop(key):
+                    deliver(data)
+            # The control plane has looked up what it then had to leave out; ask for no more than it answers.
+            self._batch = len(answers) or max(1, len(keys) // 2)
+            if len(answers) == len(keys):
+                self._batch = min(2 * self._batch, _BATCH)
+
+    async def _ask(self, keys: Sequence[ResultKey]) -> Sequence[Data | DataUnavailableError]:
+        """What the first of these results are, at least one; none where one of several is at fault."""
+        request = agent_pb2.FetchResultsRequest()
+        for session_no, key in keys:
+            request.keys.add(session_no=session_no, key=key)
+        while True:
             try:
                 reply = await (await self._link.stub()).FetchResults(request)
             except (grpc.RpcError, asyncio.CancelledError) as error:
                 reraise_own_cancellation()
-                if isinstance(error, grpc.aio.AioRpcError) and error.code() in _FINAL_CODES:
-                    for deliver in (deliver for key_ in keys for deliver in wanted.pop(key_)):
-                        deliver(DataUnavailableError(describe(error)))
-                    return
-                # The control plane is away: no reason to give up the attempts.
-                _log.warning("fetching results: %s; trying again", describe(error))
-                await asyncio.sleep(_RETRY_S)
-                continue
-            for key_, fetched in zip(keys, reply.fetched, strict=False):
-                data = _data(fetched)
-                if not isinstance(data, DataUnavailableError):
-                    self._cache.put(key_, data)
-                for deliver in wanted.pop(key_):
-                    deliver(data)
+                if is_refusal(error):
+                    return [] if len(keys) > 1 else [DataUnavailableError(describe(error))]
+                fault = describe(error)
+            else:
+                if reply.fetched:
+                    self._setback.over()
+                    return [_data(fetched) for fetched in reply.fetched]
+                fault = "it answered none of the keys"
+            # The control plane is away: no reason to give up the attempts.
+            await asyncio.sleep(self._setback.note(UnavailableError(fault)))
 
 
 def _data(fetched: agent_pb2.FetchResultsReply.Fetched) -> Data | DataUnavailableError:

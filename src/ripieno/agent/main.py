@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ripieno.agent.attempt import Attempt
 from ripieno.agent.complaints import Complaints
+from ripieno.agent.disk import Scratch
 from ripieno.agent.dispatcher import Dispatcher
 from ripieno.agent.exchange import Exchange
 from ripieno.agent.inputs import Inputs
@@ -39,7 +40,8 @@ class Agent:
         self.outbox = Outbox()
         self.link = Link()
         self.dispatcher = Dispatcher(self.outbox, self.slots, settings.cancel_grace_s)
-        self.inputs = Inputs(self.dispatcher, self.link, Spool(scratch, self.link), settings.cache_bytes)
+        self.scratch = Scratch(scratch, self.dispatcher.becomes_fit)
+        self.inputs = Inputs(self.dispatcher, self.link, Spool(self.scratch, self.link), settings.cache_bytes)
         self.exchange = Exchange(self.dispatcher, self.link, self.inputs)
         self.uplink = Uplink(settings, len(self.slots), self.dispatcher, self.outbox, self.link)
         self.sockets = SocketDirectory(scratch)
@@ -52,7 +54,8 @@ class Agent:
         """Work until ``stop`` is set, then drain."""
         welcomed = asyncio.Event()
         self.uplink.on_welcome = welcomed.set
-        parts = [self._announce(welcomed, on_ready), self.inputs.run(), self.exchange.run(), self._tick()]
+        parts = [self._announce(welcomed, on_ready), self.inputs.run(), self.exchange.run()]
+        parts += [self.scratch.run(), self._tick()]
         try:
             async with asyncio.TaskGroup() as tasks:
                 running = [tasks.create_task(part) for part in [*parts, *self._keepers(), self.uplink.run()]]

@@ -27,6 +27,7 @@ from ripieno.agent.conversation import Conversation
 from ripieno.agent.dispatcher import Dispatcher
 from ripieno.agent.effects import ProcessRequest
 from ripieno.agent.exchange import Exchange
+from ripieno.agent.faults import contained, end_attempt
 from ripieno.agent.health import INTERVAL_S, Health, ask
 from ripieno.agent.http2 import Connection, connect
 from ripieno.agent.link import Link
@@ -99,7 +100,13 @@ class ProcessLane:
     async def _run_attempts(self) -> None:
         while True:
             attempt = await self._next.get()
-            how = await self._run_attempt(attempt)
+            how = None
+            try:
+                how = await self._run_attempt(attempt)
+            except Exception as error:
+                if _is_broken_lane(error):
+                    raise
+                end_attempt(self._dispatcher, attempt, error)
             if attempt.verdict is not None:
                 await self._until_yielded(attempt.verdict)
             slot, now = self._slot, time.monotonic()
@@ -166,7 +173,7 @@ class ProcessLane:
             await self._write(call, whole_opening(attempt, self._link.limits))
             return await self._converse(call, attempt, None)
         async with asyncio.TaskGroup() as tasks:
-            feeder = tasks.create_task(self._feed(call, attempt))
+            feeder = tasks.create_task(contained(self._dispatcher, attempt, self._feed(call, attempt)))
             how = await self._converse(call, attempt, feeder)
             feeder.cancel()
         return how
@@ -180,13 +187,10 @@ class ProcessLane:
         """Send an opening with large data, message by message."""
         conversation = attempt.conversation
         assert conversation is not None
-        try:
-            async for request in opening(attempt, self._link.limits):
-                if attempt.verdict is not None or conversation.said_output or call.code is not None:
-                    break
-                await self._write(call, [request.SerializeToString()])
-        except OSError as error:
-            self._dispatcher.condemn(attempt, Verdict.RELEASED, f"its data cannot be read: {error}")
+        async for request in opening(attempt, self._link.limits):
+            if attempt.verdict is not None or conversation.said_output or call.code is not None:
+                break
+            await self._write(call, [request.SerializeToString()])
 
     async def _converse(
         self, call: Call, attempt: Attempt, feeder: asyncio.Task[None] | None
@@ -288,6 +292,12 @@ class ProcessLane:
 
     def _new_conversation(self, attempt: Attempt) -> Conversation:
         return Conversation(attempt.task_id, attempt.expected_output_keys, self._link.limits)
+
+
+def _is_broken_lane(error: Exception) -> bool:
+    if isinstance(error, ExceptionGroup):
+        return error.subgroup(LaneBrokenError) is not None
+    return isinstance(error, LaneBrokenError)
 
 
 def _detail(how: Completed | Failed) -> str:

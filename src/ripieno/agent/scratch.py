@@ -44,7 +44,7 @@ def sweep(where: Path) -> None:
     """Remove what agents of this user left behind that were killed."""
     for path in where.glob(f"{PREFIX}*"):
         try:
-            if path.lstat().st_uid != os.geteuid() or (lock := _lock(path)) is None:
+            if path.lstat().st_uid != os.geteuid() or (lock := hold(path)) is None:
                 continue
         except OSError:
             continue  # gone, not a directory, or on a file system without locks
@@ -59,7 +59,7 @@ def _fresh(where: Path) -> tuple[Path, int]:
     while True:
         path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=where))
         try:
-            lock = _lock(path)
+            lock = hold(path)
         except OSError:  # a file system without locks: nobody sweeps there
             return path, os.open(os.devnull, os.O_RDONLY)
         # Between the two lines above, another agent's sweep may have taken it for a leftover.
@@ -69,8 +69,12 @@ def _fresh(where: Path) -> tuple[Path, int]:
             os.close(lock)
 
 
-def _lock(path: Path) -> int | None:
-    """Lock a directory; None if another process holds it."""
+def hold(path: Path) -> int | None:
+    """Lock a directory by a descriptor that stays open; None if another process holds it.
+
+    Raises:
+        OSError: it is gone, no directory, or on a file system without locks.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import grpc.aio
 
 from ripieno.agent.channels import describe, reraise_own_cancellation
+from ripieno.agent.faults import AGAIN_AFTER_S, is_refusal
 from ripieno.agent.link import Link
 from ripieno.domain.data import StoredObject
 from ripieno.domain.errors import UnavailableError
@@ -19,16 +21,14 @@ from ripieno.wire.protos.v1 import agent_pb2
 _WAITING_CHUNKS = 8
 #: Chunks are joined to messages of about this size.
 _MESSAGE_BYTES = 256 * 1024
-#: An attempt that is not at fault runs again as soon as it is given back. A disk that is full will be full
-#: for longer than a moment, and a replica that went away needs one to be followed by another.
-AGAIN_AFTER_S = 1.0
+_log = logging.getLogger(__name__)
 
 
 class UploadError(Exception):
     """An object could not be written.
 
     Attributes:
-        attempt_at_fault: False when the control plane went away in the middle; the
+        attempt_at_fault: False when the control plane went away in the middle, or had no room; the
             attempt may simply run again elsewhere.
     """
 
@@ -75,6 +75,10 @@ class Upload:
             if not failure.attempt_at_fault:
                 await asyncio.sleep(AGAIN_AFTER_S)
             self._on_failed(failure)
+        except Exception as error:  # noqa: BLE001 - it ends this attempt alone
+            self._end()
+            _log.error("an upload failed by a bug of the agent", exc_info=error)
+            self._on_failed(UploadError(f"its data could not be stored: {error!r}", attempt_at_fault=True))
         else:
             self._end()
             self._on_stored(stored)
@@ -115,9 +119,5 @@ class Upload:
 
 
 def _upload_error(error: BaseException) -> UploadError:
-    at_fault = isinstance(error, grpc.aio.AioRpcError) and error.code() not in (
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.CANCELLED,
-    )
     detail = str(error) if isinstance(error, UnavailableError) else describe(error)
-    return UploadError(f"its data could not be stored: {detail}", attempt_at_fault=at_fault)
+    return UploadError(f"its data could not be stored: {detail}", attempt_at_fault=is_refusal(error))
