@@ -91,6 +91,8 @@ create index states_claimable on states (partition, priority desc, task_no) wher
 create index states_waiting on states (session_no, task_no) where status = 1 and unmet > 0;
 -- What is held by an agent.
 create index states_held on states (agent_no, task_no) where claim is not null;
+-- What is being cancelled: little at any time, and asked for each second.
+create index states_cancelling on states (session_no, agent_no) where status = 4;
 
 -- Attempts that were followed by another one. The latest stands in states.
 create table earlier_attempts (

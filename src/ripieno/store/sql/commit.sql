@@ -78,10 +78,11 @@ returning s.session_no
 
 -- name: mark_interrupting_if_owned
 -- A cancelled attempt that had begun: whoever waits for the cancellation need wait no longer.
+-- (coalesce keeps the planner from going through the index of all that is being cancelled.)
 update states s
 set started_at = coalesce(s.started_at, now())
 from unnest($1::bigint[], $2::bigint[]) as begun (task_no, claim)
-where s.task_no = begun.task_no and s.claim is not distinct from begun.claim and s.status = 4
+where s.task_no = begun.task_no and s.claim is not distinct from begun.claim and coalesce(s.status, 0) = 4
 returning s.session_no
 
 -- name: release_if_owned

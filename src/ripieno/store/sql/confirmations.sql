@@ -1,15 +1,15 @@
 -- name: unconfirmed_in_session
 -- Attempts of a session that are being cancelled and may begin yet: nobody has said that they
--- are over, nor that they run and are being interrupted. ("claim is not null" names the index.)
+-- are over, nor that they run and are being interrupted.
 select count(*) as attempts from states
-where session_no = $1 and status = 4 and claim is not null and started_at is null
+where session_no = $1 and status = 4 and started_at is null
 
 -- name: unconfirmed_of_tasks
 select count(*) as attempts
 from unnest($1::bigint[]) as asked (task_no)
 join states s on s.task_no = asked.task_no
-where s.status = 4 and s.started_at is null
+where coalesce(s.status, 0) = 4 and s.started_at is null
 
 -- name: cancelling_at
 select agent_no, task_no, session_no, claim from states
-where agent_no = any($1::bigint[]) and claim is not null and status = 4
+where agent_no = any($1::bigint[]) and status = 4
