@@ -27,8 +27,16 @@ Rules that hold throughout:
 * WRK-2  An attempt either begins or is withdrawn, never both (``Attempt._fate``).
 * WRK-3  An attempt ends exactly once: with Output, as failed, or as withdrawn.
 * WRK-4  Beyond 1 MiB, what arrives lies on disk; beyond 2 MiB, what is sent waits for the I/O.
-* WRK-5  Importing this package needs grpcio and protobuf and nothing else.
+* WRK-5  A process that a handler forks is no worker: it has none of the worker's signals and sockets,
+  and never returns into it (``forks``).
+* WRK-6  Importing this package needs grpcio and protobuf and nothing else.
 """
+
+import os
+
+# Handlers fork while other threads are inside gRPC: its own handlers of forks would only complain
+# of that, at each fork. Children are not to use the worker's connections anyway.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 from ripieno.domain.options import TaskOptions
 from ripieno.worker.errors import (

@@ -1,9 +1,12 @@
 """``python -m ripieno.worker [--address ADDRESS] [--single] [MODULE:HANDLER]``."""
 
 import argparse
+import faulthandler
+import io
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from ripieno.config import SPAWNED_VARIABLE, WORKER_ADDRESS_VARIABLE
@@ -35,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="serve Worker alone, as a worker of another make does: one call a task instead of batches",
     )
     arguments = parser.parse_args(argv)
+    _prepare_output()
     # An installed script has its own folder there; people expect their current one.
     current = str(Path.cwd())
     if sys.path[0] not in ("", current):
@@ -45,6 +49,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"ripieno worker: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _prepare_output() -> None:
+    """Let nothing that is printed be lost in a crash, or be a reason for one; and let a crash show its stack."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")
+    with suppress(AttributeError, ValueError, OSError, RuntimeError):  # there is no standard error to write to
+        faulthandler.enable()
 
 
 def _tell_ready(address: str) -> None:

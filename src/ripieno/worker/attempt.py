@@ -18,6 +18,7 @@ from ripieno.wire.chunks import DEFAULT_CHUNK_BYTES
 from ripieno.wire.protos.armonik_v2 import worker_service_pb2
 from ripieno.worker.conversation import Asked, Conversation, DataArrived, Event, TaskReady
 from ripieno.worker.errors import AttemptOver, TaskCancelled
+from ripieno.worker.forks import is_forked
 from ripieno.worker.objects import ObjectPlace, ObjectResult
 from ripieno.worker.outbox import Outbox
 from ripieno.worker.replies import ProcessReply, result_ended
@@ -156,8 +157,13 @@ class Attempt(ABC):
 
         Raises:
             TaskCancelled: it is cancelled.
-            AttemptOver: the handler has returned.
+            AttemptOver: the handler has returned, or this process was forked by it.
         """
+        if is_forked():
+            raise AttemptOver(
+                f"task {self.conversation.init.task_id!r} belongs to the worker, and this is a process that its handler"
+                " forked: hand what it made back to the handler, and send it from there"
+            )
         if self.cancelled:
             raise TaskCancelled
         if self.over:

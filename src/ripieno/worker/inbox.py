@@ -35,6 +35,11 @@ class BlockingInbox:
         """Add one."""
         self._queue.put(attempt)
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing waits."""
+        return self._queue.empty()
+
     def stop(self) -> None:
         """Hand out no more."""
         self._stopped = True
@@ -68,6 +73,11 @@ class LoopInbox:
             self._asleep = False
         if wake:
             self._loop.call_soon_threadsafe(self._wakened.set)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing waits."""
+        return not self._entries
 
     def stop(self) -> None:
         """Hand out no more."""

@@ -7,8 +7,10 @@ from ripieno.worker import operations
 from ripieno.worker.attempt import Attempt
 from ripieno.worker.errors import TaskCancelled, TaskError
 from ripieno.worker.failures import describe, detail_of
+from ripieno.worker.forks import end_child, is_forked
 from ripieno.worker.inbox import BlockingInbox, LoopInbox
 from ripieno.worker.operations import awaiting, blocking
+from ripieno.worker.surroundings import Surroundings
 from ripieno.worker.task import AsyncTask, Task
 
 Handler = Callable[[Task], bytes | bytearray | memoryview | None]
@@ -18,16 +20,24 @@ AsyncHandler = Callable[[AsyncTask], Awaitable[bytes | bytearray | memoryview | 
 YIELD_AFTER_S = 0.001
 
 
-def run_blocking(inbox: BlockingInbox, handler: Handler) -> None:
-    """Run a plain function on each attempt, in this thread, until the inbox stops."""
+def run_blocking(inbox: BlockingInbox, handler: Handler, surroundings: Surroundings | None) -> None:
+    """Run a plain function on each attempt, in this thread, until the inbox stops.
+
+    Args:
+        surroundings: Put back after each attempt, where they are ours to put back.
+    """
     while (attempt := inbox.get()) is not None:
         if attempt.begin():
             _run(attempt, handler)
+            if surroundings is not None:
+                surroundings.restore(idle=inbox.empty)
 
 
 def _run(attempt: Attempt, handler: Handler) -> None:
     try:
         value = handler(Task(attempt))
+        if is_forked():
+            end_child(None)
         if type(value) is bytes and _finish_shortly(attempt, value):
             return
         blocking(operations.complete(attempt, value))
@@ -35,7 +45,7 @@ def _run(attempt: Attempt, handler: Handler) -> None:
         _end(attempt, error)
 
 
-async def run_awaiting(inbox: LoopInbox, handler: AsyncHandler) -> None:
+async def run_awaiting(inbox: LoopInbox, handler: AsyncHandler, surroundings: Surroundings | None) -> None:
     """Run a coroutine function on each attempt, on this loop, until the inbox stops.
 
     All attempts run in the calling task, since a task for each costs more than a small
@@ -46,6 +56,8 @@ async def run_awaiting(inbox: LoopInbox, handler: AsyncHandler) -> None:
     while (attempt := await inbox.get()) is not None:
         if attempt.begin():
             await _run_interruptibly(attempt, handler)
+            if surroundings is not None:
+                surroundings.restore(idle=inbox.empty)
         if loop.time() - yielded_at > YIELD_AFTER_S:
             # Attempts that never suspend must not keep the handler's other tasks from running.
             await asyncio.sleep(0)
@@ -76,6 +88,8 @@ async def _run_interruptibly(attempt: Attempt, handler: AsyncHandler) -> None:
 async def _run_async(attempt: Attempt, handler: AsyncHandler) -> None:
     try:
         value = await handler(AsyncTask(attempt))
+        if is_forked():
+            end_child(None)
         if type(value) is bytes and _finish_shortly(attempt, value):
             return
         await awaiting(operations.complete(attempt, value))
@@ -99,6 +113,8 @@ def _finish_shortly(attempt: Attempt, value: bytes) -> bool:
 
 def _end(attempt: Attempt, error: BaseException) -> None:
     """End an attempt whose handler raised."""
+    if is_forked():
+        end_child(error)
     if attempt.over:
         raise error
     if attempt.broken is not None:

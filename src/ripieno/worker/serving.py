@@ -6,17 +6,19 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import cast
 
 from ripieno.config import WORKER_ADDRESS_VARIABLE
 from ripieno.worker.errors import ServeError
+from ripieno.worker.forks import guard_forks
 from ripieno.worker.inbox import BlockingInbox, Inbox, LoopInbox
 from ripieno.worker.parent import watch_parent
 from ripieno.worker.runner import AsyncHandler, Handler, run_awaiting, run_blocking
 from ripieno.worker.server import WorkerServer, remove_socket
+from ripieno.worker.surroundings import Surroundings
 
 #: How long a handler that computes may keep the interpreter while the I/O has something to do. With
 #: Python's own 5 ms, five results of 1 ms each gather before the first one goes out.
@@ -36,6 +38,10 @@ def serve(
     on an event loop there), one attempt at a time; the I/O has a thread of its own, so that the
     worker answers while a handler runs. A first signal lets the running attempt finish
     and gives back those that have not begun; a second one ends the process at once.
+
+    A handler may start processes of any kind, fork ones too, threads and event loops. In the main
+    thread, the current directory, the umask, the standard streams and the worker's own signals are
+    put back before another task could be disturbed by what a handler did to them.
 
     Args:
         handler: ``def handle(task: Task)`` or ``async def handle(task: AsyncTask)``. What
@@ -58,8 +64,8 @@ def serve(
         asyncio.run(_serve_async(cast(AsyncHandler, handler), where, on_ready, batch))
         return
     inbox = BlockingInbox()
-    with _listening(where, inbox, on_ready, batch):
-        run_blocking(inbox, cast(Handler, handler))
+    with _listening(where, inbox, on_ready, batch) as surroundings:
+        run_blocking(inbox, cast(Handler, handler), surroundings)
 
 
 async def _serve_async(
@@ -67,8 +73,8 @@ async def _serve_async(
 ) -> None:
     loop = asyncio.get_running_loop()
     inbox = LoopInbox(loop)
-    with _listening(address, inbox, on_ready, batch, loop):
-        await run_awaiting(inbox, handler)
+    with _listening(address, inbox, on_ready, batch, loop) as surroundings:
+        await run_awaiting(inbox, handler, surroundings)
 
 
 def is_async(handler: Callable[..., object]) -> bool:
@@ -83,34 +89,50 @@ def _listening(
     on_ready: Callable[[str], object] | None,
     batch: bool,
     loop: asyncio.AbstractEventLoop | None = None,
-) -> Iterator[None]:
-    """A server that feeds the inbox, and the signals that stop both; ``loop`` runs in this thread, if one does."""
+) -> Iterator[Surroundings | None]:
+    """A server that feeds the inbox, and the signals that stop both; ``loop`` runs in this thread, if one does.
+
+    Yields what to put back after each attempt: None in a thread that is not the main one, since the
+    process, its signals and its directory belong to somebody else then.
+    """
+    in_charge = threading.current_thread() is threading.main_thread()
+    surroundings = Surroundings() if in_charge else None
     server = WorkerServer(address, inbox, batch=batch)
     bound = server.start()
 
     def stop() -> None:
+        if surroundings is not None:
+            surroundings.keep_signals({})
         inbox.stop()
         server.drain()
 
     try:
-        with _stopping_on_signals(stop, loop):
+        with _stopping_on_signals(stop, loop, in_charge=in_charge) as handlers:
+            guard_forks(bound, handlers)
+            if surroundings is not None:
+                surroundings.keep_signals(handlers)
             if on_ready is not None:
                 on_ready(bound)
-            yield
+            yield surroundings
     finally:
+        guard_forks("", {})
         server.stop()
         remove_socket(address)
+        if surroundings is not None:
+            surroundings.close()
 
 
 @contextmanager
-def _stopping_on_signals(stop: Callable[[], object], loop: asyncio.AbstractEventLoop | None) -> Iterator[None]:
+def _stopping_on_signals(
+    stop: Callable[[], object], loop: asyncio.AbstractEventLoop | None, *, in_charge: bool
+) -> Iterator[Mapping[signal.Signals, object]]:
     """Call ``stop`` on the first SIGTERM or SIGINT; let the second one take its usual effect.
 
     A loop is told by its own means: a plain handler would not run while the loop waits for
-    events, if the signal arrived just before it began to.
+    events, if the signal arrived just before it began to. Yields the handlers as they stand.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals go to the main thread; whoever owns it decides
+    if not in_charge:
+        yield {}
         return
     signals = (signal.SIGTERM, signal.SIGINT)
 
@@ -126,7 +148,7 @@ def _stopping_on_signals(stop: Callable[[], object], loop: asyncio.AbstractEvent
         for number in signals:
             loop.add_signal_handler(number, on_signal)
     try:
-        yield
+        yield {number: signal.getsignal(number) for number in signals}
     finally:
         for number, action in before.items():
             if loop is not None:

@@ -1,0 +1,86 @@
+"""What a handler may change in its process, put back before the next task can notice."""
+
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+
+if sys.platform != "win32":
+    import fcntl
+
+#: The costlier looks are taken when nothing waits behind an attempt, and at the latest after so many.
+LOOK_AFTER = 16
+
+
+class Surroundings:
+    """The current directory, the umask, the standard streams' descriptors and the worker's own signals.
+
+    Remembered when the worker begins to serve. Use it in the thread of the handler.
+    """
+
+    def __init__(self) -> None:
+        self._folder = os.open(".", os.O_RDONLY) if sys.platform != "win32" else -1
+        self._umask = os.umask(0o077)
+        os.umask(self._umask)
+        self._streams = _kept_streams()
+        self._handlers: Mapping[signal.Signals, object] = {}
+        self._unseen = 0
+
+    def keep_signals(self, handlers: Mapping[signal.Signals, object]) -> None:
+        """These are the worker's own handlers, until it is told to stop (then: none)."""
+        self._handlers = handlers
+
+    def restore(self, *, idle: bool) -> None:
+        """Put back what the last attempt changed; ``idle`` when nothing waits behind it."""
+        if self._folder < 0:
+            return
+        with suppress(OSError):  # not to be entered any more
+            os.fchdir(self._folder)
+        os.umask(self._umask)
+        self._unseen += 1
+        if idle or self._unseen >= LOOK_AFTER:
+            self._unseen = 0
+            self._restore_streams()
+            self._restore_signals()
+
+    def close(self) -> None:
+        """The worker serves no more."""
+        for descriptor in (self._folder, *self._streams.values()):
+            if descriptor >= 0:
+                with suppress(OSError):  # a handler closed it
+                    os.close(descriptor)
+        self._folder, self._streams = -1, {}
+
+    def _restore_streams(self) -> None:
+        """Where a standard stream was closed, the next file or socket that is opened gets its number, and is printed into."""
+        for number, kept in self._streams.items():
+            if not _is_standard(number):
+                with suppress(OSError):
+                    os.dup2(kept, number)
+
+    def _restore_signals(self) -> None:
+        for number, ours in list(self._handlers.items()):
+            if signal.getsignal(number) is not ours and self._handlers:
+                signal.signal(number, ours)  # type: ignore[arg-type]
+
+
+def _kept_streams() -> dict[int, int]:
+    kept: dict[int, int] = {}
+    if sys.platform != "win32":
+        for number in (0, 1, 2):
+            with suppress(OSError):
+                if _is_standard(number):
+                    # Far from the numbers that are given out next.
+                    kept[number] = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 200)
+    return kept
+
+
+def _is_standard(number: int) -> bool:
+    """Whether a standard stream is open under its number: whatever else gets that number is not inheritable."""
+    if sys.platform == "win32":
+        return True
+    try:
+        return not fcntl.fcntl(number, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
+    except OSError:
+        return False
