@@ -14,6 +14,7 @@ from ripieno.client.background import Background
 from ripieno.client.connection import Connection
 from ripieno.client.definitions import DEFAULT_MAX_DURATION_S, DEFAULT_MAX_RETRIES, TaskOptions
 from ripieno.client.errors import already_exists
+from ripieno.client.handles import checked_name
 from ripieno.config import ADDRESS_VARIABLE, DEFAULT_ADDRESS
 from ripieno.domain.addresses import parse_address
 from ripieno.domain.errors import NotFoundError
@@ -87,13 +88,13 @@ class AsyncClient:
             id: None makes a unique one.
 
         Raises:
-            InvalidRequestError: an option is out of range.
+            InvalidRequestError: an option is out of range, or the id breaks a rule for names.
             AlreadyExistsError: there is, or was, a session with this id.
             UnavailableError: no server answered.
         """
         connection = self._opened()
         task_options = TaskOptions(priority, max_retries, max_duration, partition, options or {})
-        session_id = str(uuid.uuid4()) if id is None else id
+        session_id = str(uuid.uuid4()) if id is None else checked_name("session id", id)
         request = submitter_service_pb2.CreateSessionRequest(
             id=session_id, default_task_option=options_to_wire(task_options.checked())
         )
@@ -108,6 +109,7 @@ class AsyncClient:
             UnavailableError: no server answered.
         """
         connection = self._opened()
+        checked_name("session id", id)
         known = await connection.call(
             "look up the session",
             connection.submitter.ListSessions,

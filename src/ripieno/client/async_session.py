@@ -15,7 +15,7 @@ from ripieno.client.background import Background
 from ripieno.client.connection import Connection
 from ripieno.client.definitions import Payload, TaskDefinition, TaskOptions
 from ripieno.client.fetching import Wanted, fetch, fetch_chunks, save
-from ripieno.client.handles import TaskHandle, ids_of, key_of, keys_of
+from ripieno.client.handles import TaskHandle, checked_results, ids_of, key_of, keys_of
 from ripieno.client.lookups import Lookups
 from ripieno.client.patience import time_limit
 from ripieno.client.results import Result, final_result, result_batches
@@ -221,7 +221,8 @@ class AsyncSession:
         """``results`` in batches as they come over the wire; for wrappers of this class."""
         clock = asyncio.get_running_loop().time
         give_up_at = None if timeout is None else clock() + timeout
-        async with aclosing(result_batches(self._connection, self.id, tasks, with_data=with_data)) as batches:
+        wanted = checked_results(tasks)
+        async with aclosing(result_batches(self._connection, self.id, wanted, with_data=with_data)) as batches:
             while True:
                 try:
                     async with asyncio.timeout_at(give_up_at):

@@ -80,7 +80,9 @@ class TaskOptions:
 
         Raises:
             InvalidRequestError: a value is out of range.
+            TypeError: a value is of another kind.
         """
+        self._check_kinds()
         limit = self.max_duration
         try:
             limit = limit if isinstance(limit, timedelta) else timedelta(seconds=limit)
@@ -97,3 +99,18 @@ class TaskOptions:
         )
         domain.check_options("task_options", checked)
         return checked
+
+    def _check_kinds(self) -> None:
+        free: object = self.options
+        text_of_text = isinstance(free, Mapping) and all(
+            isinstance(text, str) for item in free.items() for text in item
+        )
+        for name, value, fits, kind in (
+            ("priority", self.priority, isinstance(self.priority, int), "int"),
+            ("max_retries", self.max_retries, isinstance(self.max_retries, int), "int"),
+            ("max_duration", self.max_duration, isinstance(self.max_duration, int | float | timedelta), "float"),
+            ("partition", self.partition, self.partition is None or isinstance(self.partition, str), "str"),
+            ("options", self.options, text_of_text, "mapping of str to str"),
+        ):
+            if not fits:
+                raise TypeError(f"task_options.{name} is a {kind}, not {value!r}")

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ripieno.domain.errors import NotFoundError
+from ripieno.domain.identifiers import check_identifier, is_plain_identifier
 from ripieno.domain.statuses import TaskStatus
 
 
@@ -56,22 +57,50 @@ class TaskHandle:
         return f"<{type(self).__name__} {self.id!r}{keys}>"
 
 
-def key_of(result: str | TaskHandle) -> str:
-    """The result key that a key or a task stands for."""
-    return result if isinstance(result, str) else result.key
+def checked_name(field: str, name: Any) -> str:
+    """A session's or a task's id, or a result's key, that a server could know.
+
+    Names are checked before anything is sent: what many callers share, a stream say, does not
+    break over one of them.
+
+    Raises:
+        InvalidRequestError: it breaks a rule for names, in this field.
+        TypeError: it is no text.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"{field}: a name is a str, not {type(name).__name__}")
+    if not is_plain_identifier(name):
+        check_identifier(field, name)
+    return name
 
 
-def keys_of(results: "str | TaskHandle | Iterable[str | TaskHandle]") -> list[str]:
-    """The result keys that keys and tasks stand for, in order."""
+def key_of(result: str | TaskHandle, field: str = "key") -> str:
+    """The result key that a key or a task stands for; errors as in ``checked_name``."""
+    return result.key if isinstance(result, TaskHandle) else checked_name(field, result)
+
+
+def keys_of(results: "str | TaskHandle | Iterable[str | TaskHandle]", field: str = "key") -> list[str]:
+    """The result keys that keys and tasks stand for, in order; errors as in ``checked_name``."""
     if isinstance(results, str | TaskHandle):
-        return [key_of(results)]
-    return [key_of(result) for result in results]
+        return [key_of(results, field)]
+    return [key_of(result, field) for result in _several(results, field)]
 
 
 def ids_of(tasks: "str | TaskHandle | Iterable[str | TaskHandle]") -> list[str]:
-    """Ids of tasks that are given as handles or as ids, in order."""
-    if isinstance(tasks, str):
-        return [tasks]
-    if isinstance(tasks, TaskHandle):
-        return [tasks.id]
-    return [task if isinstance(task, str) else task.id for task in tasks]
+    """Ids of tasks that are given as handles or as ids, in order; errors as in ``checked_name``."""
+    several = [tasks] if isinstance(tasks, str | TaskHandle) else _several(tasks, "task id")
+    return [task.id if isinstance(task, TaskHandle) else checked_name("task id", task) for task in several]
+
+
+def checked_results(results: Iterable[str | TaskHandle]) -> list[str | TaskHandle]:
+    """Tasks (all their expected outputs) and result keys; errors as in ``checked_name``."""
+    if isinstance(results, str | TaskHandle):
+        raise TypeError("results are asked for with an iterable of tasks or keys; put a single one into a list")
+    several = _several(results, "key")
+    return [result if isinstance(result, TaskHandle) else checked_name("key", result) for result in several]
+
+
+def _several(names: Any, field: str) -> Iterable[str | TaskHandle]:
+    if isinstance(names, bytes | bytearray) or not isinstance(names, Iterable):
+        raise TypeError(f"{field}: a name is a str, not {type(names).__name__}")
+    return names

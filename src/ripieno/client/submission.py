@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from ripieno.client.connection import Connection
 from ripieno.client.definitions import Payload, TaskDefinition, TaskOptions
-from ripieno.client.handles import TaskHandle, keys_of
+from ripieno.client.handles import TaskHandle, checked_name, keys_of
 from ripieno.client.large_submission import LargeTasks, PreparedTask, check_accepted
 from ripieno.client.payloads import normal_payload
 from ripieno.wire.options import options_to_wire
@@ -144,10 +144,10 @@ class TaskSender:
                 yield PreparedTask(task_id, (task_id,), (), normal_payload(item))
 
     def _defined(self, item: TaskDefinition) -> PreparedTask:
-        task_id = f"{self._prefix}-{next(self._numbers)}" if item.id is None else item.id
-        outputs = item.expected_outputs
-        keys = (outputs,) if isinstance(outputs, str) else tuple(outputs)
-        return PreparedTask(task_id, keys or (task_id,), keys_of(item.dependencies), normal_payload(item.payload))
+        task_id = f"{self._prefix}-{next(self._numbers)}" if item.id is None else checked_name("task id", item.id)
+        keys = tuple(keys_of(item.expected_outputs, "expected output"))
+        dependencies = keys_of(item.dependencies, "dependency")
+        return PreparedTask(task_id, keys or (task_id,), dependencies, normal_payload(item.payload))
 
 
 class _Delivery:

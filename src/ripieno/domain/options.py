@@ -13,6 +13,9 @@ MAX_PRIORITY = 99
 #: A duration that fits PostgreSQL's bigint of microseconds and protobuf's Duration.
 MAX_DURATION_US = 315_576_000_000 * 1_000_000
 
+#: The protocol's field has 32 bits.
+MAX_RETRIES = 2**31 - 1
+
 PARTITION_OPTION = "partition"
 DEFAULT_PARTITION = ""
 
@@ -54,6 +57,8 @@ def check_options(where: str, options: TaskOptions) -> None:
         raise InvalidRequestError(f"{where}.max_duration", f"{options.max_duration_us} us is out of range")
     if options.max_retries < 0:
         raise InvalidRequestError(f"{where}.max_retries", f"{options.max_retries} is negative; use 0 for no retry")
+    if options.max_retries > MAX_RETRIES:
+        raise InvalidRequestError(f"{where}.max_retries", f"{options.max_retries} is more than {MAX_RETRIES}")
     if not MIN_PRIORITY <= options.priority <= MAX_PRIORITY:
         raise InvalidRequestError(
             f"{where}.priority", f"{options.priority} is outside {MIN_PRIORITY}..{MAX_PRIORITY} (larger is more urgent)"
