@@ -134,8 +134,6 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 def prepare_grpc() -> None:
     """Set what gRPC reads from the environment when it is first imported."""
-    # We start processes but never fork without exec; its handlers would only cost and warn.
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     # With the event engine, each operation of a call passes through one thread more: a quarter of the
     # processor time of short calls, at either end (measured with grpcio 1.85).
     os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_client,-event_engine_listener")

@@ -9,15 +9,15 @@
             print(result.task.id, result.data)
 
 ``AsyncClient`` is the implementation, ``Client`` the same one reached over a bridge to
-an event loop in a thread of its own. Below them::
+an event loop in a thread, one for all clients of a process. Below them::
 
-    blocking ── bridge
+    blocking ── bridge ── stay ── loop
        │
     async_client ── async_session ─┬─ submission ── large_submission ── payloads
                                    ├─ results ── following | waiting ── fetching
                                    ├─ lookups (single results that share a stream)
                                    └─ inquiries (statuses, counts, waits, cancelling)
-    connection, patience, errors: what all of them call through
+    connection, patience, errors, forks: what all of them call through
 
 Rules that tests cite:
 

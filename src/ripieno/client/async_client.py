@@ -46,26 +46,26 @@ class AsyncClient:
         named = os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS
         self._address = parse_address(ADDRESS_VARIABLE, named) if address is None else parse_address("address", address)
         self.address = str(self._address)
-        self._patience_s = patience
-        self._connection: Connection | None = None
+        self._connection = Connection(self._address, patience)
+        self._is_open = False
         self._background = Background()
 
     async def __aenter__(self) -> Self:
         """Open the channel; nothing is sent yet."""
+        self._connection.open()
         await self._background.__aenter__()
-        self._connection = Connection(self._address, self._patience_s)
+        self._is_open = True
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End what is under way and close the channel. Sessions and tasks live on in the cluster."""
-        connection = self._opened()
-        self._connection = None
+        self._is_open = False
         try:
             await self._background.__aexit__(kind, error, trace)
         finally:
-            await connection.close()
+            await self._connection.close()
 
     async def session(
         self,
@@ -120,7 +120,7 @@ class AsyncClient:
         return AsyncSession(connection, self._background, id, None)
 
     def _opened(self) -> Connection:
-        if self._connection is None:
+        if not self._is_open:
             raise RuntimeError("the client is not open; use it inside `async with AsyncClient() as client:`")
         return self._connection
 

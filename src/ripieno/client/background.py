@@ -14,11 +14,12 @@ class Background:
     """
 
     def __init__(self) -> None:
-        self._group = asyncio.TaskGroup()
+        self._group: asyncio.TaskGroup
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        """Open the group."""
+        """Open the group; again, if it was closed."""
+        self._group = asyncio.TaskGroup()
         await self._group.__aenter__()
         return self
 

@@ -1,14 +1,14 @@
-"""From ordinary code into an event loop of one's own, and back."""
+"""From ordinary code to the event loop of all blocking clients, and back."""
 
-import asyncio
 import functools
-import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError
 from contextlib import AbstractAsyncContextManager
 from enum import Enum, auto
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+from ripieno.client.stay import Stay
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -18,19 +18,17 @@ TargetT_co = TypeVar("TargetT_co", covariant=True)
 
 
 class Bridge:
-    """An event loop in a daemon thread, with one async context open on it.
+    """One async context, open on the loop of all blocking clients.
 
     Any thread may call ``run`` and ``iterate``, several at a time. The context is left
-    and the thread ends with ``close``, when the bridge is forgotten, or when the
-    interpreter exits, whichever comes first.
+    with ``close``, when the bridge is forgotten, or when the interpreter exits, whichever
+    comes first; and entered anew after a fork. It has to allow that.
     """
 
     def __init__(self, context: AbstractAsyncContextManager[object]) -> None:
-        ready: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
-        self._thread = threading.Thread(target=_live, args=(context, ready), name="ripieno-client", daemon=True)
-        self._thread.start()
-        self._loop, stop = ready.result()
-        self._close = weakref.finalize(self, _end, self._loop, stop, self._thread)
+        self._stay = Stay(context)
+        self._close = weakref.finalize(self, self._stay.end)
+        self._stay.begin()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the loop and return what it returns.
@@ -38,12 +36,10 @@ class Bridge:
         Cancels it when the waiting thread is interrupted (Ctrl-C).
 
         Raises:
-            RuntimeError: the bridge is closed, now or meanwhile, or the caller is on its loop already.
+            RuntimeError: the bridge is closed, now or meanwhile, or was made before a fork of
+                this process, or the caller is on the loop already.
         """
-        if not self._close.alive or threading.current_thread() is self._thread:
-            work.close()
-            raise RuntimeError("the client is closed" if not self._close.alive else "a blocking call on the loop")
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        future = self._stay.start(work)
         try:
             return future.result()
         except CancelledError:
@@ -52,20 +48,25 @@ class Bridge:
             raise RuntimeError("the client was closed meanwhile") from None
         finally:
             future.cancel()  # No effect on one that is over.
+            self._stay.under_way.discard(future)
 
     def iterate(self, items: AsyncGenerator[T, None]) -> Iterator[T]:
         """Yield what an async generator yields; to cross threads less often let it yield batches."""
+        iteration = object()
+        self._stay.under_way.add(iteration)
         try:
             while (item := self.run(_next(items))) is not _End.END:
                 yield item
         except GeneratorExit:
             # Whoever iterates broke off. Not waited for: this may be the garbage collector on any thread.
             if self._close.alive:
-                asyncio.run_coroutine_threadsafe(items.aclose(), self._loop)
+                self._stay.give_up(items)
             raise
+        finally:
+            self._stay.under_way.discard(iteration)
 
     def close(self) -> None:
-        """Leave the context and end the thread; may be repeated."""
+        """Leave the context; may be repeated."""
         self._close()
 
 
@@ -75,39 +76,6 @@ class _End(Enum):
 
 async def _next(items: AsyncGenerator[T, None]) -> T | _End:
     return await anext(items, _End.END)
-
-
-def _live(
-    context: AbstractAsyncContextManager[object], ready: "Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]"
-) -> None:
-    async def hold_open() -> None:
-        stop = asyncio.Event()
-        async with context:
-            ready.set_result((asyncio.get_running_loop(), stop))
-            await stop.wait()
-
-    try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(hold_open())
-    except Exception as error:
-        if ready.done():
-            raise
-        ready.set_exception(error)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Uvloop where it is installed: more messages a second. It is not required."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
-
-
-def _end(loop: asyncio.AbstractEventLoop, stop: asyncio.Event, thread: threading.Thread) -> None:
-    loop.call_soon_threadsafe(stop.set)
-    if threading.current_thread() is not thread:  # The garbage collector may run there.
-        thread.join()
 
 
 class Bridged(Protocol[TargetT_co]):

@@ -5,6 +5,7 @@ from typing import TypeVar
 
 import grpc.aio
 
+from ripieno.client import forks
 from ripieno.client.objects import ObjectsHere
 from ripieno.client.patience import Patience
 from ripieno.domain.addresses import Address
@@ -14,6 +15,7 @@ from ripieno.wire.protos.v1 import results_pb2_grpc
 
 RequestT = TypeVar("RequestT")
 ReplyT = TypeVar("ReplyT")
+StubT = TypeVar("StubT")
 
 _CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     # After a restart of the server, be back soon.
@@ -24,8 +26,6 @@ _CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
 
 class Connection:
     """One channel, its stubs, and what the server said of itself.
-
-    Must be made inside the event loop that uses it.
 
     Attributes:
         address: ``HOST:PORT`` or ``unix:/path``, in its one spelling.
@@ -41,9 +41,31 @@ class Connection:
         self.objects = ObjectsHere()
         self._patience_s = patience_s
         self._chunk_limit_bytes = 0
-        self._channel = open_channel(address, _CHANNEL_OPTIONS)
-        self.submitter = submitter_service_pb2_grpc.SubmitterStub(self._channel)
-        self.results = results_pb2_grpc.ResultsStub(self._channel)
+        self._address = address
+        self._channel: grpc.aio.Channel | None = None
+        self._submitter: submitter_service_pb2_grpc.SubmitterAsyncStub | None = None
+        self._results: results_pb2_grpc.ResultsAsyncStub | None = None
+
+    @property
+    def submitter(self) -> "submitter_service_pb2_grpc.SubmitterAsyncStub":
+        """The protocol's own calls."""
+        return _opened(self._submitter)
+
+    @property
+    def results(self) -> "results_pb2_grpc.ResultsAsyncStub":
+        """The calls that only this project's servers have."""
+        return _opened(self._results)
+
+    def open(self) -> None:
+        """Make the channel, inside the event loop that uses it; again, if it was closed. Nothing is sent yet.
+
+        Raises:
+            RuntimeError: gRPC cannot be used in this process.
+        """
+        forks.connection_opened()
+        self._channel = channel = open_channel(self._address, _CHANNEL_OPTIONS)
+        self._submitter = submitter_service_pb2_grpc.SubmitterStub(channel)
+        self._results = results_pb2_grpc.ResultsStub(channel)
 
     def patience(self, purpose: str) -> Patience:
         """The retries of one operation; ``purpose`` completes the sentence "could not ..."."""
@@ -72,5 +94,17 @@ class Connection:
         return self._chunk_limit_bytes
 
     async def close(self) -> None:
-        """End all calls and close the channel."""
-        await self._channel.close()
+        """End all calls and close the channel. May be repeated."""
+        if self._channel is not None:
+            channel, self._channel = self._channel, None
+            self._submitter = self._results = None
+            try:
+                await channel.close()
+            finally:
+                forks.connection_closed()
+
+
+def _opened(stub: StubT | None) -> StubT:
+    if stub is None:
+        raise RuntimeError("the client is closed")
+    return stub
