@@ -6,6 +6,7 @@ other name while it is written, and what is left of a broken write is garbage th
 """
 
 import asyncio
+import errno
 import hashlib
 import os
 import secrets
@@ -204,7 +205,7 @@ class ObjectWriter(ABC):
         except BaseException as failure:
             await self._discard()
             if isinstance(failure, Exception):
-                raise _takes_no_data(failure) from failure
+                raise store_fault("the object store takes no data", failure) from failure
             raise
 
     @abstractmethod
@@ -232,17 +233,29 @@ class ObjectWriter(ABC):
             try:
                 await written
             except Exception as error:
-                raise _takes_no_data(error) from error
+                raise store_fault("the object store takes no data", error) from error
 
     def _take_held(self) -> bytes:
         held, self._held, self._held_bytes = self._held, [], 0
         return held[0] if len(held) == 1 else b"".join(held)
 
 
-def _takes_no_data(error: Exception) -> UnavailableError:
+#: No room on a disk, or a disk that may not be written to; and how the object store's driver spells it.
+_FULL_DISK = {errno.ENOSPC: "is full", errno.EDQUOT: "is full for this user (quota)", errno.EROFS: "is read-only"}
+
+
+def store_fault(what: str, error: Exception) -> UnavailableError:
+    """What a failure of the object store means: always ours, safe to try again, and a full disk is named.
+
+    Args:
+        what: What the object store does not do, for instance "the object store takes no data".
+    """
     if isinstance(error, UnavailableError):
         return error
-    return UnavailableError(f"the object store takes no data: {error}")
+    for number, words in _FULL_DISK.items():
+        if getattr(error, "errno", None) == number or f"os error {number}" in str(error):
+            return UnavailableError(f"{what}: its disk {words}; make room there, then try again ({error})")
+    return UnavailableError(f"{what}: {error}")
 
 
 class FileWriter(ObjectWriter):

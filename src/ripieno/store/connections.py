@@ -258,7 +258,6 @@ def _of_connecting(place: Place, error: Exception) -> Exception:
         return error
     if isinstance(said, InvalidRequestError):
         return InvalidRequestError("database", f"{place.shown}: {error}")
-    said.detail = f"{said.detail} [{place.shown}]"
     return said
 
 

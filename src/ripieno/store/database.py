@@ -102,7 +102,10 @@ class Database:
             database = cls(place, pool_size)
             await database._begin()
         except RefusedError as error:
-            raise InvalidRequestError("database", error.detail) from error
+            raise InvalidRequestError("database", f"{place.shown}: {error.detail}") from error
+        except UnavailableError as error:
+            error.detail = f"{error.detail} [{place.shown}]"  # for who starts us; callers are not told where it is
+            raise
         watching = asyncio.create_task(database._watchman.run())
         try:
             yield database

@@ -1,7 +1,7 @@
-"""What PostgreSQL, its driver, the network and the object store's disk say, and whose fault it is.
+"""What PostgreSQL, its driver and the network say, and whose fault it is.
 
-THE table of this project: every failure of a dependency of the store goes through it, and no
-other error ever leaves the store. Three columns:
+THE table of this project: every failure of the database goes through it, and no other error ever
+leaves the store. Three columns:
 
 * *ours* (connections, resources, interventions, a server that is read-only, crossings, locks,
   and whatever nobody has heard of): safe to try again, and tried again where nobody waits;
@@ -9,11 +9,12 @@ other error ever leaves the store. Three columns:
   does not help, and only what was written is to blame;
 * *our bugs* (a statement that does not parse, a type that does not fit).
 
+The object store has fewer words; ``ripieno.objects.store_fault`` reads them.
+
 A SQLSTATE is looked up whole first, then by its class, its first two characters
 (PostgreSQL's manual, appendix A).
 """
 
-import errno
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -159,26 +160,3 @@ def _of_server(error: asyncpg.PostgresError) -> RipienoError:
     if "pgbouncer" in said or "unsupported startup parameter" in said:
         return _refused(said)
     return (TABLE.get(state) or TABLE.get(state[:2]) or _busy)(said)
-
-
-#: No room on a disk, or a disk that may not be written to.
-_FULL_DISK = {errno.ENOSPC: "is full", errno.EDQUOT: "is full for this user (quota)", errno.EROFS: "is read-only"}
-#: How the same are spelled where they come as a text from the object store's driver.
-_FULL_WORDS = {"os error 28": errno.ENOSPC, "os error 122": errno.EDQUOT, "os error 30": errno.EROFS}
-
-
-def object_fault(what: str, error: Exception) -> RipienoError:
-    """What a failure of the object store means: always ours, and a full disk is named.
-
-    Args:
-        what: What could not be done, for instance "object x cannot be written".
-    """
-    code = error.errno if isinstance(error, OSError) else None
-    text = str(error)
-    if code not in _FULL_DISK:
-        code = next((number for words, number in _FULL_WORDS.items() if words in text), None)
-    if code is not None:
-        return OverloadedError(
-            f"{what}: the disk of the object store {_FULL_DISK[code]}; make room there, then try again ({text})"
-        )
-    return UnavailableError(f"{what}: the object store does not do it; try again ({text})")

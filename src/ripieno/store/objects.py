@@ -17,7 +17,7 @@ import obstore.store
 
 from ripieno.domain.data import ObjectDirectory, StoredObject
 from ripieno.domain.errors import InvalidRequestError, NotFoundError, UnavailableError
-from ripieno.objects import PIECE_BYTES, FileWriter, ObjectWriter, fresh_name, make_folders, prove
+from ripieno.objects import PIECE_BYTES, FileWriter, ObjectWriter, fresh_name, make_folders, prove, store_fault
 from ripieno.store.database import Connection, Database
 
 #: An object that nothing has linked for a day never will be, unless an attempt that may have
@@ -109,7 +109,7 @@ class ObjectStore:
             try:
                 piece = await obstore.get_range_async(self._store, stored.name, start=start, length=length)
             except Exception as error:
-                raise UnavailableError(f"object {stored.name} cannot be read from the object store: {error}") from error
+                raise store_fault(f"object {stored.name} cannot be read from the object store", error) from error
             if len(piece) < length:  # obstore gives what there is
                 raise UnavailableError(f"object {stored.name} ends early: its size is {stored.size}")
             yield bytes(piece)
@@ -141,7 +141,7 @@ class ObjectStore:
                 for name in names:
                     await self._delete([name])
         except Exception as error:
-            raise UnavailableError(f"the object store deletes nothing: {error}") from error
+            raise store_fault("the object store deletes nothing", error) from error
 
 
 class _StoreWriter(ObjectWriter):
