@@ -105,6 +105,8 @@ class Attempt:
     #: Monotonic time of the interruption, seconds.
     interrupted_at: float = field(init=False, default=0.0)
     over: bool = field(init=False, default=False)
+    #: Bytes of inline data that it holds in this process.
+    weight: int = field(init=False, default=0)
 
     @property
     def solitary(self) -> bool:
@@ -118,6 +120,14 @@ class Attempt:
         size = len(payload) if isinstance(payload, bytes) else payload.size
         if self.inputs:
             size += sum(len(datum) if isinstance(datum, bytes) else datum.size for datum in self.inputs.values())
+        return size
+
+    @property
+    def inline_bytes(self) -> int:
+        """Bytes of its payload and of the inputs at hand that lie in memory."""
+        size = len(self.payload) if isinstance(self.payload, bytes) else 0
+        if self.inputs:
+            size += sum(len(datum) for datum in self.inputs.values() if isinstance(datum, bytes))
         return size
 
     def spooled(self) -> list[Spooled]:

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from ripieno.agent.attempt import Attempt, Verdict
 from ripieno.agent.credit import busy_for_long, more_wanted
+from ripieno.agent.endings import Ticketed
 from ripieno.agent.outbox import Outbox
 from ripieno.agent.pace import Pace
 from ripieno.agent.placement import STUCK_S, place
@@ -35,6 +36,9 @@ from ripieno.domain.outcomes import Completed, Failed, Failure
 REPORT_S = 0.030
 #: Without any worker that serves for so long, what waits is given back.
 UNSERVED_S = 3.0
+#: Inline data in hand beyond this is given back, as far as it has not begun: the bound on what attempts hold of
+#: this process's memory, beside one attempt for each worker.
+HELD_BYTES = 64 * 1024 * 1024
 
 
 class Dispatcher:
@@ -45,6 +49,7 @@ class Dispatcher:
         prepare: Called with attempts that need data; ``prepared`` or ``unprepared`` follows.
         dispose: Called with each attempt that is over and held more than its own message.
         busy, idle: Whether any attempt is in hand.
+        held_bytes: Inline data of all attempts in hand.
         fit: Whether this machine can hold work (see ``scratch``).
     """
 
@@ -58,6 +63,7 @@ class Dispatcher:
         self.dispose: Callable[[Attempt], None] = lambda attempt: None
         self.draining = False
         self.fit = True
+        self.held_bytes = 0
         self._outbox = outbox
         self._grace_s = cancel_grace_s
         self._clock = clock
@@ -75,14 +81,19 @@ class Dispatcher:
         if not revoked:
             self._outbox.credit_out = max(0, self._outbox.credit_out - len(attempts))
         needing = []
-        size = 0
+        size = held = 0
         for attempt in attempts:
             self.attempts[attempt.claim] = attempt
-            size += attempt.size
-            if attempt.data_dependencies or not isinstance(attempt.payload, bytes):
+            payload = attempt.payload
+            if attempt.data_dependencies or not isinstance(payload, bytes):
+                size += attempt.size
                 needing.append(attempt)
             else:
+                attempt.weight = weight = len(payload)
+                held += weight
                 self._waiting.add(attempt)
+        size += held
+        self.held_bytes += held
         if attempts:
             self.idle.clear()
             self.busy.set()
@@ -90,13 +101,22 @@ class Dispatcher:
         if self.draining or revoked or not self.fit:
             self._release(attempts)
             return
+        if self.held_bytes > HELD_BYTES:
+            self._lighten()
         if needing:
-            self.prepare(needing)
+            self.prepare([attempt for attempt in needing if not attempt.over])
         self.pump()
 
-    def cancelled(self, claims: Iterable[int]) -> None:
-        """A user cancelled these: what has not begun never does."""
-        self._condemn(claims, Verdict.CANCELLED, "cancelled")
+    def cancelled(self, tickets: Sequence[Ticketed]) -> None:
+        """A user cancelled these: what has not begun never does.
+
+        May be told again and again, until the control plane has heard what became of each: of one that
+        is not here, and whose end is not under way to it either, that it is given back.
+        """
+        for ticket in tickets:
+            if ticket.claim not in self.attempts and not self._outbox.tells_of(ticket.claim):
+                self._outbox.released(ticket)
+        self._condemn([ticket.claim for ticket in tickets], Verdict.CANCELLED, "cancelled")
 
     def urgent(self, priority: int) -> None:
         """Tasks of this priority wait elsewhere: what waits here and is less urgent makes room for them."""
@@ -115,6 +135,9 @@ class Dispatcher:
         """All data of an attempt is at hand. Call ``pump`` after the last of several."""
         if not attempt.over:
             self.pace.sized(attempt.size, 1)
+            self.held_bytes -= attempt.weight
+            attempt.weight = attempt.inline_bytes
+            self.held_bytes += attempt.weight
             self._waiting.add(attempt)
 
     def unprepared(self, attempt: Attempt, detail: str) -> None:
@@ -187,6 +210,7 @@ class Dispatcher:
         if self.attempts.pop(attempt.claim, None) is None:
             return
         attempt.over = True
+        self.held_bytes -= attempt.weight
         self._outbox.over(attempt, how, ended_at_us or time.time_ns() // 1_000)
         if attempt.data_dependencies or attempt.uploading or not isinstance(attempt.payload, bytes):
             self.dispose(attempt)
@@ -229,11 +253,11 @@ class Dispatcher:
                 self._waiting.remove(attempt)
             self.finish(attempt, Failed(Failure.ATTEMPT, detail))
             return
+        if verdict is Verdict.CANCELLED:
+            self._confirm(attempt)
         if interrupted or slot.lane is None:
             return
         attempt.interrupted_at = self._clock()
-        if verdict is Verdict.CANCELLED:
-            self._confirm(attempt)
         slot.lane.interrupt(attempt)
 
     def _confirm(self, attempt: Attempt) -> None:
@@ -254,6 +278,18 @@ class Dispatcher:
         elif self._waiting and now - self._served_at > UNSERVED_S:
             self._release(self._waiting)
         self.pump()
+
+    def stood_still(self, late_s: float) -> None:
+        """This process, or its whole machine, did not run for so long: the time counts for nobody.
+
+        What workers said meanwhile is not heard yet, and they may have stood still as well.
+        """
+        now = self._clock()
+        for slot in self.slots:
+            slot.head_since = min(now, slot.head_since + late_s)
+            for attempt in slot.inbox:
+                attempt.interrupted_at = min(now, attempt.interrupted_at + late_s)
+        self._served_at = min(now, self._served_at + late_s)
 
     def _look_after(self, slot: Slot, now: float) -> None:
         head = slot.inbox[0]
@@ -284,6 +320,22 @@ class Dispatcher:
         slot.mark_begun()
         self._withdraw_behind(slot)
         self.finish(head, Failed(Failure.ATTEMPT, head.detail))
+
+    def _lighten(self) -> None:
+        """Give back the least urgent of what waits until half of what may be held is left, or one for each worker.
+
+        Credit is in attempts: those that came were much larger than those before them, from which
+        it was reckoned.
+        """
+        self._outbox.revoke()  # the rest of it would be as large
+        back: list[Attempt] = []
+        left = self.held_bytes
+        for attempt in reversed(self._waiting):
+            if left <= HELD_BYTES // 2 or len(self._waiting) - len(back) <= len(self.slots):
+                break
+            back.append(attempt)
+            left -= attempt.weight
+        self._release(back)
 
     def _give_back(self) -> None:
         """Keep nothing waiting or owed: another agent, or a more urgent task, may make better use of the time."""
@@ -351,7 +403,7 @@ class Dispatcher:
             self.pace.runs(running_s)
             self._give_back()
             return
-        while waiting:
+        while waiting and not self._outbox.full:
             if waiting[0].solitary:
                 idle = next((slot for slot in self.slots if slot.serves and not slot.inbox), None)
                 if idle is None:
@@ -378,7 +430,10 @@ class Dispatcher:
         if outbox.revoking:
             return
         owed = len(self.attempts) + outbox.credit_out
-        if more := more_wanted(self.slots, self.pace, owed, self._clock(), congested=outbox.congested):
+        more = more_wanted(self.slots, self.pace, owed, self._clock(), congested=outbox.congested)
+        if self.held_bytes > HELD_BYTES // 2:
+            more = min(more, len(self.slots) - owed)  # one for each worker
+        if more > 0:
             outbox.grant(more)
 
     # ------------------------------------------------------------------ ending

@@ -7,6 +7,7 @@ Nothing here makes a message that the control plane would not take: a reason is 
 from __future__ import annotations
 
 from collections.abc import Set
+from typing import Protocol
 
 from ripieno.agent.attempt import Attempt
 from ripieno.domain.data import Data, StoredObject
@@ -30,6 +31,19 @@ _REASONS = {
 }
 
 
+class Ticketed(Protocol):
+    """What names an attempt: an ``Attempt``, or a ticket alone."""
+
+    @property
+    def task_no(self) -> int: ...
+
+    @property
+    def session_no(self) -> int: ...
+
+    @property
+    def claim(self) -> int: ...
+
+
 def outcome_of(attempt: Attempt, how: Completed | Failed | None, ended_at_us: int) -> Outcome:
     """How an attempt ended; None means that it was cancelled. Its size is at most ``MAX_OUTCOME_BYTES``."""
     outcome = Outcome(started_at_us=attempt.started_at_us, ended_at_us=ended_at_us, worker=attempt.worker)
@@ -49,11 +63,11 @@ def outcome_of(attempt: Attempt, how: Completed | Failed | None, ended_at_us: in
     return outcome
 
 
-def put_ticket(ticket: agent_pb2.Ticket, attempt: Attempt) -> None:
+def put_ticket(ticket: agent_pb2.Ticket, named: Ticketed) -> None:
     """Name an attempt."""
-    ticket.task_no = attempt.task_no
-    ticket.session_no = attempt.session_no
-    ticket.claim = attempt.claim
+    ticket.task_no = named.task_no
+    ticket.session_no = named.session_no
+    ticket.claim = named.claim
 
 
 def ended(message: AgentMessage) -> int:

@@ -18,14 +18,17 @@ from ripieno.agent.keeper import Keeper
 from ripieno.agent.link import Link
 from ripieno.agent.outbox import Outbox
 from ripieno.agent.scratch import SocketDirectory, locked_directory
-from ripieno.agent.slots import Slot
+from ripieno.agent.slots import NAME_BYTES, Slot
 from ripieno.agent.spool import Spool
 from ripieno.agent.supervisor import Workshop, worker_command
 from ripieno.agent.uplink import Uplink
 from ripieno.config import AgentSettings
+from ripieno.domain.texts import reason
 
 #: How often the dispatcher looks after what runs.
 TICK_S = 0.01
+#: A process that is so late was stopped, or its machine was: that time counts for no attempt.
+STOOD_STILL_S = 0.5
 #: How long the last outcomes may take to be settled when draining.
 SETTLE_S = 5.0
 
@@ -36,7 +39,7 @@ class Agent:
     def __init__(self, settings: AgentSettings, scratch: Path) -> None:
         names = settings.attach or [str(number) for number in range(settings.slots)]
         self.settings = settings
-        self.slots = [Slot(f"{settings.name}/{name}") for name in names]
+        self.slots = [Slot(reason(f"{settings.name}/{name}", NAME_BYTES)) for name in names]
         self.outbox = Outbox()
         self.link = Link()
         self.dispatcher = Dispatcher(self.outbox, self.slots, settings.cancel_grace_s)
@@ -88,8 +91,14 @@ class Agent:
     async def _tick(self) -> None:
         while True:
             await self.dispatcher.busy.wait()
+            asleep_at = time.monotonic()
             await asyncio.sleep(TICK_S)
-            self.dispatcher.tick(time.monotonic())
+            now = time.monotonic()
+            if (late_s := now - asleep_at - TICK_S) > STOOD_STILL_S:
+                self.dispatcher.stood_still(late_s)
+                await asyncio.sleep(TICK_S)  # what came meanwhile is heard first
+                now = time.monotonic()
+            self.dispatcher.tick(now)
 
     async def _drain(self) -> None:
         """Let what runs finish; give back the rest; see the outcomes settled."""

@@ -5,8 +5,8 @@ carries outcomes gets a number and is kept until that number is settled; after a
 what is kept is sent again. No I/O: ``uplink`` takes messages out, ``waiting`` wakes it.
 
 Bounds: a message has at most ``MESSAGE_BYTES``, or tells the end of one attempt, which has at most
-``endings.MAX_OUTCOME_BYTES``. Beyond ``MAX_UNSETTLED`` or ``MAX_UNSETTLED_BYTES`` the agent asks for no more work and
-begins nothing (``congested``); what it has already is never dropped.
+``endings.MAX_OUTCOME_BYTES``. Beyond ``MAX_UNSETTLED`` or ``MAX_UNSETTLED_BYTES`` the agent asks for no more work
+(``congested``), beyond twice those bytes it begins nothing (``full``). Nothing is ever dropped.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence, Set
 
 from ripieno.agent.attempt import Attempt, Verdict
-from ripieno.agent.endings import ended, halves, outcome_of, put_ticket, tickets_of, without
+from ripieno.agent.endings import Ticketed, ended, halves, outcome_of, put_ticket, tickets_of, without
 from ripieno.domain.outcomes import Completed, Completions, Failed, Failure
 from ripieno.wire.outcomes import completions_to_wire
 from ripieno.wire.protos.v1 import agent_pb2
@@ -113,9 +113,9 @@ class Outbox:
         """A cancelled attempt is over, or never began."""
         self._tell(attempt, None, ended_at_us)
 
-    def released(self, attempt: Attempt) -> None:
+    def released(self, ticket: Ticketed) -> None:
         """Given back; no attempt is used up."""
-        put_ticket(self._open.released.add(), attempt)
+        put_ticket(self._open.released.add(), ticket)
         self._grow(_OUTCOME_BYTES)
 
     def interrupting(self, attempt: Attempt) -> None:
@@ -238,10 +238,22 @@ class Outbox:
             for number, part in enumerate(parts):
                 self._keep(part, part.ByteSize(), message.outcomes_no if not number else 0)
 
+    def tells_of(self, claim: int) -> bool:
+        """Whether the end of an attempt was told, or is about to be, and is not settled. Slow: looks at all of them."""
+        if claim in self._completions.claims:
+            return True
+        kept = [self._open, *self._unsettled.values()]
+        return any(ticket.claim == claim for message in kept for ticket in tickets_of(message))
+
     @property
     def congested(self) -> bool:
         """Whether so much is unsettled that no more work should be asked for."""
         return self._unsettled_count > MAX_UNSETTLED or self._unsettled_bytes > MAX_UNSETTLED_BYTES
+
+    @property
+    def full(self) -> bool:
+        """Whether so much is unsettled that nothing more should be begun either."""
+        return self._unsettled_bytes > 2 * MAX_UNSETTLED_BYTES
 
     @property
     def plenty(self) -> bool:

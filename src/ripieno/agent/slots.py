@@ -9,6 +9,9 @@ from typing import Protocol
 
 from ripieno.agent.attempt import Attempt
 
+#: Names of agents and workers go into messages and rows by the thousand: the middle of a longer one is cut out.
+NAME_BYTES = 256
+
 
 class Lane(Protocol):
     """The way to one worker that serves."""

@@ -10,27 +10,31 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
-from itertools import islice
 
 import grpc
 from google.protobuf.message import DecodeError
 
-from ripieno.agent.attempt import Attempt, RunOptions
+from ripieno.agent.assignments import read_assignments
 from ripieno.agent.calls import Call, CallEndedError
 from ripieno.agent.channels import reraise_own_cancellation
 from ripieno.agent.dispatcher import Dispatcher
+from ripieno.agent.faults import AGAIN_AFTER_S
 from ripieno.agent.gathering import Limits
 from ripieno.agent.http2 import connect
 from ripieno.agent.link import Link
 from ripieno.agent.outbox import Outbox
+from ripieno.agent.slots import NAME_BYTES
+from ripieno.background import Health
 from ripieno.config import AgentSettings
-from ripieno.domain.data import Data, ObjectDirectory
-from ripieno.domain.identifiers import attempt_id
+from ripieno.domain.data import ObjectDirectory
+from ripieno.domain.errors import UnavailableError
+from ripieno.domain.texts import reason
 from ripieno.objects import is_writable
-from ripieno.wire.outcomes import directory_from_wire, stored_from_wire
+from ripieno.wire.outcomes import directory_from_wire
 from ripieno.wire.protos.v1 import agent_pb2
 
 ControlMessage = agent_pb2.ControlMessage
@@ -46,7 +50,13 @@ GATHER_S = 0.005
 #: How long a replica may take to end the stream of an agent that leaves.
 FAREWELL_S = 1.0
 
+#: A stream that has lived for so long was of use, even if nothing was settled on it.
+STEADY_S = 5.0
+
 _log = logging.getLogger(__name__)
+_PART = "the stream to the control plane"
+#: How gRPC servers of all languages refuse a message for its size.
+_TOO_LARGE = "larger than max"
 
 _METHOD = b"/ripieno.v1.Agent/Connect"
 
@@ -80,7 +90,10 @@ class Uplink:
         self._dispatcher = dispatcher
         self._outbox = outbox
         self._link = link
-        self._welcomed = False
+        self._health = Health()
+        #: Of the present stream: when the replica said Welcome, and when it first settled something.
+        self._welcomed_at: float | None = None
+        self._progress_at: float | None = None
         self._closing = False
         self._stream: Call | None = None
         self._writing = asyncio.Lock()
@@ -89,23 +102,32 @@ class Uplink:
         """Returns after ``close`` and never by itself."""
         backoff_s = FIRST_BACKOFF_S
         for address in _round_robin(self._settings.control):
-            self._welcomed = False
+            self._begin()
             try:
                 await self._connect(address)
             except* (CallEndedError, _StreamEndedError, DecodeError, OSError) as errors:  # a TimeoutError is one
                 if not self._closing:
-                    _log.warning("control plane at %s: %s", address, _first(errors))
+                    self._health.fault(_PART, UnavailableError(f"{address}: {_first(errors)}"))
             finally:
                 self._stream = None
             reraise_own_cancellation()
-            if self._welcomed:
+            if self._welcomed_at is not None:
                 await self._link.disconnected()
             if self._closing:
                 return
-            if self._welcomed:
+            if self._went_well():
                 backoff_s = FIRST_BACKOFF_S
             await asyncio.sleep(backoff_s)
             backoff_s = min(2 * backoff_s, LAST_BACKOFF_S)
+
+    def _begin(self) -> None:
+        self._welcomed_at = self._progress_at = None
+
+    def _went_well(self) -> bool:
+        """Whether the last stream was of use: one that only breaks again and again is not opened without pause."""
+        if self._welcomed_at is None:
+            return False
+        return self._progress_at is not None or time.monotonic() - self._welcomed_at > STEADY_S
 
     async def close(self) -> None:
         """End the stream so that what was written last still arrives; call when nothing more is to be told."""
@@ -122,10 +144,13 @@ class Uplink:
     async def _connect(self, address: str) -> None:
         async with asyncio.timeout(WELCOME_S):
             connection = await connect(address, keepalive=True)
+        stream = Call(connection, _METHOD)
         try:
-            await self._converse(address, Call(connection, _METHOD))
+            await self._converse(address, stream)
         finally:
             connection.close()
+            if stream.code is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE in stream.details:
+                self._outbox.too_large(stream.details)
 
     async def _converse(self, address: str, stream: Call) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -137,22 +162,21 @@ class Uplink:
             welcome = first.welcome
             limits = Limits(welcome.data_chunk_max_size, welcome.inline_limit_bytes)
             self._link.connected(address, limits, await _reachable(directory_from_wire(welcome.objects)))
-            self._welcomed = True
+            self._welcomed_at = time.monotonic()
+            self._health.works(_PART)
             self.on_welcome()
             self._stream = stream
             tasks.create_task(self._write(stream))
-            for message in (first, *more):
-                self._take(message)
+            self._take_all([first, *more])
             self._dispatcher.pump()
             while True:
-                for message in await _read(stream):
-                    self._take(message)
+                self._take_all(await _read(stream))
 
     def _hello(self) -> agent_pb2.AgentMessage:
         settings = self._settings
         hello = agent_pb2.Hello(
             agent_id=self._agent_id,
-            name=settings.name,
+            name=reason(settings.name, NAME_BYTES),
             slots=self._slots,
             partitions=settings.partitions,
             version=_version(),
@@ -177,9 +201,21 @@ class Uplink:
                 if message is not None:
                     await stream.write([message.SerializeToString()])
 
+    def _take_all(self, messages: list[ControlMessage]) -> None:
+        for message in messages:
+            try:
+                self._take(message)
+            except _StreamEndedError:
+                raise
+            except Exception as error:
+                # What of it was taken in is not known; a new stream begins with what both ends hold.
+                _log.error("a message of the control plane cannot be taken in", exc_info=error)
+                raise _StreamEndedError(f"a message of it cannot be taken in: {error!r}") from error
+
     def _take(self, message: ControlMessage) -> None:
         dispatcher = self._dispatcher
         if message.settled:
+            self._progress_at = self._progress_at or time.monotonic()
             was_congested = self._outbox.congested
             self.on_settled(self._outbox.settled(message.settled))
             if was_congested:
@@ -193,15 +229,31 @@ class Uplink:
         if message.HasField("revocations"):
             self._outbox.heard(message.revocations)
         if message.assignments or message.plain.task_nos:
-            dispatcher.assigned(_attempts(message))
+            attempts, unreadable = read_assignments(message)
+            if unreadable:
+                self._give_back(unreadable)
+            dispatcher.assigned(attempts)
         if was_revoking and not self._outbox.revoking:
             dispatcher.pump()
         if message.urgent:
             dispatcher.urgent(message.urgent)
         if message.cancelled:
-            dispatcher.cancelled([ticket.claim for ticket in message.cancelled])
+            dispatcher.cancelled(message.cancelled)
         if message.draining:
             raise _StreamEndedError("it is going away")
+
+    def _give_back(self, tickets: list[agent_pb2.Ticket]) -> None:
+        """Return what cannot be read, after a pause: it may well come here again at once."""
+        _log.warning(
+            "%d assignments cannot be read, the first of task number %d: they lack something, or come from a control"
+            " plane of another version; they go back",
+            len(tickets),
+            tickets[0].task_no,
+        )
+        self._outbox.credit_out = max(0, self._outbox.credit_out - len(tickets))
+        loop = asyncio.get_running_loop()
+        for ticket in tickets:
+            loop.call_later(AGAIN_AFTER_S, self._outbox.released, ticket)
 
 
 async def _reachable(directory: ObjectDirectory | None) -> ObjectDirectory | None:
@@ -222,65 +274,6 @@ async def _read(stream: Call) -> list[ControlMessage]:
         ended = stream.code is grpc.StatusCode.OK
         raise _StreamEndedError("it ended the stream" if ended else stream.status)
     return [ControlMessage.FromString(message) for message in messages]
-
-
-def _attempts(message: ControlMessage) -> list[Attempt]:
-    sessions = {session.session_no: session.id for session in message.sessions}
-    options = {
-        entry.options_no: RunOptions(dict(entry.options), entry.max_duration_us / 1e6, entry.priority)
-        for entry in message.options
-    }
-    attempts = []
-    for assignment in message.assignments:
-        ticket = assignment.ticket
-        session_no = ticket.session_no
-        task_id, retry = assignment.task_id, assignment.retry
-        dependencies = assignment.data_dependencies
-        payload: Data = assignment.payload.inline
-        if not payload and assignment.payload.WhichOneof("where") == "object":
-            payload = stored_from_wire(assignment.payload.object)
-        attempts.append(
-            Attempt(
-                ticket.task_no,
-                session_no,
-                ticket.claim,
-                sessions[session_no],
-                task_id,
-                attempt_id(task_id, retry) if retry else task_id,
-                options[assignment.options_no],
-                list(assignment.expected_output_keys),
-                list(dict.fromkeys(dependencies)) if dependencies else (),
-                payload,
-            )
-        )
-    plain = message.plain
-    keys = iter(plain.expected_output_keys)
-    for task_no, session_no, claim, task_id, retry, options_no, payload, outputs in zip(
-        plain.task_nos,
-        plain.session_nos,
-        plain.claims,
-        plain.task_ids,
-        plain.retries,
-        plain.options_nos,
-        plain.payloads,
-        plain.output_counts,
-        strict=True,
-    ):
-        attempts.append(
-            Attempt(
-                task_no,
-                session_no,
-                claim,
-                sessions[session_no],
-                task_id,
-                attempt_id(task_id, retry) if retry else task_id,
-                options[options_no],
-                [next(keys)] if outputs == 1 else list(islice(keys, outputs)),
-                (),
-                payload,
-            )
-        )
-    return attempts
 
 
 def _round_robin(addresses: tuple[str, ...]) -> Iterator[str]:

@@ -56,6 +56,10 @@ class Replica(agent_pb2_grpc.AgentServicer):
         self.port = 0
         self.limits = (84_000, 65_536)
         self.settling = True
+        #: What it takes at most; -1: anything.
+        self.largest_message_bytes = -1
+        #: Streams end right after their Welcome.
+        self.ending = False
         self.hellos: list[agent_pb2.Hello] = []
         self.outcomes: dict[str, list[Outcome]] = {}
         self.started: list[str] = []
@@ -78,7 +82,8 @@ class Replica(agent_pb2_grpc.AgentServicer):
     # ------------------------------------------------------------------ life
 
     async def start(self) -> None:
-        self._server = grpc.aio.server(options=CHANNEL_OPTIONS)
+        options = [("grpc.max_receive_message_length", self.largest_message_bytes), *CHANNEL_OPTIONS[1:]]
+        self._server = grpc.aio.server(options=options)
         agent_pb2_grpc.add_AgentServicer_to_server(self, self._server)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
         await self._server.start()
@@ -138,6 +143,9 @@ class Replica(agent_pb2_grpc.AgentServicer):
         await context.write(agent_pb2.ControlMessage(welcome=welcome))
         async with self.changed:
             self.changed.notify_all()
+        if self.ending:
+            self._contexts.remove(outgoing)
+            return
         reading = asyncio.create_task(self._read(request_iterator, outgoing))
         try:
             while (message := await outgoing.get()) is not None:

@@ -459,7 +459,7 @@ def test_cancelling_what_waits_runs_and_lies_in_between() -> None:
     runs, sent, waits = house.assign(3)
     assert list(house.slots[0].inbox) == [runs, sent]
     house.told()
-    house.dispatcher.cancelled([runs.claim, sent.claim, waits.claim, 999])
+    house.dispatcher.cancelled([runs, sent, waits])
     told = house.told()
     assert claims_of(told.interrupting) == [runs.claim]
     assert {outcome.ticket.claim: outcome.started_at_us for outcome in outcomes_of(told)} == {waits.claim: 0}
@@ -473,7 +473,7 @@ def test_cancelling_what_waits_runs_and_lies_in_between() -> None:
 def test_a_cancelled_attempt_that_begins_after_all_is_interrupted() -> None:
     house = House(run_s=0.005)
     runs, sent = house.assign(2)
-    house.dispatcher.cancelled([sent.claim])
+    house.dispatcher.cancelled([sent])
     assert not house.told().interrupting
     house.end(runs)
     assert claims_of(house.told().interrupting) == [sent.claim]
@@ -581,6 +581,7 @@ def test_draining_out_of_time() -> None:
 # ------------------------------------------------------------------ any story
 
 _EVENTS = ["assign", "end", "fail", "tick", "long", "down", "up", "cancel", "lose", "withdraw", "left", "drain"]
+_EVENTS += ["unfit", "fit", "still"]
 
 
 @given(st.lists(st.sampled_from(_EVENTS), max_size=60), st.integers(0, 1 << 30), st.booleans(), st.booleans())
@@ -602,7 +603,9 @@ def test_each_attempt_ends_exactly_once(story: list[str], seed: int, ahead: bool
         lane = house.lanes[house.slots.index(slot)]
         in_hand = list(dispatcher.attempts.values())
         if event == "assign":
-            house.assign(luck.randint(1, 5), max_duration_s=luck.choice([0.05, 60.0]))
+            house.assign(
+                luck.randint(1, 5), payload=bytes(luck.randint(0, 9)), max_duration_s=luck.choice([0.05, 60.0])
+            )
         elif event in ("end", "fail") and slot.inbox and slot.lane:
             house.end(slot.inbox[0], Failed(Failure.ATTEMPT, "x") if event == "fail" else None)
         elif event == "left" and slot.inbox and slot.lane and slot.inbox[0].verdict is None:
@@ -614,12 +617,17 @@ def test_each_attempt_ends_exactly_once(story: list[str], seed: int, ahead: bool
         elif event == "up" and slot.lane is None:
             dispatcher.up(slot, lane)
         elif event in ("cancel", "lose") and in_hand:
-            claim = luck.choice(in_hand).claim
+            chosen = luck.choice(in_hand)
             if event == "lose":
-                lost.add(claim)
-                dispatcher.lost([claim])
+                lost.add(chosen.claim)
+                dispatcher.lost([chosen.claim])
             else:
-                dispatcher.cancelled([claim])
+                dispatcher.cancelled([chosen])
+        elif event in ("unfit", "fit"):
+            dispatcher.becomes_fit(event == "fit")
+        elif event == "still":
+            house.now += 5.0
+            dispatcher.stood_still(5.0)
         elif event == "withdraw":
             back = [a for a in [*lane.withdrawn, *lane.interrupted] if a in list(slot.inbox)[1:]]
             dispatcher.withdrawn(slot, list(dict.fromkeys(back)))
@@ -629,6 +637,7 @@ def test_each_attempt_ends_exactly_once(story: list[str], seed: int, ahead: bool
         for one in house.slots:
             assert len(set(map(id, one.inbox))) == len(one.inbox)
         assert house.outbox.credit_out >= 0
+        assert dispatcher.held_bytes == sum(attempt.weight for attempt in dispatcher.attempts.values())
         held = [attempt for one in house.slots for attempt in one.inbox] + list(dispatcher._waiting)
         assert len(set(map(id, held))) == len(held)
         assert not any(attempt.over for attempt in dispatcher._waiting)
@@ -639,3 +648,130 @@ def test_each_attempt_ends_exactly_once(story: list[str], seed: int, ahead: bool
     assert not dispatcher.attempts
     for claim in range(1, house.claims + 1):
         assert ends.get(claim, 0) == (0 if claim in lost and claim not in ends else 1)
+
+
+# ------------------------------------------------------------------ when something says no
+
+
+def test_a_cancellation_that_is_told_again_is_answered_again() -> None:
+    """Whatever of it was lost: the answer, the attempt, or neither."""
+    house = House(run_s=0.005)
+    runs, sent = house.assign(2)
+    never_came = agent_pb2.Ticket(task_no=77, session_no=1, claim=77)
+    for _ in range(2):
+        house.dispatcher.cancelled([runs, sent, never_came])
+        told = house.told()
+        assert (claims_of(told.interrupting), claims_of(told.released)) == ([runs.claim], [77])
+        assert house.lanes[0].interrupted == [runs, sent], "interrupted once"
+    house.end(runs)
+    message = house.outbox.take()
+    house.dispatcher.cancelled([runs])
+    assert message is not None and house.told() == agent_pb2.AgentMessage(), "its end says it, once it is settled"
+    house.outbox.settled([message.outcomes_no])
+    house.dispatcher.cancelled([runs])
+    assert claims_of(house.told().released) == [runs.claim]
+
+
+def test_an_attempt_that_timed_out_and_is_cancelled_is_answered() -> None:
+    house = House(run_s=0.005)
+    (runs,) = house.assign(1, max_duration_s=0.05)
+    house.tick(0.06)
+    house.told()
+    house.dispatcher.cancelled([runs])
+    assert claims_of(house.told().interrupting) == [runs.claim]
+    assert house.lanes[0].interrupted == [runs]
+
+
+def test_time_during_which_the_agent_stood_still_counts_for_no_attempt() -> None:
+    house = House(run_s=0.005)
+    runs, _ = house.assign(2, max_duration_s=1.0)
+    house.tick(0.9)
+    house.now += 15.0
+    house.dispatcher.stood_still(15.0)
+    verdicts = []
+    for _ in range(2):
+        house.tick(0.07)
+        verdicts.append(runs.verdict)
+    assert verdicts == [None, Verdict.TIMEOUT]
+    house.now += 15.0
+    house.dispatcher.stood_still(15.0)
+    killed = []
+    for seconds in (GRACE_S / 2, GRACE_S):  # its worker may have stood still, too
+        house.tick(seconds)
+        killed.append(house.lanes[0].killed)
+    assert killed == [0, 1]
+
+
+def test_standing_still_gives_nothing_back() -> None:
+    house = House()
+    house.dispatcher.paused(house.slots[0])
+    house.told()
+    (waits,) = house.assign(1)
+    house.now += 15.0
+    house.dispatcher.stood_still(15.0)
+    house.tick(0.01)
+    assert not house.told().released and waits.claim in house.dispatcher.attempts
+    house.tick(UNSERVED_S + 0.1)
+    assert claims_of(house.told().released) == [waits.claim]
+
+
+def test_an_unfit_machine_gives_back_what_has_not_begun_and_takes_nothing() -> None:
+    house = House(run_s=0.005)
+    runs, sent, waits = house.assign(3)
+    house.told()
+    house.dispatcher.becomes_fit(False)
+    told = house.told()
+    assert claims_of(told.released) == [waits.claim] and house.outbox.credit_out == 0
+    house.dispatcher.withdrawn(house.slots[0], [sent])
+    assert claims_of(house.told().released) == [sent.claim]
+    (late,) = house.assign(1)  # was on its way
+    house.tick(0.01)
+    told = house.told()
+    assert claims_of(told.released) == [late.claim] and not told.credit
+    house.end(runs)
+    told = house.told()
+    assert [outcome.WhichOneof("how") for outcome in outcomes_of(told)] == ["completed"] and not told.credit
+    house.outbox.heard(1)
+    house.dispatcher.becomes_fit(True)
+    assert house.told().credit > 0
+
+
+def test_attempts_larger_than_was_thought_go_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ripieno.agent.dispatcher.HELD_BYTES", 1_000)
+    house = House(slots=2, ahead=False, run_s=0.001)
+    house.told()
+    urgent = house.assign(2, payload=bytes(100), priority=9)
+    held = house.assign(20, payload=bytes(100))
+    told = house.told()
+    assert house.dispatcher.held_bytes <= 1_000
+    kept = [attempt for attempt in held if attempt.claim in house.dispatcher.attempts]
+    assert kept == held[: len(kept)] and len(kept) >= 2, "the first stay"
+    assert claims_of(told.released) == [attempt.claim for attempt in reversed(held[len(kept) :])]
+    for attempt in [*urgent, *kept]:
+        house.end(attempt)
+    assert house.dispatcher.held_bytes == 0 and house.told().credit > 0
+
+
+def test_each_worker_has_an_attempt_however_large_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ripieno.agent.dispatcher.HELD_BYTES", 1_000)
+    house = House(slots=4, ahead=False, run_s=0.001)
+    attempts = house.assign(4, payload=bytes(5_000))
+    assert all(attempt.claim in house.dispatcher.attempts for attempt in attempts)
+    assert house.told().credit_revoked
+    house.outbox.heard(1)
+    house.end(attempts[0])
+    assert house.told().credit == 1
+
+
+def test_nothing_is_begun_while_too_much_is_unsettled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ripieno.agent.outbox.MAX_UNSETTLED_BYTES", 1_000)
+    house = House(ahead=False, run_s=0.001)
+    first, second = house.assign(2)
+    house.dispatcher.left(house.slots[0], first, house.now, 1)
+    house.dispatcher.finish(first, Completed([("k", bytes(3_000))]))
+    message = house.outbox.take()
+    house.tick(0.01)
+    assert message is not None and house.lanes[0].started == [first]
+    house.outbox.settled([message.outcomes_no])
+    house.tick(0.01)
+    assert house.lanes[0].started == [first, second]

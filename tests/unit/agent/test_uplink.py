@@ -194,3 +194,103 @@ async def test_urgent_tasks_overtake_behind_a_long_one(replica: Replica, serve: 
         replica.queue[:] = [Task("99"), Task("50"), Task("1 again")]
         await replica.until(lambda: "1 again" in replica.outcomes)
     assert worker.ids == ["teacher", "long", "99", "50", "1 again"]
+
+
+# ------------------------------------------------------------------ when something says no
+
+
+async def test_a_message_that_the_replica_refuses_for_its_size_is_cut_and_the_last_one_fails(
+    replica: Replica, other: Replica, serve: Serve
+) -> None:
+    """A replica that takes less than agents send, as an older one might."""
+    await replica.stop()
+    replica.largest_message_bytes = 50_000
+    await replica.start()
+    _, address = await serve(batch=True)
+    async with agent(replica, attach=(address,)):
+        replica.settling = False
+        replica.submit(*[Task(f"t{number}", payload=b"big:40000") for number in range(3)])
+        large = Task("large", payload=b"data", dependencies=("d",))
+        replica.results = {"d": bytes(60_000)}
+        replica.submit(large)
+        await replica.until(lambda: len(replica.assigned) == 4)
+        replica.settling = True
+        outcome = await replica.outcome_of("large")
+        assert outcome.failed.reason == agent_pb2.Outcome.Failed.OUTPUT
+        assert "larger than max" in outcome.failed.detail
+        for number in range(3):
+            assert (await replica.outcome_of(f"t{number}")).HasField("completed")
+        replica.submit(Task("next"))
+        await replica.outcome_of("next")
+    assert len(replica.hellos) < 10
+
+
+async def test_a_stream_that_only_breaks_is_not_opened_without_pause(
+    replica: Replica, serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, address = await serve(batch=True)
+    async with agent(replica, attach=(address,)):
+        replica.ending = True  # right after each Welcome
+        replica.tell(agent_pb2.ControlMessage(draining=True))
+        await replica.until(lambda: len(replica.hellos) > 2)
+        before = len(replica.hellos)
+        await asyncio.sleep(2.0)  # what is measured is how often
+        assert len(replica.hellos) - before <= 5
+        replica.ending = False
+        replica.submit(Task("t"))
+        await replica.outcome_of("t")
+    assert caplog.text.count("does not work") == 1
+
+
+async def test_what_cannot_be_read_goes_back_and_spoils_nothing(
+    replica: Replica, serve: Serve, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a newer control plane, say: each assignment alone, and the stream stays."""
+    monkeypatch.setattr("ripieno.agent.uplink.AGAIN_AFTER_S", 0.05)
+    _, address = await serve(batch=True)
+    async with agent(replica, attach=(address,)):
+        replica.claims |= {77: Task("no session"), 78: Task("no options"), 79: Task("columns")}
+        message = agent_pb2.ControlMessage(
+            assignments=[
+                agent_pb2.Assignment(ticket=agent_pb2.Ticket(task_no=77, session_no=5, claim=77), options_no=1),
+                agent_pb2.Assignment(ticket=agent_pb2.Ticket(task_no=78, session_no=1, claim=78), options_no=9),
+            ],
+            plain=agent_pb2.PlainAssignments(task_nos=[79], session_nos=[1], claims=[79], task_ids=["t", "u"]),
+        )
+        message.sessions.add(session_no=1, id="session-1")
+        message.options.add(options_no=1, max_duration_us=1_000_000)
+        replica.queue.clear()
+        replica.tell(message)
+        await replica.until(lambda: len(replica.released) == 3)
+        assert sorted(replica.released) == ["columns", "no options", "no session"]
+        replica.queue.clear()
+        replica.submit(Task("t"))
+        await replica.outcome_of("t")
+    assert len(replica.hellos) == 1 and "cannot be read" in caplog.text
+
+
+async def test_a_message_that_cannot_be_taken_in_breaks_the_stream_and_nothing_else(
+    replica: Replica, serve: Serve, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, address = await serve(batch=True)
+    async with agent(replica, attach=(address,)):
+
+        def fails(self: object, numbers: object) -> None:
+            monkeypatch.undo()
+            raise RuntimeError("a bug")
+
+        monkeypatch.setattr("ripieno.agent.outbox.Outbox.settled", fails)
+        replica.submit(Task("t"))
+        await replica.until(lambda: len(replica.hellos) == 2)
+        replica.submit(Task("next"))
+        await replica.outcome_of("next")
+    assert len(replica.outcomes["t"]) == 2, "told again on the new stream"
+    assert caplog.text.count("RuntimeError: a bug") == 1
+
+
+async def test_long_names_are_cut(replica: Replica, serve: Serve) -> None:
+    _, address = await serve(batch=True)
+    async with agent(replica, attach=(address,), name="n" * 100_000):
+        replica.submit(Task("t"))
+        outcome = await replica.outcome_of("t")
+    assert len(replica.hellos[0].name.encode()) <= 256 and len(outcome.worker.encode()) <= 256
