@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ripieno.sockets import is_fit_for_sockets, parent_for_sockets
+
 PREFIX = "ripieno-agent-"
-#: A unix socket's path may have 104 bytes on macOS and 108 on Linux.
-SOCKET_PATH_BYTES = 90
+#: Of a worker's socket: the slot and the number of the worker in it.
+_LONGEST_NAME = "worker-0000-000000000.sock"
 
 _log = logging.getLogger(__name__)
 
@@ -87,11 +89,11 @@ def hold(path: Path) -> int | None:
 
 
 class SocketDirectory:
-    """Where workers' sockets lie: in scratch if the path is short enough."""
+    """Where workers' sockets lie: in scratch if its path is short and plain enough."""
 
     def __init__(self, scratch: Path) -> None:
-        longest = os.fsencode(scratch.absolute() / "worker-0000-000000.sock")
-        self._own = locked_directory(_shallow()) if len(longest) > SOCKET_PATH_BYTES else None
+        fit = is_fit_for_sockets(scratch, _LONGEST_NAME)
+        self._own = None if fit else locked_directory(parent_for_sockets(f"{PREFIX}12345678/{_LONGEST_NAME}"))
         self._path = self._own.__enter__() if self._own is not None else scratch.absolute()
 
     def address(self, slot: int, generation: int) -> str:
@@ -106,9 +108,3 @@ class SocketDirectory:
         if self._own is not None:
             self._own.__exit__(None, None, None)
             self._own = None
-
-
-def _shallow() -> Path:
-    """Where temporary files go, or /tmp where that is too deep as well."""
-    usual = Path(tempfile.gettempdir())
-    return usual if len(os.fsencode(usual)) < SOCKET_PATH_BYTES - 50 else Path("/tmp")  # noqa: S108 - nothing else is short

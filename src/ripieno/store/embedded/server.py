@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
 
+from ripieno.sockets import is_short_enough, parent_for_sockets
 from ripieno.store.embedded import watch
 from ripieno.store.embedded.account import Account, AccountError, account_for
 from ripieno.store.embedded.files import (
@@ -27,8 +28,8 @@ from ripieno.store.embedded.settings import as_arguments
 #: Names the socket file only; no network port is opened.
 PORT = 5432
 
-#: Longest path of a socket that every system takes (macOS: 104 bytes with the final zero).
-SOCKET_PATH_LIMIT_BYTES = 103
+#: What PostgreSQL makes beside its socket.
+_LONGEST_NAME = f".s.PGSQL.{PORT}.lock"
 SOCKET_DIRECTORY_PREFIX = "ripieno-pg-"
 
 #: Reading back two gigabytes of log after a crash stays well below this.
@@ -201,15 +202,15 @@ class EmbeddedPostgres:
 
     def _socket_directory(self) -> Path:
         """The data directory itself where the socket's path is short enough, else a private one."""
-        if "," not in str(self.data) and _socket_fits(self.data):  # a comma would begin another directory
+        if "," not in str(self.data) and is_short_enough(self.data, _LONGEST_NAME):  # a comma would begin another
             return self.data
-        for place in (None, "/tmp"):  # noqa: S108 - mkdtemp makes a private directory in it
-            directory = Path(tempfile.mkdtemp(prefix=SOCKET_DIRECTORY_PREFIX, dir=place))
-            if _socket_fits(directory):
-                self._account.own(directory)
-                return directory
-            directory.rmdir()
-        raise EmbeddedPostgresError("no directory has a path short enough for a socket; set TMPDIR to a short one")
+        try:
+            parent = parent_for_sockets(f"{SOCKET_DIRECTORY_PREFIX}12345678/{_LONGEST_NAME}")
+            directory = Path(tempfile.mkdtemp(prefix=SOCKET_DIRECTORY_PREFIX, dir=parent))
+        except OSError as error:
+            raise EmbeddedPostgresError(str(error)) from error
+        self._account.own(directory)
+        return directory
 
     async def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         problem = f"was not ready after {START_TIMEOUT_S:.0f} s"
@@ -241,7 +242,3 @@ class EmbeddedPostgres:
         except subprocess.TimeoutExpired:
             return False
         return True
-
-
-def _socket_fits(directory: Path) -> bool:
-    return len(os.fsencode(directory / f".s.PGSQL.{PORT}.lock")) <= SOCKET_PATH_LIMIT_BYTES
