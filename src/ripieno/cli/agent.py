@@ -16,6 +16,7 @@ from ripieno.cli.flags import (
     start_logging,
     worker_flags,
 )
+from ripieno.cli.inherited import prepare_server
 from ripieno.cli.serving import prepare_grpc, raise_open_files, serve
 from ripieno.cli.values import server_addresses
 from ripieno.config import ADDRESS_VARIABLE, DEFAULT_ADDRESS, AgentSettings
@@ -52,6 +53,7 @@ def command(
     exit code 0.
     """
     check_worker_flags(values["worker"], values["attach"])
+    prepare_server()
     prepare_grpc()
     from ripieno.agent.main import run_agent
 

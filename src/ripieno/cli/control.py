@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from ripieno.cli.flags import defaults_of, log_flags, start_logging
+from ripieno.cli.inherited import prepare_server
 from ripieno.cli.limits import limit_flag, limits_from
 from ripieno.cli.serving import prepare_grpc, serve
 from ripieno.cli.values import listen_address
@@ -55,6 +56,7 @@ def command(name: str | None, log_level: str, log_format: str, log_file: Path | 
     Any number of replicas may serve one database. SIGINT or SIGTERM drains and ends it
     with exit code 0.
     """
+    prepare_server()
     prepare_grpc()
     from ripieno.control.server import run_control
 

@@ -4,13 +4,13 @@ import asyncio
 import ctypes
 import gc
 import os
-import signal
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
 import click
 
+from ripieno.cli.inherited import stop_signals
 from ripieno.cli.parent import Parent
 from ripieno.domain.errors import RipienoError
 
@@ -39,7 +39,7 @@ Server = Callable[[asyncio.Event, Callable[[str], None]], Coroutine[Any, Any, No
 def serve(server: Server) -> None:
     """Run ``server`` until it returns; it is to drain once the event it gets is set.
 
-    SIGINT, SIGTERM and the end of the parent set the event; a second signal cancels the
+    SIGINT, SIGTERM, SIGHUP (unless under ``nohup``) and the end of the parent set the event; a second signal cancels the
     server instead of letting it drain.
 
     Raises:
@@ -81,7 +81,7 @@ async def _until_stopped(server: Server) -> None:
         if not parent.say_ready():
             click.echo(line)  # which flushes: whoever started us may wait for it
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in stop_signals():
         loop.add_signal_handler(number, on_signal)
     parent.watch(on_orphaned)
     await _first_of(parent.permission(), stop.wait())

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import click
 from ripieno.cli.control import database_url
 from ripieno.cli.cores import usable_cores
 from ripieno.cli.flags import check_worker_flags, defaults_of, slots_in_words, worker_flags
+from ripieno.cli.inherited import prepare_server, stop_signals
 from ripieno.cli.limits import limit_flag, limits_from
 from ripieno.cli.values import listen_address
 from ripieno.config import DEFAULT_ADDRESS, AgentSettings
@@ -57,6 +57,7 @@ def command(
     check_worker_flags(worker, attach)
     if os.name != "posix":
         raise click.ClickException("`ripieno up` runs on Linux and macOS; here, connect to a cluster on one of them")
+    prepare_server()
     from ripieno.telemetry import LogSettings
     from ripieno.up.cluster import run_up
     from ripieno.up.errors import UpError
@@ -96,7 +97,7 @@ def _on_signals() -> tuple[asyncio.Event, asyncio.Event]:
         stop.set()
         click.echo("ripieno: draining; once more to hurry", err=True)
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in stop_signals():
         asyncio.get_running_loop().add_signal_handler(number, on_signal)
     return stop, hurry
 

@@ -2,6 +2,8 @@
 
 import click
 
+from ripieno.cli.inherited import prepare_process
+
 
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument(
@@ -14,6 +16,7 @@ def command(arguments: tuple[str, ...]) -> None:
     functions. An agent starts workers by itself: see `ripieno agent --worker`. With
     --single it serves Worker alone, as a worker of another make does.
     """
+    prepare_process()
     from ripieno.worker.__main__ import main
 
     raise SystemExit(main(list(arguments)))

@@ -1,6 +1,7 @@
 """One of our own processes, from its start to its end."""
 
 import asyncio
+import codecs
 import os
 import shutil
 import signal
@@ -17,6 +18,10 @@ from ripieno.up.tie import BEGIN, TIE_VARIABLE
 
 #: After this a process that was told to hurry is killed.
 HURRIED_END_S = 5.0
+#: How long the last words of a process that has ended may take to come.
+LAST_WORDS_S = 0.5
+
+READ_BYTES = 64 * 1024
 
 log = structlog.get_logger(__name__)
 
@@ -26,8 +31,9 @@ class Child:
 
     Over the tie we say "begin" and it says "ready"; when either end closes, that process is
     gone (UP-3). It gets no signal from the terminal (it has its own session), so that the
-    order of the stop is ours. What it prints, or a worker of it, goes to a file beside its
-    log: our own standard output carries the ready line and nothing else.
+    order of the stop is ours. What it prints goes to a file beside its log: our own standard
+    output carries the ready line and nothing else. What it says on standard error (warnings,
+    the last words of a crash) we read at once and say on ours, which never waits for a reader.
 
     Args:
         directory: Where its log and its lock are.
@@ -54,6 +60,7 @@ class Child:
         self._drain_limit_s = drain_limit_s
         self._process: asyncio.subprocess.Process | None = None
         self._tie: socket.socket | None = None
+        self._saying: asyncio.Task[None] | None = None
 
     async def launch(self) -> None:
         """Start the interpreter; it loads its modules and then waits for ``start``.
@@ -71,11 +78,14 @@ class Child:
                 *(sys.executable, "-P", "-m", "ripieno", *self._arguments),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=printed,
+                stderr=asyncio.subprocess.PIPE,
                 pass_fds=(theirs.fileno(), lock),
                 env=os.environ | self._environment | {TIE_VARIABLE: str(theirs.fileno())},
                 start_new_session=True,
             )
             record_holder(lock, self._process.pid)
+            assert self._process.stderr is not None
+            self._saying = asyncio.create_task(_say_on(self._process.stderr))
         finally:
             printed.close()
             theirs.close()
@@ -124,7 +134,11 @@ class Child:
             await self._process.wait()
         if self._tie is not None:
             self._tie.close()
-        self._process = self._tie = None
+        if self._saying is not None:
+            # What it started may still hold the other end.
+            await asyncio.wait((self._saying,), timeout=LAST_WORDS_S)
+            self._saying.cancel()
+        self._process = self._tie = self._saying = None
 
     def _empty_scratch(self) -> None:
         """Remove what a killed predecessor left; call it with the lock in hand."""
@@ -144,3 +158,11 @@ class Child:
         for waiting in (ended, hurried):
             waiting.cancel()
         return self._process.returncode is not None
+
+
+async def _say_on(words: asyncio.StreamReader) -> None:
+    """Repeat what a process says on our own standard error, which does not wait for its reader."""
+    decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+    while said := await words.read(READ_BYTES):
+        sys.stderr.write(decoder.decode(said))
+        sys.stderr.flush()
