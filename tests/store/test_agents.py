@@ -106,14 +106,15 @@ async def test_a_replica_is_there_while_its_session_is(world: World) -> None:
     session = world.database.own_session()
     agent = await world.agent()
     async with world.database.connection() as watching:
-        assert await without_replica(watching, [agent]) == {agent}
+        assert await without_replica(watching, [agent], 1) == {agent}
         async with session.acquire() as connection:
             await introduce_replica(connection, 4711)
             await renew_leases(connection, {agent: 0}, 60, 4711)
-            assert await without_replica(watching, [agent]) == set()
+            assert await without_replica(watching, [agent], 1) == set()
+            assert await without_replica(watching, [agent], 4711) == {agent}
             connection.terminate()
         async with asyncio.timeout(10):
-            while not await without_replica(watching, [agent]):  # noqa: ASYNC110 - nothing tells of it
+            while not await without_replica(watching, [agent], 1):  # noqa: ASYNC110 - nothing tells of it
                 await asyncio.sleep(0.01)
 
 

@@ -140,10 +140,12 @@ class Liveness:
                 link.close()
 
     async def _lost(self, session: Connection, still: Mapping[int, float]) -> set[int]:
-        """Of the agents that were not renewed for a lease: those whose replica is gone, or silent for too long."""
+        """Of the agents that were not renewed for a lease: those that nobody but us could renew.
+
+        Their replica is gone, or has been silent for too long, or is this one, which they have left.
+        """
         long_ago = {number for number, for_s in still.items() if for_s > _LEASES_OF_A_STOPPED_REPLICA * self._lease_s}
-        # Agents that are connected here were renewed just now, unless they are connected elsewhere too.
-        return long_ago | await without_replica(session, list(still))
+        return long_ago | await without_replica(session, list(still), self.replica)
 
     async def _rescue(self, lapsed: Mapping[int, int]) -> None:
         try:

@@ -76,9 +76,9 @@ async def read_renewals(connection: Connection) -> dict[int, int]:
     return {row["agent_no"]: row["renewals"] for row in await connection.fetch(_SQL.renewals)}
 
 
-async def without_replica(connection: Connection, agents: Sequence[int]) -> set[int]:
-    """Those of the agents whose replica has ended."""
-    return {row["agent_no"] for row in await connection.fetch(_SQL.without_replica, agents)}
+async def without_replica(connection: Connection, agents: Sequence[int], own: int) -> set[int]:
+    """Those of the agents whose latest replica has ended, or is the one that asks, of the number ``own``."""
+    return {row["agent_no"] for row in await connection.fetch(_SQL.without_replica, agents, own)}
 
 
 async def held_by_lapsed(database: Database, lapsed: Mapping[int, int], limit: int) -> list[tuple[Ticket, str]]:

@@ -23,14 +23,15 @@ select a.agent_no, a.renewals from agents a
 where exists (select from states s where s.agent_no = a.agent_no and s.claim is not null)
 
 -- name: without_replica
--- Those whose replica is gone. A replica that is stopped, or does not come to renew, still has its session.
+-- Those whose replica is gone, or is the one that asks and has not got them any more. A replica that is
+-- stopped, or does not come to renew, still has its session.
 select a.agent_no from agents a
-where a.agent_no = any($1::bigint[]) and not exists (
+where a.agent_no = any($1::bigint[]) and (a.replica = $2 or not exists (
     select from pg_locks l
     where l.locktype = 'advisory' and l.granted and l.objsubid = 2
       and l.classid::bigint = hashtext('ripieno replica') & x'ffffffff'::bigint
       and l.objid::bigint = a.replica
-      and l.database = (select oid from pg_database where datname = current_database()))
+      and l.database = (select oid from pg_database where datname = current_database())))
 
 -- name: held
 select task_no, session_no, claim from states where agent_no = $1 and claim is not null

@@ -1,0 +1,61 @@
+"""A way to the database that can fall silent: it takes everything and passes nothing on."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import parse_qs, quote, urlsplit
+
+_SOCKET = ".s.PGSQL.5432"
+
+
+class Proxy:
+    """Passes bytes between us and the server, until those connections are made silent."""
+
+    def __init__(self, server_socket: Path) -> None:
+        self._server_socket = server_socket
+        self._heard = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.connections = 0
+
+    def fall_silent(self) -> None:
+        """From here on the present connections carry nothing; new ones do."""
+        self._heard.set()
+        self._heard = asyncio.Event()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection."""
+        self.connections += 1
+        silent = self._heard
+        there_reader, there_writer = await asyncio.open_unix_connection(self._server_socket)
+
+        async def carry(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+            while data := await source.read(65536):
+                if silent.is_set():
+                    await asyncio.Event().wait()
+                target.write(data)
+                await target.drain()
+            target.close()
+
+        self._tasks |= {
+            asyncio.create_task(carry(reader, there_writer)),
+            asyncio.create_task(carry(there_reader, writer)),
+        }
+
+    def close(self) -> None:
+        """End all connections."""
+        for task in self._tasks:
+            task.cancel()
+
+
+@asynccontextmanager
+async def silenced(database_url: str, directory: Path) -> AsyncIterator[tuple[Proxy, str]]:
+    """A proxy to the database, and the URL that leads through it."""
+    query = parse_qs(urlsplit(database_url).query)
+    proxy = Proxy(Path(query["host"][0]) / _SOCKET)
+    server = await asyncio.start_unix_server(proxy.serve, directory / _SOCKET)
+    try:
+        yield proxy, f"{database_url.partition('?')[0]}?host={quote(str(directory), safe='')}&port=5432"
+    finally:
+        proxy.close()
+        server.close()
