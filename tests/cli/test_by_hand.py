@@ -67,13 +67,30 @@ async def test_an_agent_without_a_control_plane_waits_and_can_be_stopped(number:
     assert process.returncode == 0
 
 
-async def test_a_database_that_is_not_there_is_named() -> None:
-    process = await start("control", "--database", "postgresql://nobody@127.0.0.1:1/none", "--listen", "127.0.0.1:0")
+async def test_a_database_that_is_not_there_is_named_and_waited_for() -> None:
+    url = "postgresql://nobody:secret@127.0.0.1:1/none"
+    process = await start("control", "--database", url, "--listen", "127.0.0.1:0")
+    assert process.stderr is not None
+    async with asyncio.timeout(DEADLINE_S):
+        told = (await process.stderr.readline()).decode()
+        assert "opening the database does not work" in told
+        assert "nobody@127.0.0.1:1/none" in told and "secret" not in told
+        process.terminate()
+        printed, errors = await process.communicate()
+    assert process.returncode == 0
+    assert printed == b""
+    assert "Traceback" not in errors.decode()
+
+
+async def test_a_database_that_refuses_us_is_named_and_ends_it(database_url: str) -> None:
+    process = await start(
+        "control", "--database", database_url.replace("/test_", "/no_such_"), "--listen", "127.0.0.1:0"
+    )
     async with asyncio.timeout(DEADLINE_S):
         _, errors = await process.communicate()
     assert process.returncode == 1
     assert "Traceback" not in errors.decode()
-    assert "database" in errors.decode()
+    assert "does not exist" in errors.decode()
 
 
 async def test_a_port_in_use_is_named_with_the_way_out(database_url: str, tmp_path: Path) -> None:

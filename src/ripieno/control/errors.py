@@ -119,6 +119,7 @@ def _guard_generator(method: Callable[[Any, Any], Any]) -> Callable[[Any, Any], 
 
 
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception, method: Any) -> NoReturn:
+    error = _foremost(error)
     if isinstance(error, (grpc.aio.AbortError, grpc.aio.UsageError, grpc.aio.InternalError)):
         raise error
     if isinstance(error, grpc.aio.BaseError):
@@ -129,6 +130,16 @@ async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception, 
         await context.abort(grpc.StatusCode.INTERNAL, "this is a bug of the server; its log has the story")
     await context.abort(code_of(error), bounded(error.detail))
     raise AssertionError("abort always raises")
+
+
+def _foremost(error: Exception) -> Exception:
+    """The error that a group of them is about: a bug of ours before all others, else the first one of ours."""
+    if not isinstance(error, ExceptionGroup):
+        return error
+    errors = [_foremost(each) for each in error.exceptions]
+    bugs = [each for each in errors if not isinstance(each, RipienoError | grpc.aio.BaseError)]
+    ours = [each for each in errors if isinstance(each, RipienoError)]
+    return (bugs or ours or errors)[0]
 
 
 def bounded(detail: str) -> str:

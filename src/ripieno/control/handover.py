@@ -32,6 +32,11 @@ class Handover:
             _, dropped = self._kept.popitem(last=False)
             self._bytes -= _ENTRY_BYTES + len(dropped)
 
+    def clear(self) -> None:
+        """Keep nothing: the database is another incarnation, to which the sessions' numbers mean nothing."""
+        self._kept.clear()
+        self._bytes = 0
+
     def take(self, session_no: int, key: str) -> bytes | None:
         """Its bytes, once."""
         data = self._kept.pop((session_no, key), None)

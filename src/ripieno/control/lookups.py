@@ -7,13 +7,23 @@ what is asked for while a statement is under way shares the next one (a statemen
 
 import asyncio
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from ripieno.control.batching import Batcher
 from ripieno.store.database import Database
+from ripieno.store.faults import StaleError
 from ripieno.store.lookup import FoundResult, find_results
 
 #: Results in one statement, each with up to the inline limit of bytes.
 _LARGEST_LOOKUP = 64
+
+
+class _Asked(NamedTuple):
+    """A result, by numbers of one incarnation of the database."""
+
+    incarnation: int
+    session_no: int
+    key: str
 
 
 class ResultLookups:
@@ -21,7 +31,7 @@ class ResultLookups:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._keys: Batcher[tuple[int, str], FoundResult | None] = Batcher(self._find, largest=_LARGEST_LOOKUP)
+        self._keys: Batcher[_Asked, FoundResult | None] = Batcher(self._find, largest=_LARGEST_LOOKUP)
 
     async def run(self) -> None:
         """Look up until cancelled."""
@@ -29,7 +39,9 @@ class ResultLookups:
 
     def find(self, session_no: int, key: str) -> "asyncio.Future[FoundResult | None]":
         """A result as it stands, with its data; None if nobody has announced the key."""
-        return self._keys.put((session_no, key))
+        return self._keys.put(_Asked(self._database.incarnation, session_no, key))
 
-    async def _find(self, keys: Sequence[tuple[int, str]]) -> list[FoundResult | None]:
-        return await find_results(self._database, keys)
+    async def _find(self, asked: Sequence[_Asked]) -> list[FoundResult | None]:
+        if any(each.incarnation != self._database.incarnation for each in asked):
+            raise StaleError("the database is not the one that was asked before; nothing happened, try again")
+        return await find_results(self._database, [(each.session_no, each.key) for each in asked])

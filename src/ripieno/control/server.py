@@ -88,9 +88,8 @@ async def run_control(settings: ControlSettings, *, stop: asyncio.Event, on_read
         opened: tuple[Database, ObjectStore] | None
         try:
             opened = await _open(stack, settings)
-        except PASSING as error:
+        except PASSING:  # told by the next try
             async with waiting_room(settings.listen) as port:
-                _log.warning("waiting for the database", because=error.detail)
                 opened = await _unless(stop, persist("opening the database", lambda: _open(stack, settings)))
             if port is not None:
                 address = parse_listen_address("listen", settings.listen)
@@ -155,7 +154,7 @@ class Replica:
         liveness = Liveness(database, dispatcher, reports, settings.lease_s, health)
         self._agents = agents = Agents(settings, database, objects, dispatcher, reports, lambda: liveness.replica)
         upkeep = Upkeep(database, objects, agents.reconcile, health)
-        database.on_new_incarnation.append(dispatcher.disconnect_all)
+        database.on_new_incarnation += [dispatcher.disconnect_all, watcher.forget]
         notices.subscribe(local=watcher.changed_here, remote=watcher.changed_elsewhere)
         notices.subscribe(local=dispatcher.changed_here, remote=dispatcher.changed_elsewhere)
         notices.subscribe(local=upkeep.changed_here)

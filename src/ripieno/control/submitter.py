@@ -66,6 +66,7 @@ class Submitter(submitter_service_pb2_grpc.SubmitterServicer):
         self._waits = waits
         self._lookups = lookups
         self._handover = Handover()
+        database.on_new_incarnation.append(self._handover.clear)
 
     async def GetServiceConfiguration(self, request: objects_pb2.Empty, context: Context) -> objects_pb2.Configuration:
         """What clients and workers must keep to."""

@@ -110,9 +110,16 @@ class Watcher:
     def leave(self) -> None:
         """The replica goes away: end all waits, and those to come."""
         self._leaving = True
+        self._break_promises(_leaving_error())
+
+    def forget(self) -> None:
+        """The database is another incarnation: the numbers that are waited for mean nothing to it."""
+        self._break_promises(UnavailableError("the database was started anew, or is another one; ask again"))
+
+    def _break_promises(self, error: UnavailableError) -> None:
         for promise in list(self._promises):
             if not promise.done():
-                promise.set_exception(_leaving_error())
+                promise.set_exception(error)
 
     @contextmanager
     def counts(self, sessions: Sequence[int]) -> Iterator[CountsWatch]:
