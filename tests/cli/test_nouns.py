@@ -73,7 +73,12 @@ async def test_a_session_from_its_start_to_its_cancellation(tmp_path: Path) -> N
 
 async def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     async with running_up(tmp_path / "data", "--slots", "1") as up:
-        for arguments in (("session", "show", "x"), ("session", "cancel", "x"), ("task", "show", "x")):
+        for arguments in (
+            ("session", "show", "x"),
+            ("session", "cancel", "x"),
+            ("task", "list", "x"),
+            ("task", "show", "x"),
+        ):
             result = run(*arguments, "--address", up.address)
             assert result.exit_code == 1
             assert "'x'" in result.output

@@ -19,9 +19,10 @@ EXTRAS = {
 def main() -> None:
     """Run the command line with the arguments of this process."""
     from ripieno.cli.root import cli
+    from ripieno.cli.terminal import run
 
     try:
-        cli(prog_name="ripieno")
+        code = run(cli, "ripieno")
     except ModuleNotFoundError as error:
         if error.name not in EXTRAS:
             raise
@@ -29,3 +30,4 @@ def main() -> None:
             f"Error: this command needs {error.name}: pip install 'ripieno[{EXTRAS[error.name]}]', "
             "or 'ripieno[embedded]' for a whole cluster on this machine"
         ) from error
+    raise SystemExit(code)

@@ -18,6 +18,7 @@ from ripieno.cli.flags import (
 )
 from ripieno.cli.inherited import prepare_server
 from ripieno.cli.serving import prepare_grpc, raise_open_files, serve
+from ripieno.cli.terminal import name as name_of
 from ripieno.cli.values import server_addresses
 from ripieno.config import ADDRESS_VARIABLE, DEFAULT_ADDRESS, AgentSettings
 
@@ -29,7 +30,7 @@ DEFAULTS = defaults_of(AgentSettings)
               default=DEFAULT_ADDRESS, show_default=True,
               help="Replicas of the control plane; any of them will do.")  # fmt: skip
 @worker_flags
-@click.option("--partition", "partitions", multiple=True, metavar="NAME",
+@click.option("--partition", "partitions", type=name_of, multiple=True, metavar="NAME",
               help="Partition to serve, once for each.  [default: the default partition alone]")  # fmt: skip
 @click.option("--name", help="Name of this agent in logs and lists.  [default: host name and process id]")
 @click.option("--drain", "drain_s", type=click.FloatRange(min=0), metavar="SECONDS", default=DEFAULTS["drain_s"], show_default=True,

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from ripieno.cli.calls import cluster_flags, show_one
+from ripieno.cli.terminal import name
 
 #: Pickling and gRPC make more of it; a submission call is cut at 2 MiB.
 LARGEST_BYTES = 1024 * 1024
@@ -24,7 +25,7 @@ LARGEST_BYTES = 1024 * 1024
               help="Size of each result.")  # fmt: skip
 @click.option("--payload", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
               help="Payload of every task, for workers of your own; without it: a function, for the default Python worker.")  # fmt: skip
-@click.option("--partition", metavar="NAME", help="Partition to run in.  [default: the default partition]")
+@click.option("--partition", type=name, metavar="NAME", help="Partition to run in.  [default: the default partition]")
 @click.option("--limit", "limit_s", type=click.FloatRange(1, 3_600), metavar="SECONDS", default=60.0, show_default=True,
               help="Give up, and cancel the rest, after this.")  # fmt: skip
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",

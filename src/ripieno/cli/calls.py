@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import click
 import grpc
-from rich.console import Console
-from rich.table import Table
+from rich.cells import cell_len
 
+from ripieno.cli.terminal import one_line, printable
 from ripieno.cli.values import server_address
 from ripieno.config import ADDRESS_VARIABLE, DEFAULT_ADDRESS
 from ripieno.domain.addresses import parse_address
@@ -62,12 +62,17 @@ def submitter(address: str) -> Iterator[SubmitterStub]:
 
 
 def _what_happened(address: str, call: grpc.Call) -> str:
-    if call.code() == grpc.StatusCode.UNAVAILABLE:
+    code, details = call.code(), one_line(call.details() or "")
+    if code == grpc.StatusCode.DEADLINE_EXCEEDED:
+        details = f"within {CALL_TIMEOUT_S:g} s"
+    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
         return (
-            f"no answer from {address} ({call.details()}): start a cluster there with `ripieno up`, "
+            f"no answer from {address} ({details}): start a cluster there with `ripieno up`, "
             f"or name another one with --address or {ADDRESS_VARIABLE}"
         )
-    return call.details() or call.code().name
+    if code == grpc.StatusCode.UNIMPLEMENTED:
+        return f"what listens at {address} is not a cluster of this kind ({details}); name another address"
+    return details or f"the cluster answered {code.name}"
 
 
 def show(rows: Sequence[Row], columns: Sequence[str], output: str) -> None:
@@ -75,10 +80,11 @@ def show(rows: Sequence[Row], columns: Sequence[str], output: str) -> None:
     if output == "json":
         click.echo(json.dumps([{column: row[column] for column in columns} for row in rows]))
         return
-    table = Table(*columns, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*(str(row[column]) for column in columns))
-    Console().print(table, markup=False, soft_wrap=True)
+    lines = [[printable(row[column]) for column in columns] for row in ({name: name for name in columns}, *rows)]
+    widths = [max(cell_len(line[index]) for line in lines) for index in range(len(columns))]
+    for line in lines:
+        padded = [cell + " " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True)]
+        click.echo("  ".join(padded).rstrip())
 
 
 def show_one(row: Row, output: str) -> None:
@@ -87,4 +93,6 @@ def show_one(row: Row, output: str) -> None:
         click.echo(json.dumps(dict(row)))
         return
     for name, value in row.items():
-        click.echo(f"{name:12} {value}")
+        # A reason may have several lines; all else is one.
+        lines = [printable(line) for line in str(value).split("\n")]
+        click.echo(f"{name:12} " + "\n".join(lines))

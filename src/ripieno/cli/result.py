@@ -6,6 +6,8 @@ from typing import IO
 import click
 
 from ripieno.cli.calls import CALL_TIMEOUT_S, cluster_flags, show, submitter
+from ripieno.cli.terminal import name
+from ripieno.client.errors import task_failure
 from ripieno.wire.protos.armonik_v2 import objects_pb2
 from ripieno.wire.protos.armonik_v2 import submitter_service_pb2 as messages
 from ripieno.wire.statuses import RESULT_FROM_WIRE
@@ -17,8 +19,8 @@ def command() -> None:
 
 
 @command.command("show")
-@click.argument("session_id")
-@click.argument("keys", nargs=-1, required=True)
+@click.argument("session_id", type=name)
+@click.argument("keys", type=name, nargs=-1, required=True)
 @cluster_flags
 def show_results(session_id: str, keys: tuple[str, ...], address: str, output: str) -> None:
     """The statuses of results; unknown keys are left out."""
@@ -30,8 +32,8 @@ def show_results(session_id: str, keys: tuple[str, ...], address: str, output: s
 
 
 @command.command("get")
-@click.argument("session_id")
-@click.argument("key")
+@click.argument("session_id", type=name)
+@click.argument("key", type=name)
 @click.option("--to", "target", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
               help="Write the bytes into this file.  [default: standard output]")  # fmt: skip
 @cluster_flags
@@ -50,6 +52,5 @@ def _copy(address: str, request: objects_pb2.ResultRequest, file: IO[bytes]) -> 
                     f"result {request.key!r} is not there yet: task {reply.not_completed_task} makes it"
                 )
             if reply.WhichOneof("type") == "error":
-                reasons = "; ".join(error.detail for error in reply.error.errors) or "not produced"
-                raise click.ClickException(f"result {request.key!r} was aborted, task {reply.error.task_id}: {reasons}")
+                raise click.ClickException(str(task_failure(request.key, reply.error)))
             file.write(reply.result.data)

@@ -3,6 +3,7 @@
 import click
 
 from ripieno.cli.calls import CALL_TIMEOUT_S, cluster_flags, show, show_one, submitter
+from ripieno.cli.terminal import name, printable
 from ripieno.domain.statuses import SessionStatus
 from ripieno.wire.protos.armonik_v2 import submitter_service_pb2 as messages
 from ripieno.wire.protos.armonik_v2.submitter_service_pb2_grpc import SubmitterStub
@@ -26,14 +27,12 @@ def list_sessions(address: str, output: str) -> None:
 
 
 @command.command("show")
-@click.argument("session_id")
+@click.argument("session_id", type=name)
 @cluster_flags
 def show_session(session_id: str, address: str, output: str) -> None:
     """A session's status and how many of its tasks are in which status."""
     with submitter(address) as cluster:
-        request = messages.SessionFilter(sessions=[session_id])
-        if not cluster.ListSessions(request, timeout=CALL_TIMEOUT_S).session_ids:
-            raise click.ClickException(f"there is no session {session_id!r}; `ripieno session list` shows all")
+        check_session(cluster, session_id)
         cancelled = _with_status(cluster, SessionStatus.CANCELLED, session_id)
         counts = cluster.CountTasks(
             messages.TaskFilter(session=messages.TaskFilter.IdsRequest(ids=[session_id])), timeout=CALL_TIMEOUT_S
@@ -44,13 +43,24 @@ def show_session(session_id: str, address: str, output: str) -> None:
 
 
 @command.command("cancel")
-@click.argument("session_id")
+@click.argument("session_id", type=name)
 @cluster_flags
 def cancel_session(session_id: str, address: str, output: str) -> None:
     """Cancel a session: what does not run yet never will, what runs is interrupted."""
     with submitter(address) as cluster:
         cluster.CancelSession(messages.Session(id=session_id), timeout=CALL_TIMEOUT_S)
     show_one({"id": session_id, "status": SessionStatus.CANCELLED.name}, output)
+
+
+def check_session(cluster: SubmitterStub, session_id: str) -> None:
+    """Make sure that a session exists.
+
+    Raises:
+        click.ClickException: it does not.
+    """
+    request = messages.SessionFilter(sessions=[session_id])
+    if not cluster.ListSessions(request, timeout=CALL_TIMEOUT_S).session_ids:
+        raise click.ClickException(f"there is no session {printable(session_id)!r}; `ripieno session list` shows all")
 
 
 def _with_status(cluster: SubmitterStub, status: SessionStatus, *session_ids: str) -> list[str]:

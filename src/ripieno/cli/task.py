@@ -3,6 +3,8 @@
 import click
 
 from ripieno.cli.calls import CALL_TIMEOUT_S, Row, cluster_flags, show, show_one, submitter
+from ripieno.cli.session import check_session
+from ripieno.cli.terminal import name
 from ripieno.domain.statuses import TaskStatus
 from ripieno.wire.protos.armonik_v2 import objects_pb2
 from ripieno.wire.protos.armonik_v2 import submitter_service_pb2 as messages
@@ -19,7 +21,7 @@ def command() -> None:
 
 
 @command.command("list")
-@click.argument("session_id")
+@click.argument("session_id", type=name)
 @click.option("--status", "statuses", multiple=True, type=click.Choice([status.name for status in TaskStatus], False),
               help="Only tasks in this status; once for each.")  # fmt: skip
 @cluster_flags
@@ -27,15 +29,17 @@ def list_tasks(session_id: str, statuses: tuple[str, ...], address: str, output:
     """The tasks of a session with their statuses, in order of submission."""
     request = messages.TaskFilter(session=messages.TaskFilter.IdsRequest(ids=[session_id]))
     if statuses:
-        request.included.statuses.extend(TASK_TO_WIRE[TaskStatus[name.upper()]] for name in statuses)
+        request.included.statuses.extend(TASK_TO_WIRE[TaskStatus[status.upper()]] for status in statuses)
     with submitter(address) as cluster:
         ids = list(cluster.ListTasks(request, timeout=CALL_TIMEOUT_S).task_ids)
+        if not ids:
+            check_session(cluster, session_id)
         rows = _statuses(cluster, ids)
     show(rows, ["id", "status"], output)
 
 
 @command.command("show")
-@click.argument("task_id")
+@click.argument("task_id", type=name)
 @cluster_flags
 def show_task(task_id: str, address: str, output: str) -> None:
     """A task's status, and why it is not COMPLETED."""
@@ -47,7 +51,7 @@ def show_task(task_id: str, address: str, output: str) -> None:
 
 
 @command.command("cancel")
-@click.argument("task_ids", nargs=-1, required=True)
+@click.argument("task_ids", type=name, nargs=-1, required=True)
 @cluster_flags
 def cancel_tasks(task_ids: tuple[str, ...], address: str, output: str) -> None:
     """Cancel tasks that are not finished; show what became of each."""

@@ -1,0 +1,74 @@
+"""Terminals and pipes of any kind: what their encoding cannot hold, and readers that go away."""
+
+import errno
+import os
+import sys
+from typing import Any
+
+import click
+
+from ripieno.domain.errors import InvalidRequestError, RipienoError
+from ripieno.domain.identifiers import check_identifier
+
+#: What a shell reports of a program that SIGINT ended; what click reports when a pipe breaks.
+INTERRUPTED_EXIT_CODE, BROKEN_PIPE_EXIT_CODE = 130, 1
+
+
+def run(cli: click.Command, program: str) -> int:
+    """Run a command line with the arguments of this process; return its exit code.
+
+    Whatever keeps a command from its work becomes one or two lines on standard error. A bug
+    of ours is a traceback.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = cli.main(prog_name=program, standalone_mode=False)
+        sys.stdout.flush()
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED_EXIT_CODE
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except RipienoError as error:
+        click.ClickException(one_line(error.detail)).show()
+        return 1
+    except OSError as error:
+        if error.errno != errno.EPIPE:
+            raise
+        # Whoever read has enough. Nothing more is written, not even by the interpreter as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE_EXIT_CODE
+    return code if isinstance(code, int) else 0
+
+
+def name(text: str) -> str:
+    """A flag's or argument's value that must be a session's or task's id, or a result's key.
+
+    Raises:
+        click.BadParameter: no server could know it.
+    """
+    try:
+        # Where the locale is not UTF-8, Python has kept bytes that it could not read as they were.
+        decoded = os.fsencode(text).decode()
+    except UnicodeError:
+        decoded = text
+    try:
+        check_identifier("", decoded)
+    except InvalidRequestError as error:
+        raise click.BadParameter(error.detail) from error
+    return decoded
+
+
+def printable(value: Any) -> str:
+    r"""A value without what would move a terminal's cursor or change its colours: an escape is ``\x1b``."""
+    text = str(value)
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape", "surrogatepass").decode() for one in text)
+
+
+def one_line(text: str) -> str:
+    """A text for an error message, in one line."""
+    return " ".join(printable(line) for line in text.split("\n") if line)
