@@ -23,7 +23,7 @@ from ripieno.agent.conversation import Conversation
 from ripieno.agent.dispatcher import Dispatcher
 from ripieno.agent.effects import Effect, OutputReceived, ProcessRequest
 from ripieno.agent.exchange import Exchange
-from ripieno.agent.faults import contained, end_attempt
+from ripieno.agent.faults import MachineFaultError, contained, end_attempt
 from ripieno.agent.http2 import connect
 from ripieno.agent.link import Link
 from ripieno.agent.opening import Opener, items_with_files, opening
@@ -248,7 +248,11 @@ class BatchLane:
             if attempt is None:
                 continue  # ended before; what its worker still says is of no interest
             if item.withdrawn:
-                withdrawn.append(attempts.pop(item.attempt))
+                del attempts[item.attempt]
+                if attempt.large and not attempt.withdrawing and attempt.verdict is None:
+                    self._refused(attempt, item.failed)
+                else:
+                    withdrawn.append(attempt)
                 continue
             conversation = attempt.conversation
             assert conversation is not None
@@ -276,6 +280,12 @@ class BatchLane:
             dispatcher.withdrawn(slot, withdrawn)
         if ended:
             dispatcher.progressed(now - since, ended)
+
+    def _refused(self, attempt: Attempt, why: str) -> None:
+        """The worker has no room for the data of an attempt, or does not find it where it should lie."""
+        if self._dispatcher.refused(self._slot, attempt):
+            assert self._tasks is not None
+            self._tasks.create_task(contained(self._dispatcher, attempt, _raise(MachineFaultError(why))))
 
     async def _hear(
         self, attempt: Attempt, conversation: Conversation, item: BatchReply.Item
@@ -346,6 +356,10 @@ class BatchLane:
             self._dispatcher.condemn(attempt, Verdict.FAILED, how.detail)
             return None, False
         return how, how is not None
+
+
+async def _raise(error: Exception) -> None:
+    raise error
 
 
 def _is_last(item: BatchReply.Item) -> bool:

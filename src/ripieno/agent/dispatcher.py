@@ -220,23 +220,33 @@ class Dispatcher:
 
     def withdrawn(self, slot: Slot, attempts: Sequence[Attempt]) -> None:
         """The worker gave these back; they never began."""
-        again = []
-        for attempt in attempts:
-            if attempt not in slot.inbox:
-                continue
-            was_head = slot.inbox[0] is attempt
-            slot.inbox.remove(attempt)
-            if was_head:
-                slot.head_since = self._clock()
-                slot.head_since_us = time.time_ns() // 1_000
-            attempt.withdrawing = False
-            if attempt.verdict is None:
-                again.append(attempt)
-            else:
-                attempt.started_at_us = 0
-                self.finish(attempt, Failed(Failure.ATTEMPT, attempt.detail))
+        again = [attempt for attempt in attempts if self._take_back(slot, attempt)]
         self._requeue(again)
         self.pump()
+
+    def refused(self, slot: Slot, attempt: Attempt) -> bool:
+        """The worker cannot hold an attempt that it was sent: it is nowhere now, and its end is to follow.
+
+        Returns:
+            False if it is over.
+        """
+        return self._take_back(slot, attempt)
+
+    def _take_back(self, slot: Slot, attempt: Attempt) -> bool:
+        """Take an attempt that has not begun out of an inbox; True if it is to begin elsewhere."""
+        if attempt not in slot.inbox:
+            return False
+        was_head = slot.inbox[0] is attempt
+        slot.inbox.remove(attempt)
+        if was_head:
+            slot.head_since = self._clock()
+            slot.head_since_us = time.time_ns() // 1_000
+        attempt.withdrawing = False
+        attempt.started_at_us = 0
+        if attempt.verdict is None:
+            return True
+        self.finish(attempt, Failed(Failure.ATTEMPT, attempt.detail))
+        return False
 
     def condemn(self, attempt: Attempt, verdict: Verdict, detail: str) -> None:
         """Decide an attempt's end and see to it that its worker stops."""

@@ -23,11 +23,15 @@ import grpc
 import grpc.aio
 
 from ripieno.agent.attempt import Attempt, Verdict
+from ripieno.background import Health
+from ripieno.domain.errors import UnavailableError
 
 if TYPE_CHECKING:
     from ripieno.agent.dispatcher import Dispatcher
 
 _log = logging.getLogger(__name__)
+_told = Health()
+_PART = "holding the data of attempts on this machine"
 
 #: What the control plane answers to a request that is at fault itself: asking again would not help.
 REFUSALS = frozenset(
@@ -76,5 +80,7 @@ async def contained(dispatcher: Dispatcher, attempt: Attempt, work: Awaitable[No
         await work
     except Exception as error:  # noqa: BLE001 - see the module: this is where one attempt's error stops
         if isinstance(error, MachineFaultError | OSError) and dispatcher.fit:
+            _told.fault(_PART, UnavailableError(f"attempt {attempt.id!r}: {error}"))
+            _told.drop(_PART)  # so that the next one is told, but not before some time has passed
             await asyncio.sleep(AGAIN_AFTER_S)
         end_attempt(dispatcher, attempt, error)

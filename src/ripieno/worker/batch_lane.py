@@ -13,6 +13,7 @@ import grpc
 import grpc.aio
 
 from ripieno.domain.data import ObjectDirectory, StoredObject
+from ripieno.domain.texts import reason
 from ripieno.objects import is_readable
 from ripieno.wire.outcomes import directory_from_wire, stored_to_wire
 from ripieno.wire.protos.armonik_v2 import worker_service_pb2
@@ -97,9 +98,9 @@ class BatchAttempt(Attempt):
         told = BatchReply.Stored(key=key, object=stored_to_wire(stored))
         self.outbox.put(_encode(BatchReply.Item(attempt=self.number, stored=[told])))
 
-    def tell_withdrawn(self) -> None:
-        """It never began and never will."""
-        self._finish(_encode(BatchReply.Item(attempt=self.number, withdrawn=True)))
+    def tell_withdrawn(self, why: str | None = None) -> None:
+        """It never began and never will; ``why``, unless it was asked back."""
+        self._finish(_encode(BatchReply.Item(attempt=self.number, withdrawn=True, failed=why)))
 
     def _finish(self, last: bytes) -> None:
         self.end()
@@ -232,8 +233,11 @@ class BatchLane:
         """Give an attempt a file; False if it has no place there, or is not to be had."""
         try:
             attempt.conversation.receive_file(file.path, file.size)
-        except (ProtocolViolation, OSError) as error:
+        except ProtocolViolation as error:
             attempt.break_off(str(error))
+            return False
+        except OSError as error:
+            self._cannot_hold(attempt, error)
             return False
         return True
 
@@ -242,10 +246,21 @@ class BatchLane:
         try:
             if attempt.receive(request):
                 self._inbox.put(attempt)
-        except (ProtocolViolation, OSError) as error:
+        except ProtocolViolation as error:
             attempt.break_off(str(error))
             return False
+        except OSError as error:
+            self._cannot_hold(attempt, error)
+            return False
         return True
+
+    @staticmethod
+    def _cannot_hold(attempt: BatchAttempt, error: OSError) -> None:
+        """Its data cannot be kept or read on this machine: no fault of its own, so it goes back if it has not begun."""
+        if attempt.withdraw():
+            attempt.tell_withdrawn(f"its worker cannot hold its data: {reason(str(error))}")
+        else:
+            attempt.break_off(f"data for it cannot be held: {error}")
 
 
 def _encode(item: batch_worker_pb2.BatchReply.Item) -> bytes:

@@ -9,13 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from ripieno.agent import disk, exchange
+from ripieno.agent import batch_lane, disk, exchange, opening
+from ripieno.agent.attempt import Attempt
+from ripieno.agent.gathering import Limits
 from ripieno.agent.inputs import Inputs
+from ripieno.wire.protos.v1 import batch_worker_pb2
 from unit.agent.conftest import Serve
 from unit.agent.replica import Replica, Task
 from unit.agent.running import TOY, agent
 from unit.agent.test_lanes import both_lanes
 from unit.agent.test_objects import until
+from unit.worker.processes import worker_process
 
 MIB = 1 << 20
 LARGE = bytes(range(256)) * 1_000
@@ -213,3 +217,27 @@ async def test_an_error_of_one_attempt_ends_that_attempt(
         assert (await replica.outcome_of("works")).HasField("completed")
     told = [record for record in caplog.records if record.levelno == logging.ERROR and "ripieno" in record.name]
     assert len(told) == 3
+
+
+async def test_a_file_that_goes_before_its_worker_opens_it_uses_up_no_attempt(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    replica.objects, replica.results = {"large": LARGE}, {"d": b"data"}
+    former, taken = opening.items_with_files, list[Attempt]()
+
+    def cleaned(attempt: Attempt, limits: Limits) -> Iterator[batch_worker_pb2.BatchRequest.Item]:
+        if not taken:
+            assert attempt.spooled_payload is not None
+            attempt.spooled_payload.path.unlink()
+            taken.append(attempt)
+        return former(attempt, limits)
+
+    monkeypatch.setattr(batch_lane, "items_with_files", cleaned)
+    with worker_process("scenarios:handle") as worker:
+        async with agent(replica, attach=(worker.address,)):
+            await completes(replica, Task("first", payload=b"x", options={"do": "echo"}))
+            replica.submit(Task("t", payload="large", dependencies=("d",), options={"do": "digest"}))
+            outcome = await replica.outcome_of("t")
+            assert outcome.HasField("completed"), outcome.failed.detail
+    assert taken and replica.released == ["t"] and len(replica.outcomes["t"]) == 1
+    assert "No such file" in caplog.text

@@ -116,8 +116,6 @@ async def test_a_file_that_goes_away_while_it_is_open(stream: BatchStream, paylo
 @pytest.mark.parametrize(
     ("item", "why"),
     [
-        (Item(requests=[requests.init_request()], file=File(path="/no/such", size=1)), "No such file"),
-        (Item(requests=[requests.init_request()], file=File(path="/proc/version", size=1)), "0 bytes instead of 1"),
         (
             Item(requests=[requests.init_request(first_chunk=b"x")], file=File(path="/proc/version")),
             "a file behind other data arrived where compute.payload was due",
@@ -128,10 +126,26 @@ async def test_a_file_that_goes_away_while_it_is_open(stream: BatchStream, paylo
         ),
     ],
 )
-async def test_a_file_that_cannot_be_taken_fails_its_attempt(stream: BatchStream, item: Item, why: str) -> None:
+async def test_a_file_that_has_no_place_there_fails_its_attempt(stream: BatchStream, item: Item, why: str) -> None:
     run = await begin(stream, item)
     await rest_of(run)
     assert run.failed is not None and why in run.failed
+    later = await stream.begin(requests.whole_task("t", b"x", options={"do": "echo"}))
+    assert results_of(await rest_of(later)) == {"r": b"x"}
+
+
+@pytest.mark.parametrize(
+    ("file", "why"),
+    [
+        (File(path="/no/such", size=1), "No such file"),
+        (File(path="/proc/version", size=1), "0 bytes instead of 1"),
+    ],
+)
+async def test_an_attempt_whose_file_cannot_be_read_goes_back(stream: BatchStream, file: File, why: str) -> None:
+    """It is no fault of the attempt, which has not begun."""
+    run = await begin(stream, Item(requests=[requests.init_request()], file=file))
+    await rest_of(run)
+    assert run.withdrawn and run.failed is not None and why in run.failed
     later = await stream.begin(requests.whole_task("t", b"x", options={"do": "echo"}))
     assert results_of(await rest_of(later)) == {"r": b"x"}
 

@@ -168,7 +168,9 @@ class BatchReply(_message.Message):
         STORED_FIELD_NUMBER: _builtins.int
         attempt: _builtins.int
         withdrawn: _builtins.bool
-        """The attempt never began and never will."""
+        """The attempt never began and never will. Where it was not asked back, `failed` says why:
+        the worker is ending, or cannot hold its data.
+        """
         failed: _builtins.str
         """The attempt failed as a call of Worker.Process fails with an error
         status; this is the status's detail. Set in its last item.
