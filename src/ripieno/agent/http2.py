@@ -40,9 +40,9 @@ _DEFAULT_WINDOW_BYTES, _DEFAULT_FRAME_BYTES = 65_535, 16_384
 _LONGEST_FRAME_BYTES = 64 * 1024
 _LARGEST_HEADERS_BYTES = 64 * 1024
 _LAST_STREAM = 2**31 - 1
-#: A host that vanished without a word is noticed within a lease or two: asked when nothing was heard of it
-#: for so long, it has so long to answer.
-KEEPALIVE_S, ANSWER_S = 20.0, 5.0
+#: A host that vanished without a word is noticed within the lease of ten seconds: asked when nothing was heard
+#: of it for so long, it has so long to answer.
+KEEPALIVE_S, ANSWER_S = 5.0, 5.0
 
 
 class ConnectionLostError(OSError):
