@@ -2,15 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from ripieno.domain.addresses import TcpAddress
-from ripieno.store.embedded import EmbeddedPostgres
-from ripieno.telemetry import configure_logs
 from ripieno.up.directory import DataDirectory
+from ripieno.up.errors import UpError
 from ripieno.up.keeper import Service, keep_running
 from ripieno.up.ports import check_port_is_free
-from ripieno.up.services import Database, agent_child, control_child, prepared
+from ripieno.up.services import Database, agent_child, control_child, embedded, prepared, start_log
 from ripieno.up.settings import UpSettings
 
 
@@ -31,11 +29,15 @@ async def run_up(
     """
     directory = DataDirectory(settings.data)
     with directory.held():
-        configure_logs(replace(settings.logs, file=directory.log("up")))
-        await directory.let_orphans_end("control", "agent")
-        address = check_port_is_free(settings.listen)
-        server = None if settings.database else EmbeddedPostgres(directory.postgres, log=directory.log("postgres"))
-        url = settings.database or await prepared(server)
+        try:
+            start_log(directory, settings.logs)
+            await directory.let_orphans_end("control", "agent")
+            address = check_port_is_free(settings.listen)
+            server = None if settings.database else embedded(directory)
+            url = settings.database or await prepared(server)
+        except UpError:
+            directory.forget_if_new()  # nothing has run in it
+            raise
         control = control_child(directory, settings, address, url)
         agent = agent_child(directory, settings, address)
         # Interpreters take longer to start than PostgreSQL: all three at once.

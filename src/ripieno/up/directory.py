@@ -17,12 +17,14 @@ too late, and a process id beside a lock that is held is the id of a process tha
 import asyncio
 import fcntl
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ripieno.up.errors import DirectoryHeldError, UpError
+from ripieno.up.soundness import check_soundness
 
 #: A process whose `up` was killed ends by itself within this.
 ORPHAN_END_S = 5.0
@@ -34,6 +36,7 @@ class DataDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
+        self._is_new = False
 
     @property
     def postgres(self) -> Path:
@@ -67,6 +70,8 @@ class DataDirectory:
             DirectoryHeldError: nothing was changed.
             UpError: the directory cannot be made or written.
         """
+        check_soundness(self.path)
+        self._is_new = not self.path.exists()
         try:
             # Others may pass through (an unprivileged PostgreSQL must, under root), but not look.
             self.path.mkdir(parents=True, exist_ok=True, mode=0o711)
@@ -80,11 +85,22 @@ class DataDirectory:
             )
         try:
             record_holder(lock, os.getpid())
-            for private in ("logs", "run", "objects"):
-                (self.path / private).mkdir(exist_ok=True, mode=0o700)
+            self._make_places()
             yield
         finally:
             os.close(lock)
+
+    def _make_places(self) -> None:
+        for place in (self.path / name for name in ("logs", "run", "objects")):
+            try:
+                place.mkdir(exist_ok=True, mode=0o700)
+            except OSError as error:
+                raise UpError(f"cannot use {place}: {error.strerror}; choose another directory with --data") from error
+
+    def forget_if_new(self) -> None:
+        """Remove the directory if this ``up`` made it and nothing has run in it; call it before ``held`` ends."""
+        if self._is_new:
+            shutil.rmtree(self.path, ignore_errors=True)
 
     async def let_orphans_end(self, *names: str) -> None:
         """Wait until no process of an earlier ``up`` is left (UP-3), so that its port is free.
@@ -134,7 +150,7 @@ def _lock_now(path: Path) -> int | None:
 
 def _recorded(path: Path) -> int | None:
     try:
-        text = path.read_text().strip()
-    except FileNotFoundError:
+        text = path.read_text(errors="replace").strip()
+    except OSError:
         return None
     return int(text) if text.isdigit() else None

@@ -1,16 +1,22 @@
 """The processes of a laptop cluster, each with its command line."""
 
 import asyncio
-from dataclasses import asdict
+from dataclasses import asdict, replace
+
+import structlog
 
 from ripieno.config import LIMITS_VARIABLE, ControlSettings
 from ripieno.domain.addresses import TcpAddress
 from ripieno.store.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from ripieno.telemetry import LogSettings, configure_logs
 from ripieno.up.child import Child
 from ripieno.up.directory import DataDirectory
-from ripieno.up.errors import ServiceFailedError
+from ripieno.up.errors import ServiceFailedError, UpError
 from ripieno.up.settings import UpSettings
+from ripieno.up.soundness import network_file_system
 from ripieno.up.tie import DATABASE_VARIABLE
+
+log = structlog.get_logger(__name__)
 
 #: Beyond what a process grants its own drain, before it is told to hurry.
 DRAIN_MARGIN_S = 5.0
@@ -42,6 +48,38 @@ class Database:
         """Stop it fast: that is all it can do, hurried or not."""
         del hurry
         await self._server.stop()
+
+
+def start_log(directory: DataDirectory, settings: LogSettings) -> None:
+    """Log into the directory from now on, and first what is to be known about it.
+
+    Raises:
+        UpError: its log cannot be written.
+    """
+    file = directory.log("up")
+    try:
+        configure_logs(replace(settings, file=file))
+    except OSError as error:
+        raise UpError(f"cannot write {file}: {error.strerror}; choose another directory with --data") from error
+    if kind := network_file_system(directory.path):
+        log.warning(
+            "the data directory is on another machine's file system: a database there is slow, and safe only if that"
+            " machine keeps locks and syncs",
+            directory=str(directory.path),
+            kind=kind,
+        )
+
+
+def embedded(directory: DataDirectory) -> EmbeddedPostgres:
+    """The directory's own server, not yet prepared.
+
+    Raises:
+        ServiceFailedError: PostgreSQL is not installed here.
+    """
+    try:
+        return EmbeddedPostgres(directory.postgres, log=directory.log("postgres"))
+    except EmbeddedPostgresError as error:
+        raise ServiceFailedError(str(error)) from error
 
 
 async def prepared(server: EmbeddedPostgres | None) -> str:

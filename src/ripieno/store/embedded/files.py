@@ -54,16 +54,16 @@ def make_database(account: Account, binaries: Path, data: Path) -> None:
 
     Raises:
         EmbeddedPostgresError: quoting the program that failed.
+        OSError: the system does not let us.
     """
     fresh = data.with_name(f"{data.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(mode=0o700)
-    account.own(fresh)
-    layout = ["-D", str(fresh), "-U", SUPERUSER, "--encoding=UTF8", "--no-locale", "--no-instructions"]
-    _run(account, binaries / "initdb", [*layout, "--auth-local=trust", "--auth-host=reject"])
-    # Without a server: it works on the files, so the data appears together with its database.
-    _run(account, binaries / "postgres", ["--single", "-D", str(fresh), "template1"], f"create database {DATABASE}\n")
-    fresh.rename(data)
+    try:
+        _fill(account, binaries, fresh)
+        fresh.rename(data)  # an empty directory is replaced
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
     parent = os.open(data.parent, os.O_RDONLY)
     try:
         os.fsync(parent)
@@ -71,13 +71,32 @@ def make_database(account: Account, binaries: Path, data: Path) -> None:
         os.close(parent)
 
 
+def _fill(account: Account, binaries: Path, fresh: Path) -> None:
+    fresh.mkdir(mode=0o700)
+    account.own(fresh)
+    layout = ["-D", str(fresh), "-U", SUPERUSER, "--encoding=UTF8", "--no-locale", "--no-instructions"]
+    _run(account, binaries / "initdb", [*layout, "--auth-local=trust", "--auth-host=reject"])
+    # Without a server: it works on the files, so the data appears together with its database.
+    _run(account, binaries / "postgres", ["--single", "-D", str(fresh), "template1"], f"create database {DATABASE}\n")
+
+
+def is_missing(data: Path) -> bool:
+    """Whether there is nothing yet, or an empty directory."""
+    return not data.exists() or (data.is_dir() and not any(data.iterdir()))
+
+
 def check_version(data: Path) -> None:
-    """Refuse files that another major version made.
+    """Refuse files that another major version made, or that are no database.
 
     Raises:
-        EmbeddedPostgresError: naming both versions and the way out.
+        EmbeddedPostgresError: naming what was found and the way out.
     """
-    version = (data / "PG_VERSION").read_text().strip()
+    try:
+        version = (data / "PG_VERSION").read_text(errors="replace").strip()
+    except (FileNotFoundError, NotADirectoryError):
+        raise EmbeddedPostgresError(
+            f"{data} holds no database (there is no PG_VERSION in it): move it away, or choose another data directory"
+        ) from None
     if version != MAJOR_VERSION:
         raise EmbeddedPostgresError(
             f"{data} was made by PostgreSQL {version}, this is {MAJOR_VERSION}: "

@@ -20,6 +20,7 @@ from ripieno.store.embedded.files import (
     EmbeddedPostgresError,
     check_version,
     find_binaries,
+    is_missing,
     make_database,
     spawn,
 )
@@ -96,16 +97,21 @@ class EmbeddedPostgres:
             EmbeddedPostgresError: nothing was started.
         """
         if self._sockets is None:
-            self.data.parent.mkdir(parents=True, exist_ok=True)
             try:
+                self.data.parent.mkdir(parents=True, exist_ok=True)
                 self._account = account_for(self.data, (self.data.parent, self._binaries))
-            except AccountError as error:
+            except (AccountError, OSError) as error:
                 raise EmbeddedPostgresError(str(error)) from error
-            if not self.data.exists():
-                await asyncio.to_thread(make_database, self._account, self._binaries, self.data)
-            check_version(self.data)
-            os.close(await self._only_us())
-            self._sockets = self._socket_directory()
+            try:
+                if is_missing(self.data):
+                    await asyncio.to_thread(make_database, self._account, self._binaries, self.data)
+                check_version(self.data)
+                os.close(await self._only_us())
+                self._sockets = self._socket_directory()
+            except OSError as error:
+                raise EmbeddedPostgresError(
+                    f"cannot use {self.data}: {error.strerror or error}; choose another data directory"
+                ) from error
         return self.url
 
     async def start(self) -> str:
