@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from ripieno.agent import batch_lane, disk, exchange, opening
+from ripieno.agent import batch_lane, disk, exchange, faults, opening
 from ripieno.agent.attempt import Attempt
 from ripieno.agent.gathering import Limits
 from ripieno.agent.inputs import Inputs
+from ripieno.background import Health
 from ripieno.wire.protos.v1 import batch_worker_pb2
 from unit.agent.conftest import Serve
 from unit.agent.replica import Replica, Task
@@ -28,6 +29,7 @@ LARGE = bytes(range(256)) * 1_000
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk, "LOOK_S", 0.1)
+    monkeypatch.setattr(faults, "_told", Health())  # what was told a moment ago is not told again
 
 
 @pytest.fixture
