@@ -1,10 +1,12 @@
 """The embedded PostgreSQL: kept data, leftovers, odd directories, no orphan."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import asyncpg
 import psutil
@@ -12,6 +14,7 @@ import pytest
 
 from cli.running import alive, until
 from ripieno.store.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from ripieno.store.embedded import server as server_module
 
 OWNER = """
 import asyncio, sys
@@ -132,3 +135,24 @@ async def test_a_stale_file_that_names_a_living_stranger_is_no_obstacle(tmp_path
     (tmp_path / "data" / "postmaster.pid").write_text(f"{os.getpid()}\n{tmp_path / 'data'}\n0\n5432\n\n\n\nready\n")
     async with EmbeddedPostgres(tmp_path / "data") as url:
         assert await fetch(url, "select 1") == 1
+
+
+@pytest.mark.parametrize("name", ["d" * 150, "data"])
+async def test_a_server_whose_socket_was_removed_ends_and_starts_again_at_the_same_url(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "SOCKET_LOOK_S", 0.1)
+    server = EmbeddedPostgres(tmp_path / name)
+    url = await server.start()
+    try:
+        await fetch(url, "create table kept as select 42 as n")
+        sockets = Path(unquote(url.partition("host=")[2].partition("&")[0]))
+        if sockets == server.data:
+            (sockets / ".s.PGSQL.5432").unlink()
+        else:
+            shutil.rmtree(sockets)
+        assert await server.wait() == 0, "it ended in order"
+        assert await server.start() == url
+        assert await fetch(url, "select n from kept") == 42
+    finally:
+        await server.stop()

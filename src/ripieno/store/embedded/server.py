@@ -1,6 +1,7 @@
 """The life of one embedded PostgreSQL server."""
 
 import asyncio
+import logging
 import os
 import shutil
 import signal
@@ -37,8 +38,13 @@ SOCKET_DIRECTORY_PREFIX = "ripieno-pg-"
 START_TIMEOUT_S = 60.0
 #: A fast shutdown writes one checkpoint.
 STOP_TIMEOUT_S = 30.0
+#: Between two looks whether its socket is there.
+SOCKET_LOOK_S = 2.0
 #: A server whose owner is gone has been told by its sentinel, and ends within this.
 SENTINEL_TIMEOUT_S = 5.0
+
+
+_log = logging.getLogger(__name__)
 
 
 class EmbeddedPostgres:
@@ -125,6 +131,9 @@ class EmbeddedPostgres:
         try:
             # Stale files could name a stranger's process, and the server then refuses to start.
             assert self._sockets is not None, "prepare has chosen the directory"
+            if not self._sockets.exists():
+                self._sockets.mkdir(mode=0o700)
+                self._account.own(self._sockets)
             for stale in (self.data / "postmaster.pid", *self._sockets.glob(".s.PGSQL.*")):
                 stale.unlink(missing_ok=True)
             self._process = self._spawn_server(lock)
@@ -155,12 +164,27 @@ class EmbeddedPostgres:
         self._process = self._sockets = None
 
     async def wait(self) -> int:
-        """Wait until the server ends, whoever ended it; return its exit code."""
+        """Wait until the server ends, whoever ended it; return its exit code.
+
+        A server whose socket was removed (by a cleaner of temporary files, say) cannot be reached any
+        more, and does not make another one: it is told to end, so that it can be started again.
+        """
         if self._process is None:
             raise EmbeddedPostgresError("the server was not started")
-        code = await asyncio.to_thread(self._process.wait)
-        self._dismiss_sentinel()
-        return code
+        ended = asyncio.ensure_future(asyncio.to_thread(self._process.wait))
+        try:
+            while not (await asyncio.wait([ended], timeout=SOCKET_LOOK_S))[0]:
+                if not self._can_be_found():
+                    _log.warning("PostgreSQL's socket in %s was removed; it is started again", self._sockets)
+                    watch.send_signal(self._process.pid, signal.SIGINT)
+                    await asyncio.wait([ended], timeout=STOP_TIMEOUT_S)
+            self._dismiss_sentinel()
+            return ended.result()
+        finally:
+            ended.cancel()
+
+    def _can_be_found(self) -> bool:
+        return self._sockets is not None and (self._sockets / f".s.PGSQL.{PORT}").exists()
 
     async def __aenter__(self) -> str:
         return await self.start()
