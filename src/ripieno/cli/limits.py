@@ -11,32 +11,25 @@ from ripieno.config import LIMITS_VARIABLE, Limits
 NAMES = tuple(field.name for field in fields(Limits))
 
 
-class LimitValue(click.ParamType):
-    """``NAME=VALUE``; dashes in the name are as good as underscores, and so are underscores in the value."""
+def limit(text: str) -> tuple[str, int]:
+    """A flag's value that must be ``NAME=VALUE``; dashes in the name are as good as underscores.
 
-    name = "limit"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
-        """Name and value.
-
-        Raises:
-            click.BadParameter: no such limit, or no such value.
-        """
-        if isinstance(value, tuple):
-            return value
-        name, separator, number = str(value).partition("=")
-        name = name.strip().replace("-", "_")
-        if not separator:
-            self.fail(f"{value!r} has no value; write NAME=VALUE, as in tasks_per_call=5000", param, ctx)
-        if name not in NAMES:
-            self.fail(f"{name!r} is no limit; there are {', '.join(NAMES)}", param, ctx)
-        try:
-            limit = int(number)
-        except ValueError:
-            limit = 0
-        if limit < 1:
-            self.fail(f"{number!r} of {name} is not a whole number of at least 1", param, ctx)
-        return name, limit
+    Raises:
+        click.BadParameter: no such limit, or no such value.
+    """
+    name, separator, number = text.partition("=")
+    name = name.strip().replace("-", "_")
+    if not separator:
+        raise click.BadParameter(f"{text!r} has no value; write NAME=VALUE, as in tasks_per_call=5000")
+    if name not in NAMES:
+        raise click.BadParameter(f"{name!r} is no limit; there are {', '.join(NAMES)}")
+    try:
+        value = int(number)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise click.BadParameter(f"{number!r} of {name} is not a whole number of at least 1")
+    return name, value
 
 
 def limit_flag(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -44,7 +37,7 @@ def limit_flag(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--limit",
         "limits",
-        type=LimitValue(),
+        type=limit,
         metavar="NAME=VALUE",
         multiple=True,
         envvar=LIMITS_VARIABLE,

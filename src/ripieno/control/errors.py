@@ -16,8 +16,8 @@ import grpc.aio
 import structlog
 from google.protobuf.message import DecodeError
 
-from ripieno.domain.errors import InvalidRequestError, RipienoError
-from ripieno.wire.codes import code_of
+from ripieno.domain.errors import InvalidRequestError, OverloadedError, RipienoError
+from ripieno.wire.codes import SEND_AGAIN, code_of
 
 _log = structlog.get_logger(__name__)
 
@@ -25,18 +25,24 @@ _log = structlog.get_logger(__name__)
 _LONGEST_ENCODED = 6_000
 
 
-class _Malformed:
-    """Stands for a request that could not be parsed."""
+class _Refused:
+    """Stands for a request that was refused while it was parsed."""
 
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
+    def __init__(self, error: RipienoError) -> None:
+        self.error = error
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps every handler of the server, once: they stay the same from call to call."""
+    """Wraps every handler of the server.
+
+    It stands first in the chain: whatever stands behind it is asked at every call, and may raise our errors
+    to refuse the call. What is remembered is the wrapping of a handler, as long as it is the same from call
+    to call.
+    """
 
     def __init__(self) -> None:
-        self._wrapped: dict[str, Any] = {}
+        #: For each method that exists: the handler that was found last, and that handler wrapped.
+        self._wrapped: dict[str, tuple[Any, Any]] = {}
 
     async def intercept_service(
         self,
@@ -44,12 +50,26 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
         """Return the handler of a method, wrapped."""
-        wrapped = self._wrapped.get(handler_call_details.method)
-        if wrapped is None:
+        try:
             handler = await continuation(handler_call_details)
-            if handler is not None:  # unknown methods are not remembered: there is no end of them
-                wrapped = self._wrapped[handler_call_details.method] = _wrap(handler)
+        except Exception as error:  # noqa: BLE001 - every failure gets its code here
+            return _refusal(error)
+        if handler is None:  # unknown methods are not remembered: there is no end of them
+            return None
+        known, wrapped = self._wrapped.get(handler_call_details.method, (None, None))
+        if known is not handler:
+            wrapped = _wrap(handler)
+            self._wrapped[handler_call_details.method] = handler, wrapped
         return wrapped
+
+
+def _refusal(error: Exception) -> Any:
+    """A handler that refuses its call. One that takes a stream: it need not wait for the request's message."""
+
+    async def refuse(_requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        await _abort(context, error, refuse)
+
+    return grpc.stream_stream_rpc_method_handler(refuse)
 
 
 def _wrap(handler: Any) -> Any:
@@ -76,14 +96,16 @@ def _forgiving(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
         try:
             return parse(data)
         except DecodeError as error:
-            return _Malformed(str(error))
+            return _Refused(InvalidRequestError("", f"the request is not a valid message of its type: {error}"))
+        except RipienoError as error:
+            return _Refused(error)
 
     return deserialize
 
 
 def _checked(request: Any) -> Any:
-    if isinstance(request, _Malformed):
-        raise InvalidRequestError("", f"the request is not a valid message of its type: {request.reason}")
+    if isinstance(request, _Refused):
+        raise request.error
     return request if not hasattr(request, "__aiter__") else _checked_stream(request)
 
 
@@ -128,7 +150,8 @@ async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception, 
     if not isinstance(error, RipienoError):
         _log.error("call failed by a bug", method=method.__qualname__, exc_info=error)
         await context.abort(grpc.StatusCode.INTERNAL, "this is a bug of the server; its log has the story")
-    await context.abort(code_of(error), bounded(error.detail))
+    passes = isinstance(error, OverloadedError) and error.retry_is_safe
+    await context.abort(code_of(error), bounded(error.detail), (SEND_AGAIN,) if passes else ())
     raise AssertionError("abort always raises")
 
 

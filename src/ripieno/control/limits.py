@@ -1,7 +1,7 @@
 """Limits that are told: how much one caller may ask for, and what it hears when it asks for more.
 
 Each limit is a setting (``ripieno.config.Limits``). Whoever asks for more is refused before the
-work is done, by an ``OverloadedError`` that names the limit, its value, what was asked for and
+work is done, by a ``LimitError`` that names the limit, its value, what was asked for and
 the way out. What is counted per client is counted in this replica alone.
 """
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from urllib.parse import unquote
 
 from ripieno.config import Limits
-from ripieno.domain.errors import OverloadedError
+from ripieno.domain.errors import LimitError
 
 
 class Limit:
@@ -34,16 +34,18 @@ class Limit:
         """Let pass what is within the limit.
 
         Raises:
-            OverloadedError: it is more.
+            LimitError: it is more.
         """
         if asked > self.value:
-            raise self.exceeded(f"{asked:,}")
+            raise self.refused(f"{asked:,}")
 
-    def exceeded(self, asked: str) -> OverloadedError:
+    def refused(self, asked: str) -> LimitError:
         """The error for whoever asks for so much."""
-        return OverloadedError(
-            f"limit {self.name} is {self.value:,}, and this asks for {asked} {self._what}; {self._way_out}"
-        )
+        return LimitError(self.refusal(asked))
+
+    def refusal(self, asked: str) -> str:
+        """What whoever asks for so much is told."""
+        return f"limit {self.name} is {self.value:,}, and this asks for {asked} {self._what}; {self._way_out}"
 
 
 class Shares:
@@ -58,7 +60,7 @@ class Shares:
         """Hold so many more for a client.
 
         Raises:
-            OverloadedError: the client would hold more than the limit.
+            LimitError: the client would hold more than the limit.
         """
         self._limit.check(self._held[client] + count)
         self._held[client] += count

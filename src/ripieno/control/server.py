@@ -14,10 +14,13 @@ from grpc_reflection.v1alpha import reflection
 
 from ripieno.background import PASSING, Health, Setback, persist
 from ripieno.config import ControlSettings
+from ripieno.control.admission import Admission
 from ripieno.control.agents import Agents
+from ripieno.control.arrivals import Arrivals
 from ripieno.control.cancellation import Cancellation
 from ripieno.control.dispatcher import Dispatcher
 from ripieno.control.errors import ErrorInterceptor
+from ripieno.control.limits import ControlLimits
 from ripieno.control.liveness import Liveness
 from ripieno.control.lookups import ResultLookups
 from ripieno.control.notices import Notices
@@ -49,13 +52,18 @@ _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-#: Largest message that a client may send; a larger submission is split or streamed.
-_LARGEST_REQUEST_BYTES = 32 * 1024 * 1024
+#: gRPC itself refuses messages of more than so many times ``bytes_per_call``, and of agents more than so many
+#: bytes, before they are read; between the two it is the admission that says so, in words that help.
+_TOLD_UP_TO = 2
+_LARGEST_REPORT_BYTES = 32 * 1024 * 1024
 
 _OPTIONS = [
     ("grpc.so_reuseport", 0),
-    ("grpc.max_receive_message_length", _LARGEST_REQUEST_BYTES),
     ("grpc.max_send_message_length", -1),
+    # What is read ahead of a call that waits for its turn. gRPC's own estimate grows to many MiB for each
+    # call, also of those that nobody reads yet (measured: 350 MiB for 40 of them, 20 MiB each).
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 256 * 1024),
     # A peer that vanished without a word is noticed within ten seconds.
     ("grpc.keepalive_time_ms", 5_000),
     ("grpc.keepalive_timeout_ms", 5_000),
@@ -145,12 +153,15 @@ class Replica:
         self._settings = settings
         self._objects = objects
         self.health = health = Health()
+        limits = ControlLimits(settings.limits)
+        arrivals = Arrivals(limits.submission_memory_bytes)
+        self._admission = Admission(limits, arrivals)
         sessions = Sessions(database)
         notices = Notices(Signals(database, settings.name))
         watcher = Watcher(database, settings.inline_limit_bytes)
         reports = Reports(database, Committer(database, sessions), notices, health)
         self._dispatcher = dispatcher = Dispatcher(Claims(database), sessions, reports.release_now)
-        submissions = Submissions(settings, database, sessions, notices, dispatcher)
+        submissions = Submissions(settings, database, sessions, notices, dispatcher, limits, arrivals)
         liveness = Liveness(database, dispatcher, reports, settings.lease_s, health)
         self._agents = agents = Agents(settings, database, objects, dispatcher, reports, lambda: liveness.replica)
         upkeep = Upkeep(database, objects, agents.reconcile, health)
@@ -171,7 +182,12 @@ class Replica:
 
     async def run(self, stop: asyncio.Event, on_ready: Callable[[str], None]) -> None:
         """Serve until ``stop`` is set, then drain."""
-        server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=_OPTIONS)
+        limits = self._settings.limits
+        largest = max(_LARGEST_REPORT_BYTES, _TOLD_UP_TO * limits.bytes_per_call)
+        server = grpc.aio.server(
+            interceptors=[ErrorInterceptor(), self._admission],
+            options=[*_OPTIONS, ("grpc.max_receive_message_length", largest)],
+        )
         standing = self._register(server)
         address = self._bind(server)
         try:

@@ -1,39 +1,42 @@
-"""Submissions on their way to the store: small calls gathered, streamed ones read in bounded memory."""
+"""Submissions on their way to the store: small calls gathered, large ones beside them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 from ripieno.config import ControlSettings
+from ripieno.control.arrivals import Arrivals
 from ripieno.control.batching import Batcher
 from ripieno.control.dispatcher import Credit, Dispatcher
+from ripieno.control.limits import ControlLimits
 from ripieno.control.notices import Notices
-from ripieno.domain.data import Data
-from ripieno.domain.errors import InvalidRequestError, RipienoError
-from ripieno.domain.identifiers import check_identifier
+from ripieno.control.streamed_submission import Requests, StreamedSubmission
+from ripieno.domain.errors import RipienoError
 from ripieno.domain.options import TaskOptions
 from ripieno.domain.submission import NewTask
-from ripieno.objects import ObjectWriter
 from ripieno.store.database import Database, NotPlainError
 from ripieno.store.objects import ObjectStore
-from ripieno.store.sessions import Sessions
+from ripieno.store.sessions import KnownOptions, KnownSession, Sessions
 from ripieno.store.submission import SubmissionCall, submit, submit_and_claim
-from ripieno.wire.large_tasks import (
-    LargeTasksReader,
-    PayloadContinued,
-    SubmissionFinished,
-    TaskClosed,
-    TaskOpened,
-)
-from ripieno.wire.protos.armonik_v2 import submitter_service_pb2
-from ripieno.wire.requests import optional_options
 
-#: Tasks in one transaction.
+#: Weight of one transaction: about 2,000 small tasks, or 8 MiB. A call that is heavier has a transaction of
+#: its own, one of them at a time, so that the others go on beside it.
 _LARGEST_FLUSH = 2_000
-
-_CANCELLATION_FOLLOWS_S = 0.02
+#: So many keys, or bytes, weigh as much as a task.
+_KEYS_A_TASK = 4
+_BYTES_A_TASK = 4_096
 
 #: Transactions under way at once: while one waits for the disk the next is written.
 _FLUSHES = 2
+
+
+def check_options(limits: ControlLimits, options: TaskOptions) -> None:
+    """Refuse a set of options that is too large.
+
+    Raises:
+        LimitError: it is.
+    """
+    if options.options:
+        limits.options_bytes.check(sum(len(text.encode()) for pair in options.options.items() for text in pair))
 
 
 class Submissions:
@@ -46,68 +49,84 @@ class Submissions:
         sessions: Sessions,
         notices: Notices,
         dispatcher: Dispatcher,
+        limits: ControlLimits,
+        arrivals: Arrivals,
     ) -> None:
         self._settings = settings
         self._dispatcher = dispatcher
         self._database = database
         self._sessions = sessions
         self._notices = notices
-        self._batcher: Batcher[SubmissionCall, RipienoError | None] = Batcher(
-            self._flush, weigh=lambda call: len(call.tasks), largest=_LARGEST_FLUSH, flushes=_FLUSHES
-        )
+        self._limits = limits
+        self._arrivals = arrivals
+        self._batcher = self._lane(_FLUSHES)
+        self._large = self._lane(1)
+
+    def _lane(self, flushes: int) -> "Batcher[tuple[SubmissionCall, int], RipienoError | None]":
+        return Batcher(self._flush, weigh=lambda weighed: weighed[1], largest=_LARGEST_FLUSH, flushes=flushes)
 
     async def run(self) -> None:
         """Write until cancelled."""
-        await self._batcher.run()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._batcher.run())
+            group.create_task(self._large.run())
 
-    async def submit(self, session_id: str, options: TaskOptions | None, tasks: Sequence[NewTask]) -> None:
+    async def submit(
+        self, session_id: str, options: TaskOptions | None, tasks: Sequence[NewTask], size_bytes: int
+    ) -> None:
         """Create tasks, all or none; durable when it returns.
+
+        A call whose client goes away before its tasks begin to be written creates none.
+
+        Args:
+            size_bytes: About how much they are, with their payloads.
 
         Raises:
             NotFoundError: no such session.
-            SessionCancelledError, AlreadyExistsError: nothing was created.
+            SessionCancelledError, AlreadyExistsError, LimitError: nothing was created.
         """
+        keys = sum([len(task.expected_output_keys) + len(task.data_dependencies) for task in tasks])
+        self._limits.keys_per_call.check(keys)
         session = await self._sessions.find(session_id)
-        known = await self._sessions.intern_options(session, options)
-        fault = await self._batcher.put(SubmissionCall(session, known, tasks))
+        known = await self._known_options(session, options)
+        call = SubmissionCall(session, known, tasks)
+        weight = len(tasks) + keys // _KEYS_A_TASK + size_bytes // _BYTES_A_TASK
+        fault = await (self._batcher if weight <= _LARGEST_FLUSH else self._large).put((call, weight))
         if fault is not None:
             raise fault
 
-    async def submit_stream(
-        self,
-        requests: AsyncIterator[submitter_service_pb2.CreateLargeTaskRequest],
-        objects: ObjectStore,
-    ) -> None:
+    async def _known_options(self, session: KnownSession, options: TaskOptions | None) -> KnownOptions:
+        if options is None:
+            return session.default
+        check_options(self._limits, options)
+        return await self._sessions.intern_options(session, options)
+
+    async def submit_stream(self, requests: Requests, objects: ObjectStore) -> None:
         """Read one streamed submission and create its tasks.
 
         Returns on ``last_task`` without waiting for the client's half-close.
 
         Raises:
             InvalidRequestError: the stream breaks the grammar. Nothing was created.
+            LimitError, OverloadedError: it is beyond a limit; likewise.
         """
-        reader = LargeTasksReader(self._settings.data_chunk_max_size)
-        session_id, options = await self._init(reader, requests)
-        # Fail before the payloads travel, not after.
-        await self._sessions.find(session_id)
-        tasks = [task async for task in _tasks(reader, requests, objects, self._settings.inline_limit_bytes)]
-        await self.submit(session_id, options, tasks)
+        stream = StreamedSubmission(
+            requests,
+            objects,
+            chunk_limit_bytes=self._settings.data_chunk_max_size,
+            inline_limit_bytes=self._settings.inline_limit_bytes,
+            limits=self._limits,
+            arrivals=self._arrivals,
+        )
+        async with stream:
+            session_id, options = await stream.begin()
+            # Fail before the payloads travel, not after.
+            await self._sessions.find(session_id)
+            tasks = [task async for task in stream.tasks()]
+            await self.submit(session_id, options, tasks, stream.held_bytes)
 
-    async def _init(
-        self, reader: LargeTasksReader, requests: AsyncIterator[submitter_service_pb2.CreateLargeTaskRequest]
-    ) -> tuple[str, TaskOptions | None]:
-        request = await anext(requests, None)
-        if request is None:
-            reader.end()
-            raise AssertionError("an empty stream is refused by the grammar")
-        if request.WhichOneof("type") != "init_request":
-            _dispatch(reader, request)
-            raise AssertionError("a stream without init_request is refused by the grammar")
-        reader.init_request()
-        check_identifier("init_request.session_id", request.init_request.session_id)
-        options = optional_options(request.init_request, "init_request.task_options")
-        return request.init_request.session_id, options
-
-    async def _flush(self, calls: Sequence[SubmissionCall]) -> Sequence[RipienoError | None]:
+    async def _flush(self, weighed: Sequence[tuple[SubmissionCall, int]]) -> Sequence[RipienoError | None]:
+        calls = [call for call, _ in weighed]
         if (credit := self._credit_for(calls)) is not None:
             try:
                 changes, claimed = await submit_and_claim(self._database, calls, credit.agents)
@@ -134,83 +153,3 @@ class Submissions:
         if not all(call.options.options.partition == partition and call.is_free and call.is_inline for call in calls):
             return None
         return self._dispatcher.take_for_new(partition, sum(len(call.tasks) for call in calls))
-
-
-async def _tasks(
-    reader: LargeTasksReader,
-    requests: AsyncIterator[submitter_service_pb2.CreateLargeTaskRequest],
-    objects: ObjectStore,
-    inline_limit_bytes: int,
-) -> AsyncIterator[NewTask]:
-    """The tasks of the stream; each payload is inline or in the object store when it is yielded."""
-    payload = _Payload(objects, inline_limit_bytes)
-    opened: TaskOpened | None = None
-    try:
-        async for request in requests:
-            match _dispatch(reader, request):
-                case TaskOpened() as opened:
-                    payload = _Payload(objects, inline_limit_bytes)
-                case PayloadContinued(data=data):
-                    await payload.append(data)
-                case TaskClosed():
-                    assert opened is not None, "the grammar closes only what is open"
-                    yield NewTask(
-                        opened.id, opened.expected_output_keys, opened.data_dependencies, await payload.complete()
-                    )
-                case SubmissionFinished():
-                    return
-        # gRPC ends the stream of a client that has gone away like that of one that has
-        # half-closed; the cancellation of this call follows within a moment. To be sure
-        # that it was a half-close, let that moment pass.
-        await asyncio.sleep(_CANCELLATION_FOLLOWS_S)
-        reader.end()
-    finally:
-        await payload.abandon()
-
-
-def _dispatch(
-    reader: LargeTasksReader, request: submitter_service_pb2.CreateLargeTaskRequest
-) -> TaskOpened | PayloadContinued | TaskClosed | SubmissionFinished | None:
-    match request.WhichOneof("type"):
-        case "init_request":
-            reader.init_request()
-            return None
-        case "init_task":
-            return reader.init_task(request.init_task)
-        case "task_payload":
-            return reader.task_payload(request.task_payload)
-        case _:
-            raise InvalidRequestError("type", "is not set; send init_request, init_task or task_payload")
-
-
-class _Payload:
-    """One payload that arrives in chunks: kept inline while small, else written on as it comes."""
-
-    def __init__(self, objects: ObjectStore, inline_limit_bytes: int) -> None:
-        self._objects = objects
-        self._limit = inline_limit_bytes
-        self._inline = bytearray()
-        self._writer: ObjectWriter | None = None
-
-    async def append(self, data: bytes) -> None:
-        if self._writer is None:
-            self._inline += data
-            if len(self._inline) > self._limit:
-                self._writer = await self._objects.writer()
-                await self._writer.write(bytes(self._inline))
-                self._inline.clear()
-        else:
-            await self._writer.write(data)
-
-    async def complete(self) -> Data:
-        if self._writer is None:
-            return bytes(self._inline)
-        writer, self._writer = self._writer, None
-        await writer.__aexit__(None, None, None)
-        return writer.stored
-
-    async def abandon(self) -> None:
-        if self._writer is not None:
-            writer, self._writer = self._writer, None
-            error = InvalidRequestError("task_payload", "abandoned")
-            await writer.__aexit__(type(error), error, None)

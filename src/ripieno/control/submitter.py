@@ -7,6 +7,7 @@ import grpc
 import grpc.aio
 
 from ripieno.config import ControlSettings
+from ripieno.control.arrivals import arrived_bytes
 from ripieno.control.cancellation import Cancellation
 from ripieno.control.failures import task_error
 from ripieno.control.handover import Handover
@@ -94,7 +95,7 @@ class Submitter(submitter_service_pb2_grpc.SubmitterServicer):
         check_identifier("session_id", request.session_id)
         options = optional_options(request)
         tasks = new_tasks("task_requests", request.task_requests, self._settings.data_chunk_max_size)
-        await self._submissions.submit(request.session_id, options, tasks)
+        await self._submissions.submit(request.session_id, options, tasks, arrived_bytes())
         return objects_pb2.CreateTaskReply(successfull=objects_pb2.Empty())
 
     async def CreateLargeTasks(self, request_iterator: Any, context: Context) -> objects_pb2.CreateTaskReply:

@@ -11,7 +11,8 @@
      ├─ DeniedError              not allowed
      │   ├─ UnauthenticatedError     we do not know who asks
      │   └─ PermissionDeniedError    we know, and the answer is no
-     ├─ OverloadedError          a configured limit is reached; later may be fine
+     ├─ OverloadedError          no room at present; safe to retry a little later
+     │   └─ LimitError               a configured limit: the same request does not fit later either
      ├─ UnavailableError         the store or the server cannot be reached; safe to retry
      ├─ OutcomeUnknownError      the connection broke while committing: it may have happened
      └─ InvariantError           our bug; never swallowed
@@ -92,7 +93,15 @@ class PermissionDeniedError(DeniedError):
 
 
 class OverloadedError(RipienoError):
-    """A configured limit is reached."""
+    """There is no room for it at present; nothing happened."""
+
+    retry_is_safe = True
+
+
+class LimitError(OverloadedError):
+    """The request is beyond a configured limit: ask for less, or free what is held."""
+
+    retry_is_safe = False
 
 
 class UnavailableError(RipienoError):

@@ -6,6 +6,9 @@ import grpc
 
 from ripieno.domain import errors
 
+#: Trailing metadata of a RESOURCE_EXHAUSTED that passes by itself: the same call may be sent again a little later.
+SEND_AGAIN = ("ripieno-send-again", "later")
+
 #: Each error class to the code that says whose fault it is. The most specific class
 #: of an error's ancestry that stands here decides.
 CODES: Mapping[type[errors.RipienoError], grpc.StatusCode] = {
@@ -17,6 +20,7 @@ CODES: Mapping[type[errors.RipienoError], grpc.StatusCode] = {
     errors.UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
     errors.PermissionDeniedError: grpc.StatusCode.PERMISSION_DENIED,
     errors.DeniedError: grpc.StatusCode.PERMISSION_DENIED,
+    errors.LimitError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.UnavailableError: grpc.StatusCode.UNAVAILABLE,
     errors.OutcomeUnknownError: grpc.StatusCode.UNAVAILABLE,

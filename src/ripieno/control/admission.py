@@ -1,0 +1,143 @@
+"""Admission: what is refused, or waits, before a call's work begins.
+
+An interceptor behind the one that maps errors. Requests are weighed before they are parsed,
+submissions wait for their turn before they are read, and each client's streams and waiting
+calls are counted.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from ripieno.control.arrivals import Arrivals, arriving
+from ripieno.control.limits import ControlLimits, Limit, Shares, client_of
+from ripieno.wire.fields import count_field
+from ripieno.wire.protos.armonik_v2 import submitter_service_pb2
+from ripieno.wire.protos.v1 import results_pb2
+
+
+def _methods(service: str, *names: str) -> frozenset[str]:
+    return frozenset(f"/{service}/{name}" for name in names)
+
+
+_SUBMITTER = submitter_service_pb2.DESCRIPTOR.services_by_name["Submitter"].full_name
+_RESULTS = results_pb2.DESCRIPTOR.services_by_name["Results"].full_name
+#: Agents are no clients: what they send is weighed by themselves, and bounded by gRPC's limit of a message.
+_CLIENTS = (f"/{_SUBMITTER}/", f"/{_RESULTS}/")
+
+_SUBMIT = f"/{_SUBMITTER}/CreateSmallTasks"
+_STREAMS = _methods(_SUBMITTER, "CreateLargeTasks", "TryGetResultStream") | _methods(
+    _RESULTS, "Follow", "Read", "ListTasks"
+)
+_WAITS = _methods(_SUBMITTER, "WaitForCompletion", "WaitForAvailability")
+
+_TASK_REQUESTS = submitter_service_pb2.CreateSmallTaskRequest.DESCRIPTOR.fields_by_name["task_requests"].number
+
+#: The shortest task (an id and a key of one byte each): what is shorter than as many of them as are
+#: allowed need not be counted before it is parsed.
+_SHORTEST_TASK_BYTES = 8
+
+Handler = Any
+Method = Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Any]
+
+
+class Admission(grpc.aio.ServerInterceptor):
+    """Applies the limits that hold for calls as such.
+
+    Args:
+        arrivals: Where submissions wait for their turn.
+    """
+
+    def __init__(self, limits: ControlLimits, arrivals: Arrivals) -> None:
+        self._limits = limits
+        self._arrivals = arrivals
+        self._streams = Shares(limits.streams_per_client)
+        self._waits = Shares(limits.waiters_per_client)
+        #: For each method that exists: the handler that was found last, and what became of it.
+        self._admitting: dict[str, tuple[Handler, Handler]] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        """Return the handler of a method that admits what is within the limits.
+
+        Raises:
+            OverloadedError: too many submissions are on their way.
+        """
+        method = handler_call_details.method
+        handler = await continuation(handler_call_details)
+        if handler is None or not method.startswith(_CLIENTS):
+            return handler
+        if method == _SUBMIT:
+            await self._take_turn()
+        known, admitting = self._admitting.get(method, (None, None))
+        if known is not handler:
+            admitting = self._admit(method, handler)
+            self._admitting[method] = handler, admitting
+        return admitting
+
+    async def _take_turn(self) -> None:
+        arrival = await self._arrivals.enter()
+        arriving.set(arrival)
+        call = asyncio.current_task()
+        assert call is not None, "gRPC serves each call in a task of its own"
+        call.add_done_callback(lambda _: arrival.leave())
+
+    def _admit(self, method: str, handler: Handler) -> Handler:
+        parse = self._weighed(handler.request_deserializer, submission=method == _SUBMIT)
+        if method == _SUBMIT:
+            handler = _through(handler, _holding)
+        elif method in _STREAMS:
+            handler = _through(handler, lambda behaviour: _sharing(self._streams, behaviour))
+        elif method in _WAITS:
+            handler = _through(handler, lambda behaviour: _sharing(self._waits, behaviour))
+        return handler._replace(request_deserializer=parse)
+
+    def _weighed(self, parse: Callable[[bytes], Any], *, submission: bool) -> Callable[[bytes], Any]:
+        bytes_per_call, tasks_per_call = self._limits.bytes_per_call, self._limits.tasks_per_call
+
+        def deserialize(data: bytes) -> Any:
+            bytes_per_call.check(len(data))
+            if submission:
+                arriving.get().size = len(data)
+                _count_tasks(data, tasks_per_call)
+            return parse(data)
+
+        return deserialize
+
+
+def _count_tasks(data: bytes, limit: Limit) -> None:
+    """Refuse more tasks than are allowed before any of them is parsed."""
+    if len(data) > _SHORTEST_TASK_BYTES * limit.value:
+        count = count_field(data, _TASK_REQUESTS, limit.value + 1)
+        if count > limit.value:
+            raise limit.refused(f"more than {limit.value:,}")
+
+
+def _through(handler: Handler, wrap: Callable[[Method], Method]) -> Handler:
+    """A handler whose behaviour goes through ``wrap``."""
+    kinds = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
+    return handler._replace(**{kind: wrap(getattr(handler, kind)) for kind in kinds if getattr(handler, kind)})
+
+
+def _sharing(shares: Shares, behaviour: Method) -> Method:
+    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        with shares.hold(client_of(context.peer())):
+            return await behaviour(request, context)
+
+    return call
+
+
+def _holding(behaviour: Method) -> Method:
+    """Count a submission's bytes while its call lasts."""
+
+    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        await arriving.get().hold()
+        return await behaviour(request, context)
+
+    return call

@@ -1,0 +1,177 @@
+"""Submissions in memory: how many are read at once, and how many bytes wait to be written.
+
+gRPC reads a whole message before anybody can look at it, so the number of messages that are
+being read is bounded, and a call waits for its turn before its message is asked for (until
+then its bytes stay with the client: HTTP/2's flow control). What has arrived is counted until
+its call ends. Whoever finds no room waits a few seconds in the order of arrival and is then
+refused; that passes, so the same may be sent again.
+
+Calls of a few MiB and those that are larger have rooms of their own: neither waits for the other.
+"""
+
+import asyncio
+from collections import deque
+from contextvars import ContextVar
+
+from ripieno.control.limits import Limit
+from ripieno.domain.errors import OverloadedError
+
+#: Messages that are read at once. Small ones are there within a turn of the event loop.
+_READ_AT_ONCE = 8
+
+#: A message that takes longer keeps nobody waiting: a slow client must not hold up others.
+_READ_WITHIN_S = 1.0
+
+#: A submission up to this size is a small one; they have a quarter of all room.
+_SMALL_BYTES = 4 * 1024 * 1024
+_SMALL_PART = 4
+
+#: How long a call waits for room.
+_PATIENCE_S = 5.0
+
+
+class Turns:
+    """Something of which there is so much; who finds too little waits in the order of arrival.
+
+    Attributes:
+        free: How much there is.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.free = size
+        self.size = size
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    async def take(self, amount: int, within_s: float) -> bool:
+        """Take so much (but never more than all of it); whether there was enough in time."""
+        amount = min(amount, self.size)
+        if not self._waiting and amount <= self.free:
+            self.free -= amount
+            return True
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((amount, turn))
+        try:
+            async with asyncio.timeout(within_s):
+                await turn
+        except TimeoutError:
+            return turn.done() and not turn.cancelled()
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.give_back(amount)
+            raise
+        finally:
+            turn.cancel()
+            self._go_on()
+        return True
+
+    def give_back(self, amount: int) -> None:
+        """Give back what was taken."""
+        self.free += min(amount, self.size)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        while self._waiting:
+            amount, turn = self._waiting[0]
+            if not turn.done():
+                if amount > self.free:
+                    return
+                self.free -= amount
+                turn.set_result(None)
+            self._waiting.popleft()
+
+
+class Arrivals:
+    """All submissions in the memory of a replica.
+
+    Args:
+        limit: Of their bytes.
+    """
+
+    def __init__(self, limit: Limit) -> None:
+        self._limit = limit
+        self._reading = Turns(_READ_AT_ONCE)
+        self._small = Turns(max(1, limit.value // _SMALL_PART))
+        self._large = Turns(max(1, limit.value - limit.value // _SMALL_PART))
+
+    async def enter(self) -> "Arrival":
+        """Wait for the turn of a call whose message is to be read.
+
+        Raises:
+            OverloadedError: it did not come.
+        """
+        if not await self._reading.take(1, _PATIENCE_S):
+            raise OverloadedError(
+                f"the server reads {_READ_AT_ONCE} submissions at a time, and other clients' take long;"
+                " send the same again a little later"
+            )
+        return Arrival(self._reading, self)
+
+    async def hold(self, size: int, *, large: bool) -> None:
+        """Hold so many bytes more.
+
+        Raises:
+            OverloadedError: there is no room for them, and was none for a while.
+        """
+        if not await self._room(large).take(size, _PATIENCE_S):
+            raise OverloadedError(self._limit.refusal(f"{size:,} more"))
+
+    def give_back(self, size: int, *, large: bool) -> None:
+        """Hold so many bytes less."""
+        self._room(large).give_back(size)
+
+    def _room(self, large: bool) -> Turns:
+        return self._large if large else self._small
+
+
+class Arrival:
+    """One submission on its way into memory, from its turn to be read until its call ends.
+
+    Attributes:
+        size: Bytes of its message, once that is there.
+    """
+
+    def __init__(self, reading: Turns, arrivals: Arrivals) -> None:
+        self._arrivals = arrivals
+        self._reading: Turns | None = reading
+        self._late = asyncio.get_running_loop().call_later(_READ_WITHIN_S, self.read)
+        self.size = 0
+        #: Where it is counted: among the large ones or not; None while it is not.
+        self._held: bool | None = None
+
+    def read(self) -> None:
+        """Its message is there, or takes so long that others are read meanwhile."""
+        self._late.cancel()
+        if self._reading is not None:
+            self._reading.give_back(1)
+            self._reading = None
+
+    async def hold(self) -> None:
+        """Find room for its bytes.
+
+        Raises:
+            OverloadedError: there is none.
+        """
+        large = self.size > _SMALL_BYTES
+        if not large:
+            self.read()  # the next one is read while this one waits for room; a large one keeps its turn
+        try:
+            await self._arrivals.hold(self.size, large=large)
+        finally:
+            self.read()
+        self._held = large
+
+    def leave(self) -> None:
+        """Its call has ended."""
+        self.read()
+        if self._held is not None:
+            self._arrivals.give_back(self.size, large=self._held)
+            self._held = None
+
+
+#: The submission that the present call brings.
+arriving: ContextVar[Arrival] = ContextVar("arriving")
+
+
+def arrived_bytes() -> int:
+    """How many bytes of message the present call has brought."""
+    return arriving.get().size
