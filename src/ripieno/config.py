@@ -58,7 +58,7 @@ class Limits:
     keys_per_follow: int = 100_000
     unfinished_tasks_per_session: int = 10_000_000
     stored_bytes_per_session: int = 1024**4
-    submission_memory_bytes: int = 128 * 1024 * 1024
+    submission_memory_bytes: int = 64 * 1024 * 1024
     streams_per_client: int = 1_000
     waiters_per_client: int = 10_000
 

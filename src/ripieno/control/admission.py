@@ -104,7 +104,7 @@ class Admission(grpc.aio.ServerInterceptor):
         def deserialize(data: bytes) -> Any:
             bytes_per_call.check(len(data))
             if submission:
-                arriving.get().size = len(data)
+                arriving.get().arrived(len(data))
                 _count_tasks(data, tasks_per_call)
             return parse(data)
 

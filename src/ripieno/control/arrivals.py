@@ -17,14 +17,13 @@ from ripieno.control.limits import Limit
 from ripieno.domain.errors import OverloadedError
 
 #: Messages that are read at once. Small ones are there within a turn of the event loop.
-_READ_AT_ONCE = 8
+_READ_AT_ONCE = 4
 
 #: A message that takes longer keeps nobody waiting: a slow client must not hold up others.
 _READ_WITHIN_S = 1.0
 
-#: A submission up to this size is a small one; they have a quarter of all room.
+#: A submission up to this size is a small one; small ones and large ones have half of all room each.
 _SMALL_BYTES = 4 * 1024 * 1024
-_SMALL_PART = 4
 
 #: How long a call waits for room.
 _PATIENCE_S = 5.0
@@ -90,8 +89,8 @@ class Arrivals:
     def __init__(self, limit: Limit) -> None:
         self._limit = limit
         self._reading = Turns(_READ_AT_ONCE)
-        self._small = Turns(max(1, limit.value // _SMALL_PART))
-        self._large = Turns(max(1, limit.value - limit.value // _SMALL_PART))
+        self._small = Turns(limit.value // 2 or 1)
+        self._large = Turns(limit.value // 2 or 1)
 
     async def enter(self) -> "Arrival":
         """Wait for the turn of a call whose message is to be read.
@@ -138,8 +137,13 @@ class Arrival:
         #: Where it is counted: among the large ones or not; None while it is not.
         self._held: bool | None = None
 
+    def arrived(self, size: int) -> None:
+        """Its message is there."""
+        self._late.cancel()
+        self.size = size
+
     def read(self) -> None:
-        """Its message is there, or takes so long that others are read meanwhile."""
+        """The next one may be read: its message is there, or takes too long."""
         self._late.cancel()
         if self._reading is not None:
             self._reading.give_back(1)

@@ -98,7 +98,8 @@ def _forgiving(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
         except DecodeError as error:
             return _Refused(InvalidRequestError("", f"the request is not a valid message of its type: {error}"))
         except RipienoError as error:
-            return _Refused(error)
+            # Its traceback would keep the message in memory until the next look for cycles.
+            return _Refused(error.with_traceback(None))
 
     return deserialize
 
@@ -119,6 +120,7 @@ def _guard_reply(method: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any,
         try:
             return await method(_checked(request), context)
         except Exception as error:  # noqa: BLE001 - every failure gets its code here
+            del request  # see _without_frames
             await _abort(context, error, method)
 
     return call
@@ -150,9 +152,21 @@ async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception, 
     if not isinstance(error, RipienoError):
         _log.error("call failed by a bug", method=method.__qualname__, exc_info=error)
         await context.abort(grpc.StatusCode.INTERNAL, "this is a bug of the server; its log has the story")
+    _without_frames(error)
     passes = isinstance(error, OverloadedError) and error.retry_is_safe
     await context.abort(code_of(error), bounded(error.detail), (SEND_AGAIN,) if passes else ())
     raise AssertionError("abort always raises")
+
+
+def _without_frames(error: BaseException | None) -> None:
+    """Forget where an error came from, once that is not told any more.
+
+    gRPC keeps what ``abort`` raises, and thereby this error, in a cycle with its call. The frames of the
+    traceback would keep the whole request in memory until the next look for cycles (measured: 1.4 GiB).
+    """
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 def _foremost(error: Exception) -> Exception:

@@ -93,7 +93,10 @@ class Submissions:
         weight = len(tasks) + keys // _KEYS_A_TASK + size_bytes // _BYTES_A_TASK
         fault = await (self._batcher if weight <= _LARGEST_FLUSH else self._large).put((call, weight))
         if fault is not None:
-            raise fault
+            try:
+                raise fault
+            finally:
+                del fault  # a cycle with this frame would keep the tasks in memory
 
     async def _known_options(self, session: KnownSession, options: TaskOptions | None) -> KnownOptions:
         if options is None:

@@ -1,0 +1,92 @@
+"""Submissions wait for their turn, in the order of arrival, and give it back however they end."""
+
+import asyncio
+
+import pytest
+
+from ripieno.control import arrivals
+from ripieno.control.arrivals import Arrivals, Turns
+from ripieno.control.limits import Limit
+from ripieno.domain.errors import OverloadedError
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def room() -> Arrivals:
+    return Arrivals(Limit("submission_memory_bytes", 16 * MIB, "bytes of submissions in memory", "send it again"))
+
+
+async def test_turns_come_in_order_and_a_large_one_is_not_overtaken() -> None:
+    turns, order = Turns(3), []
+
+    async def take(name: str, amount: int) -> None:
+        assert await turns.take(amount, 10)
+        order.append(name)
+
+    await take("first", 2)
+    waiting = [asyncio.create_task(take("large", 3)), asyncio.create_task(take("small", 1))]
+    await asyncio.sleep(0)
+    turns.give_back(2)
+    await waiting[0]
+    turns.give_back(3)
+    await waiting[1]
+    assert order == ["first", "large", "small"]
+    assert turns.free == 2
+
+
+async def test_whoever_gives_up_or_is_cancelled_takes_nothing() -> None:
+    turns = Turns(1)
+    assert await turns.take(1, 10)
+    assert not await turns.take(1, 0.01)
+    gone = asyncio.create_task(turns.take(1, 10))
+    after = asyncio.create_task(turns.take(1, 10))
+    await asyncio.sleep(0)
+    gone.cancel()
+    await asyncio.wait([gone])
+    turns.give_back(1)
+    assert await after
+    assert turns.free == 0
+
+
+async def test_a_turn_that_comes_as_its_taker_is_cancelled_goes_to_the_next() -> None:
+    turns = Turns(1)
+    assert await turns.take(1, 10)
+    gone = asyncio.create_task(turns.take(1, 10))
+    await asyncio.sleep(0)
+    turns.give_back(1)
+    gone.cancel()
+    await asyncio.wait([gone])
+    assert turns.free == 1
+
+
+async def test_small_submissions_do_not_wait_for_large_ones(room: Arrivals) -> None:
+    large = await room.enter()
+    large.arrived(8 * MIB)
+    await large.hold()
+    small = await room.enter()
+    small.arrived(1000)
+    await small.hold()
+    small.leave()
+    large.leave()
+
+
+async def test_who_finds_no_room_is_told_the_limit_and_the_way_out(
+    room: Arrivals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrivals, "_PATIENCE_S", 0.01)
+    first, second = await room.enter(), await room.enter()
+    for arrival in first, second:
+        arrival.arrived(5 * MIB)
+    await first.hold()
+    with pytest.raises(OverloadedError, match=r"submission_memory_bytes is 16,777,216.*send it again"):
+        await second.hold()
+    first.leave()
+    await second.hold()
+
+
+async def test_a_message_that_takes_long_keeps_nobody_waiting(room: Arrivals, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrivals, "_READ_WITHIN_S", 0.01)
+    for _ in range(3 * arrivals._READ_AT_ONCE):
+        async with asyncio.timeout(1):
+            await room.enter()
