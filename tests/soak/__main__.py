@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -18,6 +19,7 @@ async def main() -> int:
     parser.add_argument("--minutes", type=float, default=20.0, help="how long it goes on (default: 20)")
     parser.add_argument("--seed", type=int, default=None, help="order of the faults and of the jobs")
     parser.add_argument("--only", default="", help="faults whose names contain this text")
+    parser.add_argument("--logs", type=Path, default=None, help="a new directory for the logs of the cluster")
     arguments = parser.parse_args()
     seed = random.randrange(1_000_000) if arguments.seed is None else arguments.seed
     print(f"seed {seed}", flush=True)
@@ -25,7 +27,11 @@ async def main() -> int:
         Path(place).chmod(0o755)  # an unprivileged PostgreSQL has to pass through
         async with stage(Path(place)) as cluster:
             soak = Soak(cluster, Path(place), random.Random(seed))
-            broken = await soak.run(60 * arguments.minutes, arguments.only)
+            try:
+                broken = await soak.run(60 * arguments.minutes, arguments.only)
+            finally:
+                if arguments.logs is not None:
+                    shutil.copytree(cluster.data / "logs", arguments.logs)
     print(f"\n{len(broken)} broken promises" if broken else "\nall promises kept", flush=True)
     for line in broken:
         print(f"  {line}")

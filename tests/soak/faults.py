@@ -1,10 +1,10 @@
-"""What says no during a soak: each fault begins, lasts, and is undone."""
+"""What says no during a soak: each fault is prepared, begins, lasts, and is undone."""
 
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,7 +17,12 @@ from soak.stage import NOWHERE, ROLES, Stage, signal_all
 
 _STOPPED_S = 15.0
 _AWAY_S = 20.0
+#: What a fault needs is there; whoever was held up by that is through.
+_SETTLE_S = 5.0
 _OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.enable_http_proxy", 0)]
+
+
+Begins = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,58 +30,55 @@ class Fault:
     """Something that says no.
 
     Attributes:
-        happens: Begins it; what it began is undone at the end of the context.
+        happens: Prepares it, calls its second argument as it begins, and returns when it is undone.
         of_one_caller: Whether the others must hardly notice (SOAK-3).
         spares_attempts: Whether it must not cost an attempt (SOAK-2).
     """
 
     name: str
-    happens: Callable[[Stage], AbstractAsyncContextManager[None]]
+    happens: Callable[[Stage, Begins], Awaitable[None]]
     of_one_caller: bool = False
     spares_attempts: bool = False
 
 
-@asynccontextmanager
-async def _stopped(role: str, stage: Stage) -> AsyncIterator[None]:
+async def _stopped(role: str, stage: Stage, begins: Begins) -> None:
     """All processes of a role do nothing for a while (a database that is silent, among them)."""
     processes = stage.processes(role)
+    begins()
     signal_all(processes, signal.SIGSTOP)
     try:
         await asyncio.sleep(_STOPPED_S)
-        yield
     finally:
         signal_all(processes, signal.SIGCONT)
 
 
-@asynccontextmanager
-async def _killed(role: str, stage: Stage) -> AsyncIterator[None]:
+async def _killed(role: str, stage: Stage, begins: Begins) -> None:
     """A process ends without a word."""
+    begins()
     signal_all(stage.processes(role)[:1], signal.SIGKILL)
     if role in stage.second:
         await stage.second[role].wait()
         await stage.start_second(role)
-    yield
 
 
-@asynccontextmanager
-async def _read_only(stage: Stage) -> AsyncIterator[None]:
+async def _read_only(stage: Stage, begins: Begins) -> None:
     """The database takes no writes, as after a fail-over to a stand-by."""
     async with stage.connection() as connection:
+        begins()
         await connection.execute("alter system set default_transaction_read_only = on")
         await connection.execute("select pg_reload_conf()")
         try:
             await asyncio.sleep(_AWAY_S)
-            yield
         finally:
             await connection.execute("alter system reset default_transaction_read_only")
             await connection.execute("select pg_reload_conf()")
 
 
-@asynccontextmanager
-async def _disk_full(stage: Stage) -> AsyncIterator[None]:
+async def _disk_full(stage: Stage, begins: Begins) -> None:
     """The file system of the data directory has no room."""
     assert stage.disk is not None, "this fault is left out where there is no small disk"
     filler = stage.disk / "filler"
+    begins()
     try:
         async with asyncio.timeout(_AWAY_S):
             while True:
@@ -84,7 +86,7 @@ async def _disk_full(stage: Stage) -> AsyncIterator[None]:
                 await asyncio.to_thread(_fill, filler)
                 await asyncio.sleep(0.2)
     except TimeoutError:
-        yield
+        return
     finally:
         filler.unlink(missing_ok=True)
 
@@ -95,13 +97,13 @@ def _fill(filler: object) -> None:
             file.write(bytes(1 << 20))
 
 
-@asynccontextmanager
-async def _slow_readers(stage: Stage) -> AsyncIterator[None]:
+async def _slow_readers(stage: Stage, begins: Begins) -> None:
     """Clients that ask for 160 MB of results and read nothing."""
     async with AsyncClient(stage.up.address, patience=300) as client, AsyncExitStack() as stack:
         session = await client.session(max_retries=50)
         tasks = await session.submit_many([b"echo " + bytes(40_000)] * 4_000)
         await session.wait(timeout=300)
+        begins()
         for _ in range(4):
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(stage.up.address, options=_OPTIONS))
             call = results_pb2_grpc.ResultsStub(channel).Follow()
@@ -109,11 +111,9 @@ async def _slow_readers(stage: Stage) -> AsyncIterator[None]:
             await call.write(results_pb2.FollowRequest(session_id=session.id, keys=keys))
             stack.callback(call.cancel)
         await asyncio.sleep(_AWAY_S)
-        yield
 
 
-@asynccontextmanager
-async def _large_calls(stage: Stage) -> AsyncIterator[None]:
+async def _large_calls(stage: Stage, begins: Begins) -> None:
     """Eight callers at a time send 30 MiB each, where nobody works."""
     async with AsyncClient(stage.up.address, patience=300) as client:
         session = await client.session(partition=NOWHERE)
@@ -133,25 +133,24 @@ async def _large_calls(stage: Stage) -> AsyncIterator[None]:
                     if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
                         raise
 
+        begins()
         for first in range(0, 24, 8):
             await asyncio.gather(*(call(number) for number in range(first, first + 8)))
         await session.cancel()
-        yield
 
 
-@asynccontextmanager
-async def _great_cancellation(stage: Stage) -> AsyncIterator[None]:
+async def _great_cancellation(stage: Stage, begins: Begins) -> None:
     """A session of 500,000 tasks is cancelled."""
     async with AsyncClient(stage.up.address, patience=300) as client:
         session = await client.session(partition=NOWHERE)
         for _ in range(10):
             await session.submit_many([b""] * 50_000)
+        await asyncio.sleep(_SETTLE_S)
+        begins()
         await session.cancel()
-        yield
 
 
-@asynccontextmanager
-async def _aborted_chain(stage: Stage) -> AsyncIterator[None]:
+async def _aborted_chain(stage: Stage, begins: Begins) -> None:
     """The first of a chain of 50,000 tasks fails."""
     async with AsyncClient(stage.up.address, patience=300) as client:
         session = await client.session(max_retries=50)
@@ -159,23 +158,24 @@ async def _aborted_chain(stage: Stage) -> AsyncIterator[None]:
         await session.submit_many(
             TaskDefinition(b"total 1", [f"{session.id}/{n}"], [f"{session.id}/{n - 1}"]) for n in range(1, 50_001)
         )
+        await asyncio.sleep(_SETTLE_S)
+        begins()
         await session.submit(b"hopeless", expected_outputs=[first])
         await session.wait(timeout=300)
-        yield
 
 
-@asynccontextmanager
-async def _great_list(stage: Stage) -> AsyncIterator[None]:
+async def _great_list(stage: Stage, begins: Begins) -> None:
     """Somebody lists and follows far more than is good for anyone."""
     async with AsyncClient(stage.up.address, patience=300) as client:
         session = await client.session(partition=NOWHERE)
         for _ in range(4):
             await session.submit_many([b""] * 50_000)
+        await asyncio.sleep(_SETTLE_S)
+        begins()
         for _ in range(5):
             with suppress(OverloadedError):  # told so: that is one of the right answers
                 await session.task_ids()
         await session.cancel()
-        yield
 
 
 def faults(stage: Stage) -> list[Fault]:

@@ -97,9 +97,14 @@ class Soak:
         before = await self._quiet(load, f"before {fault.name}"[:28])
         lost = await self._lost_attempts()
         began = time.monotonic()
+
+        def begins() -> None:
+            nonlocal began
+            began = time.monotonic()
+
         try:
-            async with asyncio.timeout(300), fault.happens(self._stage):
-                pass
+            async with asyncio.timeout(300):
+                await fault.happens(self._stage, begins)
         except Exception as error:  # noqa: BLE001 - whatever it is belongs into the verdict
             self._broken.append(f"{fault.name}: {type(error).__name__}: {error}")
         ended = time.monotonic()

@@ -52,7 +52,7 @@ class Stage:
             return [psutil.Process(process.pid)] if process.returncode is None else []
         if role == "worker":
             return self.workers("agent")[:1]
-        child = self.up.child(role)
+        child = self.up.child(role) if self.up.process.returncode is None else None
         if child is None:
             return []
         if role != "postgres":
