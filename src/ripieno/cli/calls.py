@@ -10,14 +10,16 @@ import grpc
 from rich.cells import cell_len
 
 from ripieno.cli.terminal import one_line, printable
-from ripieno.cli.values import server_address
+from ripieno.cli.values import server_addresses
 from ripieno.config import ADDRESS_VARIABLE, DEFAULT_ADDRESS
-from ripieno.domain.addresses import parse_address
+from ripieno.domain.addresses import Address, parse_addresses
 from ripieno.wire.channels import open_blocking_channel
 from ripieno.wire.protos.armonik_v2.submitter_service_pb2_grpc import SubmitterStub
 
 #: A look-up that takes longer is stuck.
 CALL_TIMEOUT_S = 30.0
+#: A replica that takes no connection within this is passed over, if there is another.
+CONNECT_TIMEOUT_S = 2.0
 
 Row = Mapping[str, Any]
 
@@ -34,8 +36,8 @@ def cluster_flags(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--address",
-            type=server_address,
-            metavar="HOST:PORT",
+            type=cluster_address,
+            metavar="HOST:PORT[,...]",
             envvar=ADDRESS_VARIABLE,
             default=DEFAULT_ADDRESS,
             show_default=True,
@@ -46,6 +48,11 @@ def cluster_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def cluster_address(text: str) -> str:
+    """A flag's value that must be where a cluster is reached: any of its replicas."""
+    return ",".join(server_addresses(text))
+
+
 @contextmanager
 def submitter(address: str) -> Iterator[SubmitterStub]:
     """The cluster's Submitter service.
@@ -53,12 +60,25 @@ def submitter(address: str) -> Iterator[SubmitterStub]:
     Raises:
         click.ClickException: a call inside failed; with what the cluster said.
     """
-    with open_blocking_channel(parse_address("address", address)) as channel:
+    with _open(parse_addresses("address", address)) as channel:
         try:
             yield SubmitterStub(channel)
         except grpc.RpcError as error:
             # Every error of a call is a Call as well, which the type does not say.
             raise click.ClickException(_what_happened(address, cast(grpc.Call, error))) from error
+
+
+def _open(addresses: Sequence[Address]) -> grpc.Channel:
+    """A channel to the first of these replicas that takes connections; to the last one if none does."""
+    for address in addresses[:-1]:
+        channel = open_blocking_channel(address)
+        try:
+            grpc.channel_ready_future(channel).result(CONNECT_TIMEOUT_S)
+        except grpc.FutureTimeoutError:
+            channel.close()
+        else:
+            return channel
+    return open_blocking_channel(addresses[-1])
 
 
 def _what_happened(address: str, call: grpc.Call) -> str:

@@ -16,7 +16,7 @@ from ripieno.client.definitions import DEFAULT_MAX_DURATION_S, DEFAULT_MAX_RETRI
 from ripieno.client.errors import already_exists
 from ripieno.client.handles import checked_name
 from ripieno.config import ADDRESS_VARIABLE, DEFAULT_ADDRESS
-from ripieno.domain.addresses import parse_address
+from ripieno.domain.addresses import parse_addresses
 from ripieno.domain.errors import NotFoundError
 from ripieno.domain.options import MIN_PRIORITY
 from ripieno.wire.options import options_to_wire
@@ -34,19 +34,28 @@ class AsyncClient:
             print(await task.result(timeout=10))
 
     Args:
-        address: ``HOST:PORT`` or ``unix:/path`` of the control plane; None takes the
-            variable RIPIENO_ADDRESS, or else 127.0.0.1:5001.
+        address: ``HOST:PORT`` or ``unix:/path`` of the control plane, or several replicas' with
+            commas between them, of which any will do; None takes the variable RIPIENO_ADDRESS,
+            or else 127.0.0.1:5001.
         patience: For how many seconds a call is repeated while no server answers.
+        use_proxy: Go through the proxy that ``http_proxy`` and its like name, which is left
+            alone otherwise. Never for this machine's own addresses.
+
+    Raises:
+        InvalidRequestError: the address is none.
 
     Attributes:
         address: Where it connects to.
     """
 
-    def __init__(self, address: str | None = None, *, patience: float = DEFAULT_PATIENCE_S) -> None:
-        named = os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS
-        self._address = parse_address(ADDRESS_VARIABLE, named) if address is None else parse_address("address", address)
-        self.address = str(self._address)
-        self._connection = Connection(self._address, patience)
+    def __init__(
+        self, address: str | None = None, *, patience: float = DEFAULT_PATIENCE_S, use_proxy: bool = False
+    ) -> None:
+        field, text = "address", address
+        if text is None:
+            field, text = ADDRESS_VARIABLE, os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS
+        self._connection = Connection(parse_addresses(field, text), patience, use_proxy=use_proxy)
+        self.address = self._connection.address
         self._is_open = False
         self._background = Background()
 

@@ -128,13 +128,17 @@ class Client:
     Opens at once; nothing is sent before the first call.
 
     Args:
-        address: ``HOST:PORT`` or ``unix:/path`` of the control plane; None takes the
-            variable RIPIENO_ADDRESS, or else 127.0.0.1:5001.
+        address: ``HOST:PORT`` or ``unix:/path`` of the control plane, or several replicas' with
+            commas between them, of which any will do; None takes the variable RIPIENO_ADDRESS,
+            or else 127.0.0.1:5001.
         patience: For how many seconds a call is repeated while no server answers.
+        use_proxy: As for ``AsyncClient``.
     """
 
-    def __init__(self, address: str | None = None, *, patience: float = DEFAULT_PATIENCE_S) -> None:
-        self.target = AsyncClient(address, patience=patience)
+    def __init__(
+        self, address: str | None = None, *, patience: float = DEFAULT_PATIENCE_S, use_proxy: bool = False
+    ) -> None:
+        self.target = AsyncClient(address, patience=patience, use_proxy=use_proxy)
         self.bridge = Bridge(self.target)
 
     @property

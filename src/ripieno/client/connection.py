@@ -1,15 +1,16 @@
-"""The channel to the control plane, and plain calls over it."""
+"""The channels to the control plane, and plain calls over them."""
 
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar, cast
 
 import grpc.aio
 
 from ripieno.client import forks
 from ripieno.client.objects import ObjectsHere
+from ripieno.client.outage import Outage
 from ripieno.client.patience import Patience
+from ripieno.client.replicas import Replicas
 from ripieno.domain.addresses import Address
-from ripieno.wire.channels import open_channel
 from ripieno.wire.protos.armonik_v2 import objects_pb2, submitter_service_pb2_grpc
 from ripieno.wire.protos.v1 import results_pb2_grpc
 
@@ -21,28 +22,32 @@ _CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     # After a restart of the server, be back soon.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
+    # An attempt to connect may take so long; by itself gRPC waits 20 s for a host that says nothing.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
 )
 
 
 class Connection:
-    """One channel, its stubs, and what the server said of itself.
+    """Channels to one or several replicas, their stubs, and what they said of themselves.
 
     Attributes:
-        address: ``HOST:PORT`` or ``unix:/path``, in its one spelling.
+        address: ``HOST:PORT`` or ``unix:/path``, in its one spelling; several with commas between them.
         pushes_results, reads_results: Whether the server has ``Results.Follow`` and
             ``Results.Read``; True until it says no.
         objects: Where large results may be read instead.
     """
 
-    def __init__(self, address: Address, patience_s: float) -> None:
-        self.address = str(address)
+    def __init__(self, addresses: Sequence[Address], patience_s: float, *, use_proxy: bool = False) -> None:
+        self.address = ",".join(map(str, addresses))
         self.pushes_results = True
         self.reads_results = True
         self.objects = ObjectsHere()
         self._patience_s = patience_s
         self._chunk_limit_bytes = 0
-        self._address = address
-        self._channel: grpc.aio.Channel | None = None
+        self._addresses = addresses
+        self._use_proxy = use_proxy
+        self._replicas: Replicas | None = None
+        self._outage = Outage(self.address, patience_s, self._turn)
         self._submitter: submitter_service_pb2_grpc.SubmitterAsyncStub | None = None
         self._results: results_pb2_grpc.ResultsAsyncStub | None = None
 
@@ -57,19 +62,20 @@ class Connection:
         return _opened(self._results)
 
     def open(self) -> None:
-        """Make the channel, inside the event loop that uses it; again, if it was closed. Nothing is sent yet.
+        """Make the channels, inside the event loop that uses it; again, if it was closed. Nothing is sent yet.
 
         Raises:
             RuntimeError: gRPC cannot be used in this process.
         """
         forks.connection_opened()
-        self._channel = channel = open_channel(self._address, _CHANNEL_OPTIONS)
+        self._replicas = replicas = Replicas(self._addresses, _CHANNEL_OPTIONS, use_proxy=self._use_proxy)
+        channel = cast(grpc.aio.Channel, replicas)  # as far as stubs use one
         self._submitter = submitter_service_pb2_grpc.SubmitterStub(channel)
         self._results = results_pb2_grpc.ResultsStub(channel)
 
     def patience(self, purpose: str) -> Patience:
         """The retries of one operation; ``purpose`` completes the sentence "could not ..."."""
-        return Patience(self._patience_s, self.address, purpose)
+        return Patience(self._patience_s, self.address, purpose, self._outage)
 
     async def call(self, purpose: str, method: Callable[[RequestT], Awaitable[ReplyT]], request: RequestT) -> ReplyT:
         """One unary call that may be repeated without harm.
@@ -80,9 +86,12 @@ class Connection:
         patience = self.patience(purpose)
         while True:
             try:
-                return await method(request)
+                reply = await method(request)
             except grpc.aio.AioRpcError as error:
                 await patience.pause(error)
+            else:
+                self._outage.over()
+                return reply
 
     async def chunk_limit(self) -> int:
         """The longest chunk that the server takes, in bytes; asked once."""
@@ -94,14 +103,18 @@ class Connection:
         return self._chunk_limit_bytes
 
     async def close(self) -> None:
-        """End all calls and close the channel. May be repeated."""
-        if self._channel is not None:
-            channel, self._channel = self._channel, None
+        """End all calls and close the channels. May be repeated."""
+        if self._replicas is not None:
+            replicas, self._replicas = self._replicas, None
             self._submitter = self._results = None
             try:
-                await channel.close()
+                await replicas.close()
             finally:
                 forks.connection_closed()
+
+    def _turn(self) -> None:
+        if self._replicas is not None:
+            self._replicas.turn()
 
 
 def _opened(stub: StubT | None) -> StubT:

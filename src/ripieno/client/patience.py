@@ -1,7 +1,6 @@
 """How long to go on when no server answers."""
 
 import asyncio
-import logging
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,9 +8,8 @@ from contextlib import asynccontextmanager
 import grpc.aio
 
 from ripieno.client.errors import from_rpc
+from ripieno.client.outage import Outage
 from ripieno.domain.errors import UnavailableError
-
-_LOG = logging.getLogger("ripieno.client")
 
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 2.0
@@ -27,9 +25,10 @@ class Patience:
         retries: How many pauses were made so far.
     """
 
-    def __init__(self, seconds: float, address: str, purpose: str) -> None:
+    def __init__(self, seconds: float, address: str, purpose: str, outage: Outage) -> None:
         self.retries = 0
         self._seconds = seconds
+        self._outage = outage
         self._address = address
         self._purpose = purpose
         self._pause_s = _FIRST_PAUSE_S
@@ -39,6 +38,7 @@ class Patience:
         """Something came through: start counting afresh."""
         self._give_up_at = None
         self._pause_s = _FIRST_PAUSE_S
+        self._outage.over()
 
     async def pause(self, error: grpc.aio.AioRpcError | UnavailableError) -> None:
         """Wait a little before the next try.
@@ -53,14 +53,7 @@ class Patience:
         now = asyncio.get_running_loop().time()
         if self._give_up_at is None:
             self._give_up_at = now + self._seconds
-            if self._seconds > 0:
-                _LOG.warning(
-                    "%s: %s does not answer (%s); trying for up to %g s",
-                    self._purpose,
-                    self._address,
-                    failure.detail,
-                    self._seconds,
-                )
+        self._outage.noticed(self._purpose, failure.detail)
         left = self._give_up_at - now
         if left <= 0:
             raise UnavailableError(

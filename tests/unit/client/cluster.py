@@ -543,3 +543,17 @@ def failure(task_id: str, *reasons: str) -> objects_pb2.TaskError:
     """A TaskError with one failed attempt for each reason."""
     errors = [objects_pb2.Error(task_status=task_status_pb2.TASK_STATUS_ERROR, detail=reason) for reason in reasons]
     return objects_pb2.TaskError(task_id=task_id, errors=errors)
+
+
+@asynccontextmanager
+async def serving_alike(cluster: FakeCluster) -> AsyncIterator[str]:
+    """Another replica of the same cluster; its address."""
+    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    submitter_service_pb2_grpc.add_SubmitterServicer_to_server(cluster, server)
+    results_pb2_grpc.add_ResultsServicer_to_server(cluster, server)
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    try:
+        yield address
+    finally:
+        await server.stop(None)

@@ -26,7 +26,7 @@ from ripieno.client import (
 )
 from ripieno.client.errors import FROM_CODE, from_rpc
 from ripieno.wire.codes import CODES
-from unit.client.cluster import CHUNK_BYTES, FakeCluster, failure
+from unit.client.cluster import CHUNK_BYTES, FakeCluster, failure, serving_alike
 
 
 async def test_a_session_is_made_with_its_options(client: AsyncClient, cluster: FakeCluster) -> None:
@@ -224,8 +224,35 @@ async def test_reads_are_repeated_and_said_to_be(
     with caplog.at_level(logging.WARNING, "ripieno.client"):
         assert await session.counts() == {}
     assert [record.getMessage() for record in caplog.records] == [
-        f"count tasks: {cluster.address} does not answer (injected UNAVAILABLE); trying for up to 5 s"
+        f"count tasks: {cluster.address} does not answer (injected UNAVAILABLE); calls are repeated for up to 5 s",
+        f"{cluster.address} answers again",
     ]
+
+
+async def test_an_outage_is_told_once_however_many_calls_notice(
+    client: AsyncClient, cluster: FakeCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    session = await client.session()
+    cluster.faults.before["CountTasks"] = [grpc.StatusCode.UNAVAILABLE] * 150
+    with caplog.at_level(logging.WARNING, "ripieno.client"):
+        await asyncio.gather(*(session.counts() for _ in range(100)))
+        await session.counts()
+    assert len([record for record in caplog.records if "does not answer" in record.getMessage()]) == 1
+    assert len([record for record in caplog.records if "answers again" in record.getMessage()]) == 1
+
+
+async def test_any_of_several_replicas_will_do(cluster: FakeCluster) -> None:
+    """One that is not there is passed over, and one that goes away in the middle is left for another."""
+    async with serving_alike(cluster) as other, AsyncClient(f"127.0.0.1:1,{cluster.address},{other}") as client:
+        session = await client.session()
+        cluster.echo = False
+        task = await session.submit(b"")
+        waiting = asyncio.create_task(task.result(timeout=20))
+        await cluster.until(lambda: [task.id] in cluster.asked)
+        await cluster.stop()
+        await cluster.finish(session.id, task.id, b"done")
+        assert await waiting == b"done"
+        assert await session.counts() == {TaskStatus.COMPLETED: 1}
 
 
 async def test_nobody_at_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
