@@ -7,6 +7,7 @@ next one. Small ones are cached by session and key; large ones lie in the ``Spoo
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
@@ -16,9 +17,9 @@ import grpc.aio
 from ripieno.agent.attempt import Attempt, Input, Spooled
 from ripieno.agent.cache import DataCache, ProducedCache, ResultKey
 from ripieno.agent.channels import describe, reraise_own_cancellation
-from ripieno.agent.dispatcher import Dispatcher
+from ripieno.agent.dispatcher import HELD_BYTES, Dispatcher
 from ripieno.agent.effects import DataKind
-from ripieno.agent.faults import contained, is_refusal
+from ripieno.agent.faults import MachineFaultError, contained, end_attempt, is_refusal
 from ripieno.agent.link import Link
 from ripieno.agent.spool import ObjectGoneError, Spool
 from ripieno.background import Setback
@@ -30,6 +31,8 @@ from ripieno.wire.protos.v1 import agent_pb2
 _BATCH = 1_000
 #: Attempts with more inline data than this are fed piece by piece, like those with files.
 SENT_AT_ONCE_BYTES = 1024 * 1024
+#: Inline data that one attempt keeps in memory while it waits for more; what comes after that goes to the disk.
+KEPT_BYTES = 4 * 1024 * 1024
 
 
 class DataUnavailableError(Exception):
@@ -54,6 +57,11 @@ class Inputs:
         #: Asked for and not answered yet.
         self._fetching: dict[ResultKey, list[Delivery]] = {}
         self._wake = asyncio.Event()
+        #: Attempts that wait for others' data to be used up, and how many results are on their way for others.
+        self._queued: deque[Attempt] = deque()
+        self._missing = 0
+        #: Inputs that are too many to be kept in memory: of whom, where, and which.
+        self._too_many: list[tuple[Attempt, dict[str, Data | Spooled], str]] = []
         #: Keys that go into one request: as many as were answered at once of late.
         self._batch = _BATCH
         self._setback = Setback("fetching results from the control plane")
@@ -70,20 +78,38 @@ class Inputs:
 
     def prepare(self, attempts: Sequence[Attempt]) -> None:
         """Get the data of attempts; the dispatcher hears of each that has all of it."""
-        for attempt in attempts:
-            attempt.inputs = {}
-            missing = []
-            found: dict[str, Data] = {}
-            for key in attempt.data_dependencies:
-                data = self._known((attempt.session_no, key))
-                if data is None:
-                    missing.append(key)
-                else:
-                    found[key] = data
-            if not missing:
-                self._complete(attempt, found)
-                continue
-            self._await(attempt, found, set(missing))
+        self._queued.extend(attempts)
+        self.advance()
+
+    def advance(self) -> None:
+        """Begin to get data for those that have waited for room; call it now and then while there are any.
+
+        Bounds what is in memory: no more than ``_BATCH`` results are on their way, or those of one attempt, and while
+        half of ``HELD_BYTES`` is in hand, only one attempt for each worker is made ready.
+        """
+        dispatcher = self._dispatcher
+        while self._queued and self._missing < _BATCH:
+            if dispatcher.held_bytes > HELD_BYTES // 2 and dispatcher.stocked:
+                return
+            attempt = self._queued.popleft()
+            if not attempt.over:
+                self._begin(attempt)
+
+    def _begin(self, attempt: Attempt) -> None:
+        attempt.inputs = {}
+        missing = []
+        found: dict[str, Data | Spooled] = {}
+        for key in attempt.data_dependencies:
+            data = self._known((attempt.session_no, key))
+            if data is None:
+                missing.append(key)
+            else:
+                found[key] = data
+        if not missing:
+            self._complete(attempt, found)
+            return
+        self._missing += len(missing)
+        self._await(attempt, found, set(missing))
 
     def _known(self, key: ResultKey) -> Data | None:
         """What need not be fetched: it was before, or a worker of this agent has made it."""
@@ -99,22 +125,33 @@ class Inputs:
             self._spool.close(file, keep=file is not payload)
         attempt.inputs, attempt.spooled_payload = None, None
 
-    def _await(self, attempt: Attempt, found: dict[str, Data], missing: set[str]) -> None:
+    def _await(self, attempt: Attempt, found: dict[str, Data | Spooled], missing: set[str]) -> None:
+        inline_bytes = 0
+
         def arrive(key: str, data: Data | DataUnavailableError) -> None:
+            nonlocal inline_bytes
+            self._missing -= 1
             if isinstance(data, DataUnavailableError):
                 self._dispatcher.unprepared(attempt, f"dependency {key!r} cannot be read: {data}")
                 return
+            if attempt.over:
+                return
             found[key] = data
             missing.discard(key)
-            if not missing and not attempt.over:
+            if isinstance(data, bytes):
+                inline_bytes += len(data)
+                if inline_bytes > KEPT_BYTES and missing:
+                    self._too_many.append((attempt, found, key))
+            if not missing:
+                self._too_many = [entry for entry in self._too_many if entry[0] is not attempt]
                 self._complete(attempt, found)
 
         for key in list(missing):
             self.want((attempt.session_no, key), partial(arrive, key))
 
-    def _complete(self, attempt: Attempt, found: dict[str, Data]) -> None:
+    def _complete(self, attempt: Attempt, found: dict[str, Data | Spooled]) -> None:
         """All data is known; what is large goes to disk first."""
-        if isinstance(attempt.payload, bytes) and not any(isinstance(d, StoredObject) for d in found.values()):
+        if isinstance(attempt.payload, bytes) and not any(not isinstance(d, bytes) for d in found.values()):
             attempt.inputs = {key: data for key, data in found.items() if isinstance(data, bytes)}
             attempt.large = attempt.size > SENT_AT_ONCE_BYTES
             self._dispatcher.prepared(attempt)
@@ -124,7 +161,7 @@ class Inputs:
         self._spooling[attempt] = task
         task.add_done_callback(lambda _: self._spooling.pop(attempt, None))
 
-    async def _spool_all(self, attempt: Attempt, found: dict[str, Data]) -> None:
+    async def _spool_all(self, attempt: Attempt, found: dict[str, Data | Spooled]) -> None:
         files: list[Spooled] = []
         inputs: dict[str, Input] = {}
         try:
@@ -148,6 +185,23 @@ class Inputs:
             attempt.spooled_payload = files[0]
         self._dispatcher.prepared(attempt)
         self._dispatcher.pump()
+
+    async def _put_away(self) -> None:
+        """Move what attempts have too much of in memory to the disk, between two replies."""
+        batch, self._too_many = self._too_many, []
+        for attempt, found, key in batch:
+            data = found[key]
+            if attempt.over or not isinstance(data, bytes):
+                continue
+            try:
+                file = await self._spool.keep(data)
+            except MachineFaultError as error:
+                end_attempt(self._dispatcher, attempt, error)
+                continue
+            if attempt.inputs is None:  # it is over by now
+                self._spool.close(file, keep=False)
+            else:
+                found[key] = attempt.inputs[key] = file
 
     # ------------------------------------------------------------------ workers' requests
 
@@ -217,6 +271,7 @@ class Inputs:
                     keys = list(self._wanted)[:_BATCH]
                     self._fetching = {key: self._wanted.pop(key) for key in keys}
                     await self._fetch_batch(self._fetching)
+                    self.advance()
                     self._dispatcher.pump()
 
     async def _fetch_batch(self, wanted: dict[ResultKey, list[Delivery]]) -> None:
@@ -228,6 +283,7 @@ class Inputs:
                     self._cache.put(key, data)
                 for deliver in wanted.pop(key):
                     deliver(data)
+            await self._put_away()
             # The control plane has looked up what it then had to leave out; ask for no more than it answers.
             self._batch = len(answers) or max(1, len(keys) // 2)
             if len(answers) == len(keys):

@@ -98,6 +98,7 @@ class Agent:
                 self.dispatcher.stood_still(late_s)
                 await asyncio.sleep(TICK_S)  # what came meanwhile is heard first
                 now = time.monotonic()
+            self.inputs.advance()
             self.dispatcher.tick(now)
 
     async def _drain(self) -> None:

@@ -80,13 +80,29 @@ class Spool:
             if not lock.locked():
                 self._reading.pop(stored.name, None)
 
+    async def keep(self, data: bytes) -> Spooled:
+        """Put inline data of one attempt into a file of its own.
+
+        Raises:
+            MachineFaultError: the disk has no room, or does not work.
+        """
+        self._number += 1
+        path = self._scratch.path / f"inline-{self._number}"
+        try:
+            await asyncio.to_thread(path.write_bytes, data)
+        except OSError as error:
+            _unlink(path)
+            await self._scratch.serves_after(error)
+            raise MachineFaultError(f"{path}: {error.strerror or error}") from error
+        return Spooled(path.name, path, len(data), users=1)
+
     def close(self, file: Spooled, *, keep: bool) -> None:
         """The file is no longer read; ``keep`` it for others if there is room."""
         file.users -= 1
         if file.users:
             return
         if self._files.get(file.name) is not file:
-            _unlink(file.path)  # it was found missing, and another one has its place
+            _unlink(file.path)  # one attempt's own, or it was found missing, and another one has its place
             return
         self._idle[file.name] = file
         self._idle_bytes += file.size

@@ -68,6 +68,9 @@ class Replica(agent_pb2_grpc.AgentServicer):
         self.draining = False
         self.credit = 0
         self.revoked = 0
+        #: Results in one reply, and a key that spoils a request.
+        self.most_fetched = 1_000
+        self.refused_key = ""
         self.fetches: list[list[str]] = []
         self.reads: list[str] = []
         self.claims: dict[int, Task] = {}
@@ -243,8 +246,10 @@ class Replica(agent_pb2_grpc.AgentServicer):
         async with self.changed:
             self.changed.notify_all()
         await self.answering.wait()
+        if any(key.key == self.refused_key for key in request.keys):
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"key {self.refused_key!r} is refused")
         reply = agent_pb2.FetchResultsReply()
-        for key in request.keys:
+        for key in request.keys[: self.most_fetched]:
             fetched = reply.fetched.add()
             if key.key in self.results:
                 self._put_data(fetched.data, self.results[key.key])

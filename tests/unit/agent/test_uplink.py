@@ -1,6 +1,7 @@
 """The stream to the control plane: reconnecting, held tickets, settling, draining."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -9,7 +10,7 @@ import pytest_asyncio
 from ripieno.wire.protos.v1 import agent_pb2
 from unit.agent.conftest import Serve
 from unit.agent.replica import Replica, Task
-from unit.agent.running import agent, teach
+from unit.agent.running import TOY, agent, teach
 from unit.agent.test_lanes import inline_result
 
 
@@ -294,3 +295,16 @@ async def test_long_names_are_cut(replica: Replica, serve: Serve) -> None:
         replica.submit(Task("t"))
         outcome = await replica.outcome_of("t")
     assert len(replica.hellos[0].name.encode()) <= 256 and len(outcome.worker.encode()) <= 256
+
+
+async def test_an_agent_that_stood_still_does_not_count_that_time(replica: Replica) -> None:
+    """What its workers said meanwhile is heard before anybody is judged to be late."""
+    async with agent(replica, worker=TOY + " batch", slots=1):
+        replica.submit(Task("t", payload=b"nap:0.5", max_duration_s=1.0))
+        await replica.until(lambda: "t" in replica.started)
+        time.sleep(2.5)  # noqa: ASYNC251 - as if this process had been stopped
+        outcome = await replica.outcome_of("t")
+        assert outcome.HasField("completed"), outcome.failed.detail
+        replica.submit(Task("late", payload=b"nap:3", max_duration_s=0.3))
+        outcome = await replica.outcome_of("late")
+    assert outcome.failed.reason == agent_pb2.Outcome.Failed.TIMEOUT
