@@ -6,7 +6,6 @@ asked for. A claim is made when a hot partition meets credit; while one is under
 gathers for the next.
 """
 
-import asyncio
 import itertools
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,6 +13,7 @@ from typing import NamedTuple
 
 import structlog
 
+from ripieno.background import Health, Loop
 from ripieno.control.agent_link import AgentLink
 from ripieno.domain.errors import RipienoError
 from ripieno.domain.outcomes import Ticket
@@ -34,15 +34,16 @@ _TURNS = 8
 #: The safety net for a lost message.
 _LOOK_ANYWAY_S = 2.0
 
-#: After the database failed us.
-_PAUSE_S = 0.5
-
 
 class Dispatcher:
     """Brings claimable tasks and agents with credit together."""
 
     def __init__(
-        self, claims: Claims, sessions: Sessions, release: Callable[[Sequence[Ticket]], Awaitable[None]]
+        self,
+        claims: Claims,
+        sessions: Sessions,
+        release: Callable[[Sequence[Ticket]], Awaitable[None]],
+        health: Health | None = None,
     ) -> None:
         self._claims = claims
         self._sessions = sessions
@@ -51,13 +52,13 @@ class Dispatcher:
         self._hot: set[str] = set()
         #: The highest priority submitted to a partition since its last claim began.
         self._submitted: dict[str, int] = {}
-        self._wake = asyncio.Event()
+        self._loop = Loop("claiming tasks", self._turn, every_s=_LOOK_ANYWAY_S, health=health)
 
     def connect(self, link: AgentLink) -> None:
         """An agent is there; an older link of the same agent is superseded."""
         self._links[link.agent_no] = link
         self._hot |= set(link.partitions)
-        self._wake.set()
+        self._loop.wake()
 
     def disconnect(self, link: AgentLink) -> None:
         """An agent is gone."""
@@ -78,7 +79,7 @@ class Dispatcher:
     def credit_granted(self) -> None:
         """An agent takes more."""
         if self._hot:
-            self._wake.set()
+            self._loop.wake()
 
     def changed_here(self, changes: Changes) -> None:
         """A transaction of this replica has committed."""
@@ -95,23 +96,16 @@ class Dispatcher:
     def _warm(self, partitions: set[str] | frozenset[str]) -> None:
         if partitions:
             self._hot |= partitions
-            self._wake.set()
+            self._loop.wake()
 
     async def run(self) -> None:
         """Dispatch until cancelled."""
-        while True:
-            try:
-                async with asyncio.timeout(_LOOK_ANYWAY_S):
-                    await self._wake.wait()
-            except TimeoutError:
-                self._hot |= {partition for link in self._links.values() for partition in link.partitions}
-            self._wake.clear()
-            try:
-                await self._dispatch()
-            except RipienoError as error:
-                _log.warning("could not claim; will try again", error=error.detail)
-                await asyncio.sleep(_PAUSE_S)
-                self._wake.set()
+        await self._loop.run()
+
+    async def _turn(self) -> None:
+        if self._loop.due:  # whatever was told meanwhile, and whatever was not
+            self._hot |= {partition for link in self._links.values() for partition in link.partitions}
+        await self._dispatch()
 
     async def _dispatch(self) -> None:
         for partition in sorted(self._hot):
@@ -121,6 +115,9 @@ class Dispatcher:
                 claimed: list[Claimed] = []
                 try:
                     claimed = await self._claims.claim(partition, credit.agents)
+                except BaseException:
+                    self._hot.add(partition)  # nobody knows what waits there
+                    raise
                 finally:
                     self._give_back(credit, claimed)
                 if len(claimed) == len(credit.agents):

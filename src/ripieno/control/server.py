@@ -160,7 +160,7 @@ class Replica:
         notices = Notices(Signals(database, settings.name))
         watcher = Watcher(database, settings.inline_limit_bytes)
         reports = Reports(database, Committer(database, sessions), notices, health)
-        self._dispatcher = dispatcher = Dispatcher(Claims(database), sessions, reports.release_now)
+        self._dispatcher = dispatcher = Dispatcher(Claims(database), sessions, reports.release_now, health)
         submissions = Submissions(settings, database, sessions, notices, dispatcher, limits, arrivals)
         liveness = Liveness(database, dispatcher, reports, settings.lease_s, health)
         self._agents = agents = Agents(settings, database, objects, dispatcher, reports, lambda: liveness.replica)

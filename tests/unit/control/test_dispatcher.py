@@ -125,8 +125,7 @@ async def test_credit_granted_while_a_claim_is_under_way_is_not_lost() -> None:
         assert house.credit == [5]
 
 
-async def test_a_claim_that_fails_costs_no_credit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ripieno.control.dispatcher._PAUSE_S", 0.0)
+async def test_a_claim_that_fails_costs_no_credit() -> None:
     house = House(2)
     house.store.faults.append(UnavailableError("the database cannot be reached"))
     async with running(house):
