@@ -19,7 +19,7 @@ from ripieno.cli.flags import (
 from ripieno.cli.inherited import prepare_server
 from ripieno.cli.serving import prepare_grpc, raise_open_files, serve
 from ripieno.cli.terminal import name as name_of
-from ripieno.cli.values import server_addresses
+from ripieno.cli.values import Seconds, server_addresses
 from ripieno.config import ADDRESS_VARIABLE, DEFAULT_ADDRESS, AgentSettings
 
 DEFAULTS = defaults_of(AgentSettings)
@@ -33,9 +33,9 @@ DEFAULTS = defaults_of(AgentSettings)
 @click.option("--partition", "partitions", type=name_of, multiple=True, metavar="NAME",
               help="Partition to serve, once for each.  [default: the default partition alone]")  # fmt: skip
 @click.option("--name", help="Name of this agent in logs and lists.  [default: host name and process id]")
-@click.option("--drain", "drain_s", type=click.FloatRange(min=0), metavar="SECONDS", default=DEFAULTS["drain_s"], show_default=True,
+@click.option("--drain", "drain_s", type=Seconds(min=0), metavar="SECONDS", default=DEFAULTS["drain_s"], show_default=True,
               help="How long running attempts may go on after the stop.")  # fmt: skip
-@click.option("--cancel-grace", "cancel_grace_s", type=click.FloatRange(min=0), metavar="SECONDS", default=DEFAULTS["cancel_grace_s"],
+@click.option("--cancel-grace", "cancel_grace_s", type=Seconds(min=0), metavar="SECONDS", default=DEFAULTS["cancel_grace_s"],
               show_default=True,
               help="How long a cancelled worker may go on before it is replaced.")  # fmt: skip
 @click.option("--cache", "cache_bytes", type=click.IntRange(min=0), metavar="BYTES", default=DEFAULTS["cache_bytes"],

@@ -7,6 +7,7 @@ import click
 
 from ripieno.cli.calls import cluster_flags, show_one
 from ripieno.cli.terminal import name
+from ripieno.cli.values import Seconds
 
 #: Pickling and gRPC make more of it; a submission call is cut at 2 MiB.
 LARGEST_BYTES = 1024 * 1024
@@ -17,7 +18,7 @@ LARGEST_BYTES = 1024 * 1024
               help="How many to submit together, 1,000 a call.")  # fmt: skip
 @click.option("--singles", type=click.IntRange(0, 100_000), default=100, show_default=True,
               help="How many to run one at a time before that, for the latency.")  # fmt: skip
-@click.option("--task-time", "task_s", type=click.FloatRange(0, 60), metavar="SECONDS", default=0.0, show_default=True,
+@click.option("--task-time", "task_s", type=Seconds(0, 60), metavar="SECONDS", default=0.0, show_default=True,
               help="How long each task sleeps.")  # fmt: skip
 @click.option("--payload-bytes", type=click.IntRange(0, LARGEST_BYTES), default=100, show_default=True,
               help="Padding of each payload.")  # fmt: skip
@@ -26,7 +27,7 @@ LARGEST_BYTES = 1024 * 1024
 @click.option("--payload", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
               help="Payload of every task, for workers of your own; without it: a function, for the default Python worker.")  # fmt: skip
 @click.option("--partition", type=name, metavar="NAME", help="Partition to run in.  [default: the default partition]")
-@click.option("--limit", "limit_s", type=click.FloatRange(1, 3_600), metavar="SECONDS", default=60.0, show_default=True,
+@click.option("--limit", "limit_s", type=Seconds(1, 3_600), metavar="SECONDS", default=60.0, show_default=True,
               help="Give up, and cancel the rest, after this.")  # fmt: skip
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
               help="Draw the rate over time into this file, as PNG.")  # fmt: skip

@@ -11,7 +11,7 @@ from ripieno.cli.flags import defaults_of, log_flags, start_logging
 from ripieno.cli.inherited import prepare_server
 from ripieno.cli.limits import limit_flag, limits_from
 from ripieno.cli.serving import prepare_grpc, serve
-from ripieno.cli.values import listen_address
+from ripieno.cli.values import Seconds, listen_address
 from ripieno.config import DEFAULT_ADDRESS, ControlSettings
 from ripieno.domain.addresses import parse_listen_address
 from ripieno.up.errors import PortTakenError
@@ -38,9 +38,9 @@ def database_url(text: str) -> str:
               help="Where to serve; port 0 takes a free one.")  # fmt: skip
 @click.option("--objects", metavar="URL|DIR", help="Object store for large data, the same for all replicas.")
 @click.option("--name", help="Name of this replica in logs.  [default: host name and process id]")
-@click.option("--lease", "lease_s", type=click.FloatRange(min=1), metavar="SECONDS", default=DEFAULTS["lease_s"], show_default=True,
+@click.option("--lease", "lease_s", type=Seconds(min=1), metavar="SECONDS", default=DEFAULTS["lease_s"], show_default=True,
               help="How long an agent may be silent before its tasks are rescued.")  # fmt: skip
-@click.option("--drain", "drain_s", type=click.FloatRange(min=0), metavar="SECONDS", default=DEFAULTS["drain_s"], show_default=True,
+@click.option("--drain", "drain_s", type=Seconds(min=0), metavar="SECONDS", default=DEFAULTS["drain_s"], show_default=True,
               help="How long calls under way may go on after the stop.")  # fmt: skip
 @click.option("--pool-size", type=click.IntRange(min=4), default=DEFAULTS["pool_size"], show_default=True,
               help="Database connections of this replica.")  # fmt: skip

@@ -1,5 +1,6 @@
 """Flags that several commands share."""
 
+import shlex
 from collections.abc import Callable
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -85,11 +86,24 @@ def check_worker_flags(worker: str | None, attach: tuple[str, ...]) -> None:
     """
     if worker is not None and attach:
         raise click.UsageError("--worker starts workers, --attach serves existing ones: give one of the two")
-    if worker is not None and not worker.strip():
-        raise click.UsageError("--worker is empty: give the command that starts a worker, or leave the flag out")
+    if worker is not None:
+        _check_command(worker)
     twice = sorted({address for address in attach if attach.count(address) > 1})
     if twice:
         raise click.UsageError(f"--attach {twice[0]} is given twice: a worker is one slot")
+
+
+def _check_command(worker: str) -> None:
+    try:
+        words = shlex.split(worker)
+    except ValueError as error:
+        raise click.UsageError(
+            f"--worker {worker!r} is not a command: {str(error).lower()}; close the quotes, or escape with a backslash"
+        ) from error
+    if not words or not words[0]:
+        raise click.UsageError("--worker is empty: give the command that starts a worker, or leave the flag out")
+    if "\0" in worker:
+        raise click.UsageError("--worker contains a NUL character, which no command may")
 
 
 def start_logging(level: str, shape: str, file: Path | None) -> None:

@@ -12,7 +12,7 @@ from ripieno.cli.cores import usable_cores
 from ripieno.cli.flags import check_worker_flags, defaults_of, slots_in_words, worker_flags
 from ripieno.cli.inherited import prepare_server, stop_signals
 from ripieno.cli.limits import limit_flag, limits_from
-from ripieno.cli.values import listen_address
+from ripieno.cli.values import Seconds, directory, listen_address
 from ripieno.config import DEFAULT_ADDRESS, AgentSettings
 from ripieno.domain.addresses import TcpAddress, parse_listen_address
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--data", type=click.Path(file_okay=False, path_type=Path), default="./.ripieno", show_default=True,
+@click.option("--data", type=directory, metavar="DIR", default="./.ripieno", show_default=True,
               help="Directory of everything that is kept between runs.")  # fmt: skip
 @click.option("--listen", type=listen_address, metavar="HOST:PORT", default=DEFAULT_ADDRESS, show_default=True,
               help="Where clients connect; port 0 takes a free one.")  # fmt: skip
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.option("--database", type=database_url, metavar="URL",
               help="A PostgreSQL database to use instead of the embedded server.")  # fmt: skip
 @limit_flag
-@click.option("--drain", "drain_s", type=click.FloatRange(min=0), metavar="SECONDS",
+@click.option("--drain", "drain_s", type=Seconds(min=0), metavar="SECONDS",
               default=defaults_of(AgentSettings)["drain_s"], show_default=True,
               help="How long running attempts may go on after the stop.")  # fmt: skip
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info",

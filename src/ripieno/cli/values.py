@@ -1,7 +1,9 @@
 """Kinds of values that flags take, checked before anything starts."""
 
+import math
 from collections.abc import Callable
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
@@ -9,6 +11,32 @@ from ripieno.domain.addresses import parse_address, parse_addresses, parse_liste
 from ripieno.domain.errors import InvalidRequestError
 
 ValueT = TypeVar("ValueT")
+
+
+class Seconds(click.FloatRange):
+    """A length of time; not a number without an end, nor one that is none."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number.
+
+        Raises:
+            click.BadParameter: click's own, or it is not finite.
+        """
+        seconds = float(super().convert(value, param, ctx))
+        if not math.isfinite(seconds):
+            self.fail(f"{value!r} is not a number of seconds; write a large one instead", param, ctx)
+        return seconds
+
+
+def directory(text: str) -> Path:
+    """A flag's value that must be a directory, which need not exist."""
+    if not text.strip():
+        raise click.BadParameter("is empty; give a directory, or leave the flag out")
+    if "\0" in text:
+        raise click.BadParameter(f"{text!r} contains a NUL character, which no path may")
+    return Path(text)
 
 
 def listen_address(text: str) -> str:
