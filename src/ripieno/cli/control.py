@@ -10,6 +10,7 @@ import click
 from ripieno.cli.flags import defaults_of, log_flags, start_logging
 from ripieno.cli.inherited import prepare_server
 from ripieno.cli.limits import limit_flag, limits_from
+from ripieno.cli.proxies import keep_loopback_direct
 from ripieno.cli.serving import prepare_grpc, serve
 from ripieno.cli.values import Seconds, listen_address
 from ripieno.config import DEFAULT_ADDRESS, ControlSettings
@@ -58,6 +59,7 @@ def command(name: str | None, log_level: str, log_format: str, log_file: Path | 
     """
     prepare_server()
     prepare_grpc()
+    keep_loopback_direct()
     from ripieno.control.server import run_control
 
     if name is not None:
