@@ -26,6 +26,7 @@ from ripieno.agent.exchange import Exchange
 from ripieno.agent.faults import MachineFaultError, contained, end_attempt
 from ripieno.agent.http2 import connect
 from ripieno.agent.link import Link
+from ripieno.agent.liveness import SDK_WORKER
 from ripieno.agent.opening import Opener, items_with_files, opening
 from ripieno.agent.slots import Slot
 from ripieno.domain.outcomes import Completed, Failed, Failure
@@ -115,7 +116,9 @@ class BatchLane:
             LaneBrokenError: it broke, in a group of exceptions.
         """
         try:
-            connection = await connect(self._address)
+            # A process on this machine cannot vanish without a word, and may be stopped for as long as it likes.
+            keepalive = None if self._address.startswith("unix:") else SDK_WORKER
+            connection = await connect(self._address, keepalive=keepalive)
         except OSError as error:
             raise LaneBrokenError(f"the worker is not reachable: {error}", blameless=True) from error
         self._call = Call(connection, _METHOD.encode())

@@ -45,6 +45,9 @@ END_S = 2.0
 #: How long a connection that was fine a moment ago may take to be fine again, and how often to try.
 RECONNECT_S = 1.0
 RETRY_S = 0.02
+#: Pauses before a call is made again that the worker's server never looked at. A server that refuses more
+#: often is not one that goes away or starts anew.
+REFUSED_PAUSES_S = (0.05, 0.25)
 _TALKS_ON = "the worker broke the protocol: a message after Output, which must be the last one"
 
 
@@ -151,8 +154,12 @@ class ProcessLane:
             raise LaneBrokenError("the worker is not reachable", blameless=True) from None
 
     async def _run_attempt(self, attempt: Attempt) -> Completed | Failed | None:
-        """Run one attempt; None when its end follows later or its verdict is known."""
-        while True:
+        """Run one attempt; None when its end follows later or its verdict is known.
+
+        Raises:
+            LaneBrokenError: the worker is gone, or refuses calls.
+        """
+        for pause_s in (*REFUSED_PAUSES_S, None):
             connection = await self._ready()
             if attempt.verdict is not None:
                 return None
@@ -167,6 +174,12 @@ class ProcessLane:
                 return how
             # The worker never looked at it: its server is going away, or starting anew.
             attempt.conversation = self._new_conversation(attempt)
+            if pause_s is None:
+                connection.close()
+                detail = f"the worker refused {len(REFUSED_PAUSES_S) + 1} calls in a row: {call.status}"
+                raise LaneBrokenError(detail, blameless=True)
+            await asyncio.sleep(pause_s)
+        return None
 
     async def _carry_on(self, call: Call, attempt: Attempt) -> Completed | Failed | None:
         if not attempt.large:

@@ -26,6 +26,7 @@ from ripieno.agent.faults import AGAIN_AFTER_S
 from ripieno.agent.gathering import Limits
 from ripieno.agent.http2 import connect
 from ripieno.agent.link import Link
+from ripieno.agent.liveness import CONTROL_PLANE
 from ripieno.agent.outbox import Outbox
 from ripieno.agent.slots import NAME_BYTES
 from ripieno.background import Health
@@ -143,7 +144,7 @@ class Uplink:
 
     async def _connect(self, address: str) -> None:
         async with asyncio.timeout(WELCOME_S):
-            connection = await connect(address, keepalive=True)
+            connection = await connect(address, keepalive=CONTROL_PLANE)
         stream = Call(connection, _METHOD)
         try:
             await self._converse(address, stream)

@@ -2,134 +2,38 @@
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import grpc
 import grpc.aio
 import pytest
-from hpack import Decoder, Encoder
 
-from ripieno.agent import http2
 from ripieno.agent.calls import Call, CallEndedError
-from ripieno.agent.http2 import STREAM_WINDOW_BYTES, Connection, connect
-
-DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
-END_STREAM, ACK, END_HEADERS, PADDED, WITH_PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
-METHOD = b"/ArmoniK.api.grpc.v1.Worker/Process"
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-
-
-class Peer:
-    """The worker's end of one connection, to be played by a test."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.encoder, self.decoder = Encoder(), Decoder()
-        self._reader, self._writer = reader, writer
-        self._held: bytearray | None = None
-
-    async def frame(self) -> tuple[int, int, int, bytes]:
-        """The next frame: kind, flags, stream, payload."""
-        head = await self._reader.readexactly(9)
-        size = int.from_bytes(head[:3])
-        return head[3], head[4], int.from_bytes(head[5:]), await self._reader.readexactly(size)
-
-    async def next(self, kind: int) -> tuple[int, int, bytes]:
-        """The next frame of that kind, others passed over: flags, stream, payload."""
-        while True:
-            got, flags, stream, payload = await self.frame()
-            if got == kind:
-                return flags, stream, payload
-
-    async def greet(self, *settings: tuple[int, int]) -> None:
-        assert await self._reader.readexactly(len(PREFACE)) == PREFACE
-        self.send(SETTINGS, 0, 0, b"".join(struct.pack(">HL", *each) for each in settings))
-
-    def send(self, kind: int, flags: int, stream: int, payload: bytes = b"") -> None:
-        self.raw(len(payload).to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4) + payload)
-
-    def send_headers(self, stream: int, *headers: tuple[str, str], end: bool = False) -> None:
-        flags = END_HEADERS | (END_STREAM if end else 0)
-        self.send(HEADERS, flags, stream, self.encoder.encode(list(headers)))
-
-    def send_message(self, stream: int, message: bytes) -> None:
-        self.send(DATA, 0, stream, b"\0" + len(message).to_bytes(4) + message)
-
-    def answer(self, stream: int, *messages: bytes) -> None:
-        """A whole answer, with status OK."""
-        self.send_headers(stream, (":status", "200"), ("content-type", "application/grpc"))
-        for message in messages:
-            self.send_message(stream, message)
-        self.send_headers(stream, ("grpc-status", "0"), end=True)
-
-    def raw(self, data: bytes) -> None:
-        if self._held is None:
-            self._writer.write(data)
-        else:
-            self._held += data
-
-    async def drip(self, say: Callable[[], None]) -> None:
-        """Send what it says byte by byte."""
-        self._held = bytearray()
-        say()
-        held, self._held = self._held, None
-        for byte in held:
-            self._writer.write(bytes([byte]))
-            await self._writer.drain()
-            await asyncio.sleep(0)
-
-    def close(self) -> None:
-        self._writer.close()
-
-
-Play = Callable[[Peer], Awaitable[None]]
-
-
-@asynccontextmanager
-async def played(tmp_path: Path, play: Play, *, keepalive: bool = False) -> AsyncIterator[Connection]:
-    """A connection to a peer that plays its part; what it asserts is asserted."""
-    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    gone = asyncio.Event()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            async with asyncio.timeout(10):
-                await play(Peer(reader, writer))
-        except Exception as error:  # noqa: BLE001 - it is the test's
-            ended.set_exception(error)
-        else:
-            ended.set_result(None)
-        with suppress(OSError):
-            await reader.read()
-            writer.close()
-            await writer.wait_closed()
-        gone.set()
-
-    server = await asyncio.start_unix_server(serve, tmp_path / "peer")
-    connection = await connect(f"unix:{tmp_path / 'peer'}", keepalive=keepalive)
-    try:
-        async with asyncio.timeout(10):
-            yield connection
-            await asyncio.shield(ended)
-    finally:
-        connection.close()
-        await gone.wait()
-        server.close()
-
-
-async def all_of(call: Call) -> list[bytes]:
-    """All messages until the end of the call."""
-    messages = []
-    while more := await call.read():
-        messages += more
-    return messages
-
-
-def message_of(payload: bytes) -> bytes:
-    assert payload[0] == 0
-    assert int.from_bytes(payload[1:5]) == len(payload) - 5
-    return payload[5:]
+from ripieno.agent.http2 import connect
+from ripieno.agent.liveness import Keepalive
+from ripieno.agent.streams import STREAM_WINDOW_BYTES
+from unit.agent.bare_peer import (
+    ACK,
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    METHOD,
+    PADDED,
+    PING,
+    PRIORITY,
+    RST_STREAM,
+    SETTINGS,
+    WINDOW_UPDATE,
+    WITH_PRIORITY,
+    Peer,
+    all_of,
+    message_of,
+    played,
+)
 
 
 async def test_a_call_as_grpc_asks_for_it(tmp_path: Path) -> None:
@@ -146,7 +50,7 @@ async def test_a_call_as_grpc_asks_for_it(tmp_path: Path) -> None:
         assert headers[b"te"] == b"trailers"
         _, _, payload = await peer.next(DATA)
         assert payload == b"\0\0\0\0\x03one\0\0\0\0\0"
-        peer.send_headers(stream, (":status", "200"), ("content-type", "application/grpc"))
+        peer.begin_answer(stream)
         for message in (b"uno", b"", b"due"):
             peer.send_message(stream, message)
         flags, _, payload = await peer.next(DATA)
@@ -203,7 +107,7 @@ async def test_the_status_of_a_call_that_fails(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("headers", "code", "details"),
     [
-        ([(":status", "503")], grpc.StatusCode.UNKNOWN, "HTTP status 503"),
+        ([(":status", "200"), ("content-type", "application/grpc")], grpc.StatusCode.UNKNOWN, "without a status"),
         ([(":status", "200"), ("grpc-status", "99")], grpc.StatusCode.UNKNOWN, ""),
         ([(":status", "200"), ("grpc-status", "x")], grpc.StatusCode.UNKNOWN, ""),
     ],
@@ -307,7 +211,7 @@ async def test_a_connection_that_ends(tmp_path: Path) -> None:
     async def play(peer: Peer) -> None:
         await peer.greet()
         _, stream, _ = await peer.next(HEADERS)
-        peer.send_headers(stream, (":status", "200"))
+        peer.begin_answer(stream)
         peer.send_message(stream, b"first")
         peer.close()
 
@@ -379,7 +283,7 @@ async def test_a_peer_that_does_not_speak_http2(tmp_path: Path, nonsense: bytes)
         await call.write([b"x"])
         assert await all_of(call) == []
         assert call.code is grpc.StatusCode.UNAVAILABLE
-        assert "does not speak HTTP/2" in call.details
+        assert "does not speak HTTP/2 as it should" in call.details
         assert not connection.usable
 
 
@@ -387,7 +291,7 @@ async def test_a_compressed_message_is_not_taken(tmp_path: Path) -> None:
     async def play(peer: Peer) -> None:
         await peer.greet()
         _, stream, _ = await peer.next(HEADERS)
-        peer.send_headers(stream, (":status", "200"))
+        peer.begin_answer(stream)
         peer.send(DATA, 0, stream, b"\x01\0\0\0\x01x")
         assert await peer.next(RST_STREAM) == (0, stream, (8).to_bytes(4))
 
@@ -421,9 +325,13 @@ async def test_a_cancelled_call_is_reset_and_its_late_data_ignored(tmp_path: Pat
 
 async def test_a_writer_keeps_to_the_windows(tmp_path: Path) -> None:
     data = bytes(range(256)) * 400
+    ready = asyncio.Event()
 
     async def play(peer: Peer) -> None:
         await peer.greet((0x4, 1_000), (0x5, 20_000))
+        while not (await peer.next(SETTINGS))[0] & ACK:
+            pass
+        ready.set()
         _, stream, _ = await peer.next(HEADERS)
         got = b""
         while len(got) < 1_000:
@@ -447,9 +355,7 @@ async def test_a_writer_keeps_to_the_windows(tmp_path: Path) -> None:
         peer.answer(stream)
 
     async with played(tmp_path, play) as connection:
-        # Its settings come first: what we may send before is the peer's own risk.
-        while connection.longest_frame != 20_000:  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0)
+        await ready.wait()  # what is sent before its settings are known is the peer's own risk
         call = Call(connection, METHOD)
         await call.write([data])
         assert await all_of(call) == []
@@ -475,7 +381,7 @@ async def test_a_reader_that_does_not_read_is_not_flooded(tmp_path: Path) -> Non
     async def play(peer: Peer) -> None:
         await peer.greet()
         _, stream, _ = await peer.next(HEADERS)
-        peer.send_headers(stream, (":status", "200"))
+        peer.begin_answer(stream)
         for _ in range(STREAM_WINDOW_BYTES // 8_192):
             peer.send_message(stream, bytes(8_187))
         peer.send(PING, 0, 0, bytes(8))
@@ -500,7 +406,7 @@ async def test_a_message_longer_than_the_window_comes_through(tmp_path: Path) ->
     async def play(peer: Peer) -> None:
         await peer.greet()
         _, stream, _ = await peer.next(HEADERS)
-        peer.send_headers(stream, (":status", "200"))
+        peer.begin_answer(stream)
         window, left = STREAM_WINDOW_BYTES, b"\0" + size.to_bytes(4) + bytes(size)
         while left:
             while not window:
@@ -563,10 +469,7 @@ async def test_nobody_listens(tmp_path: Path) -> None:
         await connect("127.0.0.1:1")
 
 
-async def test_a_peer_that_vanished_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http2, "KEEPALIVE_S", 0.05)
-    monkeypatch.setattr(http2, "ANSWER_S", 0.1)
-
+async def test_a_peer_that_vanished_is_noticed(tmp_path: Path) -> None:
     async def play(peer: Peer) -> None:
         await peer.greet()
         for _ in range(3):
@@ -574,7 +477,7 @@ async def test_a_peer_that_vanished_is_noticed(tmp_path: Path, monkeypatch: pyte
             peer.send(PING, ACK, 0, payload)
         await peer.next(PING)  # and no word more
 
-    async with played(tmp_path, play, keepalive=True) as connection:
+    async with played(tmp_path, play, keepalive=Keepalive(0.1, 0.5)) as connection:
         call = Call(connection, METHOD)
         await call.write([b"x"])
         assert await all_of(call) == []
