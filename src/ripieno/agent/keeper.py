@@ -46,9 +46,12 @@ class Keeper:
 
     async def attach(self, address: str) -> None:
         """Serve with a worker that others start. Never returns by itself."""
+        backoff_s = 0.0
         while True:
+            started_at = time.monotonic()
             await self._serve(address, None, f"nothing serves at {address}, where a worker is attached; waiting for it")
-            await asyncio.sleep(FIRST_BACKOFF_S)
+            backoff_s = _next_backoff(backoff_s, started_at)
+            await asyncio.sleep(backoff_s or FIRST_BACKOFF_S)
 
     async def spawn(self, workshop: Workshop, sockets: SocketDirectory, number: int) -> None:
         """Serve with processes of our own, one after the other. Never returns by itself.
@@ -76,8 +79,7 @@ class Keeper:
                     )
                 finally:
                     await process.stop()
-            lived = time.monotonic() - started_at > LIVED_S
-            backoff_s = 0.0 if lived else min(max(2 * backoff_s, FIRST_BACKOFF_S), LAST_BACKOFF_S)
+            backoff_s = _next_backoff(backoff_s, started_at)
             await asyncio.sleep(backoff_s)
 
     async def _serve(self, address: str, process: WorkerProcess | None, silence: str) -> None:
@@ -128,6 +130,13 @@ class Keeper:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(health.watch(channel, self._dispatcher, self._slot, lane))
             await lane.run()
+
+
+def _next_backoff(backoff_s: float, started_at: float) -> float:
+    """How long to wait before the next worker of a slot; 0 after one that lived."""
+    if time.monotonic() - started_at > LIVED_S:
+        return 0.0
+    return min(max(2 * backoff_s, FIRST_BACKOFF_S), LAST_BACKOFF_S)
 
 
 async def _until_ended(process: WorkerProcess) -> None:

@@ -159,7 +159,10 @@ class ProcessLane:
         Raises:
             LaneBrokenError: the worker is gone, or refuses calls.
         """
-        for pause_s in (*REFUSED_PAUSES_S, None):
+        status = ""
+        for pause_s in (0.0, *REFUSED_PAUSES_S):
+            if pause_s:
+                await asyncio.sleep(pause_s)
             connection = await self._ready()
             if attempt.verdict is not None:
                 return None
@@ -174,12 +177,9 @@ class ProcessLane:
                 return how
             # The worker never looked at it: its server is going away, or starting anew.
             attempt.conversation = self._new_conversation(attempt)
-            if pause_s is None:
-                connection.close()
-                detail = f"the worker refused {len(REFUSED_PAUSES_S) + 1} calls in a row: {call.status}"
-                raise LaneBrokenError(detail, blameless=True)
-            await asyncio.sleep(pause_s)
-        return None
+            status = call.status
+        detail = f"the worker refused {1 + len(REFUSED_PAUSES_S)} calls in a row: {status}"
+        raise LaneBrokenError(detail, blameless=True)
 
     async def _carry_on(self, call: Call, attempt: Attempt) -> Completed | Failed | None:
         if not attempt.large:
