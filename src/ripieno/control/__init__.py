@@ -5,8 +5,8 @@
     submitter ----- Submitter: what clients call          watcher ---- who waits for what
     large_tasks --- its streamed submissions              notices ---- news to and from other replicas
     results ------- Results: finished results, pushed     dispatcher - claims for connected agents
-    agents -------- Agent: the agents' streams            rescuer ---- takes back what lost agents held
-    batching ------ group commit                          upkeep ----- leases, counts, garbage
+    agents -------- Agent: the agents' streams            liveness --- leases; takes back what lost agents held
+    batching ------ group commit                          upkeep ----- assignments, counts, garbage
     errors -------- every failure becomes one gRPC code   server ----- puts it all together
 
 A task's way: ``submitter`` decodes and checks, ``batching`` gathers calls, the store

@@ -38,6 +38,11 @@ as soon as something is not plain; what it did is undone then, and the same work
 step, with a round trip for each phase and the decisions in Python. The two must agree, and
 tests run both.
 
+**What goes wrong.** ``faults`` is the one table of what the database says and whose fault it is;
+``connections`` opens sessions, ``pool`` hands them out, ``watchman`` ends those that wait for a
+server gone silent, and ``database`` sees to it that what was kept of one incarnation of the
+database is not used with the next.
+
 Invariants of the tables (``store.sanity`` checks them all; tests call it):
 
 * INV-10 ``claim`` is set exactly while an agent holds the task.

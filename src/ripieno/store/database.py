@@ -124,7 +124,7 @@ class Database:
 
     async def connect(self, name: str) -> Connection:
         """Open a session that belongs to the caller, who closes it."""
-        connection = await self._found(await connect(replace(self._place, name=name)))
+        connection = await self._found(await _connect_again(replace(self._place, name=name)))
         self._single.add(connection)
         connection.on_closed(lambda: self._single.discard(connection))
         return connection
@@ -259,16 +259,14 @@ class Database:
             try:
                 second = await self._connected()
             except NoRoomForConnectionError as error:
-                raise UnavailableError(
-                    f"the database at {self._place.shown} grants us one connection; at least three are needed"
-                ) from error
+                raise UnavailableError("the database grants us one connection; at least three are needed") from error
             second.terminate()
 
     async def _connected(self) -> Connection:
-        return await self._found(await connect(self._place))
+        return await self._found(await _connect_again(self._place))
 
     async def _connected_relaxed(self) -> Connection:
-        return await self._found(await connect(self._place, relaxed=True))
+        return await self._found(await _connect_again(self._place, relaxed=True))
 
     async def _found(self, connection: Connection) -> Connection:
         """Say which incarnation a new session speaks to, before anybody uses it."""
@@ -281,9 +279,7 @@ class Database:
             )
         if connection.identity.cluster_id is None:
             connection.terminate()
-            raise UnavailableError(
-                f"the database at {self._place.shown} does not hold our schema (any more); nothing happened, try again"
-            )
+            raise UnavailableError("the database does not hold our schema (any more); nothing happened, try again")
         if connection.identity != self._identity:
             self._reincarnated(connection.identity)
         connection.incarnation = self.incarnation
@@ -322,6 +318,15 @@ async def _migrated(place: Place) -> None:
         raise translated(error) or error from error
     finally:
         await connection.close()
+
+
+async def _connect_again(place: Place, *, relaxed: bool = False) -> Connection:
+    """``connect`` to a place that was right before: if it is wrong now, that is no caller's fault."""
+    try:
+        return await connect(place, relaxed=relaxed)
+    except InvalidRequestError as error:
+        _log.error("the database is not as it was", error=error.detail)
+        raise RefusedError("the database is not as it was, and cannot be used; try again later") from error
 
 
 async def _leave_transaction(connection: Connection) -> None:

@@ -15,6 +15,7 @@ A SQLSTATE is looked up whole first, then by its class, its first two characters
 (PostgreSQL's manual, appendix A).
 """
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -145,8 +146,11 @@ def translated(error: BaseException) -> RipienoError | None:
         return _input(str(error))  # a value that does not fit its column, found before it was sent
     if isinstance(error, asyncpg.ClientConfigurationError):
         return InvalidRequestError("database", str(error))
-    if isinstance(error, OSError | asyncpg.InterfaceError | asyncpg.InternalClientError):
-        return _lost(str(error) or type(error).__name__)  # a TimeoutError is an OSError
+    if isinstance(error, OSError):  # a TimeoutError is one
+        # Without the address: this is told to callers, who are not to know where the database is.
+        return _lost(os.strerror(error.errno) if error.errno else type(error).__name__)
+    if isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError):
+        return _lost(str(error) or type(error).__name__)
     return None
 
 
