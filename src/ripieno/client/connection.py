@@ -32,8 +32,8 @@ class Connection:
 
     Attributes:
         address: ``HOST:PORT`` or ``unix:/path``, in its one spelling; several with commas between them.
-        pushes_results, reads_results: Whether the server has ``Results.Follow`` and
-            ``Results.Read``; True until it says no.
+        pushes_results, reads_results, lists_tasks: Whether the server has ``Results.Follow``,
+            ``Results.Read`` and ``Results.ListTaskIds``; True until it says no.
         objects: Where large results may be read instead.
     """
 
@@ -41,6 +41,7 @@ class Connection:
         self.address = ",".join(map(str, addresses))
         self.pushes_results = True
         self.reads_results = True
+        self.lists_tasks = True
         self.objects = ObjectsHere()
         self._patience_s = patience_s
         self._chunk_limit_bytes = 0

@@ -9,7 +9,8 @@
      ├─ NotFoundError            no such session, task or result
      ├─ ConflictError            AlreadyExistsError, SessionCancelledError
      ├─ DeniedError              UnauthenticatedError, PermissionDeniedError
-     ├─ OverloadedError          a configured limit is reached
+     ├─ OverloadedError          the server has no room, for as long as the client's patience lasts
+     │   └─ LimitError               a configured limit is reached
      ├─ UnavailableError         no server answered, for as long as the client's patience lasts
      ├─ OutcomeUnknownError      the connection broke and the call cannot be repeated
      └─ InvariantError           a bug of the server
@@ -28,6 +29,7 @@ from ripieno.domain.errors import (
     AlreadyExistsError,
     InvalidRequestError,
     InvariantError,
+    LimitError,
     NotFoundError,
     OverloadedError,
     PermissionDeniedError,
@@ -38,6 +40,7 @@ from ripieno.domain.errors import (
 )
 from ripieno.domain.outcomes import AttemptError
 from ripieno.domain.statuses import TaskStatus
+from ripieno.wire.codes import SEND_AGAIN
 from ripieno.wire.protos.armonik_v2 import objects_pb2
 from ripieno.wire.statuses import TASK_FROM_WIRE
 
@@ -111,7 +114,7 @@ FROM_CODE: Mapping[grpc.StatusCode, Callable[[str], RipienoError]] = MappingProx
         grpc.StatusCode.FAILED_PRECONDITION: _session_cancelled,
         grpc.StatusCode.UNAUTHENTICATED: UnauthenticatedError,
         grpc.StatusCode.PERMISSION_DENIED: PermissionDeniedError,
-        grpc.StatusCode.RESOURCE_EXHAUSTED: OverloadedError,
+        grpc.StatusCode.RESOURCE_EXHAUSTED: LimitError,
         grpc.StatusCode.UNAVAILABLE: UnavailableError,
         # Our own cancellations end as asyncio.CancelledError and our time limits as
         # TimeoutError, so these two come from a server or a proxy that gave the call up.
@@ -131,6 +134,8 @@ def from_rpc(error: grpc.aio.AioRpcError) -> RipienoError:
     """The error that stands for a failed call."""
     if error.code() is grpc.StatusCode.INTERNAL and error.details() == _LOCAL_FAILURE:
         return UnavailableError("the stream broke while it was written to")
-    make = FROM_CODE.get(error.code())
     detail = error.details() or ""
+    if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and SEND_AGAIN in tuple(error.trailing_metadata() or ()):
+        return OverloadedError(detail)
+    make = FROM_CODE.get(error.code())
     return make(detail) if make else RipienoError(f"the server answered {error.code().name}: {detail}")

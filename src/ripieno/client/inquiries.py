@@ -5,10 +5,14 @@ Ids travel up to 2,000 to a call, so that no message grows past 2 MiB.
 
 from collections.abc import Iterable, Iterator, Sequence
 
+import grpc
+import grpc.aio
+
 from ripieno.client.connection import Connection
 from ripieno.domain.errors import InvariantError
 from ripieno.domain.statuses import ResultStatus, TaskStatus
 from ripieno.wire.protos.armonik_v2 import objects_pb2, result_status_pb2, submitter_service_pb2, task_status_pb2
+from ripieno.wire.protos.v1 import results_pb2
 from ripieno.wire.statuses import RESULT_FROM_WIRE, TASK_FROM_WIRE
 
 _NAMES_A_CALL = 2_000
@@ -53,7 +57,22 @@ async def wait(connection: Connection, filters: Iterable[_Filter]) -> dict[TaskS
 
 
 async def list_ids(connection: Connection, session_id: str) -> list[str]:
-    """Ids of all tasks of a session, in the order of submission."""
+    """Ids of all tasks of a session, in the order of submission, however many they are."""
+    if not connection.lists_tasks:
+        return await _list_at_once(connection, session_id)
+    patience = connection.patience("list tasks")
+    while True:
+        try:
+            call = connection.results.ListTaskIds(results_pb2.ListTaskIdsRequest(session_id=session_id))
+            return [task_id async for reply in call for task_id in reply.task_ids]
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                connection.lists_tasks = False  # there is the protocol's own way
+                return await _list_at_once(connection, session_id)
+            await patience.pause(error)
+
+
+async def _list_at_once(connection: Connection, session_id: str) -> list[str]:
     reply = await connection.call("list tasks", connection.submitter.ListTasks, in_session(session_id))
     return list(reply.task_ids)
 

@@ -9,7 +9,7 @@ import grpc.aio
 
 from ripieno.client.errors import from_rpc
 from ripieno.client.outage import Outage
-from ripieno.domain.errors import UnavailableError
+from ripieno.domain.errors import OverloadedError, UnavailableError
 
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 2.0
@@ -18,8 +18,9 @@ _LONGEST_PAUSE_S = 2.0
 class Patience:
     """The retries of one operation: pauses that grow, up to a total since its last success.
 
-    Only UnavailableError is retried: nothing happened, or what happened may be asked for
-    again (reads, and submissions that are identical).
+    Only what is safe to retry is: UnavailableError (nothing happened, or what happened may be asked
+    for again: reads, and submissions that are identical), and OverloadedError where the server
+    says that it passes.
 
     Attributes:
         retries: How many pauses were made so far.
@@ -45,17 +46,22 @@ class Patience:
 
         Raises:
             RipienoError: what ``error`` stands for, where a retry would not help.
-            UnavailableError: patience is at its end.
+            UnavailableError, OverloadedError: patience is at its end.
         """
         failure = from_rpc(error) if isinstance(error, grpc.aio.AioRpcError) else error
-        if not isinstance(failure, UnavailableError):
+        if not failure.retry_is_safe:
             raise failure from error
         now = asyncio.get_running_loop().time()
         if self._give_up_at is None:
             self._give_up_at = now + self._seconds
-        self._outage.noticed(self._purpose, failure.detail)
+        if isinstance(failure, UnavailableError):
+            self._outage.noticed(self._purpose, failure.detail)
         left = self._give_up_at - now
         if left <= 0:
+            if isinstance(failure, OverloadedError):
+                raise OverloadedError(
+                    f"could not {self._purpose}: {self._address} had no room for {self._seconds:g} s ({failure.detail})"
+                ) from error
             raise UnavailableError(
                 f"could not {self._purpose}: {self._address} did not answer for {self._seconds:g} s"
                 f" ({failure.detail}); is the address right and the cluster up?"

@@ -6,7 +6,7 @@ calls are counted.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import grpc
@@ -33,6 +33,19 @@ _STREAMS = _methods(_SUBMITTER, "CreateLargeTasks", "TryGetResultStream") | _met
     _RESULTS, "Follow", "Read", "ListTasks"
 )
 _WAITS = _methods(_SUBMITTER, "WaitForCompletion", "WaitForAvailability")
+
+#: How many ids a request names, for each method that takes many.
+_IDS: Mapping[str, Callable[[Any], int]] = {
+    f"/{_SUBMITTER}/ListTasks": lambda request: len(request.session.ids) + len(request.task.ids),
+    f"/{_SUBMITTER}/CountTasks": lambda request: len(request.session.ids) + len(request.task.ids),
+    f"/{_SUBMITTER}/CancelTasks": lambda request: len(request.session.ids) + len(request.task.ids),
+    f"/{_SUBMITTER}/WaitForCompletion": lambda wait: len(wait.filter.session.ids) + len(wait.filter.task.ids),
+    f"/{_SUBMITTER}/ListSessions": lambda request: len(request.sessions),
+    f"/{_SUBMITTER}/GetTaskStatus": lambda request: len(request.task_ids),
+    f"/{_SUBMITTER}/GetResultStatus": lambda request: len(request.result_ids),
+    f"/{_RESULTS}/Read": lambda request: len(request.keys),
+    f"/{_RESULTS}/Follow": lambda request: len(request.keys),
+}
 
 _TASK_REQUESTS = submitter_service_pb2.CreateSmallTaskRequest.DESCRIPTOR.fields_by_name["task_requests"].number
 
@@ -89,7 +102,7 @@ class Admission(grpc.aio.ServerInterceptor):
         call.add_done_callback(lambda _: arrival.leave())
 
     def _admit(self, method: str, handler: Handler) -> Handler:
-        parse = self._weighed(handler.request_deserializer, submission=method == _SUBMIT)
+        parse = self._weighed(handler.request_deserializer, method)
         if method == _SUBMIT:
             handler = _through(handler, _holding)
         elif method in _STREAMS:
@@ -98,17 +111,24 @@ class Admission(grpc.aio.ServerInterceptor):
             handler = _through(handler, lambda behaviour: _sharing(self._waits, behaviour))
         return handler._replace(request_deserializer=parse)
 
-    def _weighed(self, parse: Callable[[bytes], Any], *, submission: bool) -> Callable[[bytes], Any]:
-        bytes_per_call, tasks_per_call = self._limits.bytes_per_call, self._limits.tasks_per_call
+    def _weighed(self, parse: Callable[[bytes], Any], method: str) -> Callable[[bytes], Any]:
+        """Parse what is within the limits."""
+        limits, count_ids = self._limits, _IDS.get(method)
 
-        def deserialize(data: bytes) -> Any:
-            bytes_per_call.check(len(data))
-            if submission:
-                arriving.get().arrived(len(data))
-                _count_tasks(data, tasks_per_call)
+        def submission(data: bytes) -> Any:
+            limits.bytes_per_call.check(len(data))
+            arriving.get().arrived(len(data))
+            _count_tasks(data, limits.tasks_per_call)
             return parse(data)
 
-        return deserialize
+        def inquiry(data: bytes) -> Any:
+            limits.bytes_per_call.check(len(data))
+            request = parse(data)
+            if count_ids is not None:
+                limits.ids_per_request.check(count_ids(request))
+            return request
+
+        return submission if method == _SUBMIT else inquiry
 
 
 def _count_tasks(data: bytes, limit: Limit) -> None:

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 from ripieno.config import Limits
 from ripieno.domain.errors import LimitError
+from ripieno.domain.options import TaskOptions
 
 
 class Limit:
@@ -111,7 +112,7 @@ class ControlLimits:
         self.ids_per_reply = limit(
             "ids_per_reply",
             "ids in one reply",
-            "ask for fewer sessions or statuses, or page with ripieno.v1.Tasks.List",
+            "ask for fewer sessions or statuses, or page with ripieno.v1.Results.ListTaskIds",
         )
         self.keys_per_follow = limit(
             "keys_per_follow", "unfinished keys of one stream", "follow the others when some of these are finished"
@@ -133,3 +134,13 @@ class ControlLimits:
         self.waiters_per_client = limit(
             "waiters_per_client", "waiting calls of one client", "wait for several tasks or results in one call"
         )
+
+
+def check_options(limits: ControlLimits, options: TaskOptions) -> None:
+    """Refuse a set of options that is too large.
+
+    Raises:
+        LimitError: it is.
+    """
+    if options.options:
+        limits.options_bytes.check(sum(len(text.encode()) for pair in options.options.items() for text in pair))

@@ -18,7 +18,7 @@ from ripieno.domain.errors import ConflictError, InvalidRequestError, NotFoundEr
 from ripieno.domain.identifiers import check_identifier
 from ripieno.domain.statuses import ResultStatus
 from ripieno.store.database import Database
-from ripieno.store.lookup import FinishedKey, fetch_results, find_result, finished_results
+from ripieno.store.lookup import FinishedKey, fetch_results, find_result, finished_results, next_tasks
 from ripieno.store.objects import ObjectStore
 from ripieno.store.sessions import Sessions
 from ripieno.wire.outcomes import directory_to_wire, stored_to_wire
@@ -32,6 +32,9 @@ _READ_BYTES = 1024 * 1024
 
 #: Aborted results whose reasons are looked up at once.
 _REASONS_AT_ONCE = 64
+
+#: Ids of tasks in one message of ``ListTaskIds``: 2 MiB at the most.
+_LISTED_AT_ONCE = 2_000
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -163,6 +166,18 @@ class Results(results_pb2_grpc.ResultsServicer):
         if result.status is not ResultStatus.ABORTED:
             raise ConflictError(why)
         await context.write(results_pb2.ReadReply(error=await task_error(self._database, session_no, key)))
+
+    # The stubs know generators only; writing to the context is the other documented way.
+    async def ListTaskIds(  # type: ignore[override]  # noqa: N802
+        self, request: results_pb2.ListTaskIdsRequest, context: Context
+    ) -> None:
+        """Ids of all tasks of a session, a page at a time: the next one is read when the last one is written."""
+        check_identifier("session_id", request.session_id)
+        session_no = (await self._sessions.find(request.session_id)).session_no
+        last = 0
+        while page := await next_tasks(self._database, session_no, last, _LISTED_AT_ONCE):
+            last = page[-1][0]
+            await context.write(results_pb2.ListTaskIdsReply(task_ids=[task_id for _, task_id in page]))
 
 
 async def _take_in(follower: Follower, first: results_pb2.FollowRequest, context: Context) -> None:

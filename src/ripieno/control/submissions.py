@@ -7,7 +7,7 @@ from ripieno.config import ControlSettings
 from ripieno.control.arrivals import Arrivals
 from ripieno.control.batching import Batcher
 from ripieno.control.dispatcher import Credit, Dispatcher
-from ripieno.control.limits import ControlLimits
+from ripieno.control.limits import ControlLimits, check_options
 from ripieno.control.notices import Notices
 from ripieno.control.streamed_submission import Requests, StreamedSubmission
 from ripieno.domain.errors import RipienoError
@@ -27,16 +27,6 @@ _BYTES_A_TASK = 4_096
 
 #: Transactions under way at once: while one waits for the disk the next is written.
 _FLUSHES = 2
-
-
-def check_options(limits: ControlLimits, options: TaskOptions) -> None:
-    """Refuse a set of options that is too large.
-
-    Raises:
-        LimitError: it is.
-    """
-    if options.options:
-        limits.options_bytes.check(sum(len(text.encode()) for pair in options.options.items() for text in pair))
 
 
 class Submissions:

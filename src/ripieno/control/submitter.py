@@ -11,6 +11,7 @@ from ripieno.control.arrivals import arrived_bytes
 from ripieno.control.cancellation import Cancellation
 from ripieno.control.failures import task_error
 from ripieno.control.handover import Handover
+from ripieno.control.limits import ControlLimits, check_options
 from ripieno.control.lookups import ResultLookups
 from ripieno.control.submissions import Submissions
 from ripieno.control.waits import Waits
@@ -59,6 +60,7 @@ class Submitter(submitter_service_pb2_grpc.SubmitterServicer):
         lookups: ResultLookups,
     ) -> None:
         self._settings = settings
+        self._limits = ControlLimits(settings.limits)
         self._database = database
         self._sessions = sessions
         self._objects = objects
@@ -78,6 +80,7 @@ class Submitter(submitter_service_pb2_grpc.SubmitterServicer):
     ) -> submitter_service_pb2.CreateSessionReply:
         """Create a session; a taken id is answered inside the reply (legacy)."""
         session_id, default = session_to_create(request)
+        check_options(self._limits, default)
         if await self._sessions.create(session_id, default):
             return submitter_service_pb2.CreateSessionReply(ok=objects_pb2.Empty())
         return submitter_service_pb2.CreateSessionReply(error=f"session {session_id!r} exists already")
@@ -105,14 +108,21 @@ class Submitter(submitter_service_pb2_grpc.SubmitterServicer):
 
     async def ListTasks(self, request: submitter_service_pb2.TaskFilter, context: Context) -> objects_pb2.TaskIdList:
         """Ids of matching tasks in the order of submission."""
-        found = await list_tasks(self._database, task_filter(request))
+        which, limit = task_filter(request), self._limits.ids_per_reply
+        if which.session_ids is not None:
+            limit.check(sum((await count_tasks(self._database, which)).values()))
+        found = await list_tasks(self._database, which, limit.value + 1)
+        limit.check(len(found))
         return objects_pb2.TaskIdList(task_ids=[task_id for _, _, task_id in found])
 
     async def ListSessions(
         self, request: submitter_service_pb2.SessionFilter, context: Context
     ) -> submitter_service_pb2.SessionIdList:
         """Ids of matching sessions in the order of creation."""
-        return submitter_service_pb2.SessionIdList(session_ids=await self._sessions.list(session_filter(request)))
+        limit = self._limits.ids_per_reply
+        found = await self._sessions.list(session_filter(request), limit.value + 1)
+        limit.check(len(found))
+        return submitter_service_pb2.SessionIdList(session_ids=found)
 
     async def CountTasks(self, request: submitter_service_pb2.TaskFilter, context: Context) -> objects_pb2.Count:
         """Matching tasks by status."""

@@ -73,8 +73,12 @@ async def _tasks_by_id(database: Database, ids: Sequence[str]) -> dict[str, Foun
     }
 
 
-async def list_tasks(database: Database, which: TaskFilter) -> list[tuple[int, int, str]]:
-    """(session number, task number, id) of matching tasks, in the order of submission."""
+async def list_tasks(database: Database, which: TaskFilter, most: int | None = None) -> list[tuple[int, int, str]]:
+    """(session number, task number, id) of matching tasks, in the order of submission.
+
+    Args:
+        most: Of a filter that names sessions, no more than the first so many.
+    """
     if which.task_ids is not None:
         found = {task.task_no: task for task in (await find_tasks(database, which.task_ids)).values()}
         return [
@@ -83,8 +87,13 @@ async def list_tasks(database: Database, which: TaskFilter) -> list[tuple[int, i
             if which.statuses is None or task.status in which.statuses
         ]
     sessions = await session_numbers(database, which.session_ids or ())
-    rows = await database.fetch(_SQL.tasks_of_sessions, sessions, _numbers(which.statuses))
+    rows = await database.fetch(_SQL.tasks_of_sessions, sessions, _numbers(which.statuses), most)
     return [(row["session_no"], row["task_no"], row["id"]) for row in rows]
+
+
+async def next_tasks(database: Database, session_no: int, after: int, most: int) -> list[tuple[int, str]]:
+    """Number and id of a session's next tasks after the one with this number, in the order of submission."""
+    return [(row["task_no"], row["id"]) for row in await database.fetch(_SQL.next_tasks, session_no, after, most)]
 
 
 async def count_tasks(database: Database, which: TaskFilter) -> Mapping[TaskStatus, int]:

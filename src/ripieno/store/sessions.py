@@ -110,10 +110,10 @@ class Sessions:
             _put(self._options, (session.session_no, digest), known)
         return known
 
-    async def list(self, which: SessionFilter) -> Sequence[str]:
-        """Ids of matching sessions, oldest first."""
+    async def list(self, which: SessionFilter, most: int | None = None) -> Sequence[str]:
+        """Ids of matching sessions, oldest first; no more than ``most``."""
         statuses = None if which.statuses is None else [int(status) for status in which.statuses]
-        rows = await self._database.fetch(_SQL.list_sessions, which.session_ids, statuses)
+        rows = await self._database.fetch(_SQL.list_sessions, which.session_ids, statuses, most)
         return [row["id"] for row in rows]
 
     def _forget(self) -> None:

@@ -337,6 +337,12 @@ class FakeCluster(submitter_service_pb2_grpc.SubmitterServicer, results_pb2_grpc
         await self._begin("ListTasks", context)
         return objects_pb2.TaskIdList(task_ids=[task.id for task in self._matching(request)])
 
+    async def ListTaskIds(self, request: results_pb2.ListTaskIdsRequest, context: Any) -> None:  # type: ignore[override]
+        await self._begin("ListTaskIds", context)
+        for task in self.tasks.values():
+            if task.session == request.session_id:
+                await context.write(results_pb2.ListTaskIdsReply(task_ids=[task.id]))
+
     def _count(self, wanted: submitter_service_pb2.TaskFilter) -> objects_pb2.Count:
         counts = Counter(task.status for task in self._matching(wanted))
         return objects_pb2.Count(

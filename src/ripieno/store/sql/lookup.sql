@@ -8,6 +8,11 @@ select t.id, t.task_no, t.session_no
 from tasks t join states s on s.task_no = t.task_no
 where t.session_no = any($1::bigint[]) and ($2::smallint[] is null or s.status = any($2::smallint[]))
 order by t.task_no
+limit $3
+
+-- name: next_tasks
+-- A session's next tasks in the order of submission.
+select id, task_no from tasks where session_no = $1 and task_no > $2 order by task_no limit $3
 
 -- name: stopped_tasks
 select task_no, status from states where task_no = any($1::bigint[]) and (status >= 10 or status = 4)

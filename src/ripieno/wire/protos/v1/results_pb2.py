@@ -27,23 +27,27 @@ from ripieno.wire.protos.armonik_v2 import result_status_pb2 as ripieno_dot_wire
 from ripieno.wire.protos.v1 import agent_pb2 as ripieno_dot_wire_dot_protos_dot_v1_dot_agent__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$ripieno/wire/protos/v1/results.proto\x12\nripieno.v1\x1a,ripieno/wire/protos/armonik_v2/objects.proto\x1a\x32ripieno/wire/protos/armonik_v2/result_status.proto\x1a\"ripieno/wire/protos/v1/agent.proto\"G\n\rFollowRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0c\n\x04keys\x18\x02 \x03(\t\x12\x14\n\x0cwithout_data\x18\x03 \x01(\x08\"i\n\x0b\x46ollowReply\x12,\n\x08\x66inished\x18\x01 \x03(\x0b\x32\x1a.ripieno.v1.FinishedResult\x12,\n\x07objects\x18\x02 \x01(\x0b\x32\x1b.ripieno.v1.ObjectDirectory\"\xe3\x01\n\x0e\x46inishedResult\x12\x0b\n\x03key\x18\x01 \x01(\t\x12>\n\x06status\x18\x02 \x01(\x0e\x32..ArmoniK.api.grpc.v1.ResultStatus.ResultStatus\x12\x0e\n\x04\x64\x61ta\x18\x03 \x01(\x0cH\x00\x12\x0e\n\x04size\x18\x04 \x01(\x03H\x00\x12/\n\x05\x65rror\x18\x05 \x01(\x0b\x32\x1e.ArmoniK.api.grpc.v1.TaskErrorH\x00\x12(\n\x06object\x18\x06 \x01(\x0b\x32\x18.ripieno.v1.StoredObjectB\t\n\x07\x63ontent\"?\n\x0bReadRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0c\n\x04keys\x18\x02 \x03(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x03\"Z\n\tReadReply\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x10\n\x08\x63omplete\x18\x02 \x01(\x08\x12-\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x1e.ArmoniK.api.grpc.v1.TaskError2\x85\x01\n\x07Results\x12@\n\x06\x46ollow\x12\x19.ripieno.v1.FollowRequest\x1a\x17.ripieno.v1.FollowReply(\x01\x30\x01\x12\x38\n\x04Read\x12\x17.ripieno.v1.ReadRequest\x1a\x15.ripieno.v1.ReadReply0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$ripieno/wire/protos/v1/results.proto\x12\nripieno.v1\x1a,ripieno/wire/protos/armonik_v2/objects.proto\x1a\x32ripieno/wire/protos/armonik_v2/result_status.proto\x1a\"ripieno/wire/protos/v1/agent.proto\"(\n\x12ListTaskIdsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"$\n\x10ListTaskIdsReply\x12\x10\n\x08task_ids\x18\x01 \x03(\t\"G\n\rFollowRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0c\n\x04keys\x18\x02 \x03(\t\x12\x14\n\x0cwithout_data\x18\x03 \x01(\x08\"i\n\x0b\x46ollowReply\x12,\n\x08\x66inished\x18\x01 \x03(\x0b\x32\x1a.ripieno.v1.FinishedResult\x12,\n\x07objects\x18\x02 \x01(\x0b\x32\x1b.ripieno.v1.ObjectDirectory\"\xe3\x01\n\x0e\x46inishedResult\x12\x0b\n\x03key\x18\x01 \x01(\t\x12>\n\x06status\x18\x02 \x01(\x0e\x32..ArmoniK.api.grpc.v1.ResultStatus.ResultStatus\x12\x0e\n\x04\x64\x61ta\x18\x03 \x01(\x0cH\x00\x12\x0e\n\x04size\x18\x04 \x01(\x03H\x00\x12/\n\x05\x65rror\x18\x05 \x01(\x0b\x32\x1e.ArmoniK.api.grpc.v1.TaskErrorH\x00\x12(\n\x06object\x18\x06 \x01(\x0b\x32\x18.ripieno.v1.StoredObjectB\t\n\x07\x63ontent\"?\n\x0bReadRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0c\n\x04keys\x18\x02 \x03(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x03\"Z\n\tReadReply\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x10\n\x08\x63omplete\x18\x02 \x01(\x08\x12-\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x1e.ArmoniK.api.grpc.v1.TaskError2\xd4\x01\n\x07Results\x12@\n\x06\x46ollow\x12\x19.ripieno.v1.FollowRequest\x1a\x17.ripieno.v1.FollowReply(\x01\x30\x01\x12\x38\n\x04Read\x12\x17.ripieno.v1.ReadRequest\x1a\x15.ripieno.v1.ReadReply0\x01\x12M\n\x0bListTaskIds\x12\x1e.ripieno.v1.ListTaskIdsRequest\x1a\x1c.ripieno.v1.ListTaskIdsReply0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ripieno.wire.protos.v1.results_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FOLLOWREQUEST']._serialized_start=186
-  _globals['_FOLLOWREQUEST']._serialized_end=257
-  _globals['_FOLLOWREPLY']._serialized_start=259
-  _globals['_FOLLOWREPLY']._serialized_end=364
-  _globals['_FINISHEDRESULT']._serialized_start=367
-  _globals['_FINISHEDRESULT']._serialized_end=594
-  _globals['_READREQUEST']._serialized_start=596
-  _globals['_READREQUEST']._serialized_end=659
-  _globals['_READREPLY']._serialized_start=661
-  _globals['_READREPLY']._serialized_end=751
-  _globals['_RESULTS']._serialized_start=754
-  _globals['_RESULTS']._serialized_end=887
+  _globals['_LISTTASKIDSREQUEST']._serialized_start=186
+  _globals['_LISTTASKIDSREQUEST']._serialized_end=226
+  _globals['_LISTTASKIDSREPLY']._serialized_start=228
+  _globals['_LISTTASKIDSREPLY']._serialized_end=264
+  _globals['_FOLLOWREQUEST']._serialized_start=266
+  _globals['_FOLLOWREQUEST']._serialized_end=337
+  _globals['_FOLLOWREPLY']._serialized_start=339
+  _globals['_FOLLOWREPLY']._serialized_end=444
+  _globals['_FINISHEDRESULT']._serialized_start=447
+  _globals['_FINISHEDRESULT']._serialized_end=674
+  _globals['_READREQUEST']._serialized_start=676
+  _globals['_READREQUEST']._serialized_end=739
+  _globals['_READREPLY']._serialized_start=741
+  _globals['_READREPLY']._serialized_end=831
+  _globals['_RESULTS']._serialized_start=834
+  _globals['_RESULTS']._serialized_end=1046
 # @@protoc_insertion_point(module_scope)

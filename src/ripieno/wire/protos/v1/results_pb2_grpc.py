@@ -44,6 +44,11 @@ class ResultsStub:
                 request_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.ReadRequest.SerializeToString,
                 response_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.ReadReply.FromString,
                 _registered_method=True)
+        self.ListTaskIds = channel.unary_stream(
+                '/ripieno.v1.Results/ListTaskIds',
+                request_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.ListTaskIdsRequest.SerializeToString,
+                response_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.ListTaskIdsReply.FromString,
+                _registered_method=True)
 
 
 class ResultsServicer:
@@ -67,6 +72,14 @@ class ResultsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListTaskIds(self, request, context):
+        """Ids of all tasks of a session in the order of submission, however many: as many messages as
+        they need. An unknown session is NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ResultsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -79,6 +92,11 @@ def add_ResultsServicer_to_server(servicer, server):
                     servicer.Read,
                     request_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.ReadRequest.FromString,
                     response_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.ReadReply.SerializeToString,
+            ),
+            'ListTaskIds': grpc.unary_stream_rpc_method_handler(
+                    servicer.ListTaskIds,
+                    request_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.ListTaskIdsRequest.FromString,
+                    response_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.ListTaskIdsReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -135,6 +153,33 @@ class Results:
             '/ripieno.v1.Results/Read',
             ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.ReadRequest.SerializeToString,
             ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.ReadReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTaskIds(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/ripieno.v1.Results/ListTaskIds',
+            ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.ListTaskIdsRequest.SerializeToString,
+            ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.ListTaskIdsReply.FromString,
             options,
             channel_credentials,
             insecure,

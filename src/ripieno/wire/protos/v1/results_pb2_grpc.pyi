@@ -41,6 +41,10 @@ class ResultsStub:
     """The bytes of results that are final, one after the other, in the order of the keys.
     Never waits: NOT_FOUND if one does not exist, FAILED_PRECONDITION if one is not final.
     """
+    ListTaskIds: _grpc.UnaryStreamMultiCallable[_results_pb2.ListTaskIdsRequest, _results_pb2.ListTaskIdsReply]
+    """Ids of all tasks of a session in the order of submission, however many: as many messages as
+    they need. An unknown session is NOT_FOUND.
+    """
 
 @_typing.type_check_only
 class ResultsAsyncStub(ResultsStub):
@@ -54,6 +58,10 @@ class ResultsAsyncStub(ResultsStub):
     Read: _aio.UnaryStreamMultiCallable[_results_pb2.ReadRequest, _results_pb2.ReadReply]  # type: ignore[assignment]
     """The bytes of results that are final, one after the other, in the order of the keys.
     Never waits: NOT_FOUND if one does not exist, FAILED_PRECONDITION if one is not final.
+    """
+    ListTaskIds: _aio.UnaryStreamMultiCallable[_results_pb2.ListTaskIdsRequest, _results_pb2.ListTaskIdsReply]  # type: ignore[assignment]
+    """Ids of all tasks of a session in the order of submission, however many: as many messages as
+    they need. An unknown session is NOT_FOUND.
     """
 
 class ResultsServicer(metaclass=_abc_1.ABCMeta):
@@ -77,6 +85,16 @@ class ResultsServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_results_pb2.ReadReply], _abc.AsyncIterator[_results_pb2.ReadReply]]:
         """The bytes of results that are final, one after the other, in the order of the keys.
         Never waits: NOT_FOUND if one does not exist, FAILED_PRECONDITION if one is not final.
+        """
+
+    @_abc_1.abstractmethod
+    def ListTaskIds(
+        self,
+        request: _results_pb2.ListTaskIdsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_results_pb2.ListTaskIdsReply], _abc.AsyncIterator[_results_pb2.ListTaskIdsReply]]:
+        """Ids of all tasks of a session in the order of submission, however many: as many messages as
+        they need. An unknown session is NOT_FOUND.
         """
 
 def add_ResultsServicer_to_server(servicer: ResultsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,185 @@
+"""What one caller may ask for: refused by the limit's name and value, before anything is done."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+import pytest_asyncio
+
+from control.replica import Served, serving
+from ripieno.config import Limits
+from ripieno.wire.protos.armonik_v2 import objects_pb2, submitter_service_pb2, submitter_service_pb2_grpc
+from ripieno.wire.protos.v1 import results_pb2, results_pb2_grpc
+
+LIMITS = Limits(
+    tasks_per_call=10,
+    keys_per_call=30,
+    bytes_per_call=100_000,
+    options_bytes=100,
+    options_per_session=3,
+    ids_per_request=20,
+    ids_per_reply=15,
+    streams_per_client=2,
+    waiters_per_client=2,
+)
+
+_Request = submitter_service_pb2.CreateSmallTaskRequest
+_Filter = submitter_service_pb2.TaskFilter
+
+
+@pytest_asyncio.fixture
+async def limited(database_url: str, tmp_path: Path) -> AsyncIterator[Served]:
+    async with serving(database_url, tmp_path / "objects", limits=LIMITS) as served:
+        await served.world.session()
+        yield served
+
+
+@pytest_asyncio.fixture
+async def channel(limited: Served) -> AsyncIterator[grpc.aio.Channel]:
+    async with limited.connect() as channel:
+        yield channel
+
+
+@pytest.fixture
+def submitter(channel: grpc.aio.Channel) -> Any:
+    return submitter_service_pb2_grpc.SubmitterStub(channel)
+
+
+@pytest.fixture
+def results(channel: grpc.aio.Channel) -> Any:
+    return results_pb2_grpc.ResultsStub(channel)
+
+
+def tasks(count: int, *, first: int = 0, dependencies: int = 0, payload: bytes = b"") -> _Request:
+    numbers = range(first, first + count)
+    names = [f"d{n}" for n in range(dependencies)]
+    return _Request(
+        session_id="s",
+        task_requests=[
+            objects_pb2.TaskRequest(
+                id=f"t{n}", expected_output_keys=[f"k{n}"], data_dependencies=names, payload=payload
+            )
+            for n in numbers
+        ],
+    )
+
+
+async def refusal(call: Any) -> str:
+    """What a call that is beyond a limit is told."""
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await call
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    return refused.value.details() or ""
+
+
+async def test_a_call_with_too_many_tasks_keys_or_bytes_creates_nothing(submitter: Any, results: Any) -> None:
+    assert "tasks_per_call is 10, and this asks for more than 10 tasks" in await refusal(
+        submitter.CreateSmallTasks(tasks(11, payload=b"x" * 10))
+    )
+    assert "keys_per_call is 30, and this asks for 32 " in await refusal(
+        submitter.CreateSmallTasks(tasks(2, dependencies=15))
+    )
+    assert "bytes_per_call is 100,000, and this asks for " in await refusal(
+        submitter.CreateSmallTasks(tasks(2, payload=b"x" * 60_000))
+    )
+    options = objects_pb2.TaskOptions(priority=1, options={"o": "x" * 200})
+    options.max_duration.seconds = 1
+    assert "options_bytes is 100, and this asks for 201 " in await refusal(
+        submitter.CreateSmallTasks(
+            _Request(
+                session_id="s",
+                task_options=options,
+                task_requests=[objects_pb2.TaskRequest(id="t", expected_output_keys=["k"])],
+            )
+        )
+    )
+    await submitter.CreateSmallTasks(tasks(10))
+    listed = [reply async for reply in results.ListTaskIds(results_pb2.ListTaskIdsRequest(session_id="s"))]
+    assert [task_id for reply in listed for task_id in reply.task_ids] == [f"t{n}" for n in range(10)]
+
+
+def _stream(request: _Request) -> Callable[[], AsyncIterator[submitter_service_pb2.CreateLargeTaskRequest]]:
+    message = submitter_service_pb2.CreateLargeTaskRequest
+
+    async def messages() -> AsyncIterator[submitter_service_pb2.CreateLargeTaskRequest]:
+        yield message(init_request=message.InitRequest(session_id=request.session_id))
+        for task in request.task_requests:
+            header = objects_pb2.TaskRequestHeader(
+                id=task.id, expected_output_keys=task.expected_output_keys, data_dependencies=task.data_dependencies
+            )
+            yield message(init_task=objects_pb2.InitTaskRequest(header=header))
+            yield message(task_payload=objects_pb2.DataChunk(data=task.payload))
+            yield message(task_payload=objects_pb2.DataChunk(data_complete=True))
+        yield message(init_task=objects_pb2.InitTaskRequest(last_task=True))
+
+    return messages
+
+
+async def test_a_stream_is_weighed_as_it_comes(submitter: Any) -> None:
+    assert "tasks_per_call is 10, and this asks for 11 " in await refusal(
+        submitter.CreateLargeTasks(_stream(tasks(11))())
+    )
+    assert "keys_per_call is 30, and this asks for 32 " in await refusal(
+        submitter.CreateLargeTasks(_stream(tasks(2, dependencies=15))())
+    )
+    # Payloads are not counted: they are inline only while there are few of them.
+    await submitter.CreateLargeTasks(_stream(tasks(10, payload=b"x" * 60_000))())
+
+
+async def test_requests_and_replies_with_too_many_ids_are_refused(submitter: Any, results: Any) -> None:
+    many = [f"t{n}" for n in range(21)]
+    by_id, by_session = _Filter(task=_Filter.IdsRequest(ids=many)), _Filter(session=_Filter.IdsRequest(ids=many))
+    for call in (
+        submitter.ListTasks(by_id),
+        submitter.CountTasks(by_session),
+        submitter.CancelTasks(by_session),
+        submitter.WaitForCompletion(submitter_service_pb2.WaitRequest(filter=by_id)),
+        submitter.ListSessions(submitter_service_pb2.SessionFilter(sessions=many)),
+        submitter.GetTaskStatus(submitter_service_pb2.GetTaskStatusRequest(task_ids=many)),
+        submitter.GetResultStatus(submitter_service_pb2.GetResultStatusRequest(session_id="s", result_ids=many)),
+        results.Read(results_pb2.ReadRequest(session_id="s", keys=many)).read(),
+    ):
+        assert "ids_per_request is 20, and this asks for 21 " in await refusal(call)
+    await submitter.CreateSmallTasks(tasks(10))
+    await submitter.CreateSmallTasks(tasks(6, first=10))
+    session = _Filter(session=_Filter.IdsRequest(ids=["s"]))
+    assert "ids_per_reply is 15, and this asks for 16 " in await refusal(submitter.ListTasks(session))
+
+
+async def test_one_client_has_so_many_streams_and_waits(submitter: Any, results: Any) -> None:
+    await submitter.CreateSmallTasks(tasks(1))
+
+    async def follow() -> Any:
+        call = results.Follow()
+        await call.write(results_pb2.FollowRequest(session_id="s", keys=["k0"]))
+        return call
+
+    wait = objects_pb2.ResultRequest(session="s", key="k0")
+    waiting = [asyncio.ensure_future(submitter.WaitForAvailability(wait)) for _ in range(2)]
+    following = [await follow() for _ in range(2)]
+    await _until_refused(lambda: submitter.WaitForAvailability(wait), "waiters_per_client is 2, and this asks for 3 ")
+    await _until_refused(
+        lambda: results.Read(results_pb2.ReadRequest(session_id="s", keys=["k0"])).read(),
+        "streams_per_client is 2, and this asks for 3 ",
+    )
+    for call in (*waiting, *following):
+        call.cancel()
+
+
+async def _until_refused(call: Callable[[], Any], said: str) -> None:
+    """Try until those before it have arrived, and it is refused."""
+    detail = ""
+    async with asyncio.timeout(10):
+        while not detail:
+            try:
+                async with asyncio.timeout(0.2):
+                    await call()
+            except TimeoutError:
+                continue
+            except grpc.aio.AioRpcError as error:
+                detail = (error.details() or "") if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED else ""
+    assert said in detail
