@@ -5,12 +5,14 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import cast
 
 from hpack import Decoder, Encoder
 
 from ripieno.agent.calls import Call
 from ripieno.agent.http2 import Connection, connect
 from ripieno.agent.liveness import Keepalive
+from ripieno.agent.streams import STREAM_WINDOW_BYTES
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
 END_STREAM, ACK, END_HEADERS, PADDED, WITH_PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
@@ -20,10 +22,15 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
 class Peer:
-    """The worker's end of one connection, to be played by a test."""
+    """The worker's end of one connection, to be played by a test.
+
+    Attributes:
+        begun: Answers that were begun.
+    """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.encoder, self.decoder = Encoder(), Decoder()
+        self.begun = 0
         self._reader, self._writer = reader, writer
         self._held: bytearray | None = None
 
@@ -40,6 +47,20 @@ class Peer:
             if got == kind:
                 return flags, stream, payload
 
+    async def next_after_preface(self, kind: int) -> None:
+        """The same for a peer that has not greeted."""
+        assert await self._reader.readexactly(len(PREFACE)) == PREFACE
+        await self.next(kind)
+
+    def stop_reading(self) -> None:
+        """Take nothing any more from the socket."""
+        cast(asyncio.ReadTransport, self._writer.transport).pause_reading()
+
+    async def pour(self, data: bytes) -> None:
+        """Send, and wait until it is on its way."""
+        self._writer.write(data)
+        await self._writer.drain()
+
     async def greet(self, *settings: tuple[int, int]) -> None:
         assert await self._reader.readexactly(len(PREFACE)) == PREFACE
         self.send(SETTINGS, 0, 0, b"".join(struct.pack(">HL", *each) for each in settings))
@@ -53,6 +74,17 @@ class Peer:
 
     def send_message(self, stream: int, message: bytes) -> None:
         self.send(DATA, 0, stream, b"\0" + len(message).to_bytes(4) + message)
+
+    async def send_data(self, stream: int, size: int) -> None:
+        """Zeros, as fast as the windows of the stream allow."""
+        window = STREAM_WINDOW_BYTES - 5
+        while size:
+            part = min(size, 16_384)
+            while window < part:
+                _, updated, payload = await self.next(WINDOW_UPDATE)
+                window += int.from_bytes(payload) if updated == stream else 0
+            await self.pour(part.to_bytes(3) + b"\0\0" + stream.to_bytes(4) + bytes(part))
+            size, window = size - part, window - part
 
     def answer(self, stream: int, *messages: bytes) -> None:
         """A whole answer, with status OK."""
@@ -79,6 +111,7 @@ class Peer:
 
     def begin_answer(self, stream: int) -> None:
         """The first headers of an answer of gRPC."""
+        self.begun += 1
         self.send_headers(stream, *ANSWER)
 
     def close(self) -> None:
@@ -89,14 +122,16 @@ Play = Callable[[Peer], Awaitable[None]]
 
 
 @asynccontextmanager
-async def played(tmp_path: Path, play: Play, *, keepalive: Keepalive | None = None) -> AsyncIterator[Connection]:
+async def played(
+    tmp_path: Path, play: Play, *, keepalive: Keepalive | None = None, limit_s: float = 10
+) -> AsyncIterator[Connection]:
     """A connection to a peer that plays its part; what it asserts is asserted."""
     ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     gone = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(limit_s):
                 await play(Peer(reader, writer))
         except Exception as error:  # noqa: BLE001 - it is the test's
             ended.set_exception(error)
@@ -111,7 +146,7 @@ async def played(tmp_path: Path, play: Play, *, keepalive: Keepalive | None = No
     server = await asyncio.start_unix_server(serve, tmp_path / "peer")
     connection = await connect(f"unix:{tmp_path / 'peer'}", keepalive=keepalive)
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(limit_s):
             yield connection
             await asyncio.shield(ended)
     finally:
