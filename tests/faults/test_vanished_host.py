@@ -1,0 +1,123 @@
+"""A host that vanishes behind a TCP connection, and one whose process merely takes nothing: told apart by the kernel.
+
+The host is a network namespace of its own whose link is cut, which takes the rights of root.
+"""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from itertools import count
+
+import grpc
+import pytest
+
+from ripieno.agent.calls import Call
+from ripieno.agent.http2 import connect
+
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("ip") is None, reason="cutting a host's link takes root and the program ip"
+)
+
+#: Greets, allows to send a GiB, and reads nothing.
+PEER = r"""
+import socket, time
+listener = socket.create_server(("{address}", 7000))
+print("ready", flush=True)
+connected, _ = listener.accept()
+much = (2**30).to_bytes(4, "big")
+connected.sendall(b"\0\0\6\4\0\0\0\0\0\0\4" + much + b"\0\0\0\4\1\0\0\0\0" + b"\0\0\4\x08\0\0\0\0\0" + much)
+time.sleep(1000)
+"""
+
+
+_NUMBERS = count()
+
+
+class Host:
+    """Another host, as far as the kernel is concerned."""
+
+    def __init__(self) -> None:
+        number = (os.getpid() * 8 + next(_NUMBERS)) % 16_000
+        self.name, self.near, self.far = f"host{number}", f"n{number}", f"f{number}"
+        third, fourth = divmod(4 * number, 256)
+        self.ours, self.address = f"10.213.{third}.{fourth + 1}", f"10.213.{third}.{fourth + 2}"
+
+    def up(self) -> None:
+        self._ip("netns", "add", self.name)
+        self._ip("link", "add", self.near, "type", "veth", "peer", "name", self.far, "netns", self.name)
+        self._ip("addr", "add", f"{self.ours}/30", "dev", self.near)
+        self._ip("link", "set", self.near, "up")
+        self._ip("-n", self.name, "addr", "add", f"{self.address}/30", "dev", self.far)
+        self._ip("-n", self.name, "link", "set", self.far, "up")
+
+    def cut(self) -> None:
+        self._ip("-n", self.name, "link", "set", self.far, "down")
+
+    def down(self) -> None:
+        self._ip("netns", "del", self.name)
+
+    def serve(self) -> subprocess.Popen[bytes]:
+        program = PEER.replace("{address}", self.address)
+        command = ["ip", "netns", "exec", self.name, sys.executable, "-c", program]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.readline()
+        return process
+
+    def _ip(self, *arguments: str) -> None:
+        subprocess.run(["ip", *arguments], check=True)
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    host = Host()
+    host.up()
+    yield host
+    host.down()
+
+
+@asynccontextmanager
+async def called(host: Host) -> AsyncIterator[Call]:
+    process = host.serve()
+    connection = await connect(f"{host.address}:7000")
+    try:
+        call = Call(connection, b"/a.Service/Method")
+        await call.write([b"x"])
+        await asyncio.sleep(0.5)  # its settings are here
+        yield call
+    finally:
+        connection.close()
+        process.kill()
+        with process:
+            pass
+
+
+@pytest.mark.parametrize("sends", [False, True], ids=["waiting", "sending"])
+async def test_a_host_that_vanished_is_noticed_within_ten_seconds(host: Host, sends: bool) -> None:
+    async with called(host) as call:
+        host.cut()
+        began = time.monotonic()
+        if sends:
+            await call.write([b"into the void"])
+        async with asyncio.timeout(20):
+            assert await call.read() == []
+        assert time.monotonic() - began < 10
+        assert call.code is grpc.StatusCode.UNAVAILABLE
+        assert "nothing comes from its host any more" in call.details
+
+
+async def test_a_peer_that_takes_nothing_is_not_given_up(host: Host) -> None:
+    """Its host acknowledges all the same: a stopped process, or a full one."""
+    async with called(host) as call:
+        writing = asyncio.create_task(call.write([bytes(60_000_000)]))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(15):
+                await call.read()
+        assert call.code is None
+        assert not writing.done()
+        writing.cancel()
