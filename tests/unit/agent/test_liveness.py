@@ -5,7 +5,7 @@ from ripieno.agent.liveness import CONTROL_PLANE, LOOK_S, SDK_WORKER, Finding, K
 
 def looks(watch: Watch, start: float, seconds: float) -> list[tuple[float, Finding]]:
     """What looks a second find that is not fine, and when."""
-    found = []
+    found: list[tuple[float, Finding]] = []
     for number in range(1, int(seconds / LOOK_S) + 1):
         now = start + number * LOOK_S
         finding = watch.look(now)
