@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from control.replica import Served, serving
+from ripieno.client import AsyncClient, LimitError, TaskDefinition
 from ripieno.config import Limits
 from ripieno.wire.protos.armonik_v2 import objects_pb2, submitter_service_pb2, submitter_service_pb2_grpc
 from ripieno.wire.protos.v1 import results_pb2, results_pb2_grpc
@@ -183,3 +184,17 @@ async def _until_refused(call: Callable[[], Any], said: str) -> None:
             except grpc.aio.AioRpcError as error:
                 detail = (error.details() or "") if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED else ""
     assert said in detail
+
+
+async def test_the_sdk_cuts_until_it_is_within_limits_of_a_call(limited: Served) -> None:
+    async with AsyncClient(limited.address, patience=5) as client:
+        session = await client.session()
+        sent = await session.submit_many([TaskDefinition(b"x" * 9_000, expected_outputs=f"k{n}") for n in range(45)])
+        ids = [task.id for task in sent]
+        assert await session.task_ids() == ids
+        assert len(await session.status(ids)) == 45
+        assert len(await session.result_status([f"k{n}" for n in range(45)])) == 45
+        await session.cancel_tasks(ids)
+        assert sum((await session.wait(ids, timeout=5)).values()) == 45
+        with pytest.raises(LimitError, match="keys_per_call is 30"):
+            await session.submit(b"", dependencies=[f"k{n}" for n in range(45)])

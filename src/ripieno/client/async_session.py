@@ -247,9 +247,10 @@ class AsyncSession:
         Raises:
             TimeoutError: not all of them are final.
         """
-        filters = [inquiries.in_session(self.id)] if tasks is None else inquiries.by_id(ids_of(tasks))
         async with time_limit(timeout, "not all tasks are final"):
-            return await inquiries.wait(self._connection, filters)
+            if tasks is None:
+                return await inquiries.wait_for_session(self._connection, self.id)
+            return await inquiries.wait_for_tasks(self._connection, ids_of(tasks))
 
     async def status(self, tasks: Tasks | None = None) -> dict[str, TaskStatus]:
         """Statuses by task id, of all tasks of the session where none are given; unknown ids are left out."""

@@ -40,7 +40,7 @@ from ripieno.domain.errors import (
 )
 from ripieno.domain.outcomes import AttemptError
 from ripieno.domain.statuses import TaskStatus
-from ripieno.wire.codes import SEND_AGAIN
+from ripieno.wire.codes import LIMIT, SEND_AGAIN
 from ripieno.wire.protos.armonik_v2 import objects_pb2
 from ripieno.wire.statuses import TASK_FROM_WIRE
 
@@ -135,7 +135,8 @@ def from_rpc(error: grpc.aio.AioRpcError) -> RipienoError:
     if error.code() is grpc.StatusCode.INTERNAL and error.details() == _LOCAL_FAILURE:
         return UnavailableError("the stream broke while it was written to")
     detail = error.details() or ""
-    if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and SEND_AGAIN in tuple(error.trailing_metadata() or ()):
-        return OverloadedError(detail)
+    if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        said = dict(error.trailing_metadata() or ())
+        return OverloadedError(detail) if SEND_AGAIN[0] in said else LimitError(detail, str(said.get(LIMIT, "")))
     make = FROM_CODE.get(error.code())
     return make(detail) if make else RipienoError(f"the server answered {error.code().name}: {detail}")

@@ -15,10 +15,11 @@ import grpc
 import grpc.aio
 
 from ripieno.client.connection import Connection
-from ripieno.client.errors import task_failure
+from ripieno.client.cutting import can_be_cut
+from ripieno.client.errors import from_rpc, task_failure
 from ripieno.client.objects import read_file
 from ripieno.domain.data import StoredObject
-from ripieno.domain.errors import UnavailableError
+from ripieno.domain.errors import LimitError, UnavailableError
 from ripieno.wire.protos.armonik_v2 import objects_pb2
 from ripieno.wire.protos.v1 import results_pb2
 
@@ -60,10 +61,10 @@ async def read_results(
         RipienoError: one is unknown, or no server answered.
     """
     patience = connection.patience("fetch a result")
-    left, received = deque(wanted), 0
+    left, received, keys_a_call = deque(wanted), 0, _KEYS_A_CALL
     while left:
         of_ours = connection.reads_results  # other calls may find out that it does not while this one is on its way
-        read, count = _next_read(connection, session_id, left, received)
+        read, count = _next_read(connection, session_id, left, received, keys_a_call)
         try:
             async with aclosing(read) as pieces:
                 async for piece in pieces:
@@ -84,12 +85,14 @@ async def read_results(
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.UNIMPLEMENTED and of_ours:
                 connection.reads_results = False  # there is the protocol's own way
+            elif count > 1 and isinstance(failure := from_rpc(error), LimitError) and can_be_cut(failure):
+                keys_a_call = count // 2
             elif count:
                 await patience.pause(error)
 
 
 def _next_read(
-    connection: Connection, session_id: str, left: Sequence[Wanted], offset: int
+    connection: Connection, session_id: str, left: Sequence[Wanted], offset: int, keys_a_call: int
 ) -> tuple[AsyncGenerator[Piece, None], int]:
     """The best way to the first of these results, and how many it brings."""
     key, stored = left[0]
@@ -99,7 +102,7 @@ def _next_read(
     if not connection.reads_results:
         return _stream_result(connection, session_id, key, offset), 1
     to_send = takewhile(lambda each: connection.objects.path(each.stored) is None, left)
-    keys = [each.key for each in islice(to_send, _KEYS_A_CALL)]
+    keys = [each.key for each in islice(to_send, keys_a_call)]
     return _read_results(connection, session_id, keys, offset), len(keys)
 
 

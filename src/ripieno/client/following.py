@@ -1,18 +1,22 @@
 """Following results until they are final, over one stream that survives broken connections."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 
 import grpc
 import grpc.aio
 
 from ripieno.client.connection import Connection
-from ripieno.domain.errors import UnavailableError
+from ripieno.client.errors import from_rpc
+from ripieno.domain.errors import LimitError, UnavailableError
 from ripieno.wire.outcomes import directory_from_wire
 from ripieno.wire.protos.v1 import results_pb2
 
 #: Keys to a message: 1,000 keys of 1,024 bytes are still a message of 1 MiB.
 _KEYS_A_MESSAGE = 1_000
+#: Keys without an answer on one stream; the others are asked for as answers come.
+_KEYS_AT_A_TIME = 50_000
 #: A stream that nobody needs is kept this long for whoever comes next.
 IDLE_S = 5.0
 
@@ -33,7 +37,10 @@ class Follower:
         self._session_id = session_id
         self._with_data = with_data
         self._unanswered: dict[str, None] = {}
-        self._unsent: list[str] = []
+        self._unsent: deque[str] = deque()
+        #: Keys that the present stream has yet to answer, and how many they may be.
+        self._asked = 0
+        self._most_asked = _KEYS_AT_A_TIME
         self._wake = asyncio.Event()
         self._closed = False
         self._went_idle = False
@@ -68,6 +75,9 @@ class Follower:
             try:
                 async for reply in call:
                     patience.renew()
+                    self._asked -= len(reply.finished)
+                    if self._unsent:
+                        wake.set()
                     if (directory := directory_from_wire(reply.objects)) is not None:
                         await self._connection.objects.offer(directory)
                     # What is not in the dictionary was answered before: pop gives `one` back.
@@ -79,7 +89,10 @@ class Follower:
                 if error.code() is grpc.StatusCode.UNIMPLEMENTED:
                     self._connection.pushes_results = False
                     raise NotPushedError from error
-                if self._unanswered:
+                failure = from_rpc(error)
+                if isinstance(failure, LimitError) and failure.limit == "keys_per_follow" and self._most_asked > 1:
+                    self._most_asked //= 2
+                elif self._unanswered:
                     await patience.pause(error)
             finally:
                 self._wake = asyncio.Event()
@@ -87,25 +100,25 @@ class Follower:
                 call.cancel()
 
     async def _requests(self, wake: asyncio.Event) -> AsyncIterator[results_pb2.FollowRequest]:
-        """What to ask on a fresh stream: all that is unanswered, then what is added.
+        """What to ask on a fresh stream: all that is unanswered, then what is added, so many keys at a time.
 
         gRPC may let this go on when its stream is over; then ``wake`` is not the
         follower's any more, and keys are for the next stream to ask.
         """
-        self._unsent = list(self._unanswered)
+        self._unsent = deque(self._unanswered)
+        self._asked = 0
         first = True
         while self._wake is wake:
-            keys, self._unsent = self._unsent, []
-            for start in range(0, len(keys), _KEYS_A_MESSAGE):
+            while first or (self._unsent and self._asked < self._most_asked):
+                count = min(len(self._unsent), _KEYS_A_MESSAGE, self._most_asked - self._asked)
+                self._asked += count
                 yield results_pb2.FollowRequest(
                     session_id=self._session_id if first else "",
-                    keys=keys[start : start + _KEYS_A_MESSAGE],
+                    keys=[self._unsent.popleft() for _ in range(count)],
                     without_data=first and not self._with_data,
                 )
                 first = False
-            if self._unsent:
-                continue
-            if self._closed:
+            if self._closed and not self._unsent:
                 return
             wake.clear()
             try:

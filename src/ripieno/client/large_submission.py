@@ -9,9 +9,10 @@ from typing import NamedTuple
 import grpc.aio
 
 from ripieno.client.connection import Connection
+from ripieno.client.cutting import in_pieces
 from ripieno.client.errors import from_rpc
 from ripieno.client.payloads import can_be_read_again, payload_chunks
-from ripieno.domain.errors import ConflictError, OutcomeUnknownError, UnavailableError
+from ripieno.domain.errors import ConflictError, OutcomeUnknownError
 from ripieno.wire.protos.armonik_v2 import objects_pb2, submitter_service_pb2
 
 _Message = submitter_service_pb2.CreateLargeTaskRequest
@@ -48,26 +49,33 @@ class LargeTasks:
                 cannot be read a second time.
             OSError: a payload's file cannot be read.
         """
+        if all(can_be_read_again(task.payload) for task in self.tasks):
+            await in_pieces(lambda tasks: self._deliver(connection, tasks), self.tasks)
+        else:
+            await self._deliver(connection, self.tasks, repeatable=False)
+
+    async def _deliver(self, connection: Connection, tasks: Sequence[PreparedTask], *, repeatable: bool = True) -> None:
         patience = connection.patience("submit tasks")
-        repeatable = all(can_be_read_again(task.payload) for task in self.tasks)
         limit = await connection.chunk_limit()
         while True:
             try:
-                check_accepted(await self._attempt(connection, limit))
+                check_accepted(await self._attempt(connection, tasks, limit))
                 return
             except grpc.aio.AioRpcError as error:
                 failure = from_rpc(error)
-                if isinstance(failure, UnavailableError) and not repeatable:
+                if failure.retry_is_safe and not repeatable:
                     raise OutcomeUnknownError(
                         f"the connection broke while a payload was being sent ({failure.detail}), and an iterator"
                         " cannot be read twice; pass a file, a list or bytes to have it sent again"
                     ) from error
                 await patience.pause(error)
 
-    async def _attempt(self, connection: Connection, limit_bytes: int) -> objects_pb2.CreateTaskReply:
+    async def _attempt(
+        self, connection: Connection, tasks: Sequence[PreparedTask], limit_bytes: int
+    ) -> objects_pb2.CreateTaskReply:
         call = connection.submitter.CreateLargeTasks()
         try:
-            async for message in self._messages(limit_bytes):
+            async for message in self._messages(tasks, limit_bytes):
                 try:
                     await call.write(message)
                 except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
@@ -78,9 +86,9 @@ class LargeTasks:
         finally:
             call.cancel()  # Frees the stream where a payload could not be read; no effect on a call that is over.
 
-    async def _messages(self, limit_bytes: int) -> AsyncIterator[_Message]:
+    async def _messages(self, tasks: Sequence[PreparedTask], limit_bytes: int) -> AsyncIterator[_Message]:
         yield _Message(init_request=_Message.InitRequest(session_id=self.session_id, task_options=self.options))
-        for task in self.tasks:
+        for task in tasks:
             header = objects_pb2.TaskRequestHeader(
                 id=task.id, expected_output_keys=task.expected_outputs, data_dependencies=task.dependencies
             )

@@ -1,17 +1,19 @@
 """Sending tasks: many small ones to a call, large ones as streams, a few calls at a time.
 
 Each call is atomic: all of its tasks come to exist, or none. A submission that takes
-several calls is not atomic as a whole.
+several calls is not atomic as a whole: more than 1,000 tasks, 2 MiB or 10,000 keys (expected
+outputs and dependencies), large payloads, or more than the server's limits of a call.
 """
 
 import asyncio
 import itertools
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from ripieno.client.connection import Connection
+from ripieno.client.cutting import in_pieces
 from ripieno.client.definitions import Payload, TaskDefinition, TaskOptions
 from ripieno.client.handles import TaskHandle, checked_name, keys_of
 from ripieno.client.large_submission import LargeTasks, PreparedTask, check_accepted
@@ -23,6 +25,8 @@ from ripieno.wire.protos.armonik_v2 import objects_pb2, submitter_service_pb2
 #: more) and keep the others waiting for the first to be durable.
 _TASKS_A_CALL = 1_000
 _BYTES_A_CALL = 2 * 1024 * 1024
+#: Expected outputs and dependencies.
+_KEYS_A_CALL = 10_000
 #: Large tasks that share a stream; beyond that the cost of a stream no longer counts.
 _TASKS_A_STREAM = 32
 _CALLS_IN_FLIGHT = 4
@@ -38,7 +42,16 @@ class _SmallTasks:
 
     request: submitter_service_pb2.CreateSmallTaskRequest
     count: int = 0
+    keys: int = 0
     size_bytes: int = 0
+
+    def has_room(self, task: PreparedTask, payload: bytes) -> bool:
+        """Whether one more fits in; the first one always does."""
+        return not self.count or (
+            self.count < _TASKS_A_CALL
+            and self.size_bytes + len(payload) <= _BYTES_A_CALL
+            and self.keys + len(task.expected_outputs) + len(task.dependencies) <= _KEYS_A_CALL
+        )
 
     def add(self, task: PreparedTask, payload: bytes) -> None:
         """Put one task in."""
@@ -51,12 +64,21 @@ class _SmallTasks:
         if task.dependencies:
             request.data_dependencies.extend(task.dependencies)
             size += sum(map(len, task.dependencies))
+        self.keys += len(task.expected_outputs) + len(task.dependencies)
         self.size_bytes += size
         self.count += 1
 
     async def deliver(self, connection: Connection) -> None:
         """Send them; durable when it returns. Sent again as it is when the connection breaks."""
-        check_accepted(await connection.call("submit tasks", connection.submitter.CreateSmallTasks, self.request))
+        await in_pieces(lambda tasks: self._send(connection, tasks), self.request.task_requests)
+
+    async def _send(self, connection: Connection, tasks: Sequence[objects_pb2.TaskRequest]) -> None:
+        request = self.request
+        if len(tasks) < self.count:
+            request = submitter_service_pb2.CreateSmallTaskRequest(session_id=request.session_id, task_requests=tasks)
+            if self.request.HasField("task_options"):
+                request.task_options.CopyFrom(self.request.task_options)
+        check_accepted(await connection.call("submit tasks", connection.submitter.CreateSmallTasks, request))
 
 
 _Call = _SmallTasks | LargeTasks
@@ -105,7 +127,7 @@ class TaskSender:
         large: list[PreparedTask] = []
         for task in tasks:
             if isinstance(task.payload, bytes) and len(task.payload) <= limit_bytes:
-                if small.count and small.size_bytes + len(task.payload) > _BYTES_A_CALL:
+                if not small.has_room(task, task.payload):
                     yield small
                     small = self._small(options)
                 small.add(task, task.payload)

@@ -16,8 +16,8 @@ import grpc.aio
 import structlog
 from google.protobuf.message import DecodeError
 
-from ripieno.domain.errors import InvalidRequestError, OverloadedError, RipienoError
-from ripieno.wire.codes import SEND_AGAIN, code_of
+from ripieno.domain.errors import InvalidRequestError, RipienoError
+from ripieno.wire.codes import code_of, metadata_of
 
 _log = structlog.get_logger(__name__)
 
@@ -153,8 +153,7 @@ async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception, 
         _log.error("call failed by a bug", method=method.__qualname__, exc_info=error)
         await context.abort(grpc.StatusCode.INTERNAL, "this is a bug of the server; its log has the story")
     _without_frames(error)
-    passes = isinstance(error, OverloadedError) and error.retry_is_safe
-    await context.abort(code_of(error), bounded(error.detail), (SEND_AGAIN,) if passes else ())
+    await context.abort(code_of(error), bounded(error.detail), metadata_of(error))
     raise AssertionError("abort always raises")
 
 

@@ -42,7 +42,7 @@ class Limit:
 
     def refused(self, asked: str) -> LimitError:
         """The error for whoever asks for so much."""
-        return LimitError(self.refusal(asked))
+        return LimitError(self.refusal(asked), self.name)
 
     def refusal(self, asked: str) -> str:
         """What whoever asks for so much is told."""

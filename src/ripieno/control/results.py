@@ -10,6 +10,7 @@ import grpc.aio
 from ripieno.config import ControlSettings
 from ripieno.control.failures import task_error, task_errors
 from ripieno.control.following import LARGEST_MESSAGE_BYTES, Follower
+from ripieno.control.limits import ControlLimits, Limit
 from ripieno.control.room import REPLICA_BYTES, Room
 from ripieno.control.streams import both_ways
 from ripieno.control.watcher import Watcher
@@ -45,6 +46,7 @@ class Results(results_pb2_grpc.ResultsServicer):
     def __init__(
         self, settings: ControlSettings, database: Database, sessions: Sessions, objects: ObjectStore, watcher: Watcher
     ) -> None:
+        self._keys_per_follow = ControlLimits(settings.limits).keys_per_follow
         self._inline_limit = settings.inline_limit_bytes
         self._room = Room(REPLICA_BYTES)
         self._database = database
@@ -70,7 +72,9 @@ class Results(results_pb2_grpc.ResultsServicer):
             leaving.add_done_callback(lambda _: follower.stop())
             try:
                 await both_ways(
-                    _take_in(follower, first, context), self._push_all(follower, session_no, context), follower.stop
+                    _take_in(follower, first, context, self._keys_per_follow),
+                    self._push_all(follower, session_no, context),
+                    follower.stop,
                 )
                 if leaving.done():
                     leaving.result()
@@ -180,10 +184,15 @@ class Results(results_pb2_grpc.ResultsServicer):
             await context.write(results_pb2.ListTaskIdsReply(task_ids=[task_id for _, task_id in page]))
 
 
-async def _take_in(follower: Follower, first: results_pb2.FollowRequest, context: Context) -> None:
-    """Take in the keys that the client names, until it half-closes."""
+async def _take_in(follower: Follower, first: results_pb2.FollowRequest, context: Context, limit: Limit) -> None:
+    """Take in the keys that the client names, until it half-closes.
+
+    Raises:
+        LimitError: they are more than a stream may wait for at a time.
+    """
     message: object = first
     while isinstance(message, results_pb2.FollowRequest):
+        limit.check(follower.unanswered + len(message.keys))
         follower.ask(message.keys)
         message = await context.read()
     follower.complete()

@@ -99,9 +99,17 @@ class OverloadedError(RipienoError):
 
 
 class LimitError(OverloadedError):
-    """The request is beyond a configured limit: ask for less, or free what is held."""
+    """The request is beyond a configured limit: ask for less, or free what is held.
+
+    Attributes:
+        limit: The limit's name; empty where it is not known.
+    """
 
     retry_is_safe = False
+
+    def __init__(self, detail: str, limit: str = "") -> None:
+        super().__init__(detail)
+        self.limit = limit
 
 
 class UnavailableError(RipienoError):

@@ -9,6 +9,9 @@ from ripieno.domain import errors
 #: Trailing metadata of a RESOURCE_EXHAUSTED that passes by itself: the same call may be sent again a little later.
 SEND_AGAIN = ("ripieno-send-again", "later")
 
+#: Key of the trailing metadata of a RESOURCE_EXHAUSTED that does not: the limit's name.
+LIMIT = "ripieno-limit"
+
 #: Each error class to the code that says whose fault it is. The most specific class
 #: of an error's ancestry that stands here decides.
 CODES: Mapping[type[errors.RipienoError], grpc.StatusCode] = {
@@ -27,6 +30,13 @@ CODES: Mapping[type[errors.RipienoError], grpc.StatusCode] = {
     errors.InvariantError: grpc.StatusCode.INTERNAL,
     errors.RipienoError: grpc.StatusCode.INTERNAL,
 }
+
+
+def metadata_of(error: errors.RipienoError) -> tuple[tuple[str, str], ...]:
+    """Trailing metadata that tell a caller's SDK what it can do about an error."""
+    if isinstance(error, errors.LimitError):
+        return ((LIMIT, error.limit),)
+    return (SEND_AGAIN,) if isinstance(error, errors.OverloadedError) else ()
 
 
 def code_of(error: errors.RipienoError) -> grpc.StatusCode:
