@@ -14,7 +14,7 @@ from ripieno.store.cancel import cancel_session
 from ripieno.store.gates import gates
 from ripieno.wire.protos.armonik_v2 import submitter_service_pb2, submitter_service_pb2_grpc
 from ripieno.wire.protos.v1 import agent_pb2
-from store.world import World, task, until_one_waits
+from store.world import World, task, until_one_waits, whole
 
 Stub = submitter_service_pb2_grpc.SubmitterStub
 Filter = submitter_service_pb2.TaskFilter
@@ -85,7 +85,7 @@ async def test_a_notice_that_was_lost_is_told_until_it_is_confirmed(agent: BareA
                     break
                 await asyncio.sleep(0.01)
     # By a replica that ends between its commit and its notice.
-    await cancel_session(world.database, await world.number())
+    await whole(cancel_session(world.database, await world.number()))
 
     await agent.until(lambda: len(agent.cancelled) >= 2)
 

@@ -8,9 +8,10 @@ from typing import Any
 from ripieno.domain.errors import ConflictError
 from ripieno.domain.outcomes import Outcome, Ticket
 from ripieno.domain.submission import NewTask
+from ripieno.store import cuts
 from ripieno.store.changes import Changes
 from ripieno.store.claim import Claimed
-from store.world import World, done, over
+from store.world import World, done, over, whole
 
 
 class Replicas:
@@ -64,10 +65,18 @@ class Replicas:
     async def finish(self) -> set[str]:
         """Run all that is claimable, and what that makes claimable; the ids in their order."""
         ran: set[str] = set()
+        await self.finish_cuts()
         while some := await self.one.claim(1_000):
             ran |= set(some)
             await self.commits(*(made(each) for each in some.values()))
+        await self.finish_cuts()
         return ran
+
+    async def finish_cuts(self) -> None:
+        """Cut what transactions have left to be cut, as their replicas would."""
+        for (session_no,) in await self.one.rows("select distinct session_no from pending_cuts"):
+            assert isinstance(session_no, int)
+            await whole(cuts.finish(self.one.database, [session_no]))
 
     async def unfinished(self) -> int:
         """How many tasks have not come to an end."""

@@ -228,4 +228,5 @@ async def test_aborts_in_two_sessions_and_submissions_in_both(replicas: Replicas
             ),
             *(replicas.submits(task(f"c{name}", needs=[f"b{name}"]), session_id=name[0]) for name in names),
         )
+        await replicas.finish_cuts()
         assert await replicas.one.statuses(*(f"{x}{name}" for x in "abc" for name in names)) == ["ERROR"] * 6 * N

@@ -45,7 +45,8 @@ FAILURES = {
 }
 
 EMPTY = """
-    truncate sessions, options, tasks, states, earlier_attempts, results, dependencies, blobs, session_counts
+    truncate sessions, options, tasks, states, earlier_attempts, results, dependencies, blobs, session_counts,
+        pending_cuts, pending_cancellations
 """
 
 

@@ -16,7 +16,8 @@ _TABLES = {
     "states": """
         select t.id, n.id, s.status, s.unmet, s.retry, s.max_retries, s.priority, s.partition, s.outputs,
                s.agent_no, s.claim is null, s.claimed_at is null, extract(epoch from s.started_at)::bigint,
-               s.ended_at is null, s.worker, s.detail
+               s.ended_at is null, s.worker, s.detail, s.failed_input,
+               (select root.id from tasks root where root.task_no = s.root_no)
         from states s join tasks t using (task_no) join sessions n on n.session_no = s.session_no
         order by 1""",
     "earlier attempts": """
@@ -24,7 +25,7 @@ _TABLES = {
         from earlier_attempts e join tasks t using (task_no)
         order by 1, 2""",
     "results": """
-        select n.id, r.key, t.id, r.status, r.awaited, r.reason, r.ended_at is null, b.size, b.data, b.object, b.sha256
+        select n.id, r.key, t.id, r.status, r.awaited, r.ended_at is null, b.size, b.data, b.object, b.sha256
         from results r join sessions n using (session_no) left join tasks t on t.task_no = r.owner_no
         left join blobs b using (blob_no)
         order by 1, 2""",
@@ -32,6 +33,7 @@ _TABLES = {
         select n.id, d.key, t.id
         from dependencies d join sessions n using (session_no) join tasks t using (task_no)
         order by 1, 2, 3""",
+    "pending cuts": "select n.id, c.key from pending_cuts c join sessions n using (session_no) order by 1, 2",
     "counts": """
         select n.id, c.status, sum(c.delta)::bigint
         from session_counts c join sessions n using (session_no)

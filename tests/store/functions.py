@@ -13,7 +13,7 @@ import asyncpg
 
 _FUNCTIONS = """
     select p.proname as name, p.prosrc as body, p.proargnames as names,
-           array(select format_type(type, null) from unnest(p.proargtypes) as type) as types
+           array(select format_type(type, null) from unnest(coalesce(p.proallargtypes, p.proargtypes)) as type) as types
     from pg_proc p join pg_language l on l.oid = p.prolang
     where l.lanname = 'plpgsql' and p.pronamespace = current_schema()::regnamespace
     order by 1
@@ -25,10 +25,12 @@ _DECLARED = re.compile(r"\A\s*(?P<name>\w+)\s+(?:constant\s+)?(?P<type>[^:]+?)\s
 
 #: Control flow at the beginning of a statement, and what is evaluated there.
 _FLOW = re.compile(
-    r"\A\s*(?:else\b|end\s+(?:if|loop)\b|if\s+(?P<condition>.*?)\s+then\b|for\s+(?P<counter>\w+)\s+in\s.*?\sloop\b)",
+    r"\A\s*(?:else\b|end\s+(?:if|loop)\b|(?:if|while)\s+(?P<condition>.*?)\s+(?:then|loop)\b|for\s+(?P<counter>\w+)\s+in\s.*?\sloop\b)",
     re.DOTALL,
 )
 _EVALUATED = re.compile(r"\A(?:perform|return|\w+\s*:=)\s*(?P<expression>.*)\Z", re.DOTALL)
+#: A result of a function, of which only a query is planned.
+_RESULT = re.compile(r"\A(?:return\s+next\b|return\Z|return\s+query\b)\s*", re.DOTALL)
 _INTO = re.compile(r"(?<!insert )\binto\s+\w+(?:\s*,\s*\w+)*")
 
 #: Names of columns and of what is selected, which are not variables whatever they are called.
@@ -69,7 +71,7 @@ def _without_flow(text: str, variables: dict[str, str]) -> Iterator[str]:
             if flow["counter"]:
                 variables[flow["counter"]] = "integer"
             rest = rest[flow.end() :]
-        rest = rest.strip()
+        rest = _RESULT.sub("", rest.strip())
         if evaluated := _EVALUATED.match(rest):
             yield f"select {evaluated['expression']}"
         elif rest and not rest.startswith("raise "):

@@ -15,7 +15,7 @@ BIG = {"tasks", "states", "results", "dependencies", "blobs", "earlier_attempts"
 
 
 #: Indexes that hold unfinished tasks only.
-PARTIAL = {"states_claimable", "states_waiting", "states_held"}
+PARTIAL = {"states_claimable", "states_unclaimed", "states_held"}
 
 
 async def generic_plan(connection: asyncpg.Connection, statement: str) -> Node:

@@ -4,9 +4,9 @@ import asyncio
 
 from ripieno.store.attempts import mark_interrupting_if_owned, mark_started_if_owned, release_if_owned
 from ripieno.store.cancel import cancel_tasks
-from ripieno.store.confirmations import unconfirmed_in_session, unconfirmed_of_tasks
+from ripieno.store.confirmations import unconfirmed_in_sessions, unconfirmed_of_tasks
 from ripieno.store.queries import Queries
-from store.world import AGENT, World, done, failed, over, task, until_one_waits
+from store.world import AGENT, World, done, failed, over, task, until_one_waits, whole
 
 
 async def test_what_waits_what_runs_and_what_is_done(world: World) -> None:
@@ -70,7 +70,7 @@ async def test_tasks_of_several_sessions(world: World) -> None:
     await world.submit(task("b"), session_id="other")
     await world.cancel("b", "a")
     assert await world.statuses("a", "b") == ["CANCELLED", "CANCELLED"]
-    assert (await cancel_tasks(world.database, [])).sessions == set()
+    assert (await whole(cancel_tasks(world.database, []))).sessions == set()
 
 
 async def test_it_takes_a_retry_that_waits(world: World) -> None:
@@ -89,7 +89,7 @@ async def test_the_agent_says_whether_it_had_begun(world: World) -> None:
 
     async def unconfirmed() -> int:
         count = await unconfirmed_of_tasks(world.database, tasks)
-        assert count == await unconfirmed_in_session(world.database, number)
+        assert count == await unconfirmed_in_sessions(world.database, [number])
         return count
 
     assert await unconfirmed() == 2

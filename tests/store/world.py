@@ -1,7 +1,7 @@
 """A database with less typing: task ids and keys in, tickets and statuses out."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from uuid import uuid4
 
 from ripieno.domain.data import Data, StoredObject
@@ -9,6 +9,7 @@ from ripieno.domain.options import TaskOptions
 from ripieno.domain.outcomes import Cancelled, Completed, Failed, Failure, Outcome, SubTasks, Ticket
 from ripieno.domain.statuses import ResultStatus, TaskStatus
 from ripieno.domain.submission import NewTask
+from ripieno.store import cuts
 from ripieno.store.agents import register_agent
 from ripieno.store.cancel import cancel_session, cancel_tasks
 from ripieno.store.changes import Changes
@@ -55,6 +56,14 @@ def over(ticket: Ticket) -> Outcome:
     return Outcome(ticket, Cancelled())
 
 
+async def whole(steps: AsyncIterator[Changes]) -> Changes:
+    """What steps have changed together."""
+    changes = Changes()
+    async for step in steps:
+        changes.add(step)
+    return changes
+
+
 class World:
     """One database as one replica sees it."""
 
@@ -84,7 +93,7 @@ class World:
         [fault], changes = await submit(self.database, [await self.call(tasks, session_id, of)])
         if fault is not None:
             raise fault
-        return changes
+        return await self.finish_cuts(changes)
 
     async def claim(self, count: int = 100, partition: str = "", agent: int = AGENT) -> dict[str, Claimed]:
         """Claim for one agent; by task id, in the order of the claim."""
@@ -101,6 +110,13 @@ class World:
         """Commit outcomes, all of which must own their tasks."""
         changes, lost = await self.committer.commit(outcomes)
         assert lost == []
+        return await self.finish_cuts(changes)
+
+    async def finish_cuts(self, changes: Changes) -> Changes:
+        """Go on with what a transaction has begun to cut, as the control plane does."""
+        left, changes.cuts = changes.cuts, set()
+        changes.add(await whole(cuts.finish(self.database, left)))
+        changes.cuts = set()
         return changes
 
     async def run(self, **results: str) -> None:
@@ -111,10 +127,10 @@ class World:
 
     async def cancel(self, *ids: str) -> Changes:
         found = await find_tasks(self.database, ids)
-        return await cancel_tasks(self.database, [(each.session_no, each.task_no) for each in found.values()])
+        return await whole(cancel_tasks(self.database, [each.task_no for each in found.values()]))
 
     async def cancel_session(self, session_id: str = "s") -> Changes:
-        return await cancel_session(self.database, await self.number(session_id))
+        return await whole(cancel_session(self.database, await self.number(session_id)))
 
     async def status(self, task_id: str) -> TaskStatus:
         return (await find_tasks(self.database, [task_id]))[task_id].status

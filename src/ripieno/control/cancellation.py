@@ -12,17 +12,16 @@ was lost is told again by ``control.reminders``.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
 from ripieno.control.notices import Notices
 from ripieno.control.watcher import Watcher
 from ripieno.domain.filters import TaskFilter
-from ripieno.store.cancel import cancel_session, cancel_tasks
+from ripieno.store.cancel import UNFINISHED, cancel_session, cancel_sessions_tasks, cancel_tasks
 from ripieno.store.changes import Changes
-from ripieno.store.confirmations import unconfirmed_in_session, unconfirmed_of_tasks
+from ripieno.store.confirmations import unconfirmed_in_sessions, unconfirmed_of_tasks
 from ripieno.store.database import Database
-from ripieno.store.lookup import list_tasks
+from ripieno.store.lookup import find_tasks, session_numbers
 from ripieno.store.sessions import Sessions
 
 
@@ -49,9 +48,10 @@ class Cancellation:
             NotFoundError: no such session.
             UnavailableError: the replica is going away; ask again.
         """
-        session_no = (await self._sessions.find(session_id)).session_no
-        await self._to_the_end(cancel_session(self._database, session_no))
-        await self._confirmed([session_no], lambda: unconfirmed_in_session(self._database, session_no))
+        session = await self._sessions.find(session_id)
+        session_no = session.session_no
+        await self._to_the_end(cancel_session(self._database, session_no, session.incarnation))
+        await self._confirmed([session_no], lambda: unconfirmed_in_sessions(self._database, [session_no]))
 
     async def tasks(self, which: TaskFilter) -> None:
         """Cancel the matching tasks that are unfinished. Idempotent; returns as ``session`` does.
@@ -59,26 +59,31 @@ class Cancellation:
         Raises:
             UnavailableError: the replica is going away; ask again.
         """
-        found: Sequence[tuple[int, int, str]] = await list_tasks(self._database, which)
-        if found:
-            numbers = [(session_no, task_no) for session_no, task_no, _ in found]
-            await self._to_the_end(cancel_tasks(self._database, numbers))
-            tasks = [task_no for _, task_no in numbers]
-            sessions = {session_no for session_no, _ in numbers}
-            await self._confirmed(sessions, lambda: unconfirmed_of_tasks(self._database, tasks))
+        statuses = UNFINISHED if which.statuses is None else sorted(which.statuses.intersection(UNFINISHED))
+        if which.task_ids is None:
+            sessions = await session_numbers(self._database, which.session_ids or ())
+            await self._to_the_end(cancel_sessions_tasks(self._database, sessions, statuses))
+            await self._confirmed(sessions, lambda: unconfirmed_in_sessions(self._database, sessions))
+        else:
+            found = (await find_tasks(self._database, which.task_ids)).values()
+            numbers = [task.task_no for task in found]
+            await self._to_the_end(cancel_tasks(self._database, numbers, statuses))
+            sessions = [task.session_no for task in found]
+            await self._confirmed(sessions, lambda: unconfirmed_of_tasks(self._database, numbers))
 
-    async def _to_the_end(self, cancel: Coroutine[Any, Any, Changes]) -> None:
-        """Cancel in the store and tell it, whether or not the caller stays for it."""
+    async def _to_the_end(self, steps: AsyncIterator[Changes]) -> None:
+        """Cancel in the store and tell each step, whether or not the caller stays for it."""
         assert self._group is not None, "cancellations run before calls are served"
-        begun = self._group.create_task(self._told(cancel))
+        begun = self._group.create_task(self._told(steps))
         error = await asyncio.shield(begun)
         if error is not None:
             raise error
 
-    async def _told(self, cancel: Coroutine[Any, Any, Changes]) -> Exception | None:
+    async def _told(self, steps: AsyncIterator[Changes]) -> Exception | None:
         """Return an error instead of raising it: it is the caller's, and none of the task group."""
         try:
-            self._notices.publish(await cancel)
+            async for changes in steps:
+                self._notices.publish(changes)
         except Exception as error:  # noqa: BLE001 - handed to the caller
             return error
         return None
@@ -93,5 +98,5 @@ class Cancellation:
             if not await unconfirmed() and not stopped.done():
                 stopped.set_result(None)
 
-        with self._watcher.looks(sorted(sessions), look):
+        with self._watcher.looks(sorted(set(sessions)), look):
             await stopped

@@ -27,6 +27,7 @@ from ripieno.store.attempts import mark_interrupting_if_owned, mark_started_if_o
 from ripieno.store.changes import Changes
 from ripieno.store.commit import Committer
 from ripieno.store.database import Database
+from ripieno.store.portions import fits, portions_of_outcomes
 from ripieno.wire.outcomes import completions_from_wire, outcome_from_wire, storable, ticket_from_wire
 from ripieno.wire.protos.v1 import agent_pb2
 
@@ -158,10 +159,12 @@ class Reports:
             completions.add(report.completions)
         outcomes = [outcome for report in reports for outcome in report.outcomes]
         written = _Written()
-        if completions:
+        if fits(completions):
             await self._commit_completions(completions, written)
-        if outcomes:
-            await self._commit_surely(outcomes, written)
+        else:
+            outcomes = [*completions.outcomes(), *outcomes]
+        for portion in portions_of_outcomes(outcomes):  # each is tried again by itself, and its news kept
+            await self._commit_surely(portion, written)
         self._written(reports, written)
         return [None] * len(reports)
 
@@ -180,6 +183,8 @@ class Reports:
                 report.stored.set_result(None)
 
     async def _commit_completions(self, completions: Completions, written: _Written) -> None:
+        if not completions:
+            return
         try:
             changes, lost = await persist(
                 _COMMITTING, lambda: self._committer.commit_completions(completions), self._health

@@ -18,6 +18,7 @@ from ripieno.control.admission import Admission
 from ripieno.control.agents import Agents
 from ripieno.control.arrivals import Arrivals
 from ripieno.control.cancellation import Cancellation
+from ripieno.control.cutter import Cutter
 from ripieno.control.dispatcher import Dispatcher
 from ripieno.control.errors import ErrorInterceptor
 from ripieno.control.limits import ControlLimits
@@ -175,7 +176,9 @@ class Replica:
         self._results = Results(settings, database, sessions, objects, watcher)
         cancellation = Cancellation(database, sessions, notices, watcher)
         lookups = ResultLookups(database)
-        self._parts += [lookups, cancellation, Reminders(database, dispatcher)]
+        cutter = Cutter(database, notices)
+        notices.subscribe(local=cutter.changed_here)
+        self._parts += [lookups, cancellation, cutter, Reminders(database, dispatcher)]
         self._submitter = Submitter(
             settings, database, sessions, objects, submissions, cancellation, Waits(database, watcher), lookups
         )

@@ -18,13 +18,12 @@ import asyncpg
 from ripieno.domain.data import Data, StoredObject
 from ripieno.domain.errors import AlreadyExistsError, ConflictError, InvariantError
 from ripieno.domain.outcomes import Cancelled, Completed, Completions, Failed, Failure, Outcome, Ticket
-from ripieno.domain.statuses import TaskStatus
-from ripieno.store import graph
+from ripieno.domain.statuses import SessionStatus, TaskStatus
+from ripieno.store import cuts, graph
 from ripieno.store.blobs import BlobNumbers
 from ripieno.store.changes import Changes
 from ripieno.store.counts import Tally
 from ripieno.store.creation import (
-    CutNeededError,
     Key,
     PlannedTask,
     create_tasks,
@@ -34,6 +33,7 @@ from ripieno.store.creation import (
 )
 from ripieno.store.database import Connection, Database, NotPlainError
 from ripieno.store.gates import gates
+from ripieno.store.portions import fits, portions_of_outcomes
 from ripieno.store.queries import Queries
 from ripieno.store.sessions import KnownOptions, Sessions
 
@@ -78,8 +78,8 @@ class _Plan:
     ended: list[_Ended]
     produced: dict[Key, tuple[int, Data]] = field(default_factory=dict)
     sub_tasks: list[PlannedTask] = field(default_factory=list)
-    #: Tasks whose remaining outputs are aborted, with the reason (None: the task's detail).
-    aborting: list[tuple[int, str | None]] = field(default_factory=list)
+    #: Tasks whose remaining outputs are aborted.
+    aborting: list[int] = field(default_factory=list)
     touched: set[Key] = field(default_factory=set)
 
 
@@ -98,15 +98,21 @@ class Committer:
     async def commit(self, outcomes: Sequence[Outcome]) -> tuple[Changes, list[Ticket]]:
         """Commit outcomes, durably, each of those whose claim still owns its task.
 
+        Together as far as they fit into one portion (``store.portions``); one outcome is never divided.
+
         Returns:
             What has changed, and the tickets that own their task no more.
 
         Raises:
             UnavailableError, OutcomeUnknownError: commit the same outcomes again.
         """
-        if (plain := Completions.of(outcomes)) is not None:
-            return await self.commit_completions(plain)
-        return await self._commit_apart(outcomes)
+        changes, lost = Changes(), []
+        for portion in portions_of_outcomes(outcomes):
+            plain = Completions.of(portion)
+            changed, refused = await (self._commit_apart(portion) if plain is None else self._commit_columns(plain))
+            changes.add(changed)
+            lost += refused
+        return changes, lost
 
     async def _commit_apart(self, outcomes: Sequence[Outcome]) -> tuple[Changes, list[Ticket]]:
         """Together if nothing clashes, else what can clash apart from the rest."""
@@ -135,19 +141,17 @@ class Committer:
         blob_numbers = await self._numbers.take(
             sum(len(outcome.how.results) for outcome in outcomes if isinstance(outcome.how, Completed))
         )
-        exclusive: frozenset[int] = frozenset()
-        while True:
-            flush = _Flush(outcomes, options, blob_numbers, exclusive)
-            sessions = {outcome.ticket.session_no for outcome in outcomes}
-            try:
-                return await self._database.transaction(
-                    flush.write, opening=gates(sessions, exclusive), incarnation=incarnation
-                )
-            except CutNeededError as needed:
-                exclusive |= needed.sessions
+        flush = _Flush(outcomes, options, blob_numbers)
+        opening = gates(outcome.ticket.session_no for outcome in outcomes)
+        return await self._database.transaction(flush.write, opening=opening, incarnation=incarnation)
 
     async def commit_completions(self, attempts: Completions) -> tuple[Changes, list[Ticket]]:
         """``commit`` for attempts that completed and did nothing else: one round trip as a rule."""
+        if not fits(attempts):
+            return await self.commit(attempts.outcomes())
+        return await self._commit_columns(attempts)
+
+    async def _commit_columns(self, attempts: Completions) -> tuple[Changes, list[Ticket]]:
         try:
             return await self._commit_plain(attempts), []
         except NotPlainError:  # nothing has happened; what clashes is found out step by step
@@ -203,7 +207,6 @@ class _Flush:
     outcomes: Sequence[Outcome]
     options: dict[tuple[int, int], KnownOptions]
     blob_numbers: Sequence[int]
-    exclusive: frozenset[int]
 
     async def write(self, connection: Connection) -> tuple[Changes, list[Ticket]]:
         """The transaction; the gates are held already."""
@@ -212,10 +215,12 @@ class _Flush:
         if not ended:
             return changes, lost
         plan = await self._plan(connection, ended)
-        aborted = await self._write_tasks(connection, plan)
+        to_cut = await self._write_tasks(connection, plan)
         awaited = await self._write_outcomes(connection, plan)
         if plan.aborting:
-            aborted |= await graph.abort_outputs(connection, plan.aborting)
+            aborted = await graph.abort_outputs(connection, plan.aborting)
+            changes.add_aborted(aborted)
+            to_cut |= {key: 0 for key, somebody_waits in aborted.items() if somebody_waits}
         if again := [each for each in ended if each.retried]:
             await connection.execute(_SQL.retry_attempts, *_ended_columns(again))
             changes.partitions |= {each.row["partition"] for each in again}
@@ -223,8 +228,8 @@ class _Flush:
             changes.partitions |= await graph.promote(connection, awaited)
         for (session_no, key), (_, data) in plan.produced.items():
             changes.add_completed(session_no, key, data)
-        if aborted:
-            await self._cut(connection, aborted, changes)
+        if to_cut:
+            changes.add(await cuts.begin(connection, to_cut))
         changes.partitions |= {task.options.options.partition for task in plan.sub_tasks}
         return changes, lost
 
@@ -251,8 +256,8 @@ class _Flush:
         for each in ended:
             if isinstance(each.how, Completed):
                 self._plan_completed(plan, each, each.how)
-            elif not each.retried and not isinstance(each.how, Cancelled):
-                plan.aborting.append((each.task_no, None))
+            elif not each.retried and each.row["status"] != TaskStatus.CANCELLING:  # else they are aborted already
+                plan.aborting.append(each.task_no)
                 plan.touched |= {(each.row["session_no"], key) for key in each.row["expected_output_keys"]}
         if plan.sub_tasks:
             numbers = await task_numbers(connection, len(plan.sub_tasks))
@@ -275,22 +280,21 @@ class _Flush:
                 left -= delegated
                 plan.sub_tasks.append(PlannedTask(0, session_no, options, task, each.task_no, delegated))
         if left:
-            missing = f"task {each.row['id']!r} completed without producing it"
-            plan.aborting.append((each.task_no, missing))
+            plan.aborting.append(each.task_no)  # it completed without producing them
         if left or how.sub_tasks:
             plan.touched |= {(session_no, key) for key in own_keys}
 
-    async def _write_tasks(self, connection: Connection, plan: _Plan) -> set[Key]:
+    async def _write_tasks(self, connection: Connection, plan: _Plan) -> dict[Key, int]:
         """Phases 3 to 5 for all keys that are touched, but for completing them.
 
         Returns:
-            Aborted keys that sub-tasks wait for.
+            Aborted keys that sub-tasks wait for, as ``create_tasks`` does.
         """
-        aborted: set[Key] = set()
+        aborted: dict[Key, int] = {}
         if plan.touched or plan.sub_tasks:
             plan.touched |= plan.produced.keys()
         if plan.sub_tasks:
-            aborted |= await create_tasks(connection, plan.sub_tasks, plan.touched)
+            aborted = await create_tasks(connection, plan.sub_tasks, plan.touched)
             await _delegate(connection, plan.sub_tasks)
         elif plan.touched:
             await lock_open_keys(connection, plan.touched)
@@ -323,16 +327,6 @@ class _Flush:
         )
         return list(zip(written["awaited_sessions"], written["awaited_keys"], strict=True))
 
-    async def _cut(self, connection: Connection, aborted: set[Key], changes: Changes) -> None:
-        # All of them, not the first found: below, each has to be held exclusively.
-        reached = await graph.sessions_with_dependents(connection, aborted)
-        if outside := reached - self.exclusive:
-            raise CutNeededError(outside)
-        if reached:
-            changes.add(await graph.cut(connection, aborted))
-        else:
-            changes.add_aborted(aborted)
-
 
 def _apart(
     numbers: Sequence[int], data: Sequence[Data]
@@ -352,6 +346,8 @@ def _judged(outcome: Outcome, row: asyncpg.Record) -> Completed | Failed | Cance
     if isinstance(outcome.how, Cancelled):
         return Failed(Failure.ATTEMPT, "its agent reported it as cancelled, but nobody had cancelled it")
     if isinstance(outcome.how, Completed):
+        if outcome.how.sub_tasks and row["session_status"] != SessionStatus.RUNNING:
+            return Cancelled()  # nothing is submitted to it any more, and its turn to be cancelled comes
         own_keys = row["expected_output_keys"]
         foreign = {key for key, _ in outcome.how.results}.difference(own_keys)
         if foreign:

@@ -14,9 +14,9 @@ from ripieno.store.queries import Queries
 _SQL = Queries("confirmations")
 
 
-async def unconfirmed_in_session(database: Database, session_no: int) -> int:
-    """How many cancelled attempts of a session might still begin."""
-    [row] = await database.fetch(_SQL.unconfirmed_in_session, session_no)
+async def unconfirmed_in_sessions(database: Database, sessions: Sequence[int]) -> int:
+    """How many cancelled attempts of these sessions might still begin."""
+    [row] = await database.fetch(_SQL.unconfirmed_in_sessions, sessions)
     count: int = row["attempts"]
     return count
 

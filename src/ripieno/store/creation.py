@@ -23,14 +23,6 @@ SQL = Queries("submission")
 Key = tuple[int, str]
 
 
-class CutNeededError(Exception):
-    """What was being done reaches other tasks: run it again with these gates held exclusively."""
-
-    def __init__(self, sessions: Iterable[int]) -> None:
-        super().__init__(f"sessions {sorted(set(sessions))}")
-        self.sessions = frozenset(sessions)
-
-
 class PlannedTask(NamedTuple):
     """A task with its number.
 
@@ -64,7 +56,7 @@ async def task_numbers(connection: Connection, count: int) -> list[int]:
 
 async def create_tasks(
     connection: Connection, planned: Sequence[PlannedTask], also_lock: Iterable[Key] = ()
-) -> set[Key]:
+) -> dict[Key, int]:
     """Write tasks, their results, dependencies and payloads.
 
     Args:
@@ -72,7 +64,8 @@ async def create_tasks(
             the same climb, so that phase 4 is passed once.
 
     Returns:
-        Dependencies that are ABORTED already: the caller must cut what hangs on them.
+        Dependencies that are ABORTED already, each with a number below those of the tasks that
+        wait for it: the caller must cut what hangs on them (``store.cuts``).
 
     Raises:
         AlreadyExistsError: an id or a key is taken. The transaction must be rolled back.
@@ -87,7 +80,15 @@ async def create_tasks(
     statuses = await _settle_keys(connection, owners, dependencies, set(also_lock))
     unmet = {key for key in dependencies if statuses[key] is not ResultStatus.COMPLETED}
     await _insert(connection, planned, unmet)
-    return {key for key in dependencies if statuses[key] is ResultStatus.ABORTED}
+    return _aborted(planned, {key for key in dependencies if statuses[key] is ResultStatus.ABORTED})
+
+
+def _aborted(planned: Sequence[PlannedTask], aborted: set[Key]) -> dict[Key, int]:
+    before: dict[Key, int] = {}
+    for task in planned if aborted else ():
+        for key in aborted.intersection(task.dependencies()):
+            before[key] = min(before.get(key, task.task_no), task.task_no - 1)
+    return before
 
 
 async def _settle_keys(

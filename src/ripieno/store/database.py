@@ -29,6 +29,7 @@ from ripieno.store.connections import Connection, Identity, Place, connect
 from ripieno.store.faults import ConnectionLostError, CrossedError, NoRoomForConnectionError, RefusedError, translated
 from ripieno.store.migrate import SCHEMA, migrate
 from ripieno.store.pool import Pool
+from ripieno.store.turns import Turns
 from ripieno.store.watchman import Watchman
 
 __all__ = ["Connection", "Database", "NotPlainError", "array_literal"]
@@ -69,12 +70,14 @@ class Database:
             former one is to be dropped.
         crossings: Transactions that PostgreSQL refused because of a crossing. The ladder of
             ``ripieno.store`` is there to keep it at zero.
+        turns: Whose turn it is to have a session for itself.
     """
 
     def __init__(self, place: Place, pool_size: int) -> None:
         self.incarnation = 0
         self.on_new_incarnation: list[Callable[[], None]] = []
         self.crossings = 0
+        self.turns = Turns()
         self._place = place
         self._identity: Identity | None = None
         self._pids: set[tuple[str, int]] = set()

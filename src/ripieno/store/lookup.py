@@ -15,6 +15,7 @@ from ripieno.domain.statuses import ResultStatus, TaskStatus
 from ripieno.store.counts import read_counts
 from ripieno.store.database import Database
 from ripieno.store.queries import Queries
+from ripieno.store.reasons import as_it_ends, causes, own_reason, unmade
 
 _SQL = Queries("lookup")
 
@@ -146,7 +147,9 @@ def _found_result(row: asyncpg.Record) -> FoundResult | None:
     data = None
     if row["status"] == ResultStatus.COMPLETED:
         data = StoredObject(row["object"], row["size"], row["sha256"]) if row["data"] is None else row["data"]
-    return FoundResult(ResultStatus(row["status"]), row["owner_no"], row["owner_id"], row["reason"], data)
+    nobody_made_it = row["status"] == ResultStatus.ABORTED and row["owner_status"] == TaskStatus.COMPLETED
+    reason = unmade(row["owner_id"]) if nobody_made_it else None
+    return FoundResult(ResultStatus(row["status"]), row["owner_no"], row["owner_id"], reason, data)
 
 
 class FinishedKey(NamedTuple):
@@ -230,22 +233,18 @@ async def task_failures(database: Database, tasks: Sequence[tuple[int, str | Non
     """The same for several tasks and reasons, in their order."""
     attempts: dict[int, list[AttemptError]] = {}
     ids: dict[int, str] = {}
-    for row in await database.fetch(_SQL.failed_attempts, list({task_no for task_no, _ in tasks}), _LONGEST_STORY):
+    rows = await database.fetch(_SQL.failed_attempts, list({task_no for task_no, _ in tasks}), _LONGEST_STORY)
+    by_input = await causes(database, [row["task_no"] for row in rows if row["failed_input"] is not None])
+    for row in rows:
         ids[row["task_no"]] = row["task_id"]
         if row["status"] != TaskStatus.COMPLETED:
-            attempts.setdefault(row["task_no"], []).append(
-                AttemptError(_as_it_ends(row["status"]), row["detail"] or "")
-            )
+            detail = by_input[row["task_no"]] if row["failed_input"] is not None else own_reason(row)
+            attempts.setdefault(row["task_no"], []).append(AttemptError(as_it_ends(row["status"]), detail))
     told = []
     for task_no, reason in tasks:
         without_it = [] if reason is None else [AttemptError(TaskStatus.COMPLETED, reason)]
         told.append(TaskFailure(ids.get(task_no, ""), [*attempts.get(task_no, ()), *without_it]))
     return told
-
-
-def _as_it_ends(status: int) -> TaskStatus:
-    """A task whose worker has yet to let go ends as CANCELLED, whatever the worker does."""
-    return TaskStatus.CANCELLED if status == TaskStatus.CANCELLING else TaskStatus(status)
 
 
 def _numbers(statuses: frozenset[TaskStatus] | None) -> list[int] | None:

@@ -13,11 +13,29 @@ _CHECKS = {
             select count(*) from dependencies d
             join results r on r.session_no = d.session_no and r.key = d.key
             where d.task_no = s.task_no and r.status <> 10)""",
-    "INV-11 a waiting task depends on an aborted result": """
+    "INV-15 a waiting task depends on an aborted result, and nobody is going to fail or cancel it": """
         select s.task_no::text from states s
         join dependencies d on d.task_no = s.task_no
         join results r on r.session_no = d.session_no and r.key = d.key
-        where s.status = 1 and r.status = 11""",
+        where s.status = 1 and r.status = 11
+          and not exists (
+            select from pending_cuts c
+            where c.session_no = d.session_no and c.key = d.key and c.after_no < d.task_no)
+          and not exists (
+            select from pending_cancellations c where c.session_no = d.session_no and c.whole_session)""",
+    "INV-15 a claimable task depends on an aborted result": """
+        select s.task_no::text from states s
+        join tasks t on t.task_no = s.task_no
+        cross join lateral unnest(t.data_dependencies) as needed (key)
+        join results r on r.session_no = t.session_no and r.key = needed.key
+        where r.status = 11 and (s.claim is not null or (s.status = 1 and s.unmet = 0))""",
+    "a task failed for want of an input that was not aborted, or does not say whose end was the first cause": """
+        select s.task_no::text from states s
+        join tasks t on t.task_no = s.task_no
+        left join results r on r.session_no = t.session_no and r.key = t.data_dependencies[s.failed_input]
+        left join states root on root.task_no = s.root_no
+        where s.failed_input is not null
+          and (s.status <> 11 or r.status is distinct from 11 or root.failed_input is not null or root.status is null)""",
     "INV-14 somebody waits for an open result that does not say so": """
         select d.key from dependencies d
         join states s on s.task_no = d.task_no and s.status = 1
@@ -51,7 +69,9 @@ _CHECKS = {
     "a cancelled session with a task that may still run": """
         select t.id from sessions n join tasks t on t.session_no = n.session_no
         join states s on s.task_no = t.task_no
-        where n.status = 10 and s.status in (1, 2, 3)""",
+        where n.status = 10 and s.status in (1, 2, 3)
+          and not exists (
+            select from pending_cancellations c where c.session_no = n.session_no and c.whole_session)""",
 }
 
 

@@ -17,12 +17,13 @@ from ripieno.domain.data import Data, StoredObject
 from ripieno.domain.errors import ConflictError, RipienoError, SessionCancelledError
 from ripieno.domain.outcomes import Ticket
 from ripieno.domain.submission import NewTask
-from ripieno.store import graph
+from ripieno.store import cuts
 from ripieno.store.changes import Changes
 from ripieno.store.claim import Claimed, random_claims
-from ripieno.store.creation import SQL, CutNeededError, PlannedTask, create_tasks
+from ripieno.store.creation import SQL, PlannedTask, create_tasks
 from ripieno.store.database import Connection, Database, NotPlainError, array_literal
-from ripieno.store.gates import gates
+from ripieno.store.gates import MOST_GATES, gates
+from ripieno.store.portions import portions
 from ripieno.store.sessions import KnownOptions, KnownSession
 
 #: Stands for the dependencies of a task that has none, beside others that have some.
@@ -43,6 +44,11 @@ class SubmissionCall:
         return all(isinstance(task.payload, bytes) for task in self.tasks)
 
     @property
+    def inline_bytes(self) -> int:
+        """Bytes of its inline payloads."""
+        return sum(len(task.payload) for task in self.tasks if isinstance(task.payload, bytes))
+
+    @property
     def is_free(self) -> bool:
         """Whether no task depends on anything."""
         return not any(task.data_dependencies for task in self.tasks)
@@ -57,6 +63,23 @@ async def submit(database: Database, calls: Sequence[SubmissionCall]) -> tuple[l
         For each call what kept it from happening, None where it is done and durable; and
         what has changed.
     """
+    faults: list[RipienoError | None] = []
+    changes = Changes()
+    for portion in portions(calls, lambda call: call.session.session_no, lambda call: call.inline_bytes):
+        try:
+            refused, changed = await _submit_portion(database, portion)
+        except RipienoError as error:
+            if not faults:
+                raise
+            refused, changed = [error] * len(portion), Changes()  # what is before it is done, and has to be told
+        faults += refused
+        changes.add(changed)
+    return faults, changes
+
+
+async def _submit_portion(
+    database: Database, calls: Sequence[SubmissionCall]
+) -> tuple[list[RipienoError | None], Changes]:
     try:
         return [None] * len(calls), await _submit_together(database, calls)
     except ConflictError as error:
@@ -66,7 +89,7 @@ async def submit(database: Database, calls: Sequence[SubmissionCall]) -> tuple[l
     faults: list[RipienoError | None] = []
     changes = Changes()
     for call in calls:
-        [fault], changed = await submit(database, [call])
+        [fault], changed = await _submit_portion(database, [call])
         faults.append(fault)
         changes.add(changed)
     return faults, changes
@@ -78,16 +101,11 @@ async def _submit_together(database: Database, calls: Sequence[SubmissionCall]) 
             return await _submit_plain(database, calls)
         except NotPlainError:
             pass  # nothing has happened; what clashes is found out step by step
-    exclusive: frozenset[int] = frozenset()
-    while True:
-        try:
-            return await database.transaction(
-                partial(_write, calls=calls, exclusive=exclusive),
-                opening=gates({call.session.session_no for call in calls}, exclusive),
-                incarnation=_incarnation(calls),
-            )
-        except CutNeededError as needed:
-            exclusive |= needed.sessions
+    return await database.transaction(
+        partial(_write, calls=calls),
+        opening=gates(call.session.session_no for call in calls),
+        incarnation=_incarnation(calls),
+    )
 
 
 async def submit_and_claim(
@@ -101,6 +119,8 @@ async def submit_and_claim(
         NotPlainError: nothing happened; submit them without claiming them.
         UnavailableError, OutcomeUnknownError: submit the same calls again.
     """
+    if len({call.session.session_no for call in calls}) > MOST_GATES:
+        raise NotPlainError
     first_claim = random_claims()
     numbers = await _call_plain(database, calls, agents, first_claim)
     tasks = [(call, task) for call in calls for task in call.tasks]
@@ -162,7 +182,7 @@ def _incarnation(calls: Sequence[SubmissionCall]) -> int:
     return min(call.session.incarnation for call in calls)
 
 
-async def _write(connection: Connection, calls: Sequence[SubmissionCall], exclusive: frozenset[int]) -> Changes:
+async def _write(connection: Connection, calls: Sequence[SubmissionCall]) -> Changes:
     sessions = {call.session.session_no: call.session.id for call in calls}
     opened = await connection.fetchrow(SQL.open_submission, sum(len(call.tasks) for call in calls), list(sessions))
     assert opened is not None  # it has one row always
@@ -178,9 +198,7 @@ async def _write(connection: Connection, calls: Sequence[SubmissionCall], exclus
         partitions={task.options.options.partition for task in planned},
     )
     if aborted:
-        if outside := {session_no for session_no, _ in aborted} - exclusive:
-            raise CutNeededError(outside)
-        changes.add(await graph.cut(connection, aborted))
+        changes.add(await cuts.begin(connection, aborted))
     return changes
 
 

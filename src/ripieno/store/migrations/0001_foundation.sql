@@ -64,6 +64,9 @@ create index tasks_by_session on tasks (session_no, task_no);
 --   claim is set exactly while an agent holds the task (DISPATCHED, PROCESSING, CANCELLING).
 --   unmet counts the distinct data dependencies that are not COMPLETED yet.
 --   The times, agent and worker are those of the latest attempt; earlier ones are below.
+--   A reason is stored once, where it arose. A task that fails because an input was aborted says which one
+--   (failed_input: its place in data_dependencies) and which task's own end was the first cause (root_no); the
+--   text is put together when somebody asks for it (why_failed).
 create table states (
     task_no bigint primary key,
     session_no bigint not null,
@@ -78,6 +81,8 @@ create table states (
     -- How many results the task is expected to make: the commit checks that it made them all without reading
     -- the task. Null: not known, so that its commit is never plain.
     outputs integer,
+    failed_input integer,
+    root_no bigint,
     status smallint not null default 1,
     priority smallint not null,
     partition text collate "C" not null,
@@ -87,8 +92,9 @@ create table states (
 );
 -- What may be claimed, in the order in which it is claimed.
 create index states_claimable on states (partition, priority desc, task_no) where status = 1 and unmet = 0;
--- What waits for dependencies (for cancelling a session without reading its finished tasks).
-create index states_waiting on states (session_no, task_no) where status = 1 and unmet > 0;
+-- What nobody holds, claimable or not: for cancelling a session without reading its finished tasks, nor the
+-- claimable ones of all others.
+create index states_unclaimed on states (session_no, task_no) where status = 1;
 -- What is held by an agent.
 create index states_held on states (agent_no, task_no) where claim is not null;
 -- What is being cancelled: little at any time, and asked for each second.
@@ -122,7 +128,6 @@ create table results (
     -- Somebody waits for it: set while the row is locked, before anything can complete it.
     awaited boolean not null default false,
     key text collate "C" not null,
-    reason text,
     primary key (session_no, key)
 ) with (fillfactor = 45);
 
@@ -132,6 +137,28 @@ create table dependencies (
     task_no bigint not null,
     key text collate "C" not null,
     primary key (session_no, key, task_no)
+);
+
+-- Cuts that are under way: aborted results whose dependents may still wait. A long cut is done in steps, each a
+-- transaction of its own; what a step leaves to the next one survives a crash here.
+create table pending_cuts (
+    session_no bigint not null,
+    cut_no bigint generated always as identity,
+    key text collate "C" not null,
+    -- Dependents up to this number are through.
+    after_no bigint not null,
+    primary key (session_no, cut_no)
+);
+
+-- Cancellations that are under way, step by step: of a whole session, or of some of its tasks. No cut is made in the
+-- session meanwhile: what is to be cancelled is cancelled, and does not fail for want of an input that was cancelled
+-- before it. Each step adds to steps; where that stands still the replica that worked on it is gone.
+create table pending_cancellations (
+    session_no bigint not null,
+    cancellation uuid not null,
+    whole_session boolean not null,
+    steps bigint not null default 0,
+    primary key (session_no, cancellation)
 );
 
 -- Payloads and results: small ones inline, large ones by name in the object store.
@@ -501,4 +528,232 @@ begin
     )
     select array_agg(distinct promoted.partition) into claimable from promoted where promoted.unmet = 0;
     return coalesce(claimable, '{}');
+end $$;
+
+-- Cuts. An aborted result fails whoever waits for it, which aborts that task's results, and so on down the graph.
+-- The cut may be long: its first step is taken by the transaction that aborts something, if nobody else is in the
+-- session just then; what is left is noted, and done in further steps (ripieno.store.cuts). A task that waits for an
+-- aborted result is never claimable meanwhile: such an input is never met.
+
+-- The last phase of whoever has aborted results that somebody waits for: note them, and take the first step.
+--   session_nos .. after_nos  the aborted keys; dependents up to that number need not be looked at
+-- The rest, and what it returns, is as in cut_sessions.
+create function begin_cuts(session_nos bigint[], keys text[], after_nos bigint[], most integer, within_ms integer)
+returns table (of_session bigint, failed integer, aborted text[], finished boolean) language plpgsql as $$
+begin
+    insert into pending_cuts (session_no, key, after_no)
+    select noted.session_no, noted.key, noted.after_no
+    from unnest(session_nos, keys, after_nos) as noted (session_no, key, after_no)
+    join sessions s on s.session_no = noted.session_no and s.status = 1;
+    return query select * from cut_sessions(session_nos, most, within_ms);
+end $$;
+
+-- A step in each session in which nobody else is: whoever is would have to be waited for.
+--   most, within_ms  bounds of all steps together: tasks and results to look at, and milliseconds
+-- Returns for each session how many tasks have failed, the keys that were aborted, and whether its cuts are finished
+-- (null while a cancellation is under way in it, at whose end they go on).
+create function cut_sessions(session_nos bigint[], most integer, within_ms integer)
+returns table (of_session bigint, failed integer, aborted text[], finished boolean) language plpgsql as $$
+declare
+    ends_at constant timestamptz := clock_timestamp() + within_ms * interval '1 millisecond';
+    room integer := most;
+    seen integer;
+begin
+    for of_session in select distinct each from unnest(session_nos) as each order by each loop
+        failed := 0;
+        aborted := '{}';
+        finished := false;
+        if room > 0 and clock_timestamp() < ends_at and pg_try_advisory_xact_lock(of_session) then
+            select step.seen, step.failed, step.aborted, step.finished into seen, failed, aborted, finished
+            from cut_some(of_session, room, ends_at) as step;
+            room := room - seen;
+        end if;
+        return next;
+    end loop;
+end $$;
+
+-- One step of the cuts of a session, whose gate the caller holds exclusively.
+--   most     tasks and results to look at, about: at least one task is looked at, with all its results
+--   ends_at  no level of the graph is begun after that
+create function cut_some(
+    session bigint, most integer, ends_at timestamptz,
+    out seen integer, out failed integer, out aborted text[], out finished boolean
+) language plpgsql as $$
+declare
+    cut_nos bigint[];
+    keys text[];
+    after_nos bigint[];
+    last_place integer;
+    last_no bigint;
+    all_looked_at boolean;
+    seen_now integer;
+    failed_now integer;
+    aborted_now text[];
+    awaited_now text[];
+begin
+    seen := 0;
+    failed := 0;
+    aborted := '{}';
+    if exists (select from pending_cancellations c where c.session_no = session) then
+        return;
+    end if;
+    finished := false;
+    select array_agg(c.cut_no), array_agg(c.key), array_agg(c.after_no) into cut_nos, keys, after_nos
+    from (select * from pending_cuts p where p.session_no = session order by p.session_no, p.cut_no limit 1000) as c;
+    if keys is null then
+        finished := true;
+        return;
+    end if;
+    delete from pending_cuts c where c.session_no = session and c.cut_no = any (cut_nos);
+    -- Each turn is one level of the graph, or as much of it as there is room for.
+    while cardinality(keys) > 0 and seen < most and clock_timestamp() < ends_at loop
+        with found as materialized (
+            select cut.place, cut.key, d.task_no
+            from unnest(keys, after_nos) with ordinality as cut (key, after_no, place)
+            cross join lateral (
+                select e.task_no from dependencies e
+                where (e.session_no, e.key, e.task_no) > (session, cut.key collate "C", cut.after_no)
+                  and (e.session_no, e.key) <= (session, cut.key collate "C")
+                order by e.session_no, e.key, e.task_no
+                limit most - seen
+            ) as d
+            limit most - seen
+        ), weighed as materialized (
+            select f.place, f.key, f.task_no, s.status, case when s.status = 1 then 1 + coalesce(s.outputs, 1) else 1 end as weight
+            from found f join states s on s.task_no = f.task_no
+        ), waiting as materialized (
+            select * from (
+                select w.*, sum(w.weight) over (order by w.place, w.task_no) - w.weight as before from weighed w
+            ) as summed
+            where summed.before < most - seen
+        ), doomed as materialized (
+            select distinct on (w.task_no) w.task_no, w.key from waiting w where w.status = 1 order by w.task_no, w.key
+        ), ended as (
+            update states s
+            set status = 11, ended_at = now(), failed_input = why.failed_input, root_no = why.root_no
+            from (
+                select d.task_no, array_position(t.data_dependencies, d.key) as failed_input,
+                       coalesce(o.root_no, r.owner_no) as root_no
+                from doomed d
+                join tasks t on t.task_no = d.task_no
+                cross join lateral (
+                    select each.owner_no from results each where each.session_no = session and each.key = d.key limit 1
+                ) as r
+                left join states o on o.task_no = r.owner_no
+            ) as why
+            where s.task_no = why.task_no
+            returning s.task_no
+        ), owned as materialized (
+            select own.place
+            from doomed d
+            join tasks t on t.task_no = d.task_no
+            cross join lateral unnest(t.expected_output_keys) as expected (key)
+            cross join lateral (
+                select r.ctid as place from results r
+                where r.session_no = session and r.key = expected.key and r.owner_no = t.task_no and r.status = 1
+                limit 1
+            ) as own
+        ), cut_off as (
+            update results r set status = 11, ended_at = now() from owned where r.ctid = owned.place
+            returning r.key, r.awaited
+        )
+        select (select coalesce(sum(w.weight), 0) from waiting w),
+               (select w.place from waiting w order by w.place desc, w.task_no desc limit 1),
+               (select w.task_no from waiting w order by w.place desc, w.task_no desc limit 1),
+               (select count(*) from found) < most - seen and (select count(*) from found) = (select count(*) from waiting),
+               (select count(*) from ended),
+               (select array_agg(c.key) from cut_off c),
+               (select array_agg(c.key) from cut_off c where c.awaited)
+        into seen_now, last_place, last_no, all_looked_at, failed_now, aborted_now, awaited_now;
+        if all_looked_at then
+            keys := '{}';
+            after_nos := '{}';
+        else  -- no more room: what is left begins with the last key, after the last dependent that was looked at
+            keys := keys[last_place:];
+            after_nos := last_no || after_nos[last_place + 1:];
+        end if;
+        if awaited_now is not null then
+            keys := keys || awaited_now;
+            after_nos := after_nos || array_fill(0::bigint, array[cardinality(awaited_now)]);
+        end if;
+        seen := seen + seen_now;
+        failed := failed + failed_now;
+        aborted := aborted || aborted_now;
+    end loop;
+    insert into pending_cuts (session_no, key, after_no)
+    select session, rest.key, rest.after_no from unnest(keys, after_nos) as rest (key, after_no);
+    if failed > 0 then
+        insert into session_counts (session_no, status, delta)
+        select session, change.status, change.sign * failed
+        from (values (1::smallint, -1), (11::smallint, 1)) as change (status, sign);
+    end if;
+    finished := not exists (select from pending_cuts c where c.session_no = session);
+end $$;
+
+-- Cancel those of the tasks that are in one of the statuses (of 1, 2 and 3). The caller holds the gates of their
+-- sessions exclusively. Claims and releases hold no gate, so this waits for those under way.
+--   cuts  whether dependents are to fail; not where the whole session is being cancelled
+-- Returns the sessions in which a task was cancelled, for each aborted result its session and key, those of the
+-- sessions that have something to cut, and each attempt to be interrupted.
+create function cancel_numbered(
+    numbers bigint[], statuses smallint[], cuts boolean,
+    out sessions bigint[], out aborted_sessions bigint[], out aborted_keys text[], out cut_in bigint[],
+    out held_nos bigint[], out held_sessions bigint[], out held_claims bigint[], out held_agents bigint[]
+) language plpgsql as $$
+declare
+    locked_nos bigint[];
+    sessions_of bigint[];
+    statuses_before smallint[];
+begin
+    with locked as (
+        select s.task_no, s.session_no, s.status
+        from (select each from unnest(numbers) as each order by each) as asked
+        join states s on s.task_no = asked.each
+        where s.status = any (statuses)
+        for no key update of s
+    )
+    select array_agg(l.task_no), array_agg(l.session_no), array_agg(l.status)
+    into locked_nos, sessions_of, statuses_before from locked l;
+    -- A statement of its own, with a snapshot taken after the wait: PostgreSQL checks constraints on the version that
+    -- the snapshot sees, before it finds that there is a later one.
+    with ended as (
+        update states s
+        set status = case s.status when 1 then 13 else 4 end, ended_at = case s.status when 1 then now() end
+        from unnest(locked_nos) as locked (task_no)
+        where s.task_no = locked.task_no
+        returning s.task_no, s.session_no, s.status, s.claim, s.agent_no
+    ), counted as (
+        insert into session_counts (session_no, status, delta)
+        select locked.session_no, change.status, sum(change.sign)
+        from unnest(sessions_of, statuses_before) as locked (session_no, before)
+        cross join lateral (
+            values (locked.before, -1), (case locked.before when 1 then 13::smallint else 4::smallint end, 1)
+        ) as change (status, sign)
+        group by locked.session_no, change.status
+    ), owned as materialized (
+        select own.place
+        from unnest(locked_nos) as locked (task_no)
+        join tasks t on t.task_no = locked.task_no
+        cross join lateral unnest(t.expected_output_keys) as expected (key)
+        cross join lateral (
+            select r.ctid as place from results r
+            where r.session_no = t.session_no and r.key = expected.key and r.owner_no = t.task_no and r.status = 1
+            limit 1
+        ) as own
+    ), cut_off as (
+        update results r set status = 11, ended_at = now() from owned where r.ctid = owned.place
+        returning r.session_no, r.key, r.awaited
+    ), noted as (
+        insert into pending_cuts (session_no, key, after_no)
+        select c.session_no, c.key, 0 from cut_off c where c.awaited and cuts
+        returning session_no
+    ), interrupted as materialized (
+        select * from ended where ended.status = 4
+    )
+    select array(select distinct e.session_no from ended e),
+           array(select c.session_no from cut_off c), array(select c.key from cut_off c),
+           array(select distinct n.session_no from noted n),
+           array(select i.task_no from interrupted i), array(select i.session_no from interrupted i),
+           array(select i.claim from interrupted i), array(select i.agent_no from interrupted i)
+    into sessions, aborted_sessions, aborted_keys, cut_in, held_nos, held_sessions, held_claims, held_agents;
 end $$;

@@ -1,30 +1,75 @@
--- name: unfinished_of_session
--- Three small indexes instead of all tasks of the session: what waits, what is
--- claimable, what is held. Finished tasks, however many, are not read.
-select task_no from states where session_no = $1 and status = 1 and unmet > 0
-union all
-select task_no from states where session_no = $1 and status = 1 and unmet = 0
-union all
-select task_no from states where session_no = $1 and claim is not null
-order by 1
+-- name: mark_cancelled
+-- From here on nothing more is submitted to the session. What its cuts would fail is cancelled instead.
+with marked as (
+    update sessions set status = 10, cancelled_at = now() where session_no = $1 and status = 1
+), dropped as (
+    delete from pending_cuts where session_no = $1
+)
+insert into pending_cancellations (session_no, cancellation, whole_session) values ($1, $2, true)
+on conflict (session_no, cancellation) do nothing
 
--- name: lock_unfinished
--- The caller sorts by task number and holds the gates exclusively. Claims and releases hold
--- no gate, so this waits for those under way.
-select s.task_no, s.status as before
-from unnest($1::bigint[]) as asked (task_no)
-join states s on s.task_no = asked.task_no
-where s.status in (1, 2, 3)
-for no key update of s
+-- name: begin_cancellation
+-- Of some tasks of these sessions.
+insert into pending_cancellations (session_no, cancellation, whole_session)
+select session_no, $2, false from unnest($1::bigint[]) as session_no
 
--- name: cancel_tasks
--- Of tasks that are locked. A statement of its own, with a snapshot taken after the wait:
--- PostgreSQL checks constraints on the version that the snapshot sees, before it finds that
--- there is a later one.
-update states s
-set status = case s.status when 1 then 13 else 4 end,
-    detail = 'cancelled',
-    ended_at = case s.status when 1 then now() end
-from unnest($1::bigint[]) as locked (task_no)
-where s.task_no = locked.task_no
-returning s.task_no, s.session_no, s.status, s.claim, s.agent_no
+-- name: go_on
+update pending_cancellations set steps = steps + 1 where session_no = any($1::bigint[]) and cancellation = $2
+
+-- name: end_cancellation
+delete from pending_cancellations where session_no = any($1::bigint[]) and cancellation = $2
+
+-- name: unfinished_tasks
+-- Some unfinished tasks of a session with numbers above $2 and up to $3, as many as have $5 results together, but
+-- at least one. What waits comes first, by number; then, in one look at everything from the first number on (so
+-- that nothing that is being claimed or given back meanwhile is missed), what is left of it and what is held.
+-- Three small indexes: finished tasks, however many, are not read, nor what waits in other sessions.
+-- Rows are compared as such because only the right index can do that: from "session_no = $1" the planner of a
+-- server with outdated statistics goes through the primary key.
+with waiting as materialized (
+    select task_no, outputs from states
+    where status = 1 and (session_no, task_no) > ($1, $2) and (session_no, task_no) <= ($1, $3)
+      and 1 = any($4::smallint[])
+    order by session_no, task_no limit $5
+), rest as materialized (
+    select task_no, outputs from states
+    where status = 1 and (session_no, task_no) >= ($1, 0) and (session_no, task_no) <= ($1, least($2, $3))
+      and 1 = any($4::smallint[]) and not exists (select from waiting)
+    union all
+    select task_no, outputs from states
+    where session_no = $1 and claim is not null and status = any($4::smallint[]) and task_no + 0 <= $3
+      and not exists (select from waiting)
+    limit $5
+), weighed as (
+    select task_no, sum(1 + coalesce(outputs, 1)) over (order by task_no) - coalesce(outputs, 1) as weight
+    from (select * from waiting union all select * from rest) as found
+)
+select coalesce(array_agg(task_no), '{}') as numbers, (select count(*) from waiting) > 0 as waiting
+from weighed where weight <= greatest($5, 1)
+
+-- name: unfinished_of
+select task_no, session_no, 1 + coalesce(outputs, 1) as weight
+from states where task_no = any($1::bigint[]) and status = any($2::smallint[])
+
+-- name: unfinished_of_sessions
+-- Of several sessions, in one look; of what waits in a session, $4 at most.
+select asked.session_no, waiting.task_no, waiting.weight
+from unnest($1::bigint[]) as asked (session_no)
+cross join lateral (
+    select task_no, 1 + coalesce(outputs, 1) as weight from states
+    where status = 1 and (session_no, task_no) >= (asked.session_no, 0) and (session_no, task_no) <= (asked.session_no, $2)
+      and 1 = any($3::smallint[])
+    order by session_no, task_no limit $4
+) as waiting
+union all
+select session_no, task_no, 1 + coalesce(outputs, 1) from states
+where claim is not null and session_no = any($1::bigint[]) and status = any($3::smallint[]) and task_no + 0 <= $2
+
+-- name: cancel_numbered
+select * from cancel_numbered($1::bigint[], $2::smallint[], $3::boolean)
+
+-- name: newest_task
+select last_value as task_no from task_numbers
+
+-- name: pending_cancellations
+select session_no, cancellation, whole_session, steps from pending_cancellations

@@ -9,10 +9,12 @@ select commit_plain(
 -- "is not distinct from", here and wherever a claim is compared: from "=" the planner proves that
 -- claim is not null, and goes through the index of held attempts from end to end for each row
 -- (that index looks small to it when little was held the last time it looked).
-select s.task_no, s.claim, s.session_no, s.retry, s.max_retries, s.status, s.partition, t.id, t.expected_output_keys
+select s.task_no, s.claim, s.session_no, s.retry, s.max_retries, s.status, s.partition, t.id, t.expected_output_keys,
+       n.status as session_status
 from unnest($1::bigint[], $2::bigint[]) as ended (task_no, claim)
 join states s on s.task_no = ended.task_no and s.claim is not distinct from ended.claim
 join tasks t on t.task_no = ended.task_no
+join sessions n on n.session_no = s.session_no
 for no key update of s
 
 -- name: write_outcomes

@@ -1,8 +1,8 @@
--- name: unconfirmed_in_session
--- Attempts of a session that are being cancelled and may begin yet: nobody has said that they
+-- name: unconfirmed_in_sessions
+-- Attempts of these sessions that are being cancelled and may begin yet: nobody has said that they
 -- are over, nor that they run and are being interrupted.
 select count(*) as attempts from states
-where session_no = $1 and status = 4 and started_at is null
+where session_no = any($1::bigint[]) and status = 4 and started_at is null
 
 -- name: unconfirmed_of_tasks
 select count(*) as attempts

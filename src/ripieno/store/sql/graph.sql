@@ -1,39 +1,23 @@
 -- name: promote
 select unnest(promote($1::bigint[], $2::text[])) as partition
 
--- name: dependents
--- Who waits for aborted keys, each with one of them and what is known of its cause.
-select distinct on (d.task_no)
-    d.task_no, d.key, t.id as owner_id, o.status as owner_status, coalesce(r.reason, o.detail) as cause
-from unnest($1::bigint[], $2::text[]) as aborted (session_no, key)
-join dependencies d on d.session_no = aborted.session_no and d.key = aborted.key
-join states s on s.task_no = d.task_no and s.status = 1
-join results r on r.session_no = d.session_no and r.key = d.key
-left join tasks t on t.task_no = r.owner_no
-left join states o on o.task_no = r.owner_no
-order by d.task_no, d.key
+-- name: begin_cuts
+select * from begin_cuts($1::bigint[], $2::text[], $3::bigint[], $4::integer, $5::integer)
 
--- name: sessions_with_dependents
-select distinct aborted.session_no
-from unnest($1::bigint[], $2::text[]) as aborted (session_no, key)
-where exists (
-    select from dependencies d join states s on s.task_no = d.task_no and s.status = 1
-    where d.session_no = aborted.session_no and d.key = aborted.key)
+-- name: cut_sessions
+select * from cut_sessions($1::bigint[], $2::integer, $3::integer)
 
--- name: fail_dependents
-update states s
-set status = 11, detail = failed.detail, ended_at = now()
-from unnest($1::bigint[], $2::text[]) as failed (task_no, detail)
-where s.task_no = failed.task_no and s.status = 1
-returning s.task_no, s.session_no
+-- name: pending_cuts
+-- Where the cuts of each session stand: the lowest number grows with each step.
+select session_no, min(cut_no) as lowest from pending_cuts group by session_no
 
 -- name: abort_outputs
 -- What these tasks still own and have not completed. Each is looked up by itself (limit 1): else
 -- the planner of a new database goes through all results of the session for each task. Their
 -- places cannot change meanwhile: whoever would change them waits at the gate or for our locks.
 with owned as materialized (
-    select found.place, ended.reason
-    from unnest($1::bigint[], $2::text[]) as ended (task_no, reason)
+    select found.place
+    from unnest($1::bigint[]) as ended (task_no)
     join tasks t on t.task_no = ended.task_no
     cross join lateral unnest(t.expected_output_keys) as expected (key)
     cross join lateral (
@@ -43,7 +27,7 @@ with owned as materialized (
     ) as found
 )
 update results r
-set status = 11, ended_at = now(), reason = owned.reason
+set status = 11, ended_at = now()
 from owned
 where r.ctid = owned.place
-returning r.session_no, r.key
+returning r.session_no, r.key, r.awaited

@@ -46,20 +46,21 @@ order by found.place
 
 -- name: results
 -- In the order of the request, one row each: with the owner, and with the bytes where they are inline.
-select r.status, asked.key, r.owner_no, r.reason, t.id as owner_id, b.size, b.data, b.object, b.sha256
+select r.status, asked.key, r.owner_no, o.status as owner_status, t.id as owner_id, b.size, b.data, b.object, b.sha256
 from unnest($1::bigint[], $2::text[]) with ordinality as asked (session_no, key, place)
 left join results r on r.session_no = asked.session_no and r.key = asked.key
 left join tasks t on t.task_no = r.owner_no
+left join states o on o.task_no = r.owner_no and r.status = 11
 left join blobs b on b.blob_no = r.blob_no
 order by asked.place
 
 -- name: results_within
 -- The same, with bytes up to $3 in all (but always those of the first); `left_out` where there are
 -- more. Those are not read from the disk, since the sum is made of sizes alone.
-select found.status, found.key, found.owner_no, found.reason, found.owner_id, found.size, found.object, found.sha256,
+select found.status, found.key, found.owner_no, found.owner_status, found.owner_id, found.size, found.object, found.sha256,
        case when not found.left_out then found.data end as data, found.left_out
 from (
-    select r.status, asked.key, asked.place, r.owner_no, r.reason, t.id as owner_id,
+    select r.status, asked.key, asked.place, r.owner_no, null::smallint as owner_status, t.id as owner_id,
            b.size, b.object, b.sha256, b.data,
            asked.place > 1 and b.data is not null
                and sum(case when b.data is null then 0 else b.size end) over (order by asked.place) > $3 as left_out
@@ -74,18 +75,43 @@ order by found.place
 -- Of each task oldest first; the latest attempt only where the task is final or being cancelled (its
 -- results are aborted from then on). The reasons of one task share $2 characters, so that a task
 -- with many attempts is told in one message; each has 200 at the least.
-select task_no, status, task_id,
+select task_no, status, task_id, failed_input,
        left(detail, greatest($2::integer / count(*) over (partition by task_no), 200)::integer) as detail
 from (
-    select e.task_no, e.retry, e.status, e.detail, t.id as task_id
+    select e.task_no, e.retry, e.status, e.detail, t.id as task_id, null::integer as failed_input
     from unnest($1::bigint[]) as asked (task_no)
     join earlier_attempts e on e.task_no = asked.task_no
     join tasks t on t.task_no = asked.task_no
     union all
-    select s.task_no, s.retry, s.status, s.detail, t.id
+    select s.task_no, s.retry, s.status, s.detail, t.id, s.failed_input
     from unnest($1::bigint[]) as asked (task_no)
     join states s on s.task_no = asked.task_no
     join tasks t on t.task_no = asked.task_no
     where s.status >= 10 or s.status = 4
 ) as failed
 order by task_no, retry
+
+-- name: causes
+-- Why these tasks failed without having run: the links from each to the task whose own end was the first cause,
+-- up to $2 of them, and then that task itself.
+with recursive links as (
+    select s.task_no as asked, 0 as place, s.task_no, s.failed_input, s.root_no
+    from unnest($1::bigint[]) as asked (task_no)
+    join states s on s.task_no = asked.task_no
+    union all
+    select l.asked, l.place + 1, o.task_no, o.failed_input, o.root_no
+    from links l
+    join tasks t on t.task_no = l.task_no
+    join results r on r.session_no = t.session_no and r.key = t.data_dependencies[l.failed_input]
+    join states o on o.task_no = r.owner_no
+    where l.failed_input is not null and l.place < $2
+), with_root as (
+    select asked, place, task_no, failed_input from links
+    union all
+    select asked, place + 1, root_no, null from links where place = $2 and failed_input is not null
+)
+select l.asked, l.place, t.id, t.data_dependencies[l.failed_input] as input, s.status, left(s.detail, $3) as detail
+from with_root l
+join tasks t on t.task_no = l.task_no
+join states s on s.task_no = l.task_no
+order by l.asked, l.place

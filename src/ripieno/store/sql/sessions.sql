@@ -31,6 +31,3 @@ select id from sessions
 where ($1::text[] is null or id = any($1::text[])) and ($2::smallint[] is null or status = any($2::smallint[]))
 order by session_no
 limit $3
-
--- name: cancel_sessions
-update sessions set status = 10, cancelled_at = now() where session_no = $1 and status = 1

@@ -1,0 +1,94 @@
+"""Short turns of those who need a session for themselves.
+
+Whoever cuts a graph or cancels holds the gate of the session exclusively, and everybody else
+waits there meanwhile: whoever submits to the session or commits in it, and those of other
+sessions who share a transaction with them. So such work is done in steps, each a transaction
+of its own, and a step
+
+* waits for the gate for a moment only: behind it in the queue all others wait, too;
+* is as long as it may be, measured by the step before (``Turns.size``);
+* is followed by a pause, in which those who have waited come through.
+
+One replica takes one such step at a time, whatever there is to cut: the others wait for two
+moments, not for as many as there are sessions being cut.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, TypeVar
+
+import asyncpg
+
+from ripieno.domain.errors import UnavailableError
+from ripieno.store.gates import gates
+
+if TYPE_CHECKING:
+    from ripieno.store.database import Connection, Database
+
+T = TypeVar("T")
+
+#: How long a step may wait for a gate, or a row.
+LONGEST_WAIT_MS = 30
+
+#: How long a step should hold it.
+STEP_S = 0.025
+
+#: Bounds for what a step looks at: tasks and results.
+_SMALLEST, _LARGEST = 64, 4_000
+
+#: The pause after a step, as a part of it.
+_PAUSE = 0.5
+
+
+class Turns:
+    """Whose turn it is in this replica.
+
+    Attributes:
+        size: About how many tasks and results a step should look at.
+    """
+
+    def __init__(self) -> None:
+        self.size = 512
+        self._lock = asyncio.Lock()
+        self._pause_until = 0.0
+
+    async def take(
+        self,
+        database: "Database",
+        sessions: Iterable[int],
+        body: "Callable[[Connection], Awaitable[T]]",
+        *,
+        durable: bool = True,
+        incarnation: int | None = None,
+    ) -> T:
+        """Run ``body`` in a transaction that holds the gates of these sessions exclusively.
+
+        ``body`` should look at ``size`` tasks and results at most. It is run again where the
+        transaction had to wait too long for somebody.
+
+        Raises:
+            UnavailableError, OutcomeUnknownError, StaleError: as ``Database.transaction`` does.
+        """
+        exclusive = frozenset(sessions)
+        opening = f"set local lock_timeout = {LONGEST_WAIT_MS};{gates(exclusive, exclusive)}"
+        while True:
+            async with self._lock:
+                await asyncio.sleep(self._pause_until - time.monotonic())
+                began = time.monotonic()
+                try:
+                    value = await database.transaction(body, opening=opening, durable=durable, incarnation=incarnation)
+                except UnavailableError as error:
+                    if not isinstance(error.__cause__, asyncpg.LockNotAvailableError):
+                        raise
+                    self._pause_until = time.monotonic() + LONGEST_WAIT_MS / 1000
+                else:
+                    self._measured(time.monotonic() - began)
+                    return value
+
+    def _measured(self, took_s: float) -> None:
+        self._pause_until = time.monotonic() + min(_PAUSE * took_s, STEP_S)
+        if took_s > STEP_S:
+            self.size = max(int(self.size * max(STEP_S / took_s, 0.5)), _SMALLEST)
+        elif took_s < STEP_S / 2:
+            self.size = min(int(self.size * 1.25), _LARGEST)
