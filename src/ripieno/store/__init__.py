@@ -17,7 +17,7 @@ it expects (``... and claim = $2 and status in (2, 3)``). Nothing is kept beside
 **How transactions cross without harm.** There is a *gate* for each session, an advisory
 lock that lives in memory only. Whoever adds to a session or commits outcomes in it holds
 its gate shared; whoever cuts its graph (a cancellation, an abort that reaches other tasks)
-holds it exclusively. A cut therefore sees no half of anybody's work. Those who share the
+holds it exclusively, for a short step at a time (``store.turns``). A cut therefore sees no half of anybody's work. Those who share the
 gate take row locks in one order:
 
 1. gates, by session number
@@ -51,4 +51,6 @@ Invariants of the tables (``store.sanity`` checks them all; tests call it):
 * INV-12 ``session_counts`` sums to the statuses that ``states`` holds.
 * INV-14 An open result for which somebody waits says so (``awaited``).
 * INV-13 A COMPLETED result has a blob, an ABORTED one has none.
+* INV-15 A task that waits for an aborted result is never claimable, and is named in
+  ``pending_cuts``, or its session in ``pending_cancellations``, until it has failed.
 """
