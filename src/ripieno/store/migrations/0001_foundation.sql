@@ -222,6 +222,11 @@ create view attempts as
 alter table states set (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
 alter table session_counts set (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
 alter table results set (autovacuum_vacuum_cost_delay = 0);
+-- Tables that only grow are vacuumed by what was added, not by a part of what there is.
+alter table tasks set (autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 1000000);
+alter table blobs set (autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 1000000);
+alter table dependencies set (autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 1000000);
+alter table earlier_attempts set (autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 1000000);
 -- Plans are generic and go through indexes whatever the statistics say (ripieno.store.database), so
 -- the hot tables need not be analysed at each tenth of growth (measured: 5 % of PostgreSQL's time).
 alter table tasks set (autovacuum_analyze_scale_factor = 0.5, autovacuum_analyze_threshold = 5000);
