@@ -37,12 +37,9 @@ class Limits:
         bytes_per_call: Bytes of one request; of a streamed submission, those that are kept
             in memory until its end (names, and payloads up to ``inline_limit_bytes``).
         options_bytes: Bytes of one set of task options.
-        options_per_session: Distinct sets of task options in one session.
         ids_per_request: Ids or keys in one request that names tasks, sessions or results.
         ids_per_reply: Ids in one reply of ListTasks or ListSessions.
         keys_per_follow: Keys that one Follow stream waits for at a time.
-        unfinished_tasks_per_session: Tasks of a session that are not final.
-        stored_bytes_per_session: Bytes of payloads and results of a session.
         submission_memory_bytes: Bytes of submissions in memory in one replica.
         streams_per_client: Streams that one client has open with one replica.
         waiters_per_client: Calls of one client that wait in one replica.
@@ -52,12 +49,9 @@ class Limits:
     keys_per_call: int = 100_000
     bytes_per_call: int = 16 * 1024 * 1024
     options_bytes: int = 256 * 1024
-    options_per_session: int = 10_000
     ids_per_request: int = 100_000
     ids_per_reply: int = 100_000
     keys_per_follow: int = 100_000
-    unfinished_tasks_per_session: int = 10_000_000
-    stored_bytes_per_session: int = 1024**4
     submission_memory_bytes: int = 64 * 1024 * 1024
     streams_per_client: int = 1_000
     waiters_per_client: int = 10_000

@@ -21,7 +21,6 @@ LIMITS = Limits(
     keys_per_call=30,
     bytes_per_call=100_000,
     options_bytes=100,
-    options_per_session=3,
     ids_per_request=20,
     ids_per_reply=15,
     streams_per_client=2,

@@ -103,11 +103,6 @@ class ControlLimits:
         self.options_bytes = limit(
             "options_bytes", "bytes of task options", "put what is long into payloads or results"
         )
-        self.options_per_session = limit(
-            "options_per_session",
-            "distinct task options in one session",
-            "put what differs from task to task into payloads, or use several sessions",
-        )
         self.ids_per_request = limit("ids_per_request", "ids in one request", "ask in several calls")
         self.ids_per_reply = limit(
             "ids_per_reply",
@@ -116,14 +111,6 @@ class ControlLimits:
         )
         self.keys_per_follow = limit(
             "keys_per_follow", "unfinished keys of one stream", "follow the others when some of these are finished"
-        )
-        self.unfinished_tasks_per_session = limit(
-            "unfinished_tasks_per_session",
-            "unfinished tasks in one session",
-            "submit more when some of them are finished, or use several sessions",
-        )
-        self.stored_bytes_per_session = limit(
-            "stored_bytes_per_session", "bytes stored for one session", "use several sessions"
         )
         self.submission_memory_bytes = limit(
             "submission_memory_bytes", "bytes of submissions in memory", "send the same again a little later"
