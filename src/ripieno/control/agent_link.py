@@ -233,7 +233,8 @@ class AgentLink:
 
 
 def _size(task: Claimed) -> int:
-    return 200 if isinstance(task.payload, StoredObject) else 200 + len(task.payload)
+    size = 200 if isinstance(task.payload, StoredObject) else 200 + len(task.payload)
+    return size + sum(map(len, task.expected_output_keys)) + sum(map(len, task.data_dependencies))
 
 
 def _batches(tasks: Sequence[Claimed]) -> Iterator[Sequence[Claimed]]:

@@ -183,3 +183,12 @@ async def test_what_is_more_urgent_than_anything_held_hurries_an_agent_without_c
     assert not (await link.next_message()).urgent
     link.hurry(99)
     assert link.unsent() == []
+
+
+async def test_names_of_keys_count_towards_a_message() -> None:
+    link = AgentLink(1, "a", [])
+    many = [f"{n:01000d}" for n in range(1_500)]
+    link.assign([claimed(number, outputs=many) for number in range(4)], OPTIONS, SESSIONS)
+    link.assign([claimed(number, needs=many) for number in range(4, 8)], OPTIONS, SESSIONS)
+    messages = [await link.next_message() for _ in range(3)]
+    assert all(message.ByteSize() < 5 * 1024 * 1024 for message in messages)
