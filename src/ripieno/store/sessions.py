@@ -21,6 +21,8 @@ _SUBMISSION = Queries("submission")
 #: Sessions, and distinct options, that a replica remembers. What it remembers never
 #: changes (a session's number and defaults, the number of an option set).
 _REMEMBERED = 10_000
+#: Free maps of options with more characters are asked for each time: what is remembered is bounded in bytes, too.
+_LONGEST_REMEMBERED = 4_096
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -106,7 +108,8 @@ class Sessions:
             )
         assert row is not None  # it either inserts or updates
         known = KnownOptions(row["options_no"], options)
-        if session.incarnation == self._database.incarnation:
+        short = sum(len(name) + len(value) for name, value in options.options.items()) <= _LONGEST_REMEMBERED
+        if short and session.incarnation == self._database.incarnation:
             _put(self._options, (session.session_no, digest), known)
         return known
 
