@@ -36,7 +36,7 @@ test: $(READY) ## the whole test suite (TESTS="..." for a part of it)
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not long" $(TESTS)
 
 test-long: $(READY) ## the tests that take minutes
-	$(BIN)/python -m pytest -n $(WORKERS) -m long --timeout 600 $(TESTS)
+	$(BIN)/python -m pytest -n $(WORKERS) -m long --timeout 600 -o faulthandler_timeout=3900 $(TESTS)
 
 soak: $(READY) ## 20 minutes of mixed load while each fault happens in turn (SOAK="--minutes 5 --only killed")
 	PYTHONPATH=tests:. $(BIN)/python -m soak $(SOAK)

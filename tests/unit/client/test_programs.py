@@ -3,6 +3,8 @@
 import asyncio
 import signal
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -13,13 +15,20 @@ _WITHIN_S = 60.0
 _PYTHON = (sys.executable, "-X", "dev", "-W", "error", "-c")
 
 
-async def _start(program: str, cluster: FakeCluster) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
+@asynccontextmanager
+async def _running(program: str, cluster: FakeCluster) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
         *(*_PYTHON, program, cluster.address),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
 
 
 async def _end(process: asyncio.subprocess.Process) -> tuple[int | None, str, str]:
@@ -77,8 +86,8 @@ use(left_open)
 iterating = left_open.session().results(["never"])
 print("end")
 """
-    process = await _start(program, cluster)
-    assert await _end(process) == (0, "end\n", "")
+    async with _running(program, cluster) as process:
+        assert await _end(process) == (0, "end\n", "")
 
 
 @pytest.mark.parametrize(
@@ -117,14 +126,14 @@ with Client(sys.argv[1]) as client:
 """
     cluster.echo = False
     cluster.gate = asyncio.Event() if "submit_many" in wait else None
-    process = await _start(program, cluster)
-    assert process.stdout is not None
-    async with asyncio.timeout(_WITHIN_S):
-        for _ in range(2):
-            assert await process.stdout.readline() == b"waiting\n"
-            await asyncio.sleep(0.3)  # nothing tells from outside that it waits
-            process.send_signal(signal.SIGINT)
-            assert await process.stdout.readline() == b"interrupted\n"
-    if cluster.gate is not None:
-        cluster.gate.set()
-    assert await _end(process) == (0, "again\n", "")
+    async with _running(program, cluster) as process:
+        assert process.stdout is not None
+        async with asyncio.timeout(_WITHIN_S):
+            for _ in range(2):
+                assert await process.stdout.readline() == b"waiting\n"
+                await asyncio.sleep(0.3)  # nothing tells from outside that it waits
+                process.send_signal(signal.SIGINT)
+                assert await process.stdout.readline() == b"interrupted\n"
+        if cluster.gate is not None:
+            cluster.gate.set()
+        assert await _end(process) == (0, "again\n", "")
