@@ -114,7 +114,7 @@ async def test_g22_results_that_nobody_announced(one_stage: Stage) -> None:
         (task("with\0nul", ["give", "x"]), None, "id"),
         (task("t", ["give", "x"], keys=["k", "k"]), None, "expected_output_keys"),
         (task("t", ["give", "x"], keys=["k"], needs=["k"]), None, "data_dependencies"),
-        (task("t", ["give", "x"], needs=[""]), None, "data_dependencies"),
+        (task("t", ["give", "x"], needs=[""]), None, "dependencies"),
         (task("t", ["give", "x"]), TaskOptions(priority=100), "priority"),
         (task("t", ["give", "x"]), TaskOptions(max_retries=-1), "max_retries"),
         (task("t", ["give", "x"]), TaskOptions(max_duration=0), "max_duration"),

@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from control.replica import BareAgent, Served
 from ripieno.background import Health
 from ripieno.config import ControlSettings
-from ripieno.control.errors import _foremost
+from ripieno.control.errors import _foremost, _without_frames
 from ripieno.control.server import _keep_working, run_control
 from ripieno.domain.errors import NotFoundError, UnavailableError
 from ripieno.store.embedded import EmbeddedPostgres
@@ -164,3 +164,11 @@ def test_what_a_group_of_errors_is_about() -> None:
     assert _foremost(group("one", [group("two", [ours])])) is ours
     assert _foremost(group("one", [client, group("two", [UnavailableError("y"), bug])])) is bug
     assert _foremost(group("one", [client, ours])) is ours
+
+
+def test_frames_are_forgotten_of_causes_that_go_in_circles() -> None:
+    first, second = UnavailableError("first"), UnavailableError("second")
+    first.__cause__, second.__cause__ = second, first
+    _without_frames(first)
+    first.__cause__ = first
+    _without_frames(first)

@@ -307,6 +307,7 @@ async def test_g27_violation(solo: Stage, violation: str) -> None:
     await client.submit(session, task(name, payload=b"fine now"), task_options=options(max_retries=1))
 
     assert await client.available(session, out(name)) is None
+    assert await client.available(session, out(hopeless)) is not None
     assert await client.result(session, out(name)) == b"fine now"
     assert await client.result_statuses(session, out(name), out(hopeless)) == {
         out(name): RESULT_COMPLETED,

@@ -30,22 +30,26 @@ class Proxy:
         there_reader, there_writer = await asyncio.open_unix_connection(self._server_socket)
 
         async def carry(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-            while data := await source.read(65536):
-                if silent.is_set():
-                    await asyncio.Event().wait()
-                target.write(data)
-                await target.drain()
-            target.close()
+            try:
+                while data := await source.read(65536):
+                    if silent.is_set():
+                        await asyncio.Event().wait()
+                    target.write(data)
+                    await target.drain()
+            finally:
+                target.close()
 
         self._tasks |= {
             asyncio.create_task(carry(reader, there_writer)),
             asyncio.create_task(carry(there_reader, writer)),
         }
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """End all connections."""
         for task in self._tasks:
             task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # where transports close their sockets
 
 
 @asynccontextmanager
@@ -57,5 +61,5 @@ async def silenced(database_url: str, directory: Path) -> AsyncIterator[tuple[Pr
     try:
         yield proxy, f"{database_url.partition('?')[0]}?host={quote(str(directory), safe='')}&port=5432"
     finally:
-        proxy.close()
         server.close()
+        await proxy.close()

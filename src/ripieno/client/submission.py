@@ -167,8 +167,8 @@ class TaskSender:
 
     def _defined(self, item: TaskDefinition) -> PreparedTask:
         task_id = f"{self._prefix}-{next(self._numbers)}" if item.id is None else checked_name("task id", item.id)
-        keys = tuple(keys_of(item.expected_outputs, "expected output"))
-        dependencies = keys_of(item.dependencies, "dependency")
+        keys = tuple(keys_of(item.expected_outputs, "expected_outputs"))
+        dependencies = keys_of(item.dependencies, "dependencies")
         return PreparedTask(task_id, keys or (task_id,), dependencies, normal_payload(item.payload))
 
 

@@ -163,7 +163,9 @@ def _without_frames(error: BaseException | None) -> None:
     gRPC keeps what ``abort`` raises, and thereby this error, in a cycle with its call. The frames of the
     traceback would keep the whole request in memory until the next look for cycles (measured: 1.4 GiB).
     """
-    while error is not None:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:  # causes may go in circles
+        seen.add(id(error))
         error.__traceback__ = None
         error = error.__cause__ or error.__context__
 

@@ -16,14 +16,14 @@ import asyncio
 import itertools
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import asyncpg
 
-from ripieno.domain.errors import InvalidRequestError
+from ripieno.domain.errors import InvalidRequestError, RipienoError
 from ripieno.store.faults import NotWritableError, RefusedError, translated
 
 #: A server that does not answer a new connection within this is taken to be away.
@@ -78,6 +78,8 @@ _DURABLE = "select set_config('synchronous_commit', 'on', false) where current_s
 _RELAXED = "set synchronous_commit = off"
 
 Row = asyncpg.Record
+
+T = TypeVar("T")
 
 
 class Identity(NamedTuple):
@@ -140,60 +142,35 @@ class Connection:
 
     async def fetch(self, statement: str, *arguments: Any) -> list[Row]:
         """Run a statement and return its rows."""
-        self._begin()
-        try:
-            return await self._raw.fetch(statement, *arguments)
-        except Exception as error:
-            raise self._said(error) from error
-        finally:
-            self.busy_since = None
+        return await self._run(self._raw.fetch, statement, *arguments)
 
     async def fetchrow(self, statement: str, *arguments: Any) -> Row | None:
         """Run a statement and return its first row, if any."""
-        self._begin()
-        try:
-            return await self._raw.fetchrow(statement, *arguments)
-        except Exception as error:
-            raise self._said(error) from error
-        finally:
-            self.busy_since = None
+        return await self._run(self._raw.fetchrow, statement, *arguments)
 
     async def fetchval(self, statement: str, *arguments: Any) -> Any:
         """Run a statement and return the first value of its first row."""
-        self._begin()
-        try:
-            return await self._raw.fetchval(statement, *arguments)
-        except Exception as error:
-            raise self._said(error) from error
-        finally:
-            self.busy_since = None
+        return await self._run(self._raw.fetchval, statement, *arguments)
 
     async def execute(self, statement: str, *arguments: Any) -> str:
         """Run a statement, or several without arguments; return the last one's tag."""
-        self._begin()
-        try:
-            return await self._raw.execute(statement, *arguments)
-        except Exception as error:
-            raise self._said(error) from error
-        finally:
-            self.busy_since = None
+        return await self._run(self._raw.execute, statement, *arguments)
 
     async def listen(self, channel: str, heard: Callable[[object, int, str, object], None]) -> None:
         """Call ``heard`` for each notification of a channel."""
-        self._begin()
-        try:
-            await self._raw.add_listener(channel, heard)
-        except Exception as error:
-            raise self._said(error) from error
-        finally:
-            self.busy_since = None
+        await self._run(self._raw.add_listener, channel, heard)
 
-    def _begin(self) -> None:
+    async def _run(self, ask: Callable[..., Awaitable[T]], *arguments: Any) -> T:
         self.busy_since = time.monotonic()
         self.statement_no += 1
-
-    def _said(self, error: Exception) -> Exception:
-        return translated(error) or error
+        try:
+            return await ask(*arguments)
+        except Exception as error:
+            if said := translated(error):
+                raise said from error
+            raise
+        finally:
+            self.busy_since = None
 
     def is_closed(self) -> bool:
         """Whether it can be used no more."""
@@ -240,25 +217,23 @@ async def connect(place: Place, *, relaxed: bool = False) -> Connection:
     except ValueError as error:
         raise InvalidRequestError("database", f"{place.shown}: {error}") from error
     except Exception as error:
-        raise _of_connecting(place, error) from error
+        if said := _of_connecting(place, error):
+            raise said from error
+        raise
     try:
         _guard_socket(raw)
         async with asyncio.timeout(CONNECT_S):
             return await _prepared(raw, place, relaxed=relaxed)
     except BaseException as error:
         raw.terminate()
-        if isinstance(error, Exception):
-            raise _of_connecting(place, error) from error
+        if said := _of_connecting(place, error):
+            raise said from error
         raise
 
 
-def _of_connecting(place: Place, error: Exception) -> Exception:
+def _of_connecting(place: Place, error: BaseException) -> RipienoError | None:
     said = translated(error)
-    if said is None:
-        return error
-    if isinstance(said, InvalidRequestError):
-        return InvalidRequestError("database", f"{place.shown}: {error}")
-    return said
+    return InvalidRequestError("database", f"{place.shown}: {error}") if isinstance(said, InvalidRequestError) else said
 
 
 async def _prepared(raw: "asyncpg.Connection[Row]", place: Place, *, relaxed: bool) -> Connection:

@@ -318,7 +318,9 @@ async def _migrated(place: Place) -> None:
         await connection.execute("set statement_timeout = 0")
         await migrate(connection.raw, place.schema)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-        raise translated(error) or error from error
+        if said := translated(error):
+            raise said from error
+        raise
     finally:
         await connection.close()
 

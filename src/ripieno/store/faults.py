@@ -139,7 +139,11 @@ TABLE: Mapping[str, Kind] = {
 
 
 def translated(error: BaseException) -> RipienoError | None:
-    """What a failure of the database means; None for what is no failure of it (a cancellation, our own errors)."""
+    """What a failure of the database means; None for what is no failure of it (a cancellation, our own errors).
+
+    What is told as it was is to be raised by ``raise`` alone: an error that is its own cause sends
+    whoever follows causes in circles.
+    """
     if isinstance(error, asyncpg.PostgresError):
         return _of_server(error)
     if isinstance(error, asyncpg.DataError | asyncpg.UnsupportedClientFeatureError):
