@@ -37,7 +37,7 @@ class Proxy:
                     target.write(data)
                     await target.drain()
             finally:
-                target.close()
+                target.transport.abort()
 
         self._tasks |= {
             asyncio.create_task(carry(reader, there_writer)),
