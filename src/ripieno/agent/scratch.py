@@ -60,11 +60,13 @@ def sweep(where: Path) -> None:
 def _fresh(where: Path) -> tuple[Path, int]:
     while True:
         path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=where))
+        # Before it is locked, another agent's sweep may take it for a leftover.
         try:
             lock = hold(path)
+        except FileNotFoundError:
+            continue
         except OSError:  # a file system without locks: nobody sweeps there
             return path, os.open(os.devnull, os.O_RDONLY)
-        # Between the two lines above, another agent's sweep may have taken it for a leftover.
         if lock is not None and path.exists():
             return path, lock
         if lock is not None:

@@ -17,7 +17,7 @@ from ripieno.agent import supervisor, warden
 from ripieno.agent.supervisor import WorkerProcess, Workshop
 from unit.agent.wardens import minded, outcome, printed, python, until_gone
 
-#: Starts children in four ways, prints their numbers and its own, and waits.
+#: Starts children in four ways, prints their numbers and its own, each with whether it left the group, and waits.
 FAMILY = """
 import os, subprocess, sys, time
 sleeper = [sys.executable, "-c", "import time; time.sleep(300)"]
@@ -26,12 +26,13 @@ forked = os.fork()
 if forked == 0:
     os.setsid()
     if os.fork() == 0:  # a daemon, as the books tell to make one
-        print(os.getpid(), flush=True)
+        os.write(1, b"left %d\\n" % os.getpid())
         time.sleep(300)
     os._exit(0)
 os.waitpid(forked, 0)
-shell = subprocess.Popen(["sh", "-c", "trap '' TERM HUP INT; nohup sleep 300 >/dev/null 2>&1 & echo $!; wait"])
-print(*pids, shell.pid, os.getpid(), sep="\\n", flush=True)
+shell = subprocess.Popen(["sh", "-c", "trap '' TERM HUP INT; nohup sleep 300 >/dev/null 2>&1 & echo in $!; wait"])
+for where, pid in zip(["in", "left", "in", "in"], [*pids, shell.pid, os.getpid()]):
+    os.write(1, f"{where} {pid}\\n".encode())
 time.sleep(300)
 """
 FAMILY_SIZE = 6
@@ -40,8 +41,9 @@ FAMILY_SIZE = 6
 @pytest.mark.parametrize("how", ["agent gone", "warden killed", "worker killed", "stopped", "killed"])
 async def test_nothing_that_came_of_a_worker_outlives_it(tmp_path: Path, how: str) -> None:
     async with minded(python(FAMILY), tmp_path) as process:
-        pids = [int(line) for line in await printed(tmp_path, FAMILY_SIZE)]
-        assert len(set(pids)) == FAMILY_SIZE and process.pid in pids
+        family = {int(pid): where for where, pid in map(str.split, await printed(tmp_path, FAMILY_SIZE))}
+        pids = list(family)
+        assert len(pids) == FAMILY_SIZE and process.pid in pids
         if how == "agent gone":
             process._close_orders()
         elif how == "warden killed":
@@ -54,7 +56,7 @@ async def test_nothing_that_came_of_a_worker_outlives_it(tmp_path: Path, how: st
             await process.stop()
         if how == "warden killed":
             # Nobody adopts what left the group then; the worker and its group go.
-            await until_gone(process.pid, pids[1])
+            await until_gone(*(pid for pid in pids if family[pid] == "in"))
             for pid in pids:
                 with_suppressed_kill(pid)
         await until_gone(*pids)

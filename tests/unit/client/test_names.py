@@ -17,8 +17,8 @@ _ASKS: dict[str, Callable[[AsyncClient, AsyncSession, Any], Awaitable[object]]] 
     "session id": lambda client, session, name: client.session(id=name),
     "session id of another": lambda client, session, name: client.open_session(name),
     "task id": lambda client, session, name: session.submit(b"", id=name),
-    "expected output": lambda client, session, name: session.submit(b"", expected_outputs=[name]),
-    "dependency": lambda client, session, name: session.submit(b"", dependencies=[name]),
+    "expected_outputs": lambda client, session, name: session.submit(b"", expected_outputs=[name]),
+    "dependencies": lambda client, session, name: session.submit(b"", dependencies=[name]),
     "key": lambda client, session, name: session.result(name),
     "key of a stream": lambda client, session, name: anext(session.result_chunks(name)),
     "key of several": lambda client, session, name: anext(aiter(session.results([name]))),
@@ -41,7 +41,9 @@ async def test_whoever_asks_for_the_impossible_is_told_the_field_and_nobody_else
     waiting = [asyncio.create_task(session.result(key, timeout=10)) for key in later]
     await asyncio.sleep(0)  # all of them ask
     field = next(
-        field for field in ("session id", "task id", "expected output", "dependency", "key") if what.startswith(field)
+        field
+        for field in ("session id", "task id", "expected_outputs", "dependencies", "key")
+        if what.startswith(field)
     )
     for name in _ODD:
         with pytest.raises(InvalidRequestError) as refused:

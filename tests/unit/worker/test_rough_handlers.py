@@ -82,7 +82,7 @@ async def test_a_child_that_goes_on_does_not_keep_a_dead_worker_s_address() -> N
             process.process.kill()
             process.process.wait()
             async with asyncio.timeout(20):
-                while _answers(process.address):  # until the child has come to run at all
+                while _answers(process.address):  # noqa: ASYNC110 - until the child has come to run at all
                     await asyncio.sleep(0.02)
             assert child.is_running()
         finally:
