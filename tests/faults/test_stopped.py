@@ -50,7 +50,7 @@ async def check(session: AsyncSession, tasks: Sequence[AsyncTask]) -> None:
     assert [result.error or result.data for result in results] == [b"slept"] * len(tasks)
 
 
-@pytest.mark.parametrize("who", ["control", "agent", "everybody"])
+@pytest.mark.parametrize("who", ["control", "agent", "postgres", "everybody"])
 async def test_one_machine(tmp_path: Path, who: str) -> None:
     async with (
         running_up(tmp_path / "data", "--slots", "2", "--worker", WORKER) as up,
@@ -58,7 +58,11 @@ async def test_one_machine(tmp_path: Path, who: str) -> None:
     ):
         session, tasks = await busy(client, 4, 10)
         one = up.child(who)
-        await stand_still(up.family() if one is None else [one])
+        if one is None:
+            standing = up.family()
+        else:  # PostgreSQL is several processes; the workers of an agent are others
+            standing = [one, *(one.children(recursive=True) if who == "postgres" else ())]
+        await stand_still(standing)
         await check(session, tasks)
 
 
