@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cli.running import running_up
+from cli.running import RunningUp, running_up
 from cli.test_by_hand import start
 from ripieno.client import AsyncClient, AsyncSession, AsyncTask
 
@@ -50,6 +50,14 @@ async def check(session: AsyncSession, tasks: Sequence[AsyncTask]) -> None:
     assert [result.error or result.data for result in results] == [b"slept"] * len(tasks)
 
 
+def family(up: RunningUp, who: str) -> Sequence[psutil.Process]:
+    """The processes of one part; PostgreSQL is several, and the workers below an agent are not the agent."""
+    one = up.child(who)
+    if one is None:
+        return up.family()
+    return [one, *one.children(recursive=True)] if who == "postgres" else [one]
+
+
 @pytest.mark.parametrize("who", ["control", "agent", "postgres", "everybody"])
 async def test_one_machine(tmp_path: Path, who: str) -> None:
     async with (
@@ -57,12 +65,7 @@ async def test_one_machine(tmp_path: Path, who: str) -> None:
         AsyncClient(up.address, patience=60) as client,
     ):
         session, tasks = await busy(client, 4, 10)
-        one = up.child(who)
-        if one is None:
-            standing = up.family()
-        else:  # PostgreSQL is several processes; the workers of an agent are others
-            standing = [one, *(one.children(recursive=True) if who == "postgres" else ())]
-        await stand_still(standing)
+        await stand_still(family(up, who))
         await check(session, tasks)
 
 
