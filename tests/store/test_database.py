@@ -131,3 +131,38 @@ async def test_a_statement_that_does_not_parse_is_our_bug(database: Database) ->
     with pytest.raises(InvariantError, match="syntax error") as raised:
         await database.fetch("selct 1")
     assert isinstance(raised.value.__cause__, asyncpg.PostgresSyntaxError)
+
+
+@pytest.mark.parametrize(
+    ("statement", "arguments"),
+    [
+        ("select 1", (1,)),
+        ("select $1::int", ()),
+        ("select $1::bigint", ("one",)),
+        ("select $1::text", (1,)),
+        ("select $1::bigint[]", (["one"],)),
+        ("select $1::text[]", ([b"one"],)),
+    ],
+)
+async def test_arguments_of_another_number_or_type_are_our_bug(
+    database: Database, statement: str, arguments: tuple[object, ...]
+) -> None:
+    """It is not told as a passing fault, which would be tried again for ever."""
+    with pytest.raises(InvariantError, match="a statement of ours is wrong"):
+        await database.fetch(statement, *arguments)
+    assert await database.fetch("select 1")  # the session is none the worse
+
+
+@pytest.mark.parametrize(
+    ("statement", "argument"),
+    [
+        ("select $1::bigint", 2**63),
+        ("select $1::int[]", [2**31]),
+        ("select $1::text", "\ud800"),
+        ("select $1::text", "a\0b"),
+        ("select $1::text[]", ["\ud800"]),
+    ],
+)
+async def test_values_that_do_not_fit_are_whose_they_are(database: Database, statement: str, argument: object) -> None:
+    with pytest.raises(InvalidRequestError, match="cannot store"):
+        await database.fetch(statement, argument)

@@ -1,14 +1,14 @@
 """Every failure of a call becomes one gRPC code and one sentence.
 
 An interceptor around all methods: our own errors are mapped by ``wire.codes``; a request
-that does not parse is the caller's fault; anything else is our bug, logged with its story
-and shown without it.
+that does not parse is the caller's fault; anything else is our bug (an ``InvariantError`` too), logged with
+its story and shown without it.
 """
 
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 from urllib.parse import quote
 
 import grpc
@@ -16,7 +16,7 @@ import grpc.aio
 import structlog
 from google.protobuf.message import DecodeError
 
-from ripieno.domain.errors import InvalidRequestError, RipienoError
+from ripieno.domain.errors import InvalidRequestError, InvariantError, RipienoError
 from ripieno.wire.codes import code_of, metadata_of
 
 _log = structlog.get_logger(__name__)
@@ -65,9 +65,10 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
 def _refusal(error: Exception) -> Any:
     """A handler that refuses its call. One that takes a stream: it need not wait for the request's message."""
+    answer = _answer(error, _refusal)
 
     async def refuse(_requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        await _abort(context, error, refuse)
+        await _end(context, answer)
 
     return grpc.stream_stream_rpc_method_handler(refuse)
 
@@ -120,8 +121,9 @@ def _guard_reply(method: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any,
         try:
             return await method(_checked(request), context)
         except Exception as error:  # noqa: BLE001 - every failure gets its code here
-            del request  # see _without_frames
-            await _abort(context, error, method)
+            answer = _answer(error, method)
+        del request  # see _without_frames
+        return await _end(context, answer)
 
     return call
 
@@ -137,37 +139,72 @@ def _guard_generator(method: Callable[[Any, Any], Any]) -> Callable[[Any, Any], 
             async for reply in method(_checked(request), context):
                 yield reply
         except Exception as error:  # noqa: BLE001 - every failure gets its code here
-            await _abort(context, error, method)
+            answer = _answer(error, method)
+        else:
+            return
+        del request  # see _without_frames
+        await _end(context, answer)
 
     return call
 
 
-async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception, method: Any) -> NoReturn:
-    error = _foremost(error)
-    if isinstance(error, (grpc.aio.AbortError, grpc.aio.UsageError, grpc.aio.InternalError)):
-        raise error
-    if isinstance(error, grpc.aio.BaseError):
-        # Nothing can be written any more: the client has left, which is no error, and nobody hears of it.
-        raise asyncio.CancelledError from error
-    if not isinstance(error, RipienoError):
+class _Answer(NamedTuple):
+    """How a call that failed ends."""
+
+    code: grpc.StatusCode
+    detail: str
+    metadata: tuple[tuple[str, str], ...] = ()
+
+
+#: Nothing can be written any more: the client has left, which is no error, and nobody hears of it.
+_NOBODY_THERE = _Answer(grpc.StatusCode.CANCELLED, "")
+_BUG = _Answer(grpc.StatusCode.INTERNAL, "this is a bug of the server; its log has the story")
+
+
+def _answer(raised: Exception, method: Any) -> BaseException | _Answer:
+    """What is told of a failure, or what gRPC knows already; a bug is logged."""
+    error = _foremost(raised)
+    if isinstance(error, RipienoError) and not isinstance(error, InvariantError):
+        answer: Exception | _Answer = _Answer(code_of(error), bounded(error.detail), metadata_of(error))
+    elif isinstance(error, (grpc.aio.AbortError, grpc.aio.UsageError, grpc.aio.InternalError)):
+        answer = error
+    elif isinstance(error, grpc.aio.BaseError):
+        answer = _NOBODY_THERE
+    else:
         _log.error("call failed by a bug", method=method.__qualname__, exc_info=error)
-        await context.abort(grpc.StatusCode.INTERNAL, "this is a bug of the server; its log has the story")
-    _without_frames(error)
-    await context.abort(code_of(error), bounded(error.detail), metadata_of(error))
+        answer = _BUG
+    _without_frames(raised)
+    return answer
+
+
+async def _end(context: grpc.aio.ServicerContext[Any, Any], answer: BaseException | _Answer) -> NoReturn:
+    """End a call; not while its error is being handled, or gRPC would keep that (see ``_without_frames``)."""
+    if isinstance(answer, BaseException):
+        raise answer
+    if answer is _NOBODY_THERE:
+        raise asyncio.CancelledError
+    await context.abort(*answer)
     raise AssertionError("abort always raises")
 
 
-def _without_frames(error: BaseException | None) -> None:
-    """Forget where an error came from, once that is not told any more.
+def _without_frames(error: BaseException) -> None:
+    """Forget where an error came from, once that has been told, with all errors that it refers to.
 
-    gRPC keeps what ``abort`` raises, and thereby this error, in a cycle with its call. The frames of the
-    traceback would keep the whole request in memory until the next look for cycles (measured: 1.4 GiB).
+    gRPC keeps what ``abort`` raises in a cycle with its call, and so does a future that is a local variable of
+    whoever waited for it. Frames in a traceback would keep the whole request in memory until the next look
+    for cycles (measured: 1.4 GiB).
     """
+    left: list[BaseException | None] = [error]
     seen: set[int] = set()
-    while error is not None and id(error) not in seen:  # causes may go in circles
-        seen.add(id(error))
-        error.__traceback__ = None
-        error = error.__cause__ or error.__context__
+    while left:
+        each = left.pop()
+        if each is None or id(each) in seen:  # causes may go in circles
+            continue
+        seen.add(id(each))
+        each.__traceback__ = None
+        left += [each.__cause__, each.__context__]
+        if isinstance(each, BaseExceptionGroup):
+            left += each.exceptions
 
 
 def _foremost(error: Exception) -> Exception:
@@ -175,8 +212,8 @@ def _foremost(error: Exception) -> Exception:
     if not isinstance(error, ExceptionGroup):
         return error
     errors = [_foremost(each) for each in error.exceptions]
-    bugs = [each for each in errors if not isinstance(each, RipienoError | grpc.aio.BaseError)]
-    ours = [each for each in errors if isinstance(each, RipienoError)]
+    ours = [each for each in errors if isinstance(each, RipienoError) and not isinstance(each, InvariantError)]
+    bugs = [each for each in errors if each not in ours and not isinstance(each, grpc.aio.BaseError)]
     return (bugs or ours or errors)[0]
 
 

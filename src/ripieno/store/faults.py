@@ -7,7 +7,8 @@ leaves the store. Three columns:
   and whatever nobody has heard of): safe to try again, and tried again where nobody waits;
 * *the input's* (data that PostgreSQL cannot hold, integrity, limits of a value): trying again
   does not help, and only what was written is to blame;
-* *our bugs* (a statement that does not parse, a type that does not fit).
+* *our bugs* (a statement that does not parse, arguments of the wrong number or type): callers are
+  told that it is a bug, and the log has its story.
 
 The object store has fewer words; ``ripieno.objects.store_fault`` reads them.
 
@@ -144,10 +145,13 @@ def translated(error: BaseException) -> RipienoError | None:
     What is told as it was is to be raised by ``raise`` alone: an error that is its own cause sends
     whoever follows causes in circles.
     """
+    message: Any = getattr(error, "message", None)
+    if isinstance(error, asyncpg.DataError) and message is None:  # the driver's, before anything was sent
+        return _input(str(error)) if _is_too_large(error) else _bug(str(error))
     if isinstance(error, asyncpg.PostgresError):
         return _of_server(error)
-    if isinstance(error, asyncpg.DataError | asyncpg.UnsupportedClientFeatureError):
-        return _input(str(error))  # a value that does not fit its column, found before it was sent
+    if isinstance(error, asyncpg.UnsupportedClientFeatureError) or _is_of_wrong_count(error):
+        return _bug(str(error))
     if isinstance(error, asyncpg.ClientConfigurationError):
         return InvalidRequestError("database", str(error))
     if isinstance(error, OSError):  # a TimeoutError is one
@@ -156,6 +160,16 @@ def translated(error: BaseException) -> RipienoError | None:
     if isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError):
         return _lost(str(error) or type(error).__name__)
     return None
+
+
+def _is_too_large(error: asyncpg.DataError) -> bool:
+    """Whether a value is of the right type and yet cannot be held: a number out of range, text that is no UTF-8."""
+    return isinstance(error.__cause__, OverflowError | UnicodeError)
+
+
+def _is_of_wrong_count(error: BaseException) -> bool:
+    """Whether a statement was given more or fewer arguments than it takes (the driver has no class of its own)."""
+    return isinstance(error, asyncpg.InterfaceError) and "the server expects" in str(error)
 
 
 def _of_server(error: asyncpg.PostgresError) -> RipienoError:

@@ -1,0 +1,125 @@
+"""How calls that fail end: with whose fault it is, with nothing of the story, and leaving nothing in memory."""
+
+import asyncio
+import gc
+import weakref
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from structlog.testing import capture_logs
+
+from ripieno.control.errors import ErrorInterceptor
+from ripieno.domain.errors import InvariantError, NotFoundError, UnavailableError
+
+KINDS = ["unary_unary", "unary_stream", "stream_unary", "stream_stream"]
+_PATIENCE_S = 20.0
+
+
+class Request:
+    """What a call brings, in the memory of the server."""
+
+    seen: "list[weakref.ref[Request]]"
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        type(self).seen.append(weakref.ref(self))
+
+
+@asynccontextmanager
+async def failing(fail: Callable[[], Any], kind: str) -> AsyncIterator[Any]:
+    """A method that reads its request and fails, as a stub."""
+    Request.seen = []
+
+    async def method(request: Any, context: Any) -> Any:
+        kept = request if isinstance(request, Request) else await context.read()
+        assert kept.data == b"x"
+        await fail()
+
+    make = getattr(grpc, f"{kind}_rpc_method_handler")
+    server = grpc.aio.server(interceptors=[ErrorInterceptor()])
+    handlers = {"fail": make(method, Request, lambda _reply: b"")}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test", handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield getattr(channel, kind)("/test/fail")
+    finally:
+        await server.stop(0)
+
+
+async def end_of(call: Any, kind: str) -> tuple[grpc.StatusCode, str]:
+    async def requests() -> AsyncIterator[bytes]:
+        yield b"x"
+
+    called = call(b"x" if kind.startswith("unary") else requests())
+    async with asyncio.timeout(_PATIENCE_S):
+        return await called.code(), await called.details()
+
+
+async def ours() -> None:
+    raise NotFoundError("no such thing")
+
+
+async def a_bug() -> None:
+    raise ZeroDivisionError("a secret of ours")
+
+
+async def a_bug_of_ours() -> None:
+    raise InvariantError("a statement of ours is wrong: a secret of ours")
+
+
+async def in_groups() -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(asyncio.sleep(60))
+        await ours()
+
+
+async def handed_over() -> None:
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    future.set_exception(UnavailableError("away"))
+    await future
+
+
+async def caused() -> None:
+    try:
+        await in_groups()
+    except* NotFoundError as errors:
+        raise UnavailableError("away") from errors
+
+
+ENDS = [
+    (ours, grpc.StatusCode.NOT_FOUND),
+    (a_bug, grpc.StatusCode.INTERNAL),
+    (a_bug_of_ours, grpc.StatusCode.INTERNAL),
+    (in_groups, grpc.StatusCode.NOT_FOUND),
+    (handed_over, grpc.StatusCode.UNAVAILABLE),
+    (caused, grpc.StatusCode.UNAVAILABLE),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("fail", "code"), ENDS)
+async def test_a_call_that_fails(fail: Callable[[], Any], code: grpc.StatusCode, kind: str) -> None:
+    """Its end has the code and no secret of ours; its request is gone with it, not with the next look for cycles."""
+    async with failing(fail, kind) as call:
+        gc.collect()
+        gc.disable()
+        try:
+            with capture_logs() as logs:
+                ended, told = await end_of(call, kind)
+            logged = [entry["log_level"] for entry in logs]
+            logs.clear()  # a log need not keep what it was given; this one does
+            async with asyncio.timeout(_PATIENCE_S):
+                while any(request() is not None for request in Request.seen):  # noqa: ASYNC110 - nothing tells of it
+                    await asyncio.sleep(0.01)
+        finally:
+            gc.enable()
+    assert ended is code
+    assert logged == (["error"] if code is grpc.StatusCode.INTERNAL else [])
+    assert "secret" not in told
+    assert Request.seen
