@@ -47,7 +47,7 @@ async def _measure(url: str, postgres_s: Callable[[], float]) -> None:
         sessions = Sessions(database)
         await sessions.create("s", TaskOptions(60_000_000, 1, 1, {}))
         session = await sessions.find("s")
-        agent, _ = await register_agent(
+        agent = await register_agent(
             database, uuid.uuid4(), name="a", slots=2, partitions=[], version="0", lease_s=3_600
         )
         claims, committer = Claims(database), Committer(database, sessions)

@@ -59,7 +59,9 @@ async def serving(database_url: str, objects: Path, **settings: Any) -> AsyncIte
 class BareAgent:
     """An agent's stream. What the replica says is gathered and nothing is answered unasked."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, agent_id: bytes = b"", connection: int = 1) -> None:
+        self._agent_id = agent_id or uuid.uuid4().bytes
+        self._connection = connection
         self.call: Any = agent_pb2_grpc.AgentStub(channel).Connect()
         self.said: list[agent_pb2.ControlMessage] = []
         self._heard = asyncio.Event()
@@ -67,7 +69,7 @@ class BareAgent:
 
     async def hello(self, credit: int = 0) -> None:
         """Introduce itself, and read from here on."""
-        hello = agent_pb2.Hello(agent_id=uuid.uuid4().bytes, name="bare", slots=1)
+        hello = agent_pb2.Hello(agent_id=self._agent_id, name="bare", slots=1, connection=self._connection)
         await self.say(hello=hello, credit=credit)
         self._reading = asyncio.create_task(self._read())
         await self.until(lambda: bool(self.said))

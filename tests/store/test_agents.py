@@ -3,6 +3,9 @@
 import asyncio
 from uuid import UUID, uuid4
 
+import pytest
+
+from ripieno.domain.errors import ConflictError
 from ripieno.domain.outcomes import Failed, Failure, Outcome, Ticket
 from ripieno.store.agents import (
     check_held,
@@ -28,15 +31,17 @@ async def claim_for(world: World, agent: int, *ids: str) -> list[Ticket]:
 async def test_an_agent_that_comes_back_has_its_number(world: World) -> None:
     first, second = uuid4(), uuid4()
 
-    async def register(agent_id: UUID, name: str) -> int:
-        registered = await register_agent(
-            world.database, agent_id, name=name, slots=4, partitions=["", "gpu"], version="1", lease_s=30
+    async def register(agent_id: UUID, name: str, epoch: int) -> int:
+        return await register_agent(
+            world.database, agent_id, name=name, slots=4, partitions=["", "gpu"], version="1", lease_s=30, epoch=epoch
         )
-        return registered.agent_no
 
-    number = await register(first, "before")
-    assert await register(second, "other") != number
-    assert await register(first, "after") == number
+    number = await register(first, "before", 1)
+    assert await register(second, "other", 1) != number
+    assert await register(first, "after", 3) == number
+    for late in (1, 2, 3):
+        with pytest.raises(ConflictError, match="connected anew"):
+            await register(first, "late", late)
     assert await world.rows("select name, partitions from agents where agent_no = $1", number) == [
         ("after", ["", "gpu"])
     ]
@@ -46,7 +51,8 @@ async def test_what_an_agent_holds(world: World) -> None:
     agent, other = await world.agent(), await world.agent()
     a, b, c = await claim_for(world, agent, "a", "b", "c")
     [d] = await claim_for(world, other, "d")
-    assert await held_by(world.database, agent) == [a, b, c]
+    assert await held_by(world.database, agent, 0) == [a, b, c]
+    assert await held_by(world.database, agent, 1) == []  # who asks has another connection of it than the latest
     await world.cancel("b", "d")
     await world.commit(over(d))
     assert await cancelling_at(world.database, [agent, other]) == {agent: [b]}
@@ -61,19 +67,20 @@ async def test_what_an_agent_holds(world: World) -> None:
 async def test_renewals_are_counted_for_the_latest_connection(world: World) -> None:
     agent_id = uuid4()
 
-    async def connect() -> tuple[int, int]:
+    first, second = 4, 7
+
+    async def connect(epoch: int) -> int:
         return await register_agent(
-            world.database, agent_id, name="a", slots=1, partitions=[""], version="1", lease_s=30
+            world.database, agent_id, name="a", slots=1, partitions=[""], version="1", lease_s=30, epoch=epoch
         )
 
-    number, first = await connect()
+    number = await connect(first)
     await claim_for(world, number, "a")
     async with world.database.connection() as connection:
         before = await read_renewals(connection)
         assert await renew_leases(connection, {number: first}, 30) == {number}
         between = await read_renewals(connection)
-        again, second = await connect()
-        assert (again, second) == (number, first + 1)
+        assert await connect(second) == number
         connected = await read_renewals(connection)
         assert await renew_leases(connection, {number: first}, 30) == set()
         assert await read_renewals(connection) == connected

@@ -161,10 +161,9 @@ class World:
         return [(each.status.name, each.detail) for each in (await task_failure(self.database, found.task_no)).errors]
 
     async def agent(self, name: str = "agent", lease_s: float = 60) -> int:
-        registered = await register_agent(
+        return await register_agent(
             self.database, uuid4(), name=name, slots=1, partitions=[""], version="1", lease_s=lease_s
         )
-        return registered.agent_no
 
     async def stage(self, name: str, size: int = 1_000_000) -> StoredObject:
         """An object as whoever has written it speaks of it: nothing links to it yet."""

@@ -88,6 +88,8 @@ class Uplink:
         self._settings = settings
         self._slots = slots
         self._agent_id = os.urandom(16)
+        #: Streams that were tried, the present one included.
+        self._connections = 0
         self._dispatcher = dispatcher
         self._outbox = outbox
         self._link = link
@@ -175,12 +177,14 @@ class Uplink:
 
     def _hello(self) -> agent_pb2.AgentMessage:
         settings = self._settings
+        self._connections += 1
         hello = agent_pb2.Hello(
             agent_id=self._agent_id,
             name=reason(settings.name, NAME_BYTES),
             slots=self._slots,
             partitions=settings.partitions,
             version=_version(),
+            connection=self._connections,
             held=self._outbox.reconnected(),
         )
         for attempt in self._dispatcher.attempts.values():

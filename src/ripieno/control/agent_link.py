@@ -34,6 +34,8 @@ class AgentLink:
         self.agent_no = agent_no
         #: Which of the agent's connections it is; a later one makes this one void.
         self.epoch = epoch
+        #: When the renewal of its lease that succeeded last was asked for (monotonic clock).
+        self.renewed_at = time.monotonic()
         self.name = name
         self.partitions = tuple(partitions) or (DEFAULT_PARTITION,)
         self.credit = 0

@@ -1,6 +1,7 @@
 """The Agent service: the agents' streams and their data."""
 
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +12,7 @@ import structlog
 from ripieno.config import ControlSettings
 from ripieno.control.agent_link import AgentLink
 from ripieno.control.dispatcher import Dispatcher
+from ripieno.control.notices import Notices
 from ripieno.control.reports import Reports
 from ripieno.control.streams import both_ways
 from ripieno.domain.errors import InvalidRequestError
@@ -43,6 +45,7 @@ class Agents(agent_pb2_grpc.AgentServicer):
         objects: ObjectStore,
         dispatcher: Dispatcher,
         reports: Reports,
+        notices: Notices,
         replica: Callable[[], int] = lambda: 0,
     ) -> None:
         """Serve agents; ``replica`` is how the store knows this replica now (``control.liveness``)."""
@@ -51,6 +54,7 @@ class Agents(agent_pb2_grpc.AgentServicer):
         self._objects = objects
         self._dispatcher = dispatcher
         self._reports = reports
+        self._notices = notices
         self._replica = replica
         #: Claims that their agents had not seen when it was looked last.
         self._unseen: set[int] = set()
@@ -75,7 +79,9 @@ class Agents(agent_pb2_grpc.AgentServicer):
     async def _welcome(self, hello: agent_pb2.Hello) -> AgentLink:
         if len(hello.agent_id) != 16:
             raise InvalidRequestError("hello.agent_id", f"has {len(hello.agent_id)} bytes instead of 16")
-        number, epoch = await register_agent(
+        epoch = hello.connection
+        registered_at = time.monotonic()
+        number = await register_agent(
             self._database,
             UUID(bytes=hello.agent_id),
             name=hello.name,
@@ -83,12 +89,13 @@ class Agents(agent_pb2_grpc.AgentServicer):
             partitions=list(hello.partitions),
             version=hello.version,
             lease_s=self._settings.lease_s,
+            epoch=epoch,
             replica=self._replica(),
         )
-        if former := self._dispatcher.links.get(number):
-            # It is here again before we noticed that it was gone.
-            self._dispatcher.disconnect(former)
+        self._void({number: epoch})  # it is here again before we noticed that it was gone
+        self._notices.publish(Changes(connected={number: epoch}))
         link = AgentLink(number, hello.name, hello.partitions, epoch)
+        link.renewed_at = registered_at
         link.welcome(self._introduction())
         held = [ticket_from_wire(ticket) for ticket in hello.held]
         link.hold((ticket.claim, 0) for ticket in held)
@@ -96,7 +103,7 @@ class Agents(agent_pb2_grpc.AgentServicer):
         link.lose(lost)
         link.cancel(cancelled)
         # What we once assigned and the agent has never seen goes back.
-        unseen = set(await held_by(self._database, number)).difference(held)
+        unseen = set(await held_by(self._database, number, epoch)).difference(held)
         if unseen:
             self._reports.release(list(unseen))
         return link
@@ -142,7 +149,8 @@ class Agents(agent_pb2_grpc.AgentServicer):
         agent is connected to another one already, which therefore looks after it.
         """
         links = dict(self._dispatcher.links)
-        held = await held_for_a_while(self._database, list(links)) if links else []
+        epochs = {number: link.epoch for number, link in links.items()}
+        held = await held_for_a_while(self._database, epochs) if links else []
         suspects = [ticket for agent_no, ticket in held if ticket.claim not in links[agent_no].claims]
         # Twice in a row: what is on its way now is there by the next look, whatever clocks say.
         unseen = [ticket for ticket in suspects if ticket.claim in self._unseen]
@@ -150,6 +158,18 @@ class Agents(agent_pb2_grpc.AgentServicer):
         if unseen:
             _log.warning("releasing attempts that their agents have never seen", attempts=len(unseen))
             self._reports.release(unseen)
+
+    def connected_elsewhere(self, news: News) -> None:
+        """Agents have connected to another replica: what connection they have here is void."""
+        self._void(news.connected)
+
+    def _void(self, epochs: Mapping[int, int]) -> None:
+        """End the connections that these agents had before those of these epochs."""
+        for number, epoch in epochs.items():
+            link = self._dispatcher.links.get(number)
+            if link is not None and link.epoch < epoch:
+                self._dispatcher.disconnect(link)
+                link.close()
 
     def cancel_here(self, changes: Changes) -> None:
         """A transaction of this replica has cancelled attempts: tell those agents that are here."""

@@ -4,9 +4,14 @@ Agents grant credit. A partition is *hot* while it may have claimable tasks: fro
 something in it was told to have become claimable until a claim comes back with less than it
 asked for. A claim is made when a hot partition meets credit; while one is under way, credit
 gathers for the next.
+
+Credit counts while its agent's lease is renewed. A replica that was stopped for a while does not know
+whether its agents are still here before it has renewed their leases.
 """
 
 import itertools
+import math
+import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
@@ -15,7 +20,7 @@ import structlog
 
 from ripieno.background import Health, Loop
 from ripieno.control.agent_link import AgentLink
-from ripieno.domain.errors import RipienoError
+from ripieno.domain.errors import ConflictError, RipienoError
 from ripieno.domain.outcomes import Ticket
 from ripieno.store.changes import Changes
 from ripieno.store.claim import Claimed, Claims
@@ -31,6 +36,9 @@ _LARGEST_CLAIM = 256
 #: An agent's credit is used up in about so many turns.
 _TURNS = 8
 
+#: The part of a lease in which the last renewal has to lie.
+_RENEWED = 0.5
+
 #: The safety net for a lost message.
 _LOOK_ANYWAY_S = 2.0
 
@@ -44,10 +52,13 @@ class Dispatcher:
         sessions: Sessions,
         release: Callable[[Sequence[Ticket]], Awaitable[None]],
         health: Health | None = None,
+        *,
+        lease_s: float = math.inf,
     ) -> None:
         self._claims = claims
         self._sessions = sessions
         self._release = release
+        self._lease_s = lease_s
         self._links: dict[int, AgentLink] = {}
         self._hot: set[str] = set()
         #: The highest priority submitted to a partition since its last claim began.
@@ -55,7 +66,16 @@ class Dispatcher:
         self._loop = Loop("claiming tasks", self._turn, every_s=_LOOK_ANYWAY_S, health=health)
 
     def connect(self, link: AgentLink) -> None:
-        """An agent is there; an older link of the same agent is superseded."""
+        """An agent is there; an older link of the same agent is superseded.
+
+        Raises:
+            ConflictError: there is a newer one.
+        """
+        former = self._links.get(link.agent_no)
+        if former is not None:
+            if former.epoch > link.epoch:
+                raise ConflictError(f"agent {link.name!r} has connected anew since it opened this connection")
+            former.close()
         self._links[link.agent_no] = link
         self._hot |= set(link.partitions)
         self._loop.wake()
@@ -75,6 +95,17 @@ class Dispatcher:
     def links(self) -> dict[int, AgentLink]:
         """Connected agents by number."""
         return self._links
+
+    def renewed(self, link: AgentLink, asked_at: float) -> None:
+        """The lease of an agent was renewed, as was asked for then (monotonic clock)."""
+        was_held = self._is_held(link)
+        link.renewed_at = asked_at
+        if not was_held:
+            self.credit_granted()
+
+    def _is_held(self, link: AgentLink) -> bool:
+        """Whether its lease was renewed lately."""
+        return time.monotonic() - link.renewed_at < _RENEWED * self._lease_s
 
     def credit_granted(self) -> None:
         """An agent takes more."""
@@ -151,13 +182,16 @@ class Dispatcher:
         self.credit_granted()
 
     def _credit(self, partition: str) -> int:
-        return sum(link.credit for link in self._links.values() if partition in link.partitions)
+        return sum(link.credit for link in self._takers(partition))
+
+    def _takers(self, partition: str) -> list[AgentLink]:
+        return [link for link in self._links.values() if partition in link.partitions and self._is_held(link)]
 
     def _take(self, partition: str, most: int) -> "Credit":
         """Use up credit: of each agent in turn, those with the most first, an eighth or one."""
         queue = deque(
             sorted(
-                ((link.agent_no, link.credit) for link in self._links.values() if partition in link.partitions),
+                ((link.agent_no, link.credit) for link in self._takers(partition)),
                 key=lambda demand: -demand[1],
             )
         )

@@ -132,9 +132,12 @@ class Liveness:
         if not links:
             return
         epochs = {number: link.epoch for number, link in links.items()}
+        asked_at = time.monotonic()
         renewed = await renew_leases(session, epochs, self._lease_s, self.replica)
         for number, link in links.items():
-            if number not in renewed:
+            if number in renewed:
+                self._dispatcher.renewed(link, asked_at)
+            else:
                 _log.info("agent has connected elsewhere since; its connection here is closed", agent=link.name)
                 self._dispatcher.disconnect(link)
                 link.close()

@@ -32,6 +32,7 @@ class Notices:
         self._sessions: set[int] = set()
         self._partitions: set[str] = set()
         self._agents: set[int] = set()
+        self._connected: dict[int, int] = {}
         self._results: dict[int, list[str]] = {}
         self._named_bytes = 0
         self._unnamed: set[int] = set()
@@ -53,8 +54,9 @@ class Notices:
         self._sessions |= changes.sessions
         self._partitions |= changes.partitions
         self._agents.update(agent_no for agent_no, _ in changes.cancelled)
+        self._connected |= changes.connected
         self._name_results(changes)
-        if self._sessions or self._partitions or self._agents:
+        if self._sessions or self._partitions or self._agents or self._connected:
             self._pending.set()
 
     def _name_results(self, changes: Changes) -> None:
@@ -75,10 +77,12 @@ class Notices:
             frozenset(self._agents),
             self._results,
             frozenset(self._unnamed),
+            self._connected,
         )
         for gathered in (self._sessions, self._partitions, self._agents, self._unnamed):
             gathered.clear()
         self._results, self._named_bytes = {}, 0
+        self._connected = {}
         return news
 
     async def run(self) -> None:

@@ -161,16 +161,21 @@ class Replica:
         notices = Notices(Signals(database, settings.name))
         watcher = Watcher(database, settings.inline_limit_bytes)
         reports = Reports(database, Committer(database, sessions), notices, health)
-        self._dispatcher = dispatcher = Dispatcher(Claims(database), sessions, reports.release_now, health)
+        self._dispatcher = dispatcher = Dispatcher(
+            Claims(database), sessions, reports.release_now, health, lease_s=settings.lease_s
+        )
         submissions = Submissions(settings, database, sessions, notices, dispatcher, limits, arrivals)
         liveness = Liveness(database, dispatcher, reports, settings.lease_s, health)
-        self._agents = agents = Agents(settings, database, objects, dispatcher, reports, lambda: liveness.replica)
+        self._agents = agents = Agents(
+            settings, database, objects, dispatcher, reports, notices, lambda: liveness.replica
+        )
         upkeep = Upkeep(database, objects, agents.reconcile, health)
         database.on_new_incarnation += [dispatcher.disconnect_all, watcher.forget]
         notices.subscribe(local=watcher.changed_here, remote=watcher.changed_elsewhere)
         notices.subscribe(local=dispatcher.changed_here, remote=dispatcher.changed_elsewhere)
         notices.subscribe(local=upkeep.changed_here)
         notices.subscribe(local=agents.cancel_here, remote=agents.cancel_elsewhere)
+        notices.subscribe(remote=agents.connected_elsewhere)
         self._watcher = watcher
         self._parts: list[Part] = [notices, watcher, reports, submissions, dispatcher, liveness, upkeep]
         self._results = Results(settings, database, sessions, objects, watcher)

@@ -5,32 +5,22 @@ agent's row. An agent whose count stands still for a lease, by the monotonic clo
 that was awake all the while (``control.liveness``), is lost: what it held is rescued, and the
 fence refuses what it may still send. No wall clock decides anything here; each machine's may be set at any time.
 
-Each connection of an agent has an *epoch*. Only the latest one is renewed: a replica that still
-has a former one learns so with its next renewal.
+Each connection of an agent has an *epoch*, its number as the agent counts them. Only the latest one is
+renewed, and nothing is released on the word of a former one: a replica that still has one is told when
+the agent connects elsewhere, and learns it with its next renewal at the latest. A replica that reads an old
+introduction late (it was stopped, say) is refused.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 from uuid import UUID
 
+from ripieno.domain.errors import ConflictError
 from ripieno.domain.outcomes import Ticket
 from ripieno.domain.statuses import TaskStatus
 from ripieno.store.database import Connection, Database
 from ripieno.store.queries import Queries
 
 _SQL = Queries("agents")
-
-
-class Registration(NamedTuple):
-    """An agent, connected.
-
-    Attributes:
-        agent_no: The number it is known by; the same after a reconnect.
-        epoch: Of this connection.
-    """
-
-    agent_no: int
-    epoch: int
 
 
 async def register_agent(
@@ -42,16 +32,25 @@ async def register_agent(
     partitions: Sequence[str],
     version: str,
     lease_s: float,
+    epoch: int = 0,
     replica: int = 0,
-) -> Registration:
-    """Begin a connection of an agent, and its lease.
+) -> int:
+    """Begin a connection of an agent, and its lease; return the number that it is known by.
+
+    The number is the same after a reconnect.
 
     Args:
+        epoch: Of the connection; the agent counts them.
         replica: Of the replica it is connected to (``introduce_replica``).
+
+    Raises:
+        ConflictError: the agent has a later connection, through whichever replica; nothing happened.
     """
-    row = await database.fetchrow(_SQL.register, agent_id, name, slots, partitions, version, lease_s, replica)
-    assert row is not None  # it either inserts or updates
-    return Registration(row["agent_no"], row["epoch"])
+    row = await database.fetchrow(_SQL.register, agent_id, name, slots, partitions, version, lease_s, replica, epoch)
+    if row is None:
+        raise ConflictError(f"agent {name!r} has connected anew since it opened this connection ({epoch})")
+    number: int = row["agent_no"]
+    return number
 
 
 async def introduce_replica(connection: Connection, replica: int) -> None:
@@ -87,18 +86,21 @@ async def held_by_lapsed(database: Database, lapsed: Mapping[int, int], limit: i
     return [(Ticket(row["task_no"], row["session_no"], row["claim"]), row["name"]) for row in rows]
 
 
-async def held_by(database: Database, agent_no: int) -> list[Ticket]:
-    """What the store says that an agent holds."""
-    rows = await database.fetch(_SQL.held, agent_no)
+async def held_by(database: Database, agent_no: int, epoch: int) -> list[Ticket]:
+    """What the store says that an agent holds; nothing if this connection of it is not the latest."""
+    rows = await database.fetch(_SQL.held, agent_no, epoch)
     return [Ticket(row["task_no"], row["session_no"], row["claim"]) for row in rows]
 
 
-async def held_for_a_while(database: Database, agents: Sequence[int]) -> list[tuple[int, Ticket]]:
-    """What the store says that these agents have held for some seconds, with the agent's number.
+async def held_for_a_while(database: Database, connected: Mapping[int, int]) -> list[tuple[int, Ticket]]:
+    """What the store says that agents have held for some seconds, with the agent's number.
 
     By the clock of the database, which may have been set meanwhile: act on what two looks agree on.
+
+    Args:
+        connected: Agents, each with the epoch of its connection. Of one that is not the latest nothing is said.
     """
-    rows = await database.fetch(_SQL.held_for_a_while, agents)
+    rows = await database.fetch(_SQL.held_for_a_while, list(connected), list(connected.values()))
     return [(row["agent_no"], Ticket(row["task_no"], row["session_no"], row["claim"])) for row in rows]
 
 

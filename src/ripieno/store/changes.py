@@ -20,6 +20,7 @@ class Changes:
         unnamed: Sessions in which results became final that are not named here, because
             they were too many.
         cancelled: Attempts to be interrupted, each with the agent that holds it.
+        connected: Agents that have connected, each with the epoch of that connection.
         cuts: Sessions in which a cut is not finished: ``store.cuts`` goes on with it.
     """
 
@@ -29,6 +30,7 @@ class Changes:
     aborted: dict[int, list[str]] = field(default_factory=dict)
     unnamed: set[int] = field(default_factory=set)
     cancelled: list[tuple[int, Ticket]] = field(default_factory=list)
+    connected: dict[int, int] = field(default_factory=dict)
     cuts: set[int] = field(default_factory=set)
 
     def add(self, other: "Changes") -> None:
@@ -37,6 +39,7 @@ class Changes:
         self.partitions |= other.partitions
         self.unnamed |= other.unnamed
         self.cancelled += other.cancelled
+        self.connected |= other.connected
         self.cuts |= other.cuts
         for session_no, results in other.completed.items():
             self.completed.setdefault(session_no, {}).update(results)

@@ -42,6 +42,7 @@ class News:
         unnamed: Sessions in which more results became final than could be named.
         partitions: Those in which tasks became claimable.
         agents: Those that hold attempts which were cancelled.
+        connected: Agents that have connected, each with the epoch of that connection.
         everything: Too much to name, or the connection was broken meanwhile: look at all.
     """
 
@@ -50,6 +51,7 @@ class News:
     agents: frozenset[int] = frozenset()
     results: Mapping[int, Sequence[str]] = field(default_factory=dict)
     unnamed: frozenset[int] = frozenset()
+    connected: Mapping[int, int] = field(default_factory=dict)
     everything: bool = False
 
 
@@ -126,6 +128,7 @@ def _parts(news: News) -> Iterator[Mapping[str, object]]:
         "partitions": sorted(news.partitions),
         "agents": sorted(news.agents),
         "unnamed": sorted(news.unnamed),
+        "connected": sorted(news.connected.items()),
     }
     for session_no, keys in news.results.items():
         part: list[str] = []
@@ -150,5 +153,6 @@ def _decode(message: Mapping[str, Any]) -> News:
         frozenset(message.get("agents", ())),
         results,
         frozenset(message.get("unnamed", ())),
+        dict(message.get("connected", ())),
         message.get("everything", False),
     )

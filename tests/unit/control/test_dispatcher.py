@@ -1,6 +1,7 @@
 """Credit meets tasks: each grant is used once, or given back, and none survives its revocation."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -9,7 +10,7 @@ import pytest
 
 from ripieno.control.agent_link import AgentLink
 from ripieno.control.dispatcher import Credit, Dispatcher
-from ripieno.domain.errors import UnavailableError
+from ripieno.domain.errors import ConflictError, UnavailableError
 from ripieno.domain.options import TaskOptions
 from ripieno.domain.outcomes import Ticket
 from ripieno.store.changes import Changes
@@ -134,6 +135,29 @@ async def test_a_claim_that_fails_costs_no_credit() -> None:
         house.submit(1)
         assert await house.sent() == ["t1"]
         assert house.credit == [1]
+
+
+async def test_an_agent_whose_lease_is_not_renewed_gets_nothing() -> None:
+    """Whoever was stopped for a while renews first: the agent may have connected elsewhere meanwhile."""
+    house = House(1, 1)
+    house.dispatcher._lease_s = 60
+    house.links[0].renewed_at = time.monotonic() - 31
+    async with running(house):
+        house.submit(1, 2)
+        assert await house.sent(1) == ["t1"]
+        assert house.credit == [1, 0]
+        house.dispatcher.renewed(house.links[0], time.monotonic())
+        assert await house.sent(0) == ["t2"]
+
+
+async def test_an_older_link_is_no_successor() -> None:
+    house = House(1)
+    latest, older = AgentLink(1, "a1", [], epoch=7), AgentLink(1, "a1", [], epoch=6)
+    house.dispatcher.connect(latest)
+    assert not await house.links[0].has_more()  # it is closed
+    with pytest.raises(ConflictError, match="connected anew"):
+        house.dispatcher.connect(older)
+    assert house.dispatcher.links == {1: latest}
 
 
 async def test_what_an_agent_that_went_away_was_to_get_is_released() -> None:

@@ -1,11 +1,13 @@
 -- name: register
-insert into agents as a (agent_id, name, slots, partitions, version, lease_until, replica)
-values ($1, $2, $3, $4, $5, now() + $6 * interval '1 second', $7)
+-- Nothing, if the agent has a later connection already.
+insert into agents as a (agent_id, name, slots, partitions, version, lease_until, replica, epoch)
+values ($1, $2, $3, $4, $5, now() + $6 * interval '1 second', $7, $8)
 on conflict (agent_id) do update
 set name = excluded.name, slots = excluded.slots, partitions = excluded.partitions,
     version = excluded.version, lease_until = excluded.lease_until, replica = excluded.replica,
-    epoch = a.epoch + 1, renewals = a.renewals + 1
-returning agent_no, epoch
+    epoch = excluded.epoch, renewals = a.renewals + 1
+where a.epoch < excluded.epoch
+returning agent_no
 
 -- name: renew
 -- Of an agent that has connected anew since, through whichever replica, this is not the connection.
@@ -34,14 +36,21 @@ where a.agent_no = any($1::bigint[]) and (a.replica = $2 or not exists (
       and l.database = (select oid from pg_database where datname = current_database())))
 
 -- name: held
-select task_no, session_no, claim from states where agent_no = $1 and claim is not null
+-- Nothing of an agent that has a later connection: what was claimed through that one is not seen here either.
+select s.task_no, s.session_no, s.claim
+from agents a
+join states s on s.agent_no = a.agent_no and s.claim is not null
+where a.agent_no = $1 and a.epoch = $2
 
 -- name: held_for_a_while
 -- What was claimed just now may still be on its way into the replica's memory. This only leaves out
 -- most of it: whoever asks looks twice, since the clock may have been set between the claim and now.
-select agent_no, task_no, session_no, claim from states
-where agent_no = any($1::bigint[]) and claim is not null
-  and claimed_at not between now() - interval '5 seconds' and now()
+-- Nothing of agents that have a later connection, as above.
+select s.agent_no, s.task_no, s.session_no, s.claim
+from unnest($1::bigint[], $2::bigint[]) as connected (agent_no, epoch)
+join agents a on a.agent_no = connected.agent_no and a.epoch = connected.epoch
+join states s on s.agent_no = a.agent_no and s.claim is not null
+  and s.claimed_at not between now() - interval '5 seconds' and now()
 
 -- name: still_owned
 select s.task_no, s.claim, s.status

@@ -105,6 +105,7 @@ class Hello(_message.Message):
     PARTITIONS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     HELD_FIELD_NUMBER: _builtins.int
+    CONNECTION_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.bytes
     """Chosen by the agent process at its start, 16 random bytes. The same after a
     reconnect, new after a restart.
@@ -113,6 +114,11 @@ class Hello(_message.Message):
     """For people: host name and process id unless configured."""
     slots: _builtins.int
     version: _builtins.str
+    connection: _builtins.int
+    """Counts the streams that the agent has tried to open, this one included. Once one was welcomed, an
+    earlier one is void, whichever replica served it: a Hello that was read late is refused
+    (FAILED_PRECONDITION).
+    """
     @_builtins.property
     def partitions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Empty means the default partition alone."""
@@ -130,10 +136,11 @@ class Hello(_message.Message):
         partitions: _abc.Iterable[_builtins.str] | None = ...,
         version: _builtins.str = ...,
         held: _abc.Iterable[Global___Ticket] | None = ...,
+        connection: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "held", b"held", "name", b"name", "partitions", b"partitions", "slots", b"slots", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "connection", b"connection", "held", b"held", "name", b"name", "partitions", b"partitions", "slots", b"slots", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
