@@ -3,21 +3,19 @@
 import functools
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError
 from contextlib import AbstractAsyncContextManager
 from enum import Enum, auto
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from ripieno.client.stay import Stay
+from ripieno.interruptible import result_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
 TargetT = TypeVar("TargetT")
 WrappedT = TypeVar("WrappedT")
 TargetT_co = TypeVar("TargetT_co", covariant=True)
-
-#: How often a waiting thread looks whether a signal came to another one.
-_SIGNALS_EACH_S = 0.5
 
 
 class Bridge:
@@ -44,7 +42,7 @@ class Bridge:
         """
         future = self._stay.start(work)
         try:
-            return _result_of(future)
+            return result_of(future)
         except CancelledError:
             if self._close.alive:
                 raise
@@ -71,20 +69,6 @@ class Bridge:
     def close(self) -> None:
         """Leave the context; may be repeated."""
         self._close()
-
-
-def _result_of(future: Future[T]) -> T:
-    """Wait for a future, and notice Ctrl-C whichever thread the signal came to.
-
-    The kernel may hand a signal to any thread; the handler runs in the main thread, and nothing
-    wakes that one from a wait without a limit when another thread took the signal.
-    """
-    while True:
-        try:
-            return future.result(_SIGNALS_EACH_S)
-        except TimeoutError:
-            if future.done():  # With an error of this kind, or just now.
-                return future.result()
 
 
 class _End(Enum):

@@ -7,11 +7,8 @@ from queue import Empty, SimpleQueue
 from threading import Lock
 from typing import Protocol
 
+from ripieno.interruptible import LOOK_UP_S
 from ripieno.worker.attempt import Attempt
-
-#: Python runs a signal handler between two steps of the main thread. A signal that arrives just
-#: before that thread blocks would not be seen until something else wakes it: look up now and then.
-_LOOK_UP_S = 0.5
 
 
 class Inbox(Protocol):
@@ -50,7 +47,7 @@ class BlockingInbox:
         attempt = None
         while attempt is None and not self._stopped:
             with suppress(Empty):
-                attempt = self._queue.get(timeout=_LOOK_UP_S)
+                attempt = self._queue.get(timeout=LOOK_UP_S)
         return None if self._stopped else attempt
 
 

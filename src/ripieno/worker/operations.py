@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from ripieno.domain.identifiers import check_identifier
 from ripieno.domain.options import TaskOptions
+from ripieno.interruptible import result_of
 from ripieno.worker.attempt import Attempt
 from ripieno.worker.conversation import Asked, DataArrived, DataRefused, SubTasksAnswered
 from ripieno.worker.errors import HandlerError, ResultUnavailable, SubTasksRefused, TaskCancelled
@@ -43,7 +44,7 @@ def blocking(operation: Operation[T]) -> T:
         future = next(operation)
         while True:
             try:
-                answer = future.result()
+                answer = result_of(future)
             except concurrent.futures.CancelledError:
                 future = operation.throw(TaskCancelled())
             else:
