@@ -22,6 +22,13 @@ _PATIENCE_S = 20.0
 _numbers = itertools.count(1)
 
 
+async def until(true: Callable[[], bool]) -> None:
+    """Wait for a state of which nobody tells."""
+    async with asyncio.timeout(_PATIENCE_S):
+        while not true():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
 class Served:
     """A replica at an address, and the world in its database."""
 

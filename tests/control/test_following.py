@@ -7,7 +7,8 @@ import grpc
 import grpc.aio
 import pytest
 
-from control.replica import BareAgent, Served
+import ripieno.control.following as following
+from control.replica import BareAgent, Served, until
 from ripieno.background import Setback
 from ripieno.control.following import Follower
 from ripieno.control.room import STREAM_BYTES, Room
@@ -69,7 +70,7 @@ class House:
             for each in taken:
                 assert each.key not in got
                 got[each.key] = each
-            self.follower.written(taken)
+            self.follower.written()
         return got
 
 
@@ -97,9 +98,25 @@ async def test_a_full_house_leaves_each_stream_a_result_at_a_time(world: World) 
     assert house.room.held == full
     taken = await house.follower.take()
     assert len(taken) == 1 and taken[0].data == data_of("k0")
-    house.follower.written(taken)
+    house.follower.written()
     house.follower.close()
     assert house.room.held == full
+
+
+async def test_a_client_that_takes_nothing_holds_keys_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "_STALLED_AFTER_S", 0.05)
+    house = House(world, await world.number())
+    house.follower.ask(keys(40))
+    await house.make(keys(20))
+    taken = await house.follower.take()
+    await until(lambda: not house.room.held)
+    await house.make(keys(40)[20:])
+    assert house.room.held == 0
+    house.follower.written()
+    got = await house.take_all()
+    assert [*(each.key for each in taken), *got] == keys(40)
+    house.follower.close()
+    assert house.room.free == Room(64 * 1024 * 1024).free
 
 
 async def test_without_data_nothing_is_held_but_names(world: World) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from google.protobuf.descriptor import ServiceDescriptor
 
 from ripieno.control.arrivals import Arrivals, arriving
 from ripieno.control.limits import ControlLimits, Limit, Shares, client_of
@@ -19,20 +20,22 @@ from ripieno.wire.protos.armonik_v2 import submitter_service_pb2
 from ripieno.wire.protos.v1 import results_pb2
 
 
-def _methods(service: str, *names: str) -> frozenset[str]:
-    return frozenset(f"/{service}/{name}" for name in names)
+def _methods(service: ServiceDescriptor, *names: str) -> frozenset[str]:
+    return frozenset(f"/{service.full_name}/{service.methods_by_name[name].name}" for name in names)
 
 
-_SUBMITTER = submitter_service_pb2.DESCRIPTOR.services_by_name["Submitter"].full_name
-_RESULTS = results_pb2.DESCRIPTOR.services_by_name["Results"].full_name
+_SUBMITTER_SERVICE = submitter_service_pb2.DESCRIPTOR.services_by_name["Submitter"]
+_RESULTS_SERVICE = results_pb2.DESCRIPTOR.services_by_name["Results"]
+_SUBMITTER = _SUBMITTER_SERVICE.full_name
+_RESULTS = _RESULTS_SERVICE.full_name
 #: Agents are no clients: what they send is weighed by themselves, and bounded by gRPC's limit of a message.
 _CLIENTS = (f"/{_SUBMITTER}/", f"/{_RESULTS}/")
 
 _SUBMIT = f"/{_SUBMITTER}/CreateSmallTasks"
-_STREAMS = _methods(_SUBMITTER, "CreateLargeTasks", "TryGetResultStream") | _methods(
-    _RESULTS, "Follow", "Read", "ListTasks"
+_STREAMS = _methods(_SUBMITTER_SERVICE, "CreateLargeTasks", "TryGetResultStream") | _methods(
+    _RESULTS_SERVICE, "Follow", "Read", "ListTaskIds"
 )
-_WAITS = _methods(_SUBMITTER, "WaitForCompletion", "WaitForAvailability")
+_WAITS = _methods(_SUBMITTER_SERVICE, "WaitForCompletion", "WaitForAvailability")
 
 #: How many ids a request names, for each method that takes many.
 _IDS: Mapping[str, Callable[[Any], int]] = {

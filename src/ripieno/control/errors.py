@@ -166,7 +166,7 @@ def _answer(raised: Exception, method: Any) -> BaseException | _Answer:
     error = _foremost(raised)
     if isinstance(error, RipienoError) and not isinstance(error, InvariantError):
         answer: Exception | _Answer = _Answer(code_of(error), bounded(error.detail), metadata_of(error))
-    elif isinstance(error, (grpc.aio.AbortError, grpc.aio.UsageError, grpc.aio.InternalError)):
+    elif isinstance(error, (grpc.aio.AbortError, grpc.aio.UsageError)):
         answer = error
     elif isinstance(error, grpc.aio.BaseError):
         answer = _NOBODY_THERE

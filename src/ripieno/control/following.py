@@ -3,6 +3,10 @@
 Results that are final wait here, with their bytes, up to a bound (``control.room``). Beyond
 it the follower remembers their keys alone and reads them from the store once the client has
 taken what is before them. So a client that reads slowly, or not at all, holds itself up.
+
+A client that has not taken a message for a second is a *stalled* one: all but that message is
+forgotten, up to the keys, so that its room is there for those who read. That message stays in
+memory, so messages are the smaller the more streams there are.
 """
 
 import asyncio
@@ -16,9 +20,12 @@ from ripieno.domain.statuses import ResultStatus
 from ripieno.store.lookup import FinishedKey
 
 #: Bytes in one message, about; and of what is read from the store at a time.
-LARGEST_MESSAGE_BYTES = 1024 * 1024
-#: Keys that are read from the store at a time.
-_AT_ONCE = 1_000
+LARGEST_MESSAGE_BYTES = 512 * 1024
+#: A client that has not taken a message for so long is stalled.
+_STALLED_AFTER_S = 1.0
+#: Keys that are read from the store at a time: twice as many as came with the last ones, within these bounds.
+_FEWEST_KEYS = 16
+_MOST_KEYS = 1_000
 #: What a result takes beside its key and its bytes.
 _ENTRY_BYTES = 200
 
@@ -49,6 +56,11 @@ class Follower:
         self._waiter = KeysWaiter(self._deliver)
         self._ready: deque[FinishedKey] = deque()
         self._unread: deque[str] = deque()
+        #: What ``take`` has given out and ``written`` has not confirmed.
+        self._taken_bytes = 0
+        self._keys_at_once = _FEWEST_KEYS
+        self._stalled = False
+        self._stalling: asyncio.TimerHandle | None = None
         self._ready_first = True
         self._complete = False
         self._stopped = False
@@ -66,6 +78,10 @@ class Follower:
         # No text in the store contains it, so nobody will ever announce such a key.
         self._deliver([FinishedKey(key, ResultStatus.NAMED, 0, None) for key in asked if "\0" in key])
 
+    @property
+    def _message_bytes(self) -> int:
+        return min(LARGEST_MESSAGE_BYTES, self._room.share)
+
     def complete(self) -> None:
         """No more keys will come."""
         self._complete = True
@@ -79,22 +95,25 @@ class Follower:
     def close(self) -> None:
         """The stream is over."""
         self._watch.remove(self._waiter)
-        self._room.give_back(self._room.held)
-        self._ready.clear()
+        self._let_go()
+        self._unread.clear()
+        self._room.close()
+        if self._stalling is not None:
+            self._stalling.cancel()
 
     async def take(self) -> list[FinishedKey]:
         """Wait for results and take what a message holds; empty when there will be no more.
 
-        They are held until ``written`` is called.
+        Room is held for them until ``written`` is called, which has to be before the next ``take``.
         """
         while not self._stopped:
             # In turns: neither what comes now nor what has been waiting in the store is put off for ever.
             self._ready_first = not self._ready_first
             if self._ready and (self._ready_first or not self._unread):
-                return self._take_ready()
+                return self._handed_out(self._take_ready())
             if self._unread:
                 if taken := await self._read_on():
-                    return taken
+                    return self._handed_out(taken)
                 continue
             if self._complete and not self._waiter.asked:
                 return []
@@ -102,14 +121,33 @@ class Follower:
             await self._news.wait()
         return []
 
-    def written(self, finished: Sequence[FinishedKey]) -> None:
-        """The client has taken these."""
-        self._room.give_back(sum(map(weight, finished)))
+    def written(self) -> None:
+        """The client has what was taken."""
+        if self._stalling is not None:
+            self._stalling.cancel()
+        self._stalled = False
+        self._room.give_back(self._taken_bytes)
+        self._taken_bytes = 0
+
+    def _handed_out(self, taken: list[FinishedKey]) -> list[FinishedKey]:
+        self._stalling = asyncio.get_running_loop().call_later(_STALLED_AFTER_S, self._stall)
+        return taken
+
+    def _stall(self) -> None:
+        self._stalled = True
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Hold keys alone. The message that is being written stays in memory, but takes nobody's room."""
+        self._unread.extendleft(each.key for each in reversed(self._ready))
+        self._ready.clear()
+        self._room.give_back(self._room.held)
+        self._taken_bytes = 0
 
     def _deliver(self, finished: Sequence[FinishedKey]) -> None:
         for each in finished:
             mine = each._replace(data=None, unread=False) if self._bare else each
-            if not mine.unread and self._room.take(weight(mine)):
+            if not mine.unread and not self._stalled and self._room.take(weight(mine)):
                 self._ready.append(mine)
             else:
                 self._unread.append(mine.key)
@@ -118,18 +156,21 @@ class Follower:
     def _take_ready(self) -> list[FinishedKey]:
         taken: list[FinishedKey] = []
         size = 0
-        while self._ready and (not taken or size + weight(self._ready[0]) <= LARGEST_MESSAGE_BYTES):
+        while self._ready and (not taken or size + weight(self._ready[0]) <= self._message_bytes):
             size += weight(self._ready[0])
             taken.append(self._ready.popleft())
+        self._taken_bytes = size
         return taken
 
     async def _read_on(self) -> list[FinishedKey]:
-        keys = list(itertools.islice(self._unread, _AT_ONCE))
-        found = await self._read(keys, min(LARGEST_MESSAGE_BYTES, self._room.free))
+        keys = list(itertools.islice(self._unread, self._keys_at_once))
+        found = await self._read(keys, min(self._message_bytes, self._room.free))
         taken = [each for each in found if self._bare or not each.unread]
         if self._bare:
             taken = [each._replace(data=None, unread=False) for each in taken]
-        self._room.force(sum(map(weight, taken)))
+        self._taken_bytes = sum(map(weight, taken))
+        self._room.force(self._taken_bytes)
+        self._keys_at_once = max(_FEWEST_KEYS, min(2 * len(taken), _MOST_KEYS))
         for _ in keys:
             self._unread.popleft()
         left = dict.fromkeys(keys)

@@ -2,16 +2,18 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import aclosing, closing
 from typing import Any, NoReturn
 
 import grpc
 import grpc.aio
 
 from ripieno.config import ControlSettings
+from ripieno.control.downloads import pieces
 from ripieno.control.failures import task_error, task_errors
 from ripieno.control.following import LARGEST_MESSAGE_BYTES, Follower
 from ripieno.control.limits import ControlLimits, Limit
-from ripieno.control.room import REPLICA_BYTES, Room
+from ripieno.control.room import REPLICA_BYTES, STREAM_BYTES, Room
 from ripieno.control.streams import both_ways
 from ripieno.control.watcher import Watcher
 from ripieno.domain.data import StoredObject
@@ -44,11 +46,18 @@ class Results(results_pb2_grpc.ResultsServicer):
     """Serves finished results."""
 
     def __init__(
-        self, settings: ControlSettings, database: Database, sessions: Sessions, objects: ObjectStore, watcher: Watcher
+        self,
+        settings: ControlSettings,
+        database: Database,
+        sessions: Sessions,
+        objects: ObjectStore,
+        watcher: Watcher,
+        downloads: Room,
     ) -> None:
         self._keys_per_follow = ControlLimits(settings.limits).keys_per_follow
         self._inline_limit = settings.inline_limit_bytes
-        self._room = Room(REPLICA_BYTES)
+        self._following = Room(REPLICA_BYTES)
+        self._downloads = downloads
         self._database = database
         self._sessions = sessions
         self._objects = objects
@@ -68,7 +77,7 @@ class Results(results_pb2_grpc.ResultsServicer):
 
         leaving: asyncio.Future[NoReturn] = self._watcher.promise()
         with self._watcher.keys(session_no) as watch:
-            follower = Follower(watch, read, self._room, bare=first.without_data)
+            follower = Follower(watch, read, self._following, bare=first.without_data)
             leaving.add_done_callback(lambda _: follower.stop())
             try:
                 await both_ways(
@@ -85,17 +94,18 @@ class Results(results_pb2_grpc.ResultsServicer):
     async def _push_all(self, follower: Follower, session_no: int, context: Context) -> None:
         while finished := await follower.take():
             await self._push(finished, session_no, context)
-            follower.written(finished)
+            follower.written()
 
-    async def _push(self, finished: Sequence[FinishedKey], session_no: int, context: Context) -> None:
+    async def _push(self, finished: list[FinishedKey], session_no: int, context: Context) -> None:
         """Write a message; aborted results, whose reasons may be long, in as many as they need."""
         reply = results_pb2.FollowReply()
         for each in finished:
             if each.status is not ResultStatus.ABORTED:
                 self._put(reply, each)
+        aborted = [each.key for each in finished if each.status is ResultStatus.ABORTED]
+        finished.clear()  # the message has their bytes; the client may take its time
         if reply.finished:
             await context.write(reply)
-        aborted = [each.key for each in finished if each.status is ResultStatus.ABORTED]
         for start in range(0, len(aborted), _REASONS_AT_ONCE):
             keys = aborted[start : start + _REASONS_AT_ONCE]
             reply, size = results_pb2.FollowReply(), 0
@@ -133,9 +143,9 @@ class Results(results_pb2_grpc.ResultsServicer):
         for key in request.keys:
             check_identifier("keys", key)
         keys = [(session.session_no, key) for key in request.keys]
-        while keys:
-            held = self._room.take_up_to(_READ_BYTES, least=0)
-            try:
+        with closing(Room(STREAM_BYTES, within=self._downloads)) as room:
+            while keys:
+                held = room.take_up_to(_READ_BYTES, least=self._inline_limit)
                 found = await fetch_results(self._database, keys[:_READ_AT_ONCE], held)
                 for (_, key), data in zip(keys, found, strict=False):
                     if isinstance(data, StoredObject):
@@ -145,17 +155,17 @@ class Results(results_pb2_grpc.ResultsServicer):
                     else:
                         await self._explain(session.session_no, key, data, context)
                     offset = 0
-            finally:
-                self._room.give_back(held)
-            keys = keys[len(found) :]
+                keys = keys[len(found) :]
+                room.give_back(held)
 
     async def _read(self, stored: StoredObject, offset: int, context: Context) -> None:
         read = min(offset, stored.size)
         if read == stored.size:
             await context.write(results_pb2.ReadReply(complete=True))
-        async for piece in self._objects.read(stored, read):
-            read += len(piece)
-            await context.write(results_pb2.ReadReply(data=piece, complete=read == stored.size))
+        async with aclosing(pieces(self._objects, stored, self._downloads, read)) as read_on:
+            async for piece in read_on:
+                read += len(piece)
+                await context.write(results_pb2.ReadReply(data=piece, complete=read == stored.size))
 
     async def _explain(self, session_no: int, key: str, why: str, context: Context) -> None:
         """Say why there are no bytes.

@@ -29,6 +29,7 @@ from ripieno.control.readiness import Readiness
 from ripieno.control.reminders import Reminders
 from ripieno.control.reports import Reports
 from ripieno.control.results import Results
+from ripieno.control.room import REPLICA_BYTES, Room
 from ripieno.control.submissions import Submissions
 from ripieno.control.submitter import Submitter
 from ripieno.control.upkeep import Upkeep
@@ -178,14 +179,23 @@ class Replica:
         notices.subscribe(remote=agents.connected_elsewhere)
         self._watcher = watcher
         self._parts: list[Part] = [notices, watcher, reports, submissions, dispatcher, liveness, upkeep]
-        self._results = Results(settings, database, sessions, objects, watcher)
+        downloads = Room(REPLICA_BYTES)
+        self._results = Results(settings, database, sessions, objects, watcher, downloads)
         cancellation = Cancellation(database, sessions, notices, watcher)
         lookups = ResultLookups(database)
         cutter = Cutter(database, notices)
         notices.subscribe(local=cutter.changed_here)
         self._parts += [lookups, cancellation, cutter, Reminders(database, dispatcher)]
         self._submitter = Submitter(
-            settings, database, sessions, objects, submissions, cancellation, Waits(database, watcher), lookups
+            settings,
+            database,
+            sessions,
+            objects,
+            submissions,
+            cancellation,
+            Waits(database, watcher),
+            lookups,
+            downloads,
         )
 
     async def run(self, stop: asyncio.Event, on_ready: Callable[[str], None]) -> None:

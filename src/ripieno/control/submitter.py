@@ -1,6 +1,7 @@
 """The Submitter service: decode, call, encode."""
 
 from collections.abc import Mapping
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -9,10 +10,12 @@ import grpc.aio
 from ripieno.config import ControlSettings
 from ripieno.control.arrivals import arrived_bytes
 from ripieno.control.cancellation import Cancellation
+from ripieno.control.downloads import pieces
 from ripieno.control.failures import task_error
 from ripieno.control.handover import Handover
 from ripieno.control.limits import ControlLimits, check_options
 from ripieno.control.lookups import ResultLookups
+from ripieno.control.room import Room
 from ripieno.control.submissions import Submissions
 from ripieno.control.waits import Waits
 from ripieno.domain.data import StoredObject
@@ -58,6 +61,7 @@ class Submitter(submitter_service_pb2_grpc.SubmitterServicer):
         cancellation: Cancellation,
         waits: Waits,
         lookups: ResultLookups,
+        downloads: Room,
     ) -> None:
         self._settings = settings
         self._limits = ControlLimits(settings.limits)
@@ -68,6 +72,7 @@ class Submitter(submitter_service_pb2_grpc.SubmitterServicer):
         self._cancellation = cancellation
         self._waits = waits
         self._lookups = lookups
+        self._downloads = downloads
         self._handover = Handover()
         database.on_new_incarnation.append(self._handover.clear)
 
@@ -152,12 +157,14 @@ class Submitter(submitter_service_pb2_grpc.SubmitterServicer):
     async def _write_data(self, data: bytes | StoredObject, context: Context) -> None:
         limit = self._settings.data_chunk_max_size
         if isinstance(data, StoredObject):
-            async for piece in self._objects.read(data):
-                for chunk in chunks(piece, limit):
-                    await context.write(_chunk(chunk))
+            async with aclosing(pieces(self._objects, data, self._downloads)) as read:
+                async for piece in read:
+                    for chunk in chunks(piece, limit):
+                        await context.write(_chunk(chunk))
         else:
-            for chunk in chunks(data, limit):
-                await context.write(_chunk(chunk))
+            with self._downloads.hold(len(data)):
+                for chunk in chunks(data, limit):
+                    await context.write(_chunk(chunk))
         await context.write(_DATA_COMPLETE)
 
     async def TryGetTaskOutput(self, request: objects_pb2.ResultRequest, context: Context) -> objects_pb2.Output:

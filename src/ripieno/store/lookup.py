@@ -201,7 +201,7 @@ async def fetch_results(
     """
     fetched: list[Data | str] = []
     left = total_limit
-    while left > 0 and (part := keys[len(fetched) : len(fetched) + _FETCHED_AT_ONCE]):
+    while (left > 0 or not fetched) and (part := keys[len(fetched) : len(fetched) + _FETCHED_AT_ONCE]):
         # The first statement brings at least one result, however large.
         rows = await database.fetch(_SQL.results_within, *zip(*part, strict=True), left)
         whole = list(itertools.takewhile(lambda row: not row["left_out"], rows))

@@ -105,14 +105,18 @@ class ObjectStore:
             UnavailableError: the object store does not answer, or has lost the object.
         """
         for start in range(offset, stored.size, PIECE_BYTES):
-            length = min(PIECE_BYTES, stored.size - start)
-            try:
-                piece = await obstore.get_range_async(self._store, stored.name, start=start, length=length)
-            except Exception as error:
-                raise store_fault(f"object {stored.name} cannot be read from the object store", error) from error
-            if len(piece) < length:  # obstore gives what there is
-                raise UnavailableError(f"object {stored.name} ends early: its size is {stored.size}")
-            yield bytes(piece)
+            yield await self.read_piece(stored, start, PIECE_BYTES)
+
+    async def read_piece(self, stored: StoredObject, offset: int, most: int) -> bytes:
+        """The bytes of an object from ``offset`` on, ``most`` of them or up to its end; raises as ``read`` does."""
+        length = min(most, stored.size - offset)
+        try:
+            piece = await obstore.get_range_async(self._store, stored.name, start=offset, length=length)
+        except Exception as error:
+            raise store_fault(f"object {stored.name} cannot be read from the object store", error) from error
+        if len(piece) < length:  # obstore gives what there is
+            raise UnavailableError(f"object {stored.name} ends early: its size is {stored.size}")
+        return bytes(piece)
 
     async def collect_garbage(self) -> int:
         """Delete objects that were written a day ago and never linked; return how many.
