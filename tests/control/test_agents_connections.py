@@ -103,4 +103,5 @@ async def test_a_replica_that_has_a_former_connection_releases_nothing(two: tupl
         assert two[0].replica._dispatcher.links
         for _ in range(3):
             await two[0].replica._agents.reconcile()
+            assert not two[0].replica._agents._unseen
         assert await two[0].world.statuses("t") == [TaskStatus.DISPATCHED.name]
