@@ -2,12 +2,13 @@
 
 import asyncio
 import time
+from pathlib import Path
 
 import asyncpg
 import grpc.aio
 import pytest
 
-from control.replica import BareAgent, Served
+from control.replica import BareAgent, Served, serving
 from ripieno.domain.statuses import TaskStatus
 from ripieno.store.changes import Changes
 from ripieno.wire.protos.v1 import agent_pb2
@@ -107,3 +108,45 @@ async def test_an_outcome_that_meets_a_bug_of_ours_holds_up_no_other(served: Ser
     await agent.until(lambda: settled(agent) == [2, 1])
     assert await served.world.statuses("a", "b", "c") == ["COMPLETED"] * 3
     agent.leave()
+
+
+async def test_what_meets_a_bug_after_it_was_stored_is_settled_all_the_same(
+    served: Served, channel: grpc.aio.Channel
+) -> None:
+    agent = BareAgent(channel)
+    [ticket] = await working(agent, served, "t")
+    fails = [True]
+
+    def subscriber(_changes: Changes) -> None:
+        if fails:
+            fails.clear()
+            raise ZeroDivisionError("a bug of whoever listens")
+
+    served.replica._agents._notices.subscribe(local=subscriber)
+    await report(agent, 1, ticket)
+    await agent.until(lambda: settled(agent) == [1])
+    assert not fails
+    assert await served.world.statuses("t") == [TaskStatus.COMPLETED.name]
+    agent.leave()
+
+
+async def test_a_rescue_that_meets_a_bug_holds_up_no_other(database_url: str, tmp_path: Path) -> None:
+    """Neither those of the same agent, nor those of agents that are lost later."""
+    async with serving(database_url, tmp_path / "objects", lease_s=1) as served:
+        await served.world.session()
+        for names in (("a", "b"), ("c",)):
+            async with served.connect() as channel:
+                agent = BareAgent(channel)
+                tickets = await working(agent, served, *names)
+                if "a" in names:
+                    state = asyncpg.PostgresSyntaxError.sqlstate
+                    await execute(served, SAY_NO.format(state=state, tasks=tickets[0].task_no))
+                agent.leave()
+            async with asyncio.timeout(30):
+                while await served.world.statuses(names[-1]) != ["SUBMITTED"]:  # noqa: ASYNC110 - nothing tells of it
+                    await asyncio.sleep(0.05)
+        assert await served.world.statuses("a") == ["DISPATCHED"]
+        await execute(served, SAY_YES)
+        async with asyncio.timeout(60):
+            while await served.world.statuses("a") != ["SUBMITTED"]:  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(0.05)

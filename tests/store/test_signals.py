@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import pytest
+
 from ripieno.store.database import Database
-from ripieno.store.signals import News, Signals
+from ripieno.store.signals import CHANNEL, News, Signals
 
 EVERYTHING = News(everything=True)
 
@@ -73,3 +75,14 @@ async def _until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not condition():  # noqa: ASYNC110 - nothing tells of it but the attribute
             await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "hello", "[1]", "{}", '{"from": "b", "sessions": 5}', '{"from": "b", "results": []}']
+)
+async def test_what_cannot_be_read_may_have_been_anything(database: Database, database_url: str, text: str) -> None:
+    """From a replica of another version, or from somebody else who uses the database."""
+    async with listening(database, database_url, "a") as heard:
+        await database.fetch("select pg_notify($1, $2)", CHANNEL, text)
+        async with asyncio.timeout(10):
+            assert await heard.get() == EVERYTHING

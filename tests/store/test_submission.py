@@ -5,7 +5,14 @@ import asyncio
 import pytest
 
 from ripieno.domain.data import StoredObject
-from ripieno.domain.errors import AlreadyExistsError, ConflictError, NotFoundError, SessionCancelledError
+from ripieno.domain.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    InvalidRequestError,
+    InvariantError,
+    NotFoundError,
+    SessionCancelledError,
+)
 from ripieno.domain.submission import NewTask
 from ripieno.store.submission import submit
 from store.world import OPTIONS, World, done, options, task
@@ -184,3 +191,23 @@ async def test_a_session_id_is_taken_for_good(world: World) -> None:
     await world.cancel_session()
     assert not await world.sessions.create("s", OPTIONS)
     assert await world.rows("select count(*) from options") == [(1,)]
+
+
+@pytest.mark.parametrize(("state", "kind"), [("22003", InvalidRequestError), ("42804", InvariantError)])
+@pytest.mark.parametrize("needs", [[], ["k"]], ids=["plain", "careful"])
+async def test_what_the_database_does_not_take_of_one_call_is_no_fault_of_others(
+    world: World, state: str, kind: type[Exception], needs: list[str]
+) -> None:
+    await world.submit(task("first", "k"))
+    async with world.database.connection() as connection:
+        await connection.execute(f"""
+            create function refuse() returns trigger language plpgsql as $$
+            begin raise exception 'no' using errcode = '{state}'; end $$;
+            create trigger refuse before insert on tasks for each row when (new.id = 'bad') execute function refuse()
+        """)
+    calls = [await world.call([task(name, needs=needs)]) for name in ("a", "bad", "b")]
+    faults, changes = await submit(world.database, calls)
+    assert faults[0] is None and isinstance(faults[1], kind) and faults[2] is None
+    assert changes.sessions == {await world.number()}
+    assert await world.statuses("a", "bad", "b") == ["SUBMITTED", "-", "SUBMITTED"]
+    await world.rows("drop trigger refuse on tasks")

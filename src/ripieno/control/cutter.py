@@ -44,14 +44,24 @@ class Cutter:
     async def _cut(self) -> None:
         while self._waiting:
             session_no = next(iter(self._waiting))
-            changes = await cuts.step(self._database, session_no)
             del self._waiting[session_no]
+            try:
+                changes = await cuts.step(self._database, session_no)
+            except BaseException:
+                self._waiting[session_no] = None  # behind the others, which it must not hold up
+                raise
             self._notices.publish(changes)  # which puts it behind the others, if more is left to do
 
     async def _look(self) -> None:
         found = await self._abandoned.look()
         self._waiting.update(dict.fromkeys(found.cuts))
         self._cuts.wake()
+        errors: list[Exception] = []
         for session_no, cancellation in found.cancellations:
-            async for changes in cancel_session(self._database, session_no, cancellation=cancellation):
-                self._notices.publish(changes)
+            try:
+                async for changes in cancel_session(self._database, session_no, cancellation=cancellation):
+                    self._notices.publish(changes)
+            except Exception as error:  # noqa: BLE001 - one of them must not hold up the others
+                errors.append(error)
+        if errors:
+            raise errors[0]

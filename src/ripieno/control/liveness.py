@@ -24,11 +24,11 @@ from collections.abc import Mapping
 
 import structlog
 
-from ripieno.background import Health, Loop
+from ripieno.background import Health, Loop, Setback
 from ripieno.control.dispatcher import Dispatcher
 from ripieno.control.reports import Reports
 from ripieno.domain.errors import UnavailableError
-from ripieno.domain.outcomes import Failed, Failure, Outcome
+from ripieno.domain.outcomes import Failed, Failure, Outcome, Ticket
 from ripieno.store.agents import held_by_lapsed, introduce_replica, read_renewals, renew_leases, without_replica
 from ripieno.store.connections import Connection
 from ripieno.store.database import Database
@@ -97,6 +97,9 @@ class Liveness:
         self._observer = Observer(lease_s)
         self._group: asyncio.TaskGroup | None = None
         self._rescuing: asyncio.Task[None] | None = None
+        #: Attempts whose rescue is under way.
+        self._given_up: set[Ticket] = set()
+        self._setback = Setback("rescuing from lost agents", health)
         self._loop = Loop(
             "renewing the leases of agents", self._turn, every_s=lease_s / _LOOKS, health=health, at_once=True
         )
@@ -151,16 +154,28 @@ class Liveness:
         return long_ago | await without_replica(session, list(still), self.replica)
 
     async def _rescue(self, lapsed: Mapping[int, int]) -> None:
+        """Give the attempts of lost agents back; what cannot be done is left to the next look, which finds them again."""
         try:
-            while lost := await held_by_lapsed(self._database, lapsed, _RESCUED_AT_ONCE):
+            while lost := await self._held(lapsed):
                 _log.warning(
                     "rescuing attempts of lost agents", attempts=len(lost), agents=sorted({name for _, name in lost})
                 )
-                await self._reports.commit(
-                    [
-                        Outcome(ticket, Failed(Failure.ATTEMPT, f"agent {name!r} was lost: its lease ran out"))
-                        for ticket, name in lost
-                    ]
-                )
+                stored = [self._give_up(ticket, name) for ticket, name in lost]
+                # Those that meet a bug are tried again for long: they must not hold up all others.
+                await asyncio.wait(stored, timeout=self._lease_s)
         except Exception as error:  # noqa: BLE001 - the next look finds the same agents
-            _log.warning("could not rescue from lost agents; the next look will", error=str(error))
+            self._setback.note(error)
+        else:
+            self._setback.over()
+
+    async def _held(self, lapsed: Mapping[int, int]) -> list[tuple[Ticket, str]]:
+        """Some attempts of these agents that are not being rescued already."""
+        held = await held_by_lapsed(self._database, lapsed, _RESCUED_AT_ONCE + len(self._given_up))
+        return [(ticket, name) for ticket, name in held if ticket not in self._given_up]
+
+    def _give_up(self, ticket: Ticket, name: str) -> "asyncio.Future[None]":
+        outcome = Outcome(ticket, Failed(Failure.ATTEMPT, f"agent {name!r} was lost: its lease ran out"))
+        self._given_up.add(ticket)
+        stored = self._reports.commit([outcome])
+        stored.add_done_callback(lambda _stored: self._given_up.discard(ticket))
+        return stored

@@ -154,6 +154,15 @@ class Reports:
         self.spawn(self._mark_interrupting(tickets))
 
     async def _commit(self, reports: Sequence[Report]) -> Sequence[None]:
+        try:
+            await self._commit_together(reports)
+        except Exception as error:  # noqa: BLE001 - nothing that was reported is ever dropped
+            _log.error("reports were put aside because of a bug", reports=len(reports), exc_info=error)
+            for report in reports:
+                self._put_aside(report, report.tries + 1)
+        return [None] * len(reports)
+
+    async def _commit_together(self, reports: Sequence[Report]) -> None:
         completions = Completions()
         for report in reports:
             completions.add(report.completions)
@@ -166,7 +175,6 @@ class Reports:
         for portion in portions_of_outcomes(outcomes):  # each is tried again by itself, and its news kept
             await self._commit_surely(portion, written)
         self._written(reports, written)
-        return [None] * len(reports)
 
     def _written(self, reports: Sequence[Report], written: _Written) -> None:
         self._notices.publish(written.changes)
@@ -176,11 +184,14 @@ class Reports:
             if lost and report.link is not None:
                 report.link.lose([ticket for ticket in report.tickets() if ticket in lost])
             if aside and (left := [aside[ticket] for ticket in report.tickets() if ticket in aside]):
-                again = replace(report, completions=Completions(), outcomes=left, tries=report.tries + 1)
-                pause_s = min(_FIRST_ASIDE_S * 2.0**report.tries, _LAST_ASIDE_S)
-                asyncio.get_running_loop().call_later(pause_s, self._outcomes.put, again)
+                self._put_aside(replace(report, completions=Completions(), outcomes=left), report.tries + 1)
             elif not report.stored.done():
                 report.stored.set_result(None)
+
+    def _put_aside(self, report: Report, tries: int) -> None:
+        """Commit it again, after a pause that grows."""
+        pause_s = min(_FIRST_ASIDE_S * 2 ** min(tries - 1, 16), _LAST_ASIDE_S)
+        asyncio.get_running_loop().call_later(pause_s, self._outcomes.put, replace(report, tries=tries))
 
     async def _commit_completions(self, completions: Completions, written: _Written) -> None:
         if not completions:
@@ -248,7 +259,7 @@ class Reports:
         )
         self._notices.publish(changes)
         if refused:
-            await self.commit([Outcome(ticket, Cancelled()) for ticket in refused])
+            self.commit([Outcome(ticket, Cancelled()) for ticket in refused])
 
 
 async def _logged(work: Coroutine[Any, Any, None]) -> None:

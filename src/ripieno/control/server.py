@@ -37,7 +37,7 @@ from ripieno.control.waiting_room import waiting_room
 from ripieno.control.waits import Waits
 from ripieno.control.watcher import Watcher
 from ripieno.domain.addresses import TcpAddress, parse_listen_address
-from ripieno.domain.errors import InvalidRequestError
+from ripieno.domain.errors import InvalidRequestError, InvariantError
 from ripieno.store.claim import Claims
 from ripieno.store.cluster import agree_on_objects
 from ripieno.store.commit import Committer
@@ -138,6 +138,7 @@ async def _keep_working(part: Part, health: Health) -> None:
     while True:
         try:
             await part.run()
+            raise InvariantError("it has ended by itself")
         except Exception as error:  # noqa: BLE001 - no part may end the replica
             pause_s = setback.note(error)
             await asyncio.sleep(pause_s)
@@ -183,9 +184,9 @@ class Replica:
         self._results = Results(settings, database, sessions, objects, watcher, downloads)
         cancellation = Cancellation(database, sessions, notices, watcher)
         lookups = ResultLookups(database)
-        cutter = Cutter(database, notices)
+        cutter = Cutter(database, notices, health)
         notices.subscribe(local=cutter.changed_here)
-        self._parts += [lookups, cancellation, cutter, Reminders(database, dispatcher)]
+        self._parts += [lookups, cancellation, cutter, Reminders(database, dispatcher, health)]
         self._submitter = Submitter(
             settings,
             database,

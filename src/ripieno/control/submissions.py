@@ -10,7 +10,7 @@ from ripieno.control.dispatcher import Credit, Dispatcher
 from ripieno.control.limits import ControlLimits, check_options
 from ripieno.control.notices import Notices
 from ripieno.control.streamed_submission import Requests, StreamedSubmission
-from ripieno.domain.errors import RipienoError
+from ripieno.domain.errors import InvalidRequestError, InvariantError, RipienoError
 from ripieno.domain.options import TaskOptions
 from ripieno.domain.submission import NewTask
 from ripieno.store.database import Database, NotPlainError
@@ -123,7 +123,8 @@ class Submissions:
         if (credit := self._credit_for(calls)) is not None:
             try:
                 changes, claimed = await submit_and_claim(self._database, calls, credit.agents)
-            except NotPlainError:
+            except (NotPlainError, InvalidRequestError, InvariantError):
+                # Nothing has happened. If one of the calls is at fault, that is found out below.
                 self._dispatcher.give_back(credit)
             except BaseException:
                 self._dispatcher.give_back(credit)

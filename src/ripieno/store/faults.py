@@ -119,6 +119,7 @@ TABLE: Mapping[str, Kind] = {
     "3D": _refused,  # no such database
     "3F": _not_ours,  # no such schema
     "40": _crossed,  # transaction rollback: serialization, deadlock
+    "40003": _lost,  # nobody knows whether the statement was carried out
     "42": _bug,  # syntax error or access rule violation
     "42501": _refused,  # insufficient privilege
     "42P01": _not_ours,  # no such table

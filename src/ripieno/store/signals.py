@@ -96,11 +96,15 @@ class Signals:
         broken = asyncio.Event()
 
         def on_message(_connection: object, _pid: int, _channel: str, payload: object) -> None:
-            message = json.loads(str(payload))
-            if message["from"] != self._replica:
+            try:
+                message = json.loads(str(payload))
+                sender, news = message["from"], None if "listens" in message else _decode(message)
+            except (ValueError, TypeError, LookupError, AttributeError):
+                sender, news = None, News(everything=True)  # of another version, or nobody's: who knows what it says
+            if sender != self._replica:
                 self.alone = False
-                if "listens" not in message:
-                    heard(_decode(message))
+                if news is not None:
+                    heard(news)
 
         connection = await self._database.connect(_APPLICATION)
         try:

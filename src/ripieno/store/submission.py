@@ -14,7 +14,13 @@ from itertools import repeat
 import asyncpg
 
 from ripieno.domain.data import Data, StoredObject
-from ripieno.domain.errors import ConflictError, RipienoError, SessionCancelledError
+from ripieno.domain.errors import (
+    ConflictError,
+    InvalidRequestError,
+    InvariantError,
+    RipienoError,
+    SessionCancelledError,
+)
 from ripieno.domain.outcomes import Ticket
 from ripieno.domain.submission import NewTask
 from ripieno.store import cuts
@@ -86,12 +92,19 @@ async def _submit_portion(
         if len(calls) == 1:
             retried = await _is_identical(database, calls[0])
             return [None if retried else error], Changes()
+    except (InvalidRequestError, InvariantError):  # of one of them, and no fault of the others
+        if len(calls) == 1:
+            raise
     faults: list[RipienoError | None] = []
     changes = Changes()
     for call in calls:
-        [fault], changed = await _submit_portion(database, [call])
-        faults.append(fault)
-        changes.add(changed)
+        try:
+            [fault], changed = await _submit_portion(database, [call])
+        except RipienoError as error:  # what is before it is done, and has to be told
+            faults.append(error)
+        else:
+            faults.append(fault)
+            changes.add(changed)
     return faults, changes
 
 
