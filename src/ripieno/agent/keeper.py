@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shlex
 import time
@@ -21,6 +22,8 @@ from ripieno.agent.process_lane import ProcessLane
 from ripieno.agent.scratch import SocketDirectory
 from ripieno.agent.slots import Slot
 from ripieno.agent.supervisor import WorkerProcess, Workshop
+
+_log = logging.getLogger(__name__)
 
 FIRST_BACKOFF_S = 0.05
 LAST_BACKOFF_S = 5.0
@@ -95,6 +98,9 @@ class Keeper:
         except* LaneBrokenError as group:
             error = _first(group)
             blameless, detail = error.blameless, str(error)
+        except* Exception as group:  # noqa: BLE001 - no slot may end the agent
+            _log.error("%s: serving with its worker failed by a bug; it begins anew", self._slot.name, exc_info=group)
+            blameless, detail = False, "this agent has failed by a bug; its log has the story"
         reraise_own_cancellation()
         if process is not None:
             # The broken stream is often seen first; how the process ended says more.

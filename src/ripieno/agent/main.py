@@ -22,6 +22,7 @@ from ripieno.agent.slots import NAME_BYTES, Slot
 from ripieno.agent.spool import Spool
 from ripieno.agent.supervisor import Workshop, worker_command
 from ripieno.agent.uplink import Uplink
+from ripieno.background import Setback
 from ripieno.config import AgentSettings
 from ripieno.domain.texts import reason
 
@@ -89,17 +90,26 @@ class Agent:
         on_ready()
 
     async def _tick(self) -> None:
+        setback = Setback("looking after attempts by the clock")
         while True:
             await self.dispatcher.busy.wait()
-            asleep_at = time.monotonic()
-            await asyncio.sleep(TICK_S)
+            try:
+                await self._tick_once()
+            except Exception as error:  # noqa: BLE001 - what runs goes on, and so does the clock
+                await asyncio.sleep(setback.note(error))
+            else:
+                setback.over()
+
+    async def _tick_once(self) -> None:
+        asleep_at = time.monotonic()
+        await asyncio.sleep(TICK_S)
+        now = time.monotonic()
+        if (late_s := now - asleep_at - TICK_S) > STOOD_STILL_S:
+            self.dispatcher.stood_still(late_s)
+            await asyncio.sleep(TICK_S)  # what came meanwhile is heard first
             now = time.monotonic()
-            if (late_s := now - asleep_at - TICK_S) > STOOD_STILL_S:
-                self.dispatcher.stood_still(late_s)
-                await asyncio.sleep(TICK_S)  # what came meanwhile is heard first
-                now = time.monotonic()
-            self.inputs.advance()
-            self.dispatcher.tick(now)
+        self.inputs.advance()
+        self.dispatcher.tick(now)
 
     async def _drain(self) -> None:
         """Let what runs finish; give back the rest; see the outcomes settled."""

@@ -111,6 +111,8 @@ class Uplink:
             except* (CallEndedError, _StreamEndedError, DecodeError, OSError) as errors:  # a TimeoutError is one
                 if not self._closing:
                     self._health.fault(_PART, UnavailableError(f"{address}: {_first(errors)}"))
+            except* Exception as errors:  # noqa: BLE001 - a bug; the next stream begins with what both ends hold
+                self._health.fault(_PART, errors)
             finally:
                 self._stream = None
             reraise_own_cancellation()
