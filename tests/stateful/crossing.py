@@ -8,7 +8,7 @@ from typing import Any
 from ripieno.domain.errors import ConflictError
 from ripieno.domain.outcomes import Outcome, Ticket
 from ripieno.domain.submission import NewTask
-from ripieno.store import cuts
+from ripieno.store import cuts, promotions
 from ripieno.store.changes import Changes
 from ripieno.store.claim import Claimed
 from store.world import World, done, over, whole
@@ -66,9 +66,11 @@ class Replicas:
         """Run all that is claimable, and what that makes claimable; the ids in their order."""
         ran: set[str] = set()
         await self.finish_cuts()
+        await self.finish_promotions()
         while some := await self.one.claim(1_000):
             ran |= set(some)
             await self.commits(*(made(each) for each in some.values()))
+            await self.finish_promotions()
         await self.finish_cuts()
         return ran
 
@@ -77,6 +79,12 @@ class Replicas:
         for (session_no,) in await self.one.rows("select distinct session_no from pending_cuts"):
             assert isinstance(session_no, int)
             await whole(cuts.finish(self.one.database, [session_no]))
+
+    async def finish_promotions(self) -> None:
+        """Promote whom transactions have left to be promoted."""
+        for (session_no,) in await self.one.rows("select distinct session_no from pending_promotions"):
+            assert isinstance(session_no, int)
+            await whole(promotions.finish(self.one.database, [session_no]))
 
     async def unfinished(self) -> int:
         """How many tasks have not come to an end."""

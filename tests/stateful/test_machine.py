@@ -46,7 +46,7 @@ FAILURES = {
 
 EMPTY = """
     truncate sessions, options, tasks, states, earlier_attempts, results, dependencies, blobs, session_counts,
-        pending_cuts, pending_cancellations
+        pending_cuts, pending_promotions, pending_cancellations
 """
 
 

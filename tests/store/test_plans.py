@@ -48,6 +48,7 @@ HOT = [
     ("confirmations", "cancelling_at", {"states_cancelling"}),
     ("lookup", "tasks_by_id", {"tasks_by_id", "states_pkey"}),
     ("lookup", "tasks_of_sessions", {"tasks_by_session", "states_pkey"}),
+    ("lookup", "next_tasks", {"tasks_by_session"}),
     ("lookup", "count_of_tasks", {"states_pkey"}),
     ("lookup", "results_by_key", {"results_pkey"}),
     ("lookup", "finished_results", {"results_pkey", "blobs_pkey"}),
@@ -72,6 +73,7 @@ HOT_INSIDE = [
     ("commit_plain", "update states", {"states_pkey"}),
     ("commit_plain", "update results", {"results_pkey"}),
     ("promote", "update states", {"dependencies_pkey", "states_pkey"}),
+    ("promote_some", "update states", {"dependencies_pkey", "states_pkey"}),
     ("cut_some", "update states", {"dependencies_pkey", "states_pkey", "tasks_pkey", "results_pkey"}),
     ("cancel_numbered", "for no key update", {"states_pkey"}),
     ("cancel_numbered", "update states", {"states_pkey", "tasks_pkey", "results_pkey"}),
@@ -99,6 +101,7 @@ LOCKING_INSIDE = [
     ("commit_plain", "update states", "states", "attempt"),
     ("commit_plain", "update results", "results", "produced"),
     ("promote", "update states", "states", "met"),
+    ("promote_some", "update states", "states", "met"),
     ("cancel_numbered", "for no key update", "states", "asked"),
 ]
 
@@ -114,7 +117,8 @@ SORTED_INSIDE = [
     ("settle_needs", "for no key update", "needed", ["(($1)[n.place])", '((n.key)::text) COLLATE "C"']),
     ("commit_plain", "update states", "attempt", ["each.task_no"]),
     ("commit_plain", "update results", "produced", ["(($1)[each.place])", 'each.key COLLATE "C"']),
-    ("promote", "update states", "met", ["d.task_no"]),
+    ("promote", "update states", "met", ["f.task_no"]),
+    ("promote_some", "update states", "met", ["f.task_no"]),
     ("cancel_numbered", "for no key update", "asked", ["each.each"]),
 ]
 

@@ -9,7 +9,7 @@ from ripieno.domain.options import TaskOptions
 from ripieno.domain.outcomes import Cancelled, Completed, Failed, Failure, Outcome, SubTasks, Ticket
 from ripieno.domain.statuses import ResultStatus, TaskStatus
 from ripieno.domain.submission import NewTask
-from ripieno.store import cuts
+from ripieno.store import cuts, promotions
 from ripieno.store.agents import register_agent
 from ripieno.store.cancel import cancel_session, cancel_tasks
 from ripieno.store.changes import Changes
@@ -113,7 +113,10 @@ class World:
         return await self.finish_cuts(changes)
 
     async def finish_cuts(self, changes: Changes) -> Changes:
-        """Go on with what a transaction has begun to cut, as the control plane does."""
+        """Go on with what a transaction has begun to cut and to promote, as the control plane does."""
+        unmet, changes.promotions = changes.promotions, set()
+        changes.add(await whole(promotions.finish(self.database, unmet)))
+        changes.promotions = set()
         left, changes.cuts = changes.cuts, set()
         changes.add(await whole(cuts.finish(self.database, left)))
         changes.cuts = set()

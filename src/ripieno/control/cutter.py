@@ -1,14 +1,16 @@
-"""Goes on with cuts that a transaction has begun, step by step, and with what others left in the middle.
+"""Goes on with cuts and promotions that a transaction has begun, step by step, and with what others left in the middle.
 
 Each session takes its turn, however much there is to cut in one of them; between two steps
 whoever waits at a gate comes through (``store.turns``).
 """
 
 import asyncio
+import time
+from collections.abc import Awaitable, Callable
 
 from ripieno.background import Health, Loop
 from ripieno.control.notices import Notices
-from ripieno.store import cuts
+from ripieno.store import cuts, promotions
 from ripieno.store.abandoned import Abandoned
 from ripieno.store.cancel import cancel_session
 from ripieno.store.changes import Changes
@@ -19,14 +21,16 @@ LOOK_EVERY_S = 5.0
 
 
 class Cutter:
-    """The cuts of one replica."""
+    """The cuts and promotions of one replica."""
 
     def __init__(self, database: Database, notices: Notices, health: Health | None = None) -> None:
         self._database = database
         self._notices = notices
         self._waiting: dict[int, None] = {}
+        self._promoting: dict[int, None] = {}
         self._abandoned = Abandoned(database)
         self._cuts = Loop("cutting graphs", self._cut, every_s=LOOK_EVERY_S, health=health)
+        self._promotions = Loop("promoting dependents", self._promote, every_s=LOOK_EVERY_S, health=health)
         self._looks = Loop("looking for abandoned cuts", self._look, every_s=LOOK_EVERY_S, health=health)
 
     def changed_here(self, changes: Changes) -> None:
@@ -34,28 +38,48 @@ class Cutter:
         if changes.cuts:
             self._waiting.update(dict.fromkeys(changes.cuts))
             self._cuts.wake()
+        if changes.promotions:
+            self._promoting.update(dict.fromkeys(changes.promotions))
+            self._promotions.wake()
 
     async def run(self) -> None:
-        """Cut until cancelled."""
+        """Cut and promote until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._cuts.run())
+            group.create_task(self._promotions.run())
             group.create_task(self._looks.run())
 
     async def _cut(self) -> None:
-        while self._waiting:
-            session_no = next(iter(self._waiting))
-            del self._waiting[session_no]
+        await self._by_turns(self._waiting, cuts.step)
+
+    async def _promote(self) -> None:
+        await self._by_turns(self._promoting, self._promote_some)
+
+    async def _by_turns(self, waiting: dict[int, None], step: Callable[[Database, int], Awaitable[Changes]]) -> None:
+        """Take a step in each of the sessions, again and again until none is left."""
+        while waiting:
+            session_no = next(iter(waiting))
+            del waiting[session_no]
             try:
-                changes = await cuts.step(self._database, session_no)
+                changes = await step(self._database, session_no)
             except BaseException:
-                self._waiting[session_no] = None  # behind the others, which it must not hold up
+                waiting[session_no] = None  # behind the others, which it must not hold up
                 raise
             self._notices.publish(changes)  # which puts it behind the others, if more is left to do
+
+    @staticmethod
+    async def _promote_some(database: Database, session_no: int) -> Changes:
+        began = time.monotonic()
+        changes = await promotions.step(database, session_no)
+        await asyncio.sleep((time.monotonic() - began) / 2)  # a third of the time is for others
+        return changes
 
     async def _look(self) -> None:
         found = await self._abandoned.look()
         self._waiting.update(dict.fromkeys(found.cuts))
         self._cuts.wake()
+        self._promoting.update(dict.fromkeys(found.promotions))
+        self._promotions.wake()
         errors: list[Exception] = []
         for session_no, cancellation in found.cancellations:
             try:

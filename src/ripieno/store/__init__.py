@@ -47,7 +47,7 @@ Invariants of the tables (``store.sanity`` checks them all; tests call it):
 
 * INV-10 ``claim`` is set exactly while an agent holds the task.
 * INV-11 ``unmet`` of a SUBMITTED task is the number of its distinct dependencies that are
-  not COMPLETED.
+  not COMPLETED, or of which ``pending_promotions`` says that the task is yet to be promoted.
 * INV-12 ``session_counts`` sums to the statuses that ``states`` holds.
 * INV-14 An open result for which somebody waits says so (``awaited``).
 * INV-13 A COMPLETED result has a blob, an ABORTED one has none.

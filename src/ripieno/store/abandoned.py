@@ -1,10 +1,11 @@
-"""Cuts and cancellations on which nobody works any more.
+"""Cuts, promotions and cancellations on which nobody works any more.
 
 Whoever works on one moves it on with each step. One that has not moved between two looks, some
 seconds of the looker's own clock apart, was left in the middle: its replica has ended, or has
 lost the database. No time of the database is compared with anything.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 from uuid import UUID
 
@@ -20,10 +21,12 @@ class Found(NamedTuple):
 
     Attributes:
         cuts: Sessions.
+        promotions: Sessions.
         cancellations: Sessions that are being cancelled, each with its cancellation.
     """
 
     cuts: list[int]
+    promotions: list[int]
     cancellations: list[tuple[int, UUID]]
 
 
@@ -33,6 +36,7 @@ class Abandoned:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._cuts: dict[int, int] = {}
+        self._promotions: dict[int, int] = {}
         self._cancellations: dict[tuple[int, UUID], int] = {}
 
     async def look(self) -> Found:
@@ -54,8 +58,14 @@ class Abandoned:
         ]
         for session_no, cancellation in left.difference(whole):
             await self._database.fetch(_CANCEL.end_cancellation, [session_no], cancellation)
-        stood, self._cuts = (
-            self._cuts,
-            {row["session_no"]: row["lowest"] for row in await self._database.fetch(GRAPH.pending_cuts)},
-        )
-        return Found([no for no, lowest in self._cuts.items() if stood.get(no) == lowest], whole)
+        cuts_before, self._cuts = self._cuts, await self._lowest(GRAPH.pending_cuts)
+        promotions_before, self._promotions = self._promotions, await self._lowest(GRAPH.pending_promotions)
+        return Found(_unmoved(cuts_before, self._cuts), _unmoved(promotions_before, self._promotions), whole)
+
+    async def _lowest(self, statement: str) -> dict[int, int]:
+        """Where each session stands."""
+        return {row["session_no"]: row["lowest"] for row in await self._database.fetch(statement)}
+
+
+def _unmoved(before: Mapping[int, int], now: Mapping[int, int]) -> list[int]:
+    return [session_no for session_no, lowest in now.items() if before.get(session_no) == lowest]

@@ -22,6 +22,7 @@ class Changes:
         cancelled: Attempts to be interrupted, each with the agent that holds it.
         connected: Agents that have connected, each with the epoch of that connection.
         cuts: Sessions in which a cut is not finished: ``store.cuts`` goes on with it.
+        promotions: The same for promotions (``store.promotions``).
     """
 
     sessions: set[int] = field(default_factory=set)
@@ -32,6 +33,7 @@ class Changes:
     cancelled: list[tuple[int, Ticket]] = field(default_factory=list)
     connected: dict[int, int] = field(default_factory=dict)
     cuts: set[int] = field(default_factory=set)
+    promotions: set[int] = field(default_factory=set)
 
     def add(self, other: "Changes") -> None:
         """Take in what another transaction has changed."""
@@ -41,6 +43,7 @@ class Changes:
         self.cancelled += other.cancelled
         self.connected |= other.connected
         self.cuts |= other.cuts
+        self.promotions |= other.promotions
         for session_no, results in other.completed.items():
             self.completed.setdefault(session_no, {}).update(results)
         for session_no, keys in other.aborted.items():

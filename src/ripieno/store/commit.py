@@ -19,7 +19,7 @@ from ripieno.domain.data import Data, StoredObject
 from ripieno.domain.errors import AlreadyExistsError, ConflictError, InvariantError
 from ripieno.domain.outcomes import Cancelled, Completed, Completions, Failed, Failure, Outcome, Ticket
 from ripieno.domain.statuses import SessionStatus, TaskStatus
-from ripieno.store import cuts, graph
+from ripieno.store import cuts, graph, promotions
 from ripieno.store.blobs import BlobNumbers
 from ripieno.store.changes import Changes
 from ripieno.store.counts import Tally
@@ -225,7 +225,7 @@ class _Flush:
             await connection.execute(_SQL.retry_attempts, *_ended_columns(again))
             changes.partitions |= {each.row["partition"] for each in again}
         if awaited:
-            changes.partitions |= await graph.promote(connection, awaited)
+            changes.add(await promotions.begin(connection, awaited))
         for (session_no, key), (_, data) in plan.produced.items():
             changes.add_completed(session_no, key, data)
         if to_cut:

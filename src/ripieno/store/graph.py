@@ -1,22 +1,16 @@
-"""What the end of one task means for others: promotion, and its own results' end.
+"""What the end of one task means for its results.
 
-A completed result promotes its dependents. An aborted one fails them, which aborts their
-results, and so on: the cut (``ripieno.store.cuts``).
+A completed result promotes its dependents (``ripieno.store.promotions``). An aborted one fails them, which
+aborts their results, and so on: the cut (``ripieno.store.cuts``).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from ripieno.store.creation import Key, columns
+from ripieno.store.creation import Key
 from ripieno.store.database import Connection
 from ripieno.store.queries import Queries
 
 SQL = Queries("graph")
-
-
-async def promote(connection: Connection, completed: Iterable[Key]) -> set[str]:
-    """Phase 6 for completed keys; return the partitions in which something became claimable."""
-    rows = await connection.fetch(SQL.promote, *columns(sorted(completed)))
-    return {row["partition"] for row in rows}
 
 
 async def abort_outputs(connection: Connection, tasks: Sequence[int]) -> dict[Key, bool]:

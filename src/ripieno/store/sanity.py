@@ -12,7 +12,9 @@ _CHECKS = {
         select s.task_no::text from states s where s.status = 1 and s.unmet <> (
             select count(*) from dependencies d
             join results r on r.session_no = d.session_no and r.key = d.key
-            where d.task_no = s.task_no and r.status <> 10)""",
+            where d.task_no = s.task_no and (r.status <> 10 or exists (
+                select from pending_promotions p
+                where p.session_no = d.session_no and p.key = d.key and p.after_no < d.task_no)))""",
     "INV-15 a waiting task depends on an aborted result, and nobody is going to fail or cancel it": """
         select s.task_no::text from states s
         join dependencies d on d.task_no = s.task_no

@@ -150,6 +150,17 @@ create table pending_cuts (
     primary key (session_no, cut_no)
 );
 
+-- Promotions that are under way: completed results for which very many tasks wait. They are promoted in steps; a task
+-- that no step has reached waits for its input still.
+create table pending_promotions (
+    session_no bigint not null,
+    promotion_no bigint generated always as identity,
+    key text collate "C" not null,
+    -- Dependents up to this number are through.
+    after_no bigint not null,
+    primary key (session_no, promotion_no)
+);
+
 -- Cancellations that are under way, step by step: of a whole session, or of some of its tasks. No cut is made in the
 -- session meanwhile: what is to be cancelled is cancelled, and does not fail for want of an input that was cancelled
 -- before it. Each step adds to steps; where that stands still the replica that worked on it is gone.
@@ -513,26 +524,105 @@ begin
 end $$;
 
 -- Phase 6: whoever waited for these keys waits for as many less; in order of task number, the same
--- for all. A task at zero is claimable from this commit on. Returns their partitions.
+-- for all. A task at zero is claimable from this commit on. Returns their partitions. So many that others
+-- would feel it are not plain: they are promoted in steps (promote_some).
 create function promote(session_nos bigint[], keys text[]) returns text[] language plpgsql as $$
 declare
+    most constant integer := 3000;
     claimable text[];
+    promotions bigint;
 begin
-    with promoted as (
+    with found as materialized (
+        select d.task_no
+        from unnest(session_nos, keys) as completed (session_no, key)
+        join dependencies d on d.session_no = completed.session_no and d.key = completed.key
+        limit most
+    ), promoted as (
         update states s
         set unmet = s.unmet - met.keys
-        from (
-            select d.task_no, count(*)::integer as keys
-            from unnest(session_nos, keys) as completed (session_no, key)
-            join dependencies d on d.session_no = completed.session_no and d.key = completed.key
-            group by d.task_no
-            order by d.task_no
-        ) as met
+        from (select f.task_no, count(*)::integer as keys from found f group by f.task_no order by f.task_no) as met
         where s.task_no = met.task_no and s.status = 1
         returning s.partition, s.unmet
     )
-    select array_agg(distinct promoted.partition) into claimable from promoted where promoted.unmet = 0;
+    select array_agg(distinct promoted.partition) filter (where promoted.unmet = 0), (select count(*) from found)
+    into claimable, promotions from promoted;
+    if promotions = most then
+        raise exception 'not plain: very many wait for these results' using errcode = 'RP001';
+    end if;
     return coalesce(claimable, '{}');
+end $$;
+
+-- The same in steps, for any number of dependents: up to most of them at once, those of the first keys first. What
+-- is left is noted (pending_promotions), and waits for its input until a later step. Nobody is added to those who
+-- wait for a key that is completed, so the steps together promote whom one would.
+--   session_nos .. after_nos  completed keys; dependents up to that number are through
+-- Returns the partitions in which something has become claimable, and the sessions in which something is left.
+create function promote_some(
+    session_nos bigint[], keys text[], after_nos bigint[], most integer, out partitions text[], out unfinished bigint[]
+) language plpgsql as $$
+declare
+    promotions bigint;
+    last_place integer;
+    last_no bigint;
+begin
+    unfinished := '{}';
+    with found as materialized (
+        select completed.place, d.task_no
+        from unnest(session_nos, keys, after_nos) with ordinality as completed (session_no, key, after_no, place)
+        cross join lateral (
+            select e.task_no from dependencies e
+            where (e.session_no, e.key, e.task_no) > (completed.session_no, completed.key collate "C", completed.after_no)
+              and (e.session_no, e.key) <= (completed.session_no, completed.key collate "C")
+            order by e.session_no, e.key, e.task_no
+            limit most
+        ) as d
+        limit most
+    ), promoted as (
+        update states s
+        set unmet = s.unmet - met.keys
+        from (select f.task_no, count(*)::integer as keys from found f group by f.task_no order by f.task_no) as met
+        where s.task_no = met.task_no and s.status = 1
+        returning s.partition, s.unmet
+    )
+    select (select count(*) from found), coalesce(array_agg(distinct promoted.partition) filter (where promoted.unmet = 0), '{}'),
+           (select f.place from found f order by f.place desc, f.task_no desc limit 1),
+           (select f.task_no from found f order by f.place desc, f.task_no desc limit 1)
+    into promotions, partitions, last_place, last_no from promoted;
+    if promotions = most then
+        with noted as (
+            insert into pending_promotions (session_no, key, after_no)
+            select completed.session_no, completed.key, case completed.place when last_place then last_no else completed.after_no end
+            from unnest(session_nos, keys, after_nos) with ordinality as completed (session_no, key, after_no, place)
+            where completed.place >= last_place
+            returning session_no
+        )
+        select array_agg(distinct noted.session_no) into unfinished from noted;
+    end if;
+end $$;
+
+-- One step of what is left to promote in a session. Of two at a time the second one finds nothing to do.
+create function promote_pending(session bigint, most integer, out partitions text[], out unfinished bigint[])
+language plpgsql as $$
+declare
+    keys text[];
+    after_nos bigint[];
+begin
+    perform enter_gates(array[session]);
+    with taken as (
+        delete from pending_promotions p
+        where p.session_no = session and p.promotion_no = any (array(
+            select each.promotion_no from pending_promotions each
+            where each.session_no = session order by each.session_no, each.promotion_no limit 1000))
+        returning p.promotion_no, p.key, p.after_no
+    )
+    select array_agg(taken.key order by taken.promotion_no), array_agg(taken.after_no order by taken.promotion_no)
+    into keys, after_nos from taken;
+    partitions := '{}';
+    if keys is not null then
+        select step.partitions into partitions
+        from promote_some(array_fill(session, array[cardinality(keys)]), keys, after_nos, most) as step;
+    end if;
+    unfinished := array(select distinct p.session_no from pending_promotions p where p.session_no = session);
 end $$;
 
 -- Cuts. An aborted result fails whoever waits for it, which aborts that task's results, and so on down the graph.

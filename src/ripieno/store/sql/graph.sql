@@ -1,5 +1,12 @@
--- name: promote
-select unnest(promote($1::bigint[], $2::text[])) as partition
+-- name: promote_some
+select * from promote_some($1::bigint[], $2::text[], array_fill(0::bigint, array[cardinality($1)]), $3::integer)
+
+-- name: promote_pending
+select * from promote_pending($1::bigint, $2::integer)
+
+-- name: pending_promotions
+-- Where the promotions of each session stand: the lowest number grows with each step.
+select session_no, min(promotion_no) as lowest from pending_promotions group by session_no
 
 -- name: begin_cuts
 select * from begin_cuts($1::bigint[], $2::text[], $3::bigint[], $4::integer, $5::integer)
