@@ -5,6 +5,7 @@ import pytest
 from ripieno.domain.filters import SessionFilter, TaskFilter
 from ripieno.domain.outcomes import Failure
 from ripieno.domain.statuses import ResultStatus, SessionStatus, TaskStatus
+from ripieno.store.listing import page_of_tasks
 from ripieno.store.lookup import (
     FinishedKey,
     count_tasks,
@@ -12,8 +13,9 @@ from ripieno.store.lookup import (
     find_result,
     find_tasks,
     finished_results,
-    list_tasks,
+    matching_tasks,
     result_statuses,
+    session_numbers,
     task_failure,
     task_failures,
 )
@@ -22,6 +24,20 @@ from ripieno.wire.requests import distinct_ids, task_filter
 from store.world import OPTIONS, World, done, failed, options, over, task
 
 MIB = 1024 * 1024
+
+
+async def listed(world: World, which: TaskFilter, page: int = 2) -> list[str]:
+    """Ids of matching tasks, a few to a page."""
+    if which.task_ids is not None:
+        return await matching_tasks(world.database, which.task_ids, which.statuses)
+    sessions = await session_numbers(world.database, which.session_ids or ())
+    found: list[str] = []
+    last_no: int | None = 0
+    while last_no is not None:
+        ids, last_no = await page_of_tasks(world.database, sessions, which.statuses, last_no, page)
+        found += ids
+    return found
+
 
 ODD = [
     "100%",
@@ -68,7 +84,7 @@ async def test_what_holds_a_nul_is_unknown(world: World) -> None:
     filters = submitter_service_pb2.TaskFilter.IdsRequest(ids=["s\0"])
     nothing = task_filter(submitter_service_pb2.TaskFilter(session=filters))
     assert await count_tasks(world.database, nothing) == {}
-    assert await list_tasks(world.database, nothing) == []
+    assert await listed(world, nothing) == []
 
 
 async def test_an_attempt_id_stands_for_its_task_unless_one_is_called_so(world: World) -> None:
@@ -86,10 +102,9 @@ async def test_lists_are_in_the_order_of_submission(world: World) -> None:
     await world.submit(task("z"), task("a"))
     await world.submit(task("m"), session_id="other")
     await world.submit(task("b"))
-    everything = [each for *_, each in await list_tasks(world.database, TaskFilter(None, ["other", "s", "s", "none"]))]
-    assert everything == ["z", "a", "m", "b"]
-    some = [each for *_, each in await list_tasks(world.database, TaskFilter(["b", "z###1", "none", "z", "m"], None))]
-    assert some == ["z", "m", "b"]
+    for page in (1, 2, 3, 4, 5):
+        assert await listed(world, TaskFilter(None, ["other", "s", "s", "none"]), page) == ["z", "a", "m", "b"]
+    assert await listed(world, TaskFilter(["b", "z###1", "none", "z", "m"], None)) == ["z", "m", "b"]
 
 
 async def test_filters_are_anded(world: World) -> None:
@@ -97,7 +112,7 @@ async def test_filters_are_anded(world: World) -> None:
     await world.commit(done(a, {"ka": b"1"}), failed(b, failure=Failure.OUTPUT))
     finished = frozenset({TaskStatus.COMPLETED, TaskStatus.ERROR})
     for which in (TaskFilter(None, ["s"], finished), TaskFilter(["c", "a", "b"], None, finished)):
-        assert [each for *_, each in await list_tasks(world.database, which)] == ["a", "b"]
+        assert await listed(world, which) == ["a", "b"]
         assert await count_tasks(world.database, which) == {TaskStatus.COMPLETED: 1, TaskStatus.ERROR: 1}
     assert await count_tasks(world.database, TaskFilter(["a###1", "a", "c", "none"], None)) == {
         TaskStatus.COMPLETED: 1,

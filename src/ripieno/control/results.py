@@ -21,7 +21,8 @@ from ripieno.domain.errors import ConflictError, InvalidRequestError, NotFoundEr
 from ripieno.domain.identifiers import check_identifier
 from ripieno.domain.statuses import ResultStatus
 from ripieno.store.database import Database
-from ripieno.store.lookup import FinishedKey, fetch_results, find_result, finished_results, next_tasks
+from ripieno.store.listing import page_of_tasks
+from ripieno.store.lookup import FinishedKey, fetch_results, find_result, finished_results
 from ripieno.store.objects import ObjectStore
 from ripieno.store.sessions import Sessions
 from ripieno.wire.outcomes import directory_to_wire, stored_to_wire
@@ -36,8 +37,8 @@ _READ_BYTES = 1024 * 1024
 #: Aborted results whose reasons are looked up at once.
 _REASONS_AT_ONCE = 64
 
-#: Ids of tasks in one message of ``ListTaskIds``: 2 MiB at the most.
-_LISTED_AT_ONCE = 2_000
+#: Ids of tasks in one message of ``ListTaskIds``: 1 MiB at the most.
+_LISTED_AT_ONCE = 1_000
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -188,10 +189,13 @@ class Results(results_pb2_grpc.ResultsServicer):
         """Ids of all tasks of a session, a page at a time: the next one is read when the last one is written."""
         check_identifier("session_id", request.session_id)
         session_no = (await self._sessions.find(request.session_id)).session_no
-        last = 0
-        while page := await next_tasks(self._database, session_no, last, _LISTED_AT_ONCE):
-            last = page[-1][0]
-            await context.write(results_pb2.ListTaskIdsReply(task_ids=[task_id for _, task_id in page]))
+        last_no: int | None = 0
+        while last_no is not None:
+            ids, last_no = await page_of_tasks(self._database, [session_no], None, last_no, _LISTED_AT_ONCE)
+            reply = results_pb2.ListTaskIdsReply(task_ids=ids)
+            del ids  # the client may take its time
+            if reply.task_ids:
+                await context.write(reply)
 
 
 async def _take_in(follower: Follower, first: results_pb2.FollowRequest, context: Context, limit: Limit) -> None:

@@ -14,6 +14,7 @@ from ripieno.control.downloads import pieces
 from ripieno.control.failures import task_error
 from ripieno.control.handover import Handover
 from ripieno.control.limits import ControlLimits, check_options
+from ripieno.control.listing import Listings
 from ripieno.control.lookups import ResultLookups
 from ripieno.control.room import Room
 from ripieno.control.submissions import Submissions
@@ -23,7 +24,7 @@ from ripieno.domain.errors import InvalidRequestError, NotFoundError
 from ripieno.domain.identifiers import check_identifier
 from ripieno.domain.statuses import ResultStatus, TaskStatus
 from ripieno.store.database import Database
-from ripieno.store.lookup import count_tasks, find_tasks, list_tasks, result_statuses, task_failure
+from ripieno.store.lookup import count_tasks, find_tasks, result_statuses, task_failure
 from ripieno.store.objects import ObjectStore
 from ripieno.store.sessions import Sessions
 from ripieno.wire.chunks import chunks
@@ -73,6 +74,7 @@ class Submitter(submitter_service_pb2_grpc.SubmitterServicer):
         self._waits = waits
         self._lookups = lookups
         self._downloads = downloads
+        self._listings = Listings(database, self._limits.ids_per_reply)
         self._handover = Handover()
         database.on_new_incarnation.append(self._handover.clear)
 
@@ -113,12 +115,7 @@ class Submitter(submitter_service_pb2_grpc.SubmitterServicer):
 
     async def ListTasks(self, request: submitter_service_pb2.TaskFilter, context: Context) -> objects_pb2.TaskIdList:
         """Ids of matching tasks in the order of submission."""
-        which, limit = task_filter(request), self._limits.ids_per_reply
-        if which.session_ids is not None:
-            limit.check(sum((await count_tasks(self._database, which)).values()))
-        found = await list_tasks(self._database, which, limit.value + 1)
-        limit.check(len(found))
-        return objects_pb2.TaskIdList(task_ids=[task_id for _, _, task_id in found])
+        return await self._listings.tasks(task_filter(request), context)
 
     async def ListSessions(
         self, request: submitter_service_pb2.SessionFilter, context: Context

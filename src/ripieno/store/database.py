@@ -41,6 +41,9 @@ T = TypeVar("T")
 #: Connections for claims, of which one is under way at a time for each partition.
 _RELAXED_CONNECTIONS = 2
 
+#: Of all sessions, those that lists of any length may use at a time.
+_LISTING_SESSIONS = 2
+
 #: The server had no room for them: for so long it is not asked again.
 _WITHOUT_RELAXED_S = 30.0
 
@@ -71,6 +74,7 @@ class Database:
         crossings: Transactions that PostgreSQL refused because of a crossing. The ladder of
             ``ripieno.store`` is there to keep it at zero.
         turns: Whose turn it is to have a session for itself.
+        long_lists: Held by whoever reads a page of a long list: two at a time.
     """
 
     def __init__(self, place: Place, pool_size: int) -> None:
@@ -78,6 +82,7 @@ class Database:
         self.on_new_incarnation: list[Callable[[], None]] = []
         self.crossings = 0
         self.turns = Turns()
+        self.long_lists = asyncio.Semaphore(_LISTING_SESSIONS)
         self._place = place
         self._identity: Identity | None = None
         self._pids: set[tuple[str, int]] = set()

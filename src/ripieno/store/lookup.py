@@ -74,27 +74,10 @@ async def _tasks_by_id(database: Database, ids: Sequence[str]) -> dict[str, Foun
     }
 
 
-async def list_tasks(database: Database, which: TaskFilter, most: int | None = None) -> list[tuple[int, int, str]]:
-    """(session number, task number, id) of matching tasks, in the order of submission.
-
-    Args:
-        most: Of a filter that names sessions, no more than the first so many.
-    """
-    if which.task_ids is not None:
-        found = {task.task_no: task for task in (await find_tasks(database, which.task_ids)).values()}
-        return [
-            (task.session_no, number, task.id)
-            for number, task in sorted(found.items())
-            if which.statuses is None or task.status in which.statuses
-        ]
-    sessions = await session_numbers(database, which.session_ids or ())
-    rows = await database.fetch(_SQL.tasks_of_sessions, sessions, _numbers(which.statuses), most)
-    return [(row["session_no"], row["task_no"], row["id"]) for row in rows]
-
-
-async def next_tasks(database: Database, session_no: int, after: int, most: int) -> list[tuple[int, str]]:
-    """Number and id of a session's next tasks after the one with this number, in the order of submission."""
-    return [(row["task_no"], row["id"]) for row in await database.fetch(_SQL.next_tasks, session_no, after, most)]
+async def matching_tasks(database: Database, ids: Sequence[str], statuses: frozenset[TaskStatus] | None) -> list[str]:
+    """Ids of those of the tasks that are in one of the statuses, in the order of submission."""
+    found = {task.task_no: task for task in (await find_tasks(database, ids)).values()}
+    return [task.id for _, task in sorted(found.items()) if statuses is None or task.status in statuses]
 
 
 async def count_tasks(database: Database, which: TaskFilter) -> Mapping[TaskStatus, int]:
@@ -245,7 +228,3 @@ async def task_failures(database: Database, tasks: Sequence[tuple[int, str | Non
         without_it = [] if reason is None else [AttemptError(TaskStatus.COMPLETED, reason)]
         told.append(TaskFailure(ids.get(task_no, ""), [*attempts.get(task_no, ()), *without_it]))
     return told
-
-
-def _numbers(statuses: frozenset[TaskStatus] | None) -> list[int] | None:
-    return None if statuses is None else [int(status) for status in statuses]

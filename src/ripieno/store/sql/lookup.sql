@@ -3,29 +3,6 @@ select t.id, t.task_no, t.session_no, s.status
 from tasks t join states s on s.task_no = t.task_no
 where t.id = any($1::text[])
 
--- name: tasks_of_sessions
--- Rows are compared as such because only the right index can do that: with a limit the planner goes
--- through the primary key, from the first task of all, until it has found enough of the session.
-select found.id, found.task_no, found.session_no
-from unnest($1::bigint[]) as asked (session_no)
-cross join lateral (
-    select t.id, t.task_no, t.session_no
-    from tasks t join states s on s.task_no = t.task_no
-    where (t.session_no, t.task_no) >= (asked.session_no, 0)
-      and (t.session_no, t.task_no) <= (asked.session_no, 9223372036854775807)
-      and ($2::smallint[] is null or s.status = any($2::smallint[]))
-    order by t.session_no, t.task_no
-    limit $3
-) as found
-order by found.task_no
-limit $3
-
--- name: next_tasks
--- A session's next tasks in the order of submission; rows compared likewise.
-select id, task_no from tasks
-where (session_no, task_no) > ($1, $2) and (session_no, task_no) <= ($1, 9223372036854775807)
-order by session_no, task_no limit $3
-
 -- name: stopped_tasks
 select task_no, status from states where task_no = any($1::bigint[]) and (status >= 10 or status = 4)
 

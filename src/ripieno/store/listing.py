@@ -1,0 +1,43 @@
+"""Lists of any length, a page at a time: no statement, and nobody's memory, holds them whole.
+
+Pages are read one after the other, each as of its moment. What was there when the list began
+is listed once, since tasks are listed by number and numbers only grow. Pages of all lists share
+two sessions, in turns, so that lists keep nobody else waiting.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ripieno.domain.statuses import TaskStatus
+from ripieno.store.database import Database
+from ripieno.store.queries import Queries
+
+_SQL = Queries("listing")
+
+
+class Page(NamedTuple):
+    """Tasks in the order of submission.
+
+    Attributes:
+        ids: Of those that match; there may be none although more pages follow.
+        last_no: The number of the last task that was looked at: the next page begins behind it. None at the end.
+    """
+
+    ids: Sequence[str]
+    last_no: int | None
+
+
+async def page_of_tasks(
+    database: Database, sessions: Sequence[int], statuses: frozenset[TaskStatus] | None, after: int, most: int
+) -> Page:
+    """The next tasks of some sessions behind the one with a number, those in certain statuses or all.
+
+    Args:
+        after: 0 for the first page.
+        most: How many are looked at.
+    """
+    wanted = None if statuses is None else [int(status) for status in statuses]
+    async with database.long_lists:
+        row = await database.fetchrow(_SQL.page_of_tasks, sessions, after, most, wanted)
+    assert row is not None  # an aggregate without groups has one row
+    return Page(row["ids"], row["last_no"] if row["looked_at"] == most else None)

@@ -1,0 +1,52 @@
+"""Long lists are built one at a time, give back their room, and refuse whoever waits too long."""
+
+import asyncio
+
+import grpc
+import grpc.aio
+import pytest
+
+import ripieno.control.listing as listing
+from control.replica import Served, until
+from ripieno.control.arrivals import Turns
+from ripieno.wire.protos.armonik_v2 import submitter_service_pb2, submitter_service_pb2_grpc
+from ripieno.wire.protos.v1 import results_pb2, results_pb2_grpc
+from store.world import World, task
+
+_Filter = submitter_service_pb2.TaskFilter
+_ALL = _Filter(session=_Filter.IdsRequest(ids=["s"]))
+
+
+async def test_long_lists_come_whole_and_leave_nothing_behind(
+    served: Served, channel: grpc.aio.Channel, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "_PAGE", 3)
+    ids = [f"t{place:02}" for place in range(20)]
+    await world.submit(*(task(each) for each in ids))
+    stub, listings = submitter_service_pb2_grpc.SubmitterStub(channel), served.replica._submitter._listings
+    listings._unread = Turns(150)
+    replies = await asyncio.gather(*(stub.ListTasks(_ALL) for _ in range(20)))
+    assert all(list(reply.task_ids) == ids for reply in replies)
+    await until(lambda: listings._unread.free == listings._unread.size)
+    assert listings._building.free == 1
+    pages = [list(page.task_ids) async for page in results_pb2_grpc.ResultsStub(channel).ListTaskIds(
+        results_pb2.ListTaskIdsRequest(session_id="s"))]  # fmt: skip
+    assert pages == [ids]
+
+
+async def test_whoever_waits_too_long_for_others_is_refused(
+    served: Served, channel: grpc.aio.Channel, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "_PAGE", 3)
+    monkeypatch.setattr(listing, "_PATIENCE_S", 0.05)
+    await world.submit(*(task(f"t{place}") for place in range(10)))
+    stub, listings = submitter_service_pb2_grpc.SubmitterStub(channel), served.replica._submitter._listings
+    for room in (listings._building, listings._unread):
+        held = room.size
+        assert await room.take(held, 1.0)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.ListTasks(_ALL)
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "ListTaskIds" in str(refused.value.details())
+        room.give_back(held)
+    assert len((await stub.ListTasks(_ALL)).task_ids) == 10
