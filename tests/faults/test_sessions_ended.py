@@ -1,0 +1,88 @@
+"""The database ends sessions and statements, or lets nobody in, while work goes on: that costs no attempt."""
+
+import asyncio
+import random
+import shlex
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from cli.test_by_hand import control, running
+from ripieno.client import AsyncClient, TaskStatus
+from ripieno.store.embedded import EmbeddedPostgres
+
+HERE = Path(__file__).parent
+TASKS = 1_500
+TIMES = 25
+DEADLINE_S = 150.0
+WORKER = f"{shlex.quote(sys.executable)} -m ripieno worker faults.squares:handle"
+
+_OURS = "from pg_stat_activity where datname = '{database}' and application_name like 'ripieno%'"
+END = f"select pg_terminate_backend(pid) {_OURS} and random() < 0.5"
+CANCEL = f"select pg_cancel_backend(pid) {_OURS}"
+CLOSE = "alter database {database} allow_connections false"
+OPEN = "alter database {database} allow_connections true"
+READ_ONLY = "alter database {database} set default_transaction_read_only = on"
+READ_WRITE = "alter database {database} reset default_transaction_read_only"
+
+
+@pytest.fixture(autouse=True)
+def handlers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(HERE.parent))
+
+
+@asynccontextmanager
+async def troubled(
+    server: EmbeddedPostgres, database: str, first: Sequence[str], then: Sequence[str]
+) -> AsyncIterator[None]:
+    """Say these statements to the server, a moment apart, many times; the block has seen them all at its end."""
+    chance = random.Random(7)
+
+    async def trouble() -> None:
+        connection = await asyncpg.connect(server.url)
+        try:
+            for _ in range(TIMES):
+                for statements in (first, then):
+                    for statement in statements:
+                        await connection.execute(statement.format(database=database))
+                    await asyncio.sleep(chance.uniform(0.05, 0.4))
+        finally:
+            await connection.close()
+
+    task = asyncio.create_task(trouble())
+    try:
+        yield
+        await task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [([END], []), ([CANCEL], []), ([CLOSE, END], [OPEN]), ([READ_ONLY, END], [READ_WRITE])],
+    ids=["sessions end", "statements are cancelled", "nobody is let in", "no writes"],
+)
+async def test_everything_ends_as_if_nothing_had_been(
+    postgres: EmbeddedPostgres, database_url: str, tmp_path: Path, first: Sequence[str], then: Sequence[str]
+) -> None:
+    database = database_url.partition("?")[0].rpartition("/")[2]
+    async with (
+        control(database_url, tmp_path) as address,
+        running("agent", "--control", address, "--slots", "2", "--worker", WORKER),
+        AsyncClient(address, patience=DEADLINE_S) as client,
+    ):
+        session = await client.session(max_retries=0, max_duration=600)
+        tasks = []
+        async with troubled(postgres, database, first, then):
+            for start in range(0, TASKS, 100):
+                tasks += await session.submit_many([str(number).encode() for number in range(start, start + 100)])
+                await asyncio.sleep(0.2)
+        results = [(result.task, result.data) async for result in session.results(tasks, timeout=DEADLINE_S)]
+        assert Counter(results) == Counter((task, str(number**2).encode()) for number, task in enumerate(tasks))
+        assert await session.counts() == {TaskStatus.COMPLETED: TASKS}
