@@ -1,0 +1,59 @@
+"""Cuts that are gone on with in the background: a fault of one session holds up no other."""
+
+import asyncio
+
+import pytest
+
+from ripieno.control.cutter import Cutter
+from ripieno.control.notices import Notices
+from ripieno.domain.outcomes import Failure
+from ripieno.store import cuts
+from ripieno.store.changes import Changes
+from ripieno.store.database import Database
+from ripieno.store.signals import Signals
+from store.world import World, failed, task
+
+TASKS = 100
+_PATIENCE_S = 30.0
+
+
+async def begin_cut(world: World, session: str) -> set[int]:
+    """Fail a task on which many wait; the cut that is left to do."""
+    await world.session(session)
+    await world.submit(task(f"first of {session}", "k"), session_id=session)
+    await world.submit(*(task(f"{session}{n}", needs=["k"]) for n in range(TASKS)), session_id=session)
+    [claimed] = (await world.claim()).values()
+    changes, _ = await world.committer.commit([failed(claimed, "no", Failure.OUTPUT)])
+    return changes.cuts
+
+
+async def until_cut(world: World, *sessions: str) -> None:
+    tasks = [f"{session}{n}" for session in sessions for n in range(TASKS)]
+    async with asyncio.timeout(_PATIENCE_S):
+        while set(await world.statuses(*tasks)) != {"ERROR"}:  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.02)
+
+
+async def test_a_cut_that_fails_holds_up_no_other(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuts, "_ON_THE_SIDE", (1, 20))
+    async with Database.open(database_url) as database:
+        world, cutter = World(database), Cutter(database, Notices(Signals(database, "alone")))
+        left = [await begin_cut(world, session) for session in ("s", "t", "u")]
+        assert all(left), "each of them is more than one step"
+        async with database.connection() as connection:
+            await connection.execute(f"""
+                create function refuse() returns trigger language plpgsql as $$
+                begin raise exception 'no' using errcode = 'P0001'; end $$;
+                create trigger refuse before update on states for each row
+                when (new.session_no = {await world.number("s")}) execute function refuse()
+            """)
+        for some in left:
+            cutter.changed_here(Changes(cuts=some))
+        cutting = asyncio.create_task(cutter.run())
+        try:
+            await until_cut(world, "t", "u")
+            await world.rows("drop trigger refuse on states")
+            await until_cut(world, "s")
+        finally:
+            cutting.cancel()
+            await asyncio.gather(cutting, return_exceptions=True)
