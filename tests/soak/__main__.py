@@ -19,7 +19,7 @@ async def main() -> int:
     parser.add_argument("--minutes", type=float, default=20.0, help="how long it goes on (default: 20)")
     parser.add_argument("--seed", type=int, default=None, help="order of the faults and of the jobs")
     parser.add_argument("--only", default="", help="faults whose names contain this text")
-    parser.add_argument("--logs", type=Path, default=None, help="a new directory for the logs of the cluster")
+    parser.add_argument("--logs", type=Path, default=None, help="a directory for the logs of the cluster")
     arguments = parser.parse_args()
     seed = random.randrange(1_000_000) if arguments.seed is None else arguments.seed
     print(f"seed {seed}", flush=True)
@@ -31,7 +31,7 @@ async def main() -> int:
                 broken = await soak.run(60 * arguments.minutes, arguments.only)
             finally:
                 if arguments.logs is not None:
-                    shutil.copytree(cluster.data / "logs", arguments.logs)
+                    shutil.copytree(cluster.data / "logs", arguments.logs, dirs_exist_ok=True)
     print(f"\n{len(broken)} broken promises" if broken else "\nall promises kept", flush=True)
     for line in broken:
         print(f"  {line}")

@@ -1,4 +1,4 @@
-"""What a connection knows of servers that do not answer: told once, however many calls notice."""
+"""What a connection knows of servers that are not available: told once, however many calls notice."""
 
 import logging
 import time
@@ -33,7 +33,7 @@ class Outage:
         if not self._is_told and now - self._told_at >= _QUIET_S and self._patience_s > 0:
             self._is_told, self._told_at = True, now
             _LOG.warning(
-                "%s: %s does not answer (%s); calls are repeated for up to %g s",
+                "%s: %s is not available (%s); calls are repeated for up to %g s",
                 purpose,
                 self._address,
                 detail,
@@ -44,4 +44,4 @@ class Outage:
         """A call succeeded."""
         if self._is_told:
             self._is_told = False
-            _LOG.warning("%s answers again", self._address)
+            _LOG.warning("%s is available again", self._address)

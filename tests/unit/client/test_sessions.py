@@ -224,8 +224,8 @@ async def test_reads_are_repeated_and_said_to_be(
     with caplog.at_level(logging.WARNING, "ripieno.client"):
         assert await session.counts() == {}
     assert [record.getMessage() for record in caplog.records] == [
-        f"count tasks: {cluster.address} does not answer (injected UNAVAILABLE); calls are repeated for up to 5 s",
-        f"{cluster.address} answers again",
+        f"count tasks: {cluster.address} is not available (injected UNAVAILABLE); calls are repeated for up to 5 s",
+        f"{cluster.address} is available again",
     ]
 
 
@@ -237,8 +237,8 @@ async def test_an_outage_is_told_once_however_many_calls_notice(
     with caplog.at_level(logging.WARNING, "ripieno.client"):
         await asyncio.gather(*(session.counts() for _ in range(100)))
         await session.counts()
-    assert len([record for record in caplog.records if "does not answer" in record.getMessage()]) == 1
-    assert len([record for record in caplog.records if "answers again" in record.getMessage()]) == 1
+    assert len([record for record in caplog.records if "is not available" in record.getMessage()]) == 1
+    assert len([record for record in caplog.records if "is available again" in record.getMessage()]) == 1
 
 
 async def test_any_of_several_replicas_will_do(cluster: FakeCluster) -> None:
