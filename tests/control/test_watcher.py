@@ -1,0 +1,119 @@
+"""Waits cost what they are about, and leave nothing behind however they end."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+import pytest_asyncio
+
+import ripieno.control.watches as watches
+from control.replica import Served, until
+from ripieno.control.watcher import Watcher
+from ripieno.control.watches import KeysWaiter
+from ripieno.domain.statuses import TaskStatus
+from ripieno.store.changes import Changes
+from ripieno.store.lookup import FinishedKey, finished_results
+from ripieno.store.signals import News
+from ripieno.wire.protos.armonik_v2 import objects_pb2, submitter_service_pb2, submitter_service_pb2_grpc
+from ripieno.wire.statuses import TASK_TO_WIRE
+from store.world import World, task
+
+_SOON_S = 20.0
+_MANY = 500
+_Filter = submitter_service_pb2.TaskFilter
+
+
+@pytest_asyncio.fixture
+async def watcher(world: World) -> AsyncIterator[Watcher]:
+    watcher = Watcher(world.database, 65_536)
+    running = asyncio.create_task(watcher.run())
+    await asyncio.sleep(0)
+    yield watcher
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_news_is_looked_up_and_nothing_that_is_waited_for_beside(
+    world: World, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    async def counted(database: Any, session_no: int, keys: Sequence[str], *limits: int) -> list[FinishedKey]:
+        asked.extend(keys)
+        return await finished_results(database, session_no, keys, *limits)
+
+    monkeypatch.setattr(watches, "finished_results", counted)
+    keys = [f"k{place}" for place in range(_MANY)]
+    claimed = await world.begin(*(task(f"t{key}", key) for key in keys[:10]))
+    await world.submit(*(task(f"t{key}", key, needs=["never"]) for key in keys[10:]))
+    number, got = await world.number(), list[str]()
+    with watcher.keys(number) as watch:
+        waiters = [KeysWaiter(lambda found: got.extend(each.key for each in found)) for _ in keys]
+        for waiter, key in zip(waiters, keys, strict=True):
+            watch.add(waiter, [key])
+        await until(lambda: len(asked) == _MANY)  # each is looked up when its wait begins
+
+        watcher.changed_here(Changes({number}, completed={number: dict.fromkeys(keys[10:20], b"here")}))
+        assert got == keys[10:20]
+        watcher.changed_elsewhere(News(sessions=frozenset({number})))
+        await world.cancel(*(each.task_id for each in claimed))
+        watcher.changed_elsewhere(News(sessions=frozenset({number}), results={number: [*keys[:3], "foreign"]}))
+        await until(lambda: len(got) == 13)
+        assert got[10:] == keys[:3]
+        assert asked[_MANY:] == keys[:3]
+
+        for waiter in waiters:
+            watch.remove(waiter)
+        assert len(watch._waiting) == 0
+    assert not watcher._running and not watcher._by_session
+
+
+async def test_waits_that_end_early_leave_nothing_behind(
+    served: Served, channel: grpc.aio.Channel, world: World
+) -> None:
+    await world.submit(task("t", "k", needs=["never"]))
+    stub = submitter_service_pb2_grpc.SubmitterStub(channel)
+    by_session = _Filter(session=_Filter.IdsRequest(ids=["s"]))
+    by_task = _Filter(task=_Filter.IdsRequest(ids=["t"]))
+    excluding = _Filter(
+        task=_Filter.IdsRequest(ids=["t"]),
+        excluded=_Filter.StatusesRequest(statuses=[TASK_TO_WIRE[TaskStatus.COMPLETED]]),
+    )
+
+    async def wait(place: int) -> grpc.StatusCode:
+        timeout = 0.001 + 0.001 * (place % 50)
+        try:
+            if place % 4 == 0:
+                await stub.WaitForAvailability(objects_pb2.ResultRequest(session="s", key="k"), timeout=timeout)
+            else:
+                which = [by_session, by_task, excluding][place % 4 - 1]
+                await stub.WaitForCompletion(submitter_service_pb2.WaitRequest(filter=which), timeout=timeout)
+        except grpc.aio.AioRpcError as error:
+            return error.code()
+        return grpc.StatusCode.OK
+
+    assert set(await asyncio.gather(*map(wait, range(_MANY)))) == {grpc.StatusCode.DEADLINE_EXCEEDED}
+    watcher = served.replica._watcher
+    await until(lambda: not (watcher._running or watcher._promises or watcher._by_session))
+    await until(lambda: not served.replica._admission._waits._held)
+
+
+async def test_a_session_that_is_cancelled_ends_its_waits(
+    served: Served, channel: grpc.aio.Channel, world: World
+) -> None:
+    await world.submit(*(task(f"t{place}", f"k{place}", needs=["never"]) for place in range(50)))
+    stub = submitter_service_pb2_grpc.SubmitterStub(channel)
+    waits = [
+        asyncio.ensure_future(stub.WaitForAvailability(objects_pb2.ResultRequest(session="s", key=f"k{place}")))
+        for place in range(50)
+    ]
+    watcher = served.replica._watcher
+    await until(lambda: len(watcher._promises) == 50)
+    await stub.CancelSession(submitter_service_pb2.Session(id="s"))
+    async with asyncio.timeout(_SOON_S):
+        replies = await asyncio.gather(*waits)
+    assert {reply.WhichOneof("type") for reply in replies} == {"error"}
+    await until(lambda: not (watcher._running or watcher._promises or watcher._by_session))
