@@ -129,6 +129,17 @@ async def test_two_last_dependencies_at_once(client: Client, workers: Workers) -
         assert await client.available(session, out(reader)) is None
 
 
+async def test_very_many_dependents_of_one_result(client: Client, workers: Workers) -> None:
+    """More than are promoted by the commit that completes it: the others follow in steps."""
+    session, source, made = await client.session(default=options(max_duration_s=100)), unique("source"), unique("key")
+    readers = [unique("reader") for _ in range(3_500)]
+    workers.behave(making_results({made: b"x"}), source)
+    for start in range(0, len(readers), 500):
+        await client.submit(session, *(task(name, [], needs=[made]) for name in readers[start : start + 500]))
+    await client.submit(session, task(source, [made]))
+    assert await client.finish(session) == {COMPLETED: len(readers) + 1}
+
+
 async def test_ten_thousand_dependencies_of_one_task(client: Client, workers: Workers) -> None:
     session, reader = await client.session(default=options(max_duration_s=100)), unique("fan-in")
     keys = {unique("fan-in"): [unique("key") for _ in range(1_000)] for _ in range(10)}

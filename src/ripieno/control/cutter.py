@@ -50,14 +50,21 @@ class Cutter:
             group.create_task(self._looks.run())
 
     async def _cut(self) -> None:
-        await self._by_turns(self._waiting, cuts.step)
+        await self._by_turns(self._waiting, cuts.step)  # which pauses by itself
 
     async def _promote(self) -> None:
-        await self._by_turns(self._promoting, self._promote_some)
+        await self._by_turns(self._promoting, promotions.step, pause=0.5)
 
-    async def _by_turns(self, waiting: dict[int, None], step: Callable[[Database, int], Awaitable[Changes]]) -> None:
-        """Take a step in each of the sessions, again and again until none is left."""
+    async def _by_turns(
+        self, waiting: dict[int, None], step: Callable[[Database, int], Awaitable[Changes]], pause: float = 0.0
+    ) -> None:
+        """Take a step in each of the sessions, again and again until none is left.
+
+        Args:
+            pause: After each step, as a part of the time that it took: the database has other work, too.
+        """
         while waiting:
+            began = time.monotonic()
             session_no = next(iter(waiting))
             del waiting[session_no]
             try:
@@ -66,13 +73,7 @@ class Cutter:
                 waiting[session_no] = None  # behind the others, which it must not hold up
                 raise
             self._notices.publish(changes)  # which puts it behind the others, if more is left to do
-
-    @staticmethod
-    async def _promote_some(database: Database, session_no: int) -> Changes:
-        began = time.monotonic()
-        changes = await promotions.step(database, session_no)
-        await asyncio.sleep((time.monotonic() - began) / 2)  # a third of the time is for others
-        return changes
+            await asyncio.sleep(pause * (time.monotonic() - began))
 
     async def _look(self) -> None:
         found = await self._abandoned.look()

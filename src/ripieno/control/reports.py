@@ -27,7 +27,7 @@ from ripieno.store.attempts import mark_interrupting_if_owned, mark_started_if_o
 from ripieno.store.changes import Changes
 from ripieno.store.commit import Committer
 from ripieno.store.database import Database
-from ripieno.store.portions import fits, portions_of_outcomes
+from ripieno.store.portions import fits, portions_of_outcomes, rows_of
 from ripieno.wire.outcomes import completions_from_wire, outcome_from_wire, storable, ticket_from_wire
 from ripieno.wire.protos.v1 import agent_pb2
 
@@ -35,6 +35,11 @@ _log = structlog.get_logger(__name__)
 
 #: Outcomes in one commit; twice as many are not cheaper each (measured from 256 on).
 _LARGEST_COMMIT = 512
+
+#: So many rows weigh as much as an outcome. One that writes very many (thousands of sub-tasks) goes into
+#: commits of such alone, one at a time, so that the others go on beside it.
+_ROWS_AN_OUTCOME = 4
+_MANY_ROWS = 1_000
 
 #: Commits under way at once: one waits for the disk while another works.
 _COMMITS = 2
@@ -62,6 +67,7 @@ class Report:
         link: Of the agent that reported them; None where none did.
         stored: Done when all of them are stored.
         tries: How often they were put aside.
+        large: Whether each of them writes very many rows.
     """
 
     completions: Completions
@@ -69,11 +75,18 @@ class Report:
     stored: "asyncio.Future[None]"
     link: AgentLink | None = None
     tries: int = 0
+    large: bool = False
 
     @property
     def weight(self) -> int:
-        """How many attempts."""
-        return len(self.completions) + len(self.outcomes)
+        """How many attempts; more where they write very much."""
+        return max(len(self.completions) + len(self.outcomes), self.rows // _ROWS_AN_OUTCOME)
+
+    @property
+    def rows(self) -> int:
+        """What is written for them."""
+        plain = len(self.completions) + len(self.completions.keys)
+        return plain + sum(map(rows_of, self.outcomes)) if self.outcomes else plain
 
     def tickets(self) -> list[Ticket]:
         """Of all the attempts."""
@@ -103,17 +116,20 @@ class Reports:
         self._committer = committer
         self._notices = notices
         self._health = health
-        self._outcomes: Batcher[Report, None] = Batcher(
-            self._commit, weigh=lambda report: report.weight, largest=_LARGEST_COMMIT, flushes=_COMMITS
-        )
+        self._outcomes = self._lane(_COMMITS)
+        self._large = self._lane(1)
         self._begun: Batcher[list[Begun], None] = Batcher(self._mark_started, weigh=len, largest=_LARGEST_MARKING)
         self._group: asyncio.TaskGroup | None = None
+
+    def _lane(self, commits: int) -> Batcher[Report, None]:
+        return Batcher(self._commit, weigh=lambda report: report.weight, largest=_LARGEST_COMMIT, flushes=commits)
 
     async def run(self) -> None:
         """Write until cancelled."""
         async with asyncio.TaskGroup() as group:
             self._group = group
             group.create_task(self._begun.run())
+            group.create_task(self._large.run())
             await self._outcomes.run()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -130,15 +146,24 @@ class Reports:
         stored = self._put(completions, outcomes, link)
         stored.add_done_callback(lambda future: None if future.cancelled() else link.settle(number, claims))
 
-    def commit(self, outcomes: Sequence[Outcome]) -> "asyncio.Future[None]":
+    def commit(self, outcomes: Sequence[Outcome]) -> "asyncio.Future[Any]":
         """Commit outcomes that no agent reported (rescued attempts); done when all are stored."""
         return self._put(Completions(), outcomes)
 
     def _put(
         self, completions: Completions, outcomes: Sequence[Outcome], link: AgentLink | None = None
-    ) -> "asyncio.Future[None]":
-        report = Report(completions, outcomes, asyncio.get_running_loop().create_future(), link)
-        self._outcomes.put(report)
+    ) -> "asyncio.Future[Any]":
+        large = [outcome for outcome in outcomes if rows_of(outcome) > _MANY_ROWS]
+        if not large:
+            return self._enqueue(Report(completions, outcomes, _promise(), link))
+        others = [outcome for outcome in outcomes if rows_of(outcome) <= _MANY_ROWS]
+        return asyncio.gather(
+            self._enqueue(Report(completions, others, _promise(), link)),
+            self._enqueue(Report(Completions(), large, _promise(), link, large=True)),
+        )
+
+    def _enqueue(self, report: Report) -> "asyncio.Future[None]":
+        (self._large if report.large else self._outcomes).put(report)
         return report.stored
 
     def started(self, messages: Iterable[agent_pb2.Started]) -> None:
@@ -191,7 +216,7 @@ class Reports:
     def _put_aside(self, report: Report, tries: int) -> None:
         """Commit it again, after a pause that grows."""
         pause_s = min(_FIRST_ASIDE_S * 2 ** min(tries - 1, 16), _LAST_ASIDE_S)
-        asyncio.get_running_loop().call_later(pause_s, self._outcomes.put, replace(report, tries=tries))
+        asyncio.get_running_loop().call_later(pause_s, self._enqueue, replace(report, tries=tries))
 
     async def _commit_completions(self, completions: Completions, written: _Written) -> None:
         if not completions:
@@ -269,3 +294,7 @@ async def _logged(work: Coroutine[Any, Any, None]) -> None:
         _log.warning("report not written", error=error.detail)
     except Exception as error:  # noqa: BLE001 - one bad report must not stop the others
         _log.error("report cannot be written", exc_info=error)
+
+
+def _promise() -> "asyncio.Future[None]":
+    return asyncio.get_running_loop().create_future()
