@@ -137,3 +137,64 @@ async def test_an_empty_database_at_the_same_address_is_not_ours(failover: Failo
                 with pytest.raises(UnavailableError) as refused:
                     await database.fetch("select 1")
                 said = refused.value.detail
+
+
+END = "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1 and pid <> pg_backend_pid()"
+
+
+@pytest.fixture
+def name(database_url: str) -> str:
+    """Of the database."""
+    return database_url.partition("?")[0].rpartition("/")[2]
+
+
+async def test_a_copy_that_took_its_place_is_another_one(
+    postgres: EmbeddedPostgres, database_url: str, name: str
+) -> None:
+    """A backup on the same server: it was not started anew, and what the cluster is called was copied, too."""
+    async with Database.open(database_url):
+        pass
+    connection = await asyncpg.connect(postgres.url)
+    try:
+        await connection.execute(f"create database copy_of_{name} template {name}")
+        async with Database.open(database_url) as database:
+            world = World(database)
+            await world.session("lost")
+            await connection.execute(f"alter database {name} allow_connections false")
+            await connection.execute(END, name)
+            await connection.execute(f"drop database {name}")
+            await connection.execute(f"alter database copy_of_{name} rename to {name}")
+            await reached(database)
+            assert database.incarnation == 2
+            with pytest.raises(NotFoundError):
+                await world.sessions.find("lost")
+    finally:
+        await connection.close()
+
+
+async def test_tables_that_were_restored_under_open_sessions_are_others(
+    database_url: str,
+) -> None:
+    async with Database.open(database_url) as database:
+        world = World(database)
+        await world.session("lost")
+        session = database.own_session()
+        async with session.acquire() as connection:
+            await database.check_incarnation(connection)
+        restoring = await asyncpg.connect(database_url)
+        try:
+            async with restoring.transaction():
+                await restoring.execute("create table copy (like ripieno.cluster including all)")
+                await restoring.execute("insert into copy select * from ripieno.cluster")
+                await restoring.execute("drop table ripieno.cluster; alter table copy rename to cluster")
+                await restoring.execute("alter table cluster set schema ripieno; delete from ripieno.sessions")
+        finally:
+            await restoring.close()
+        with pytest.raises(StaleError):
+            async with session.acquire() as connection:
+                await database.check_incarnation(connection)
+        async with session.acquire() as connection:
+            await database.check_incarnation(connection)
+        assert database.incarnation == 2
+        with pytest.raises(NotFoundError):
+            await world.sessions.find("lost")

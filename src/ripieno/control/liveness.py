@@ -113,6 +113,7 @@ class Liveness:
     async def _turn(self) -> None:
         try:
             async with asyncio.timeout(self._lease_s / 2), self._session.acquire() as session:
+                await self._database.check_incarnation(session)
                 await self._introduce(session)
                 await self._renew(session)
                 renewals = await read_renewals(session)

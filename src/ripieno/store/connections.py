@@ -64,13 +64,15 @@ SETTINGS = {
 _SINCE = {17: {"transaction_timeout": "0"}}
 
 #: Who is at the other end. A server that was started anew, however much it forgot by that, has
-#: another time of start; a restored or another database has another cluster id.
+#: another time of start; another database has another cluster id; one that was restored, or is a copy, is
+#: another database of its server, or holds other tables.
 _WHO = """
 select pg_backend_pid() as pid, extract(epoch from pg_postmaster_start_time())::text as started,
        pg_is_in_recovery() as standby, current_setting('transaction_read_only')::boolean as read_only,
        (select source from pg_settings where name = 'default_transaction_read_only') as read_only_by,
        current_setting('server_encoding') as encoding, current_user::text as role,
-       to_regclass($1) is not null as has_schema
+       (select oid::bigint from pg_database where datname = current_database()) as database,
+       to_regclass($1)::oid::bigint as home
 """
 
 #: A role for which commits do not wait for the disk would make a lie of what we promise. What
@@ -84,9 +86,18 @@ T = TypeVar("T")
 
 
 class Identity(NamedTuple):
-    """Which incarnation of a database it is: what was read from one is not valid for another."""
+    """Which incarnation of a database it is: what was read from one is not valid for another.
+
+    Attributes:
+        started: When its server was.
+        database: Its number there.
+        home: The number of our table ``cluster`` in it; None where it does not hold our schema.
+        cluster_id: What that table says.
+    """
 
     started: str
+    database: int
+    home: int | None
     cluster_id: str | None
 
 
@@ -103,6 +114,11 @@ class Place:
     url: str
     schema: str
     name: str
+
+    @property
+    def home(self) -> str:
+        """The table that says whose database it is."""
+        return f'"{self.schema}".cluster'
 
     @property
     def shown(self) -> str:
@@ -247,11 +263,11 @@ async def _prepared(raw: "asyncpg.Connection[Row]", place: Place, *, relaxed: bo
     first = ";".join(f"set {name} = '{value}'" for name, value in settings.items())
     await raw.execute(f'{first};set search_path = "{place.schema}"')
     await raw.execute(_RELAXED if relaxed else _DURABLE)
-    who = await raw.fetchrow(_WHO, f'"{place.schema}".cluster')
+    who = await raw.fetchrow(_WHO, place.home)
     assert who is not None  # it has one row always
     _check(who, place)
-    cluster_id = await raw.fetchval("select cluster_id::text from cluster") if who["has_schema"] else None
-    return Connection(raw, who["pid"], Identity(who["started"], cluster_id))
+    cluster_id = await raw.fetchval("select cluster_id::text from cluster") if who["home"] else None
+    return Connection(raw, who["pid"], Identity(who["started"], who["database"], who["home"], cluster_id))
 
 
 def _check(who: Row, place: Place) -> None:

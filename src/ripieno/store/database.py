@@ -7,8 +7,8 @@ is ended (``store.watchman``).
 **Incarnations.** What was read from a database and kept (numbers of sessions, of options, of
 agents, blocks of a sequence) is valid for that database only. After a fail-over that lost the
 latest commits, a restore, or with another database behind the same address, the same number may
-mean something else. Each new session says which server start and which cluster it speaks to; if
-that differs from before, ``incarnation`` counts up, whoever keeps something is told to drop it
+mean something else. Each new session says which server start, database, tables and cluster it speaks to; if
+any of them differs from before, ``incarnation`` counts up, whoever keeps something is told to drop it
 (``on_new_incarnation``), and sessions of before are closed, all before the new session is used.
 Whoever asked for a session before that is refused (``StaleError``, safe to try again), since
 what is to be asked may rest on what was kept; work that has waited elsewhere meanwhile names
@@ -26,7 +26,14 @@ import structlog
 
 from ripieno.domain.errors import InvalidRequestError, OutcomeUnknownError, RipienoError, UnavailableError
 from ripieno.store.connections import Connection, Identity, Place, connect
-from ripieno.store.faults import ConnectionLostError, CrossedError, NoRoomForConnectionError, RefusedError, translated
+from ripieno.store.faults import (
+    ConnectionLostError,
+    CrossedError,
+    NoRoomForConnectionError,
+    RefusedError,
+    StaleError,
+    translated,
+)
 from ripieno.store.migrate import SCHEMA, migrate
 from ripieno.store.pool import Pool
 from ripieno.store.turns import Turns
@@ -53,6 +60,8 @@ _DURING_COMMIT = "the database went away during a commit; it may have happened"
 
 #: A function of the plain case (``migrations/0001_foundation.sql``) met something that is not plain.
 _NOT_PLAIN = "RP001"
+
+_HOME = "select to_regclass($1)::oid::bigint"
 
 _BEGIN = "begin"
 _BEGIN_RELAXED = "begin;set local synchronous_commit = off"
@@ -294,6 +303,19 @@ class Database:
         self._pids.add(shared)
         connection.on_closed(lambda: self._pids.discard(shared))
         return connection
+
+    async def check_incarnation(self, connection: Connection) -> None:
+        """See that a session that was opened long ago still speaks to the tables that it was opened for.
+
+        A backup may be restored while our sessions are open.
+
+        Raises:
+            StaleError: it does not. All sessions are opened anew.
+        """
+        if await connection.fetchval(_HOME, self._place.home) != connection.identity.home:
+            self._forget()
+            (await self._connected()).terminate()  # whoever keeps something is told now
+            raise StaleError("the tables of the database are others than before; nothing happened, try again")
 
     def _reincarnated(self, identity: Identity) -> None:
         if self._identity is not None:
