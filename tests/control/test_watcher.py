@@ -12,14 +12,15 @@ import pytest_asyncio
 import ripieno.control.watches as watches
 from control.replica import Served, until
 from ripieno.control.watcher import Watcher
-from ripieno.control.watches import KeysWaiter
+from ripieno.control.watches import KeysWaiter, TasksWaiter
+from ripieno.domain.outcomes import Failure
 from ripieno.domain.statuses import TaskStatus
 from ripieno.store.changes import Changes
-from ripieno.store.lookup import FinishedKey, finished_results
+from ripieno.store.lookup import FinishedKey, find_tasks, finished_results, stopped_tasks
 from ripieno.store.signals import News
 from ripieno.wire.protos.armonik_v2 import objects_pb2, submitter_service_pb2, submitter_service_pb2_grpc
 from ripieno.wire.statuses import TASK_TO_WIRE
-from store.world import World, task
+from store.world import World, done, failed, task
 
 _SOON_S = 20.0
 _MANY = 500
@@ -68,6 +69,45 @@ async def test_news_is_looked_up_and_nothing_that_is_waited_for_beside(
         for waiter in waiters:
             watch.remove(waiter)
         assert len(watch._waiting) == 0
+    assert not watcher._running and not watcher._by_session
+
+
+async def test_tasks_that_ended_are_looked_up_and_no_others(
+    world: World, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    async def counted(database: Any, tasks: Sequence[int]) -> list[tuple[int, TaskStatus]]:
+        asked.extend(tasks)
+        return await stopped_tasks(database, tasks)
+
+    monkeypatch.setattr(watches, "stopped_tasks", counted)
+    held = await world.begin(*(task(f"t{place}", f"k{place}") for place in range(20)))
+    await world.submit(*(task(f"u{place}", needs=["never"]) for place in range(_MANY)))
+    found = await find_tasks(world.database, [f"u{place}" for place in range(_MANY)])
+    number, got = await world.number(), dict[int, TaskStatus]()
+    waiting = [each.ticket.task_no for each in held] + [each.task_no for each in found.values()]
+    with watcher.tasks(number) as watch:
+        waiters = [TasksWaiter(lambda ended: got.update(ended)) for _ in waiting]
+        for waiter, task_no in zip(waiters, waiting, strict=True):
+            watch.add(waiter, [task_no], None)
+        await until(lambda: sorted(asked) == sorted(waiting))
+
+        changes = await world.commit(*(done(each, {f"k{place}": b""}) for place, each in enumerate(held[:2])))
+        changes.add(await world.commit(failed(held[2], failure=Failure.OUTPUT)))
+        watcher.changed_here(changes)
+        await until(lambda: len(got) == 3)
+        changes = await world.commit(done(held[3], {"k3": b""}), done(held[4], {"k4": b""}))
+        watcher.changed_elsewhere(News(frozenset({number}), ended=changes.ended))
+        await until(lambda: len(got) == 5)
+        assert asked[len(waiting) :] == waiting[:5]
+
+        watcher.changed_here(await world.submit(task("more")))
+        watcher.changed_here(await world.cancel("u7", "t9"))
+        await until(lambda: len(got) == 6)
+        assert got[found["u7"].task_no] is TaskStatus.CANCELLED
+        for waiter in waiters:
+            watch.remove(waiter)
     assert not watcher._running and not watcher._by_session
 
 

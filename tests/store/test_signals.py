@@ -45,6 +45,21 @@ async def test_too_much_to_name_is_everything(database: Database, database_url: 
             assert [await heard.get(), await heard.get()] == [EVERYTHING, EVERYTHING]
 
 
+async def test_many_names_come_in_several_messages(database: Database, database_url: str) -> None:
+    keys, tasks = [f"ключ {place}" for place in range(2_000)], list(range(10**18, 10**18 + 1_000))
+    async with listening(database, database_url, "a") as heard:
+        await Signals(database, "b").send(News(results={1: keys}, ended={2: tasks}, stopped=frozenset({3})))
+        await Signals(database, "b").send(EVERYTHING)
+        told: list[News] = []
+        async with asyncio.timeout(10):
+            while (news := await heard.get()) != EVERYTHING:
+                told.append(news)
+    assert [key for news in told for key in news.results.get(1, ())] == keys
+    assert [task_no for news in told for task_no in news.ended.get(2, ())] == tasks
+    assert frozenset[int]().union(*(news.stopped for news in told)) == {3}
+    assert frozenset[int]().union(*(news.sessions for news in told)) == {1, 2}
+
+
 async def test_a_broken_line_is_mended_and_everything_looked_at(database: Database, database_url: str) -> None:
     async with listening(database, database_url, "a") as heard:
         killed = await database.fetch(

@@ -15,8 +15,9 @@ from ripieno.store.signals import News, Signals
 #: sending and of looking, and a wait elsewhere ends well within 100 ms all the same.
 _PAUSE_S = 0.01
 
-#: Keys in one turn of messages; results beyond that are told by their session alone.
+#: Keys of results and numbers of tasks in one turn of messages; what is beyond is told by its session alone.
 _MOST_NAMED_BYTES = 256 * 1024
+_TASK_BYTES = 10
 
 
 class Notices:
@@ -36,6 +37,8 @@ class Notices:
         self._results: dict[int, list[str]] = {}
         self._named_bytes = 0
         self._unnamed: set[int] = set()
+        self._ended: dict[int, list[int]] = {}
+        self._stopped: set[int] = set()
         self._pending = asyncio.Event()
 
     def subscribe(
@@ -56,6 +59,7 @@ class Notices:
         self._agents.update(agent_no for agent_no, _ in changes.cancelled)
         self._connected |= changes.connected
         self._name_results(changes)
+        self._name_tasks(changes)
         if self._sessions or self._partitions or self._agents or self._connected:
             self._pending.set()
 
@@ -70,6 +74,15 @@ class Notices:
                     self._results.setdefault(session_no, []).extend(keys)
                     self._named_bytes += sum(map(len, keys))
 
+    def _name_tasks(self, changes: Changes) -> None:
+        self._stopped |= changes.stopped
+        for session_no, tasks in changes.ended.items():
+            if self._signals.alone or self._named_bytes > _MOST_NAMED_BYTES:
+                self._stopped.add(session_no)
+            else:
+                self._ended.setdefault(session_no, []).extend(tasks)
+                self._named_bytes += _TASK_BYTES * len(tasks)
+
     def _take(self) -> News:
         news = News(
             frozenset(self._sessions),
@@ -78,10 +91,12 @@ class Notices:
             self._results,
             frozenset(self._unnamed),
             self._connected,
+            self._ended,
+            frozenset(self._stopped),
         )
-        for gathered in (self._sessions, self._partitions, self._agents, self._unnamed):
+        for gathered in (self._sessions, self._partitions, self._agents, self._unnamed, self._stopped):
             gathered.clear()
-        self._results, self._named_bytes = {}, 0
+        self._results, self._ended, self._named_bytes = {}, {}, 0
         self._connected = {}
         return news
 

@@ -147,7 +147,7 @@ class Watcher:
         """The watch on single tasks of this session."""
 
         def make() -> TasksWatch:
-            return TasksWatch(self._database, self._faults)
+            return TasksWatch(self._database, session_no, self._faults)
 
         with self._shared(("tasks", session_no), (session_no,), make) as watch:
             yield watch

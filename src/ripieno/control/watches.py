@@ -153,24 +153,31 @@ class KeysWatch:
 class TasksWatch:
     """Waiters for tasks of one session: the status of each is delivered once it is final."""
 
-    def __init__(self, database: Database, faults: Setback) -> None:
+    def __init__(self, database: Database, session_no: int, faults: Setback) -> None:
         self._database = database
+        self._session_no = session_no
         self._waiting: Waiting[int, tuple[int, TaskStatus]] = Waiting()
+        #: To be looked up: in order, each once.
+        self._new: dict[int, None] = {}
         #: Called when a task is being cancelled, and waited for until its end all the same.
         self._at_cancelling: dict[TasksWaiter, Callable[[], None]] = {}
         self.look = Look(self._read, faults)
 
-    def changed(self, _changes: Changes) -> None:
+    def changed(self, changes: Changes) -> None:
         """This replica has changed the session."""
-        self.look.ask()
+        self._look_for(changes.ended.get(self._session_no, ()))
+        if self._session_no in changes.stopped:
+            self.look.ask_for_all()
 
-    def heard(self, _news: News) -> None:
+    def heard(self, news: News) -> None:
         """Another replica has changed the session."""
-        self.look.ask()
+        self._look_for(news.ended.get(self._session_no, ()))
+        if self._session_no in news.stopped:
+            self.look.ask_for_all()
 
     def add(self, waiter: TasksWaiter, tasks: Iterable[int], at_cancelling: Callable[[], None] | None) -> None:
         """Wait for tasks by number."""
-        self._waiting.add(waiter, tasks)
+        self._new.update(dict.fromkeys(self._waiting.add(waiter, tasks)))
         if at_cancelling is not None:
             self._at_cancelling[waiter] = at_cancelling
         self.look.ask_urgently()
@@ -180,10 +187,21 @@ class TasksWatch:
         self._at_cancelling.pop(waiter, None)
         self._waiting.remove(waiter)
 
-    async def _read(self, _at_all: bool) -> None:
-        tasks = list(self._waiting)
+    def _look_for(self, tasks: Iterable[int]) -> None:
+        waited_for = [task for task in tasks if task in self._waiting]
+        if waited_for:
+            self._new.update(dict.fromkeys(waited_for))
+            self.look.ask()
+
+    async def _read(self, at_all: bool) -> None:
+        asked, self._new = self._new, {}
+        tasks = list(self._waiting) if at_all else [task for task in asked if task in self._waiting]
         for start in range(0, len(tasks), _AT_ONCE):
-            stopped = await stopped_tasks(self._database, tasks[start : start + _AT_ONCE])
+            try:
+                stopped = await stopped_tasks(self._database, tasks[start : start + _AT_ONCE])
+            except Exception:
+                self._new.update(dict.fromkeys(tasks[start:]))  # still to be looked up
+                raise
             self._waiting.deliver((each[0], each) for each in stopped if each[1].final)
             for task_no, status in stopped:
                 if not status.final:

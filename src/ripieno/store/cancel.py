@@ -252,7 +252,7 @@ async def _cancel(connection: Connection, numbers: Sequence[int], statuses: Sequ
 
 
 def _changes(row: asyncpg.Record) -> Changes:
-    changes = Changes(sessions=set(row["sessions"]), cuts=set(row["cut_in"]))
+    changes = Changes(sessions=set(row["sessions"]), stopped=set(row["sessions"]), cuts=set(row["cut_in"]))
     changes.add_aborted(zip(row["aborted_sessions"], row["aborted_keys"], strict=True))
     held = zip(row["held_agents"], row["held_nos"], row["held_sessions"], row["held_claims"], strict=True)
     changes.cancelled = [

@@ -19,6 +19,8 @@ class Changes:
         aborted: Keys of results that were aborted, by session.
         unnamed: Sessions in which results became final that are not named here, because
             they were too many.
+        ended: Numbers of tasks whose attempts ended, by session; final or not.
+        stopped: Sessions in which other tasks became final, or are being cancelled, that are not named here.
         cancelled: Attempts to be interrupted, each with the agent that holds it.
         connected: Agents that have connected, each with the epoch of that connection.
         cuts: Sessions in which a cut is not finished: ``store.cuts`` goes on with it.
@@ -30,6 +32,8 @@ class Changes:
     completed: dict[int, dict[str, Data]] = field(default_factory=dict)
     aborted: dict[int, list[str]] = field(default_factory=dict)
     unnamed: set[int] = field(default_factory=set)
+    ended: dict[int, list[int]] = field(default_factory=dict)
+    stopped: set[int] = field(default_factory=set)
     cancelled: list[tuple[int, Ticket]] = field(default_factory=list)
     connected: dict[int, int] = field(default_factory=dict)
     cuts: set[int] = field(default_factory=set)
@@ -40,6 +44,7 @@ class Changes:
         self.sessions |= other.sessions
         self.partitions |= other.partitions
         self.unnamed |= other.unnamed
+        self.stopped |= other.stopped
         self.cancelled += other.cancelled
         self.connected |= other.connected
         self.cuts |= other.cuts
@@ -48,10 +53,17 @@ class Changes:
             self.completed.setdefault(session_no, {}).update(results)
         for session_no, keys in other.aborted.items():
             self.aborted.setdefault(session_no, []).extend(keys)
+        for session_no, tasks in other.ended.items():
+            self.ended.setdefault(session_no, []).extend(tasks)
 
     def add_completed(self, session_no: int, key: str, data: Data) -> None:
         """Note one completed result."""
         self.completed.setdefault(session_no, {})[key] = data
+
+    def add_ended(self, tasks: Iterable[tuple[int, int]]) -> None:
+        """Note tasks whose attempts ended, each by its session and number."""
+        for session_no, task_no in tasks:
+            self.ended.setdefault(session_no, []).append(task_no)
 
     def add_aborted(self, results: Iterable[tuple[int, str]]) -> None:
         """Note results that were aborted, each by its session and key."""

@@ -182,6 +182,10 @@ class Committer:
             incarnation=incarnation,
         )
         changes = Changes(sessions, set(partitions))
+        if len(sessions) == 1:
+            changes.ended[attempts.session_nos[0]] = list(attempts.task_nos)
+        else:
+            changes.add_ended(zip(attempts.session_nos, attempts.task_nos, strict=True))
         if len(sessions) == 1 and attempts.keys:
             changes.completed[attempts.session_nos[0]] = dict(zip(attempts.keys, attempts.data, strict=True))
         else:
@@ -212,6 +216,7 @@ class _Flush:
         """The transaction; the gates are held already."""
         ended, lost = await self._lock_own(connection)
         changes = Changes(sessions={each.row["session_no"] for each in ended})
+        changes.add_ended((each.row["session_no"], each.task_no) for each in ended)
         if not ended:
             return changes, lost
         plan = await self._plan(connection, ended)

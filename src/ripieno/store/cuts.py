@@ -67,6 +67,7 @@ def changes_of(rows: Iterable[asyncpg.Record]) -> Changes:
     for row in rows:
         if row["failed"]:
             changes.sessions.add(row["of_session"])
+            changes.stopped.add(row["of_session"])
         changes.add_aborted((row["of_session"], key) for key in row["aborted"])
         if row["finished"] is False:  # null while a cancellation is under way, at whose end it goes on
             changes.cuts.add(row["of_session"])

@@ -24,6 +24,9 @@ _LONGEST = 7_800
 #: What is left of it for keys, beside the name of the replica and the session.
 _LONGEST_KEYS = 7_000
 
+#: Numbers of tasks in one message, of 19 digits each at the most.
+_MOST_TASKS = 300
+
 _COUNT_EVERY_S = 5.0
 
 _APPLICATION = "ripieno news"
@@ -40,6 +43,8 @@ class News:
         sessions: Those in which anything has changed, whatever else is said of them.
         results: Keys of results that became final, by session.
         unnamed: Sessions in which more results became final than could be named.
+        ended: Numbers of tasks whose attempts ended, by session.
+        stopped: Sessions in which tasks became final, or are being cancelled, that are not named.
         partitions: Those in which tasks became claimable.
         agents: Those that hold attempts which were cancelled.
         connected: Agents that have connected, each with the epoch of that connection.
@@ -52,6 +57,8 @@ class News:
     results: Mapping[int, Sequence[str]] = field(default_factory=dict)
     unnamed: frozenset[int] = frozenset()
     connected: Mapping[int, int] = field(default_factory=dict)
+    ended: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    stopped: frozenset[int] = frozenset()
     everything: bool = False
 
 
@@ -126,14 +133,18 @@ class Signals:
 
 
 def _parts(news: News) -> Iterator[Mapping[str, object]]:
-    """News as the contents of messages: one, and more where many results are named."""
+    """News as the contents of messages: one, and more where results or tasks are named."""
     yield {
         "sessions": sorted(news.sessions),
         "partitions": sorted(news.partitions),
         "agents": sorted(news.agents),
         "unnamed": sorted(news.unnamed),
+        "stopped": sorted(news.stopped),
         "connected": sorted(news.connected.items()),
     }
+    for session_no, tasks in news.ended.items():
+        for start in range(0, len(tasks), _MOST_TASKS):
+            yield {"session": session_no, "ended": tasks[start : start + _MOST_TASKS]}
     for session_no, keys in news.results.items():
         part: list[str] = []
         size = 0
@@ -151,12 +162,15 @@ def _parts(news: News) -> Iterator[Mapping[str, object]]:
 
 def _decode(message: Mapping[str, Any]) -> News:
     results = {message["session"]: message["results"]} if "results" in message else {}
+    ended = {message["session"]: message["ended"]} if "ended" in message else {}
     return News(
-        frozenset(message.get("sessions", results)),
+        frozenset(message.get("sessions", [*results, *ended])),
         frozenset(message.get("partitions", ())),
         frozenset(message.get("agents", ())),
         results,
         frozenset(message.get("unnamed", ())),
         dict(message.get("connected", ())),
+        ended,
+        frozenset(message.get("stopped", ())),
         message.get("everything", False),
     )
