@@ -12,12 +12,15 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from itertools import count
+from typing import Any
 
 import grpc
 import pytest
 
 from ripieno.agent.calls import Call
 from ripieno.agent.http2 import connect
+from ripieno.domain.addresses import TcpAddress
+from ripieno.wire.channels import open_channel
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("ip") is None, reason="cutting a host's link takes root and the program ip"
@@ -34,6 +37,23 @@ connected.sendall(b"\0\0\6\4\0\0\0\0\0\0\4" + much + b"\0\0\0\4\1\0\0\0\0" + b"\
 time.sleep(1000)
 """
 
+#: A server of gRPC that takes every call and answers none.
+SILENT_SERVER = r"""
+import grpc, threading, time
+from concurrent.futures import ThreadPoolExecutor
+class Any(grpc.GenericRpcHandler):
+    def service(self, details):
+        return grpc.unary_unary_rpc_method_handler(lambda request, context: time.sleep(1000))
+options = [("grpc.http2.min_ping_interval_without_data_ms", 1000), ("grpc.http2.max_ping_strikes", 0)]
+server = grpc.server(ThreadPoolExecutor(4), handlers=[Any()], options=options)
+server.add_insecure_port("{address}:7000")
+server.start()
+print("ready", flush=True)
+time.sleep(1000)
+"""
+
+#: What a busy machine may add to ten seconds.
+BUSY_S = 5
 
 _NUMBERS = count()
 
@@ -61,8 +81,8 @@ class Host:
     def down(self) -> None:
         self._ip("netns", "del", self.name)
 
-    def serve(self) -> subprocess.Popen[bytes]:
-        program = PEER.replace("{address}", self.address)
+    def serve(self, program: str) -> subprocess.Popen[bytes]:
+        program = program.replace("{address}", self.address)
         command = ["ip", "netns", "exec", self.name, sys.executable, "-c", program]
         process = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert process.stdout is not None
@@ -83,7 +103,7 @@ def host() -> Iterator[Host]:
 
 @asynccontextmanager
 async def called(host: Host) -> AsyncIterator[Call]:
-    process = host.serve()
+    process = host.serve(PEER)
     connection = await connect(f"{host.address}:7000")
     try:
         call = Call(connection, b"/a.Service/Method")
@@ -106,7 +126,7 @@ async def test_a_host_that_vanished_is_noticed_within_ten_seconds(host: Host, se
             await call.write([b"into the void"])
         async with asyncio.timeout(20):
             assert await call.read() == []
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 10 + BUSY_S
         assert call.code is grpc.StatusCode.UNAVAILABLE
         assert "nothing comes from its host any more" in call.details
 
@@ -121,3 +141,25 @@ async def test_a_peer_that_takes_nothing_is_not_given_up(host: Host) -> None:
         assert call.code is None
         assert not writing.done()
         writing.cancel()
+
+
+async def test_calls_to_a_host_that_vanished_end_within_ten_seconds(host: Host) -> None:
+    process = host.serve(SILENT_SERVER)
+    try:
+        async with open_channel(TcpAddress(host.address, 7000)) as channel:
+            method: Any = channel.unary_unary("/a.Service/Method")
+            call = method(b"")
+            await channel.channel_ready()
+            with pytest.raises(TimeoutError):
+                # Longer than what passes for silence: as long as its host answers, the call waits.
+                async with asyncio.timeout(12):
+                    await asyncio.shield(call.code())
+            host.cut()
+            began = time.monotonic()
+            async with asyncio.timeout(30):
+                assert await call.code() is grpc.StatusCode.UNAVAILABLE
+            assert time.monotonic() - began < 10 + BUSY_S
+    finally:
+        process.kill()
+        with process:
+            pass

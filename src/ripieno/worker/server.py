@@ -25,9 +25,10 @@ _OPTIONS = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
     ("grpc.so_reuseport", 0),
-    # An agent on another machine may ask every 10 s whether the connection still stands.
+    # An agent on another machine asks every few seconds whether the connection still stands.
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
+    ("grpc.http2.max_ping_strikes", 0),
 )
 #: How long what was answered last may take to get out.
 _STOP_GRACE_S = 2.0
