@@ -6,7 +6,9 @@ import grpc
 import grpc.aio
 import pytest
 
+import ripieno.control.admission as admission
 import ripieno.control.listing as listing
+import ripieno.store.lookup as lookup
 from control.replica import Served, until
 from ripieno.control.arrivals import Turns
 from ripieno.wire.protos.armonik_v2 import submitter_service_pb2, submitter_service_pb2_grpc
@@ -50,3 +52,32 @@ async def test_whoever_waits_too_long_for_others_is_refused(
         assert "ListTaskIds" in str(refused.value.details())
         room.give_back(held)
     assert len((await stub.ListTasks(_ALL)).task_ids) == 10
+
+
+async def test_questions_about_many_have_their_turn(
+    served: Served, channel: grpc.aio.Channel, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "_MANY_IDS", 5)
+    monkeypatch.setattr(admission, "_PATIENCE_S", 0.05)
+    monkeypatch.setattr(lookup, "_NAMES_AT_ONCE", 3)
+    ids = [f"t{place}" for place in range(10)]
+    await world.submit(*(task(each, f"k{each}") for each in ids))
+    stub, turns = submitter_service_pb2_grpc.SubmitterStub(channel), served.replica._admission._long_questions
+    statuses = submitter_service_pb2.GetTaskStatusRequest(task_ids=[*ids, "none", "t3###1"])
+    keys = submitter_service_pb2.GetResultStatusRequest(session_id="s", result_ids=[f"k{each}" for each in ids])
+    counted = _Filter(task=_Filter.IdsRequest(ids=ids))
+
+    assert [each.task_id for each in (await stub.GetTaskStatus(statuses)).id_statuses] == [*ids, "t3###1"]
+    assert [each.result_id for each in (await stub.GetResultStatus(keys)).id_statuses] == list(keys.result_ids)
+    assert [each.count for each in (await stub.CountTasks(counted)).values] == [10]
+    assert list((await stub.ListTasks(counted)).task_ids) == ids
+    assert turns.free == turns.size
+
+    assert await turns.take(turns.size, 1.0)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await stub.CountTasks(counted)
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    few = submitter_service_pb2.GetTaskStatusRequest(task_ids=ids[:5])
+    assert len((await stub.GetTaskStatus(few)).id_statuses) == 5
+    turns.give_back(turns.size)
+    assert [each.count for each in (await stub.CountTasks(counted)).values] == [10]

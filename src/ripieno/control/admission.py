@@ -12,9 +12,11 @@ from typing import Any
 import grpc
 import grpc.aio
 from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message import Message
 
-from ripieno.control.arrivals import Arrivals, arriving
+from ripieno.control.arrivals import Arrivals, Turns, arriving
 from ripieno.control.limits import ControlLimits, Limit, Shares, client_of
+from ripieno.domain.errors import OverloadedError
 from ripieno.wire.fields import count_field
 from ripieno.wire.protos.armonik_v2 import submitter_service_pb2
 from ripieno.wire.protos.v1 import results_pb2
@@ -50,6 +52,15 @@ _IDS: Mapping[str, Callable[[Any], int]] = {
     f"/{_RESULTS}/Follow": lambda request: len(request.keys),
 }
 
+#: Of these, the ones that answer at once: many ids are a long question, and two of those are under way at a time.
+_QUESTIONS = _IDS.keys() & _methods(
+    _SUBMITTER_SERVICE, "ListTasks", "CountTasks", "ListSessions", "GetTaskStatus", "GetResultStatus"
+)
+_MANY_IDS = 5_000
+_LONG_QUESTIONS = 2
+#: How long a question waits for its turn.
+_PATIENCE_S = 10.0
+
 _TASK_REQUESTS = submitter_service_pb2.CreateSmallTaskRequest.DESCRIPTOR.fields_by_name["task_requests"].number
 
 #: The shortest task (an id and a key of one byte each): what is shorter than as many of them as are
@@ -72,6 +83,7 @@ class Admission(grpc.aio.ServerInterceptor):
         self._arrivals = arrivals
         self._streams = Shares(limits.streams_per_client)
         self._waits = Shares(limits.waiters_per_client)
+        self._long_questions = Turns(_LONG_QUESTIONS)
         #: For each method that exists: the handler that was found last, and what became of it.
         self._admitting: dict[str, tuple[Handler, Handler]] = {}
 
@@ -112,6 +124,8 @@ class Admission(grpc.aio.ServerInterceptor):
             handler = _through(handler, lambda behaviour: _sharing(self._streams, behaviour))
         elif method in _WAITS:
             handler = _through(handler, lambda behaviour: _sharing(self._waits, behaviour))
+        elif method in _QUESTIONS:
+            handler = _through(handler, lambda behaviour: _in_turn(self._long_questions, _IDS[method], behaviour))
         return handler._replace(request_deserializer=parse)
 
     def _weighed(self, parse: Callable[[bytes], Any], method: str) -> Callable[[bytes], Any]:
@@ -152,6 +166,26 @@ def _sharing(shares: Shares, behaviour: Method) -> Method:
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         with shares.hold(client_of(context.peer())):
             return await behaviour(request, context)
+
+    return call
+
+
+def _in_turn(turns: Turns, count_ids: Callable[[Any], int], behaviour: Method) -> Method:
+    """Answer a question about many ids when it is its turn."""
+
+    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        # What an interceptor refused while it was parsed names nothing; the method says so.
+        if not isinstance(request, Message) or count_ids(request) <= _MANY_IDS:
+            return await behaviour(request, context)
+        if not await turns.take(1, _PATIENCE_S):
+            raise OverloadedError(
+                f"other calls that name more than {_MANY_IDS:,} ids are under way;"
+                " send the same again a little later, or ask in several calls"
+            )
+        try:
+            return await behaviour(request, context)
+        finally:
+            turns.give_back(1)
 
     return call
 

@@ -1,5 +1,6 @@
 """The Submitter service: decode, call, encode."""
 
+import asyncio
 from collections.abc import Mapping
 from contextlib import aclosing
 from typing import Any
@@ -41,6 +42,9 @@ from ripieno.wire.requests import (
 from ripieno.wire.statuses import RESULT_TO_WIRE, TASK_TO_WIRE
 
 Context = grpc.aio.ServicerContext[Any, Any]
+
+#: Entries of a reply that are made in one go.
+_ENTRIES_AT_ONCE = 2_000
 
 _AVAILABLE = submitter_service_pb2.AvailabilityReply(ok=objects_pb2.Empty())
 _DATA_COMPLETE = submitter_service_pb2.ResultReply(result=objects_pb2.DataChunk(data_complete=True))
@@ -217,7 +221,9 @@ class Submitter(submitter_service_pb2_grpc.SubmitterServicer):
         asked = distinct_ids(request.task_ids)
         found = await find_tasks(self._database, asked)
         reply = submitter_service_pb2.GetTaskStatusReply()
-        for task_id in asked:
+        for place, task_id in enumerate(asked):
+            if place % _ENTRIES_AT_ONCE == 0:
+                await asyncio.sleep(0)  # others have their turn
             if task_id in found:
                 reply.id_statuses.add(task_id=task_id, status=TASK_TO_WIRE[found[task_id].status])
         return reply
@@ -234,7 +240,9 @@ class Submitter(submitter_service_pb2_grpc.SubmitterServicer):
         except NotFoundError:
             return reply  # unknown ids are left out, and so is all of an unknown session
         statuses = await result_statuses(self._database, session.session_no, asked)
-        for key in asked:
+        for place, key in enumerate(asked):
+            if place % _ENTRIES_AT_ONCE == 0:
+                await asyncio.sleep(0)
             if key in statuses:
                 reply.id_statuses.add(result_id=key, status=RESULT_TO_WIRE[statuses[key]])
         return reply

@@ -1,9 +1,10 @@
 """Questions about tasks and results. No answer here locks or changes anything."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import asyncpg
 
@@ -23,6 +24,9 @@ _SQL = Queries("lookup")
 _FETCHED_AT_ONCE = 64
 #: Bytes that it brings.
 LARGEST_FETCH_BYTES = 2 * 1024 * 1024
+
+#: Ids of tasks, or keys, in one statement (10 ms of PostgreSQL, 3 ms of this process).
+_NAMES_AT_ONCE = 2_000
 
 #: Characters of all reasons of one task together, in an answer.
 _LONGEST_STORY = 65_536
@@ -68,10 +72,24 @@ async def find_tasks(database: Database, ids: Sequence[str]) -> dict[str, FoundT
 
 
 async def _tasks_by_id(database: Database, ids: Sequence[str]) -> dict[str, FoundTask]:
-    rows = await database.fetch(_SQL.tasks_by_id, ids)
-    return {
-        row["id"]: FoundTask(row["id"], row["task_no"], row["session_no"], TaskStatus(row["status"])) for row in rows
-    }
+    found = dict[str, FoundTask]()
+    async for rows in _in_pieces(database, _SQL.tasks_by_id, ids):
+        for row in rows:
+            found[row["id"]] = FoundTask(row["id"], row["task_no"], row["session_no"], TaskStatus(row["status"]))
+    return found
+
+
+async def _in_pieces(
+    database: Database, statement: str, names: Sequence[Any], *before: object
+) -> AsyncIterator[list[asyncpg.Record]]:
+    """Ask about names, which are the last argument of the statement; many in pieces, which share two sessions in turns."""
+    if len(names) <= _NAMES_AT_ONCE:
+        yield await database.fetch(statement, *before, names)
+        return
+    for start in range(0, len(names), _NAMES_AT_ONCE):
+        async with database.long_lists:
+            rows = await database.fetch(statement, *before, names[start : start + _NAMES_AT_ONCE])
+        yield rows
 
 
 async def matching_tasks(database: Database, ids: Sequence[str], statuses: frozenset[TaskStatus] | None) -> list[str]:
@@ -92,8 +110,10 @@ async def count_tasks(database: Database, which: TaskFilter) -> Mapping[TaskStat
 
 async def count_numbered(database: Database, tasks: Sequence[int]) -> Mapping[TaskStatus, int]:
     """Tasks with these numbers by status."""
-    rows = await database.fetch(_SQL.count_of_tasks, tasks)
-    return {TaskStatus(row["status"]): row["tasks"] for row in rows}
+    counts = Counter[TaskStatus]()
+    async for rows in _in_pieces(database, _SQL.count_of_tasks, tasks):
+        counts.update({TaskStatus(row["status"]): row["tasks"] for row in rows})
+    return counts
 
 
 async def stopped_tasks(database: Database, tasks: Sequence[int]) -> list[tuple[int, TaskStatus]]:
@@ -108,8 +128,10 @@ async def session_numbers(database: Database, ids: Sequence[str]) -> list[int]:
 
 async def result_statuses(database: Database, session_no: int, keys: Sequence[str]) -> dict[str, ResultStatus]:
     """Statuses of those keys that have been announced."""
-    rows = await database.fetch(_SQL.results_by_key, session_no, keys)
-    return {row["key"]: ResultStatus(row["status"]) for row in rows if row["status"] != ResultStatus.NAMED}
+    found = dict[str, ResultStatus]()
+    async for rows in _in_pieces(database, _SQL.results_by_key, keys, session_no):
+        found |= {row["key"]: ResultStatus(row["status"]) for row in rows if row["status"] != ResultStatus.NAMED}
+    return found
 
 
 async def find_result(database: Database, session_no: int, key: str) -> FoundResult | None:
