@@ -12,7 +12,7 @@ from ripieno.wire.protos.armonik_v2.submitter_service_pb2_grpc import SubmitterS
 from ripieno.wire.statuses import TASK_FROM_WIRE, TASK_TO_WIRE
 
 #: Ids in one request for their statuses.
-IDS_A_CALL = 10_000
+IDS_A_CALL = 5_000
 
 
 @click.group("task")
