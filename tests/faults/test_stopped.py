@@ -5,7 +5,7 @@ import shlex
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -28,13 +28,18 @@ def handlers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def stand_still(processes: Sequence[psutil.Process], seconds: float = STOPPED_S) -> None:
-    for process in processes:
-        process.suspend()
+    send(signal.SIGSTOP, processes)
     try:
         await asyncio.sleep(seconds)
     finally:
-        for process in reversed(processes):
-            process.resume()
+        send(signal.SIGCONT, [*reversed(processes)])
+
+
+def send(number: signal.Signals, processes: Sequence[psutil.Process]) -> None:
+    """Signal them all; one that was about to end (the server's side of a session, say) may have ended."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
 
 
 async def busy(client: AsyncClient, count: int, seconds: float) -> tuple[AsyncSession, list[AsyncTask]]:

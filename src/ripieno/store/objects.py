@@ -32,6 +32,9 @@ where created_at < least(
 limit 100 for update skip locked
 """
 
+#: The database waits meanwhile until the objects are deleted.
+_PATIENT = "set local idle_in_transaction_session_timeout = '60s'"
+
 _STAGE = "insert into staged_objects (name) select * from unnest($1::text[])"
 
 _FORGET = "delete from staged_objects where name = any($1::text[])"
@@ -125,7 +128,7 @@ class ObjectStore:
             UnavailableError: the object store does not answer; what is left is for next time.
         """
         collected = 0
-        while some := await self._database.transaction(self._collect_some):
+        while some := await self._database.transaction(self._collect_some, opening=_PATIENT):
             collected += some
         return collected
 
