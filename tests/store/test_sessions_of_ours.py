@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 
 from ripieno.domain.errors import InvalidRequestError, UnavailableError
+from ripieno.store.connections import SETTINGS
 from ripieno.store.database import Database
 from ripieno.store.embedded import EmbeddedPostgres
 from store.world import World, task
@@ -48,6 +49,7 @@ ODD = [
     "intervalstyle = 'sql_standard'",
     "client_encoding = 'latin1'",
     "enable_indexscan = off",
+    "enable_nestloop = off",
     "synchronous_commit = off",
 ]
 
@@ -65,6 +67,9 @@ async def test_settings_of_the_role_change_nothing(admin: asyncpg.Connection, ur
         assert claimed.expected_output_keys == ["NULL"]
         [[durable]] = await database.fetch("show synchronous_commit")
         assert durable == "on"
+        name = setting.partition(" ")[0]
+        if name in SETTINGS:
+            assert await database.fetch(f"select from pg_settings where name = '{name}' and source = 'session'")
 
 
 @pytest.mark.parametrize("most", [3, 5])

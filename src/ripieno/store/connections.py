@@ -44,6 +44,13 @@ SETTINGS = {
     "enable_memoize": "off",
     "enable_seqscan": "off",
     "jit": "off",
+    # What is left to choose from, whatever a role or a database has set.
+    "enable_nestloop": "on",
+    "enable_indexscan": "on",
+    "enable_indexonlyscan": "on",
+    "enable_bitmapscan": "on",
+    "enable_tidscan": "on",
+    "enable_sort": "on",
     # What a role or a database may have set otherwise, and our statements rest on.
     "default_transaction_isolation": "read committed",
     "standard_conforming_strings": "on",
