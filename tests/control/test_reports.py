@@ -8,7 +8,8 @@ import asyncpg
 import grpc.aio
 import pytest
 
-from control.replica import BareAgent, Served, serving
+from control.replica import BareAgent, Served, serving, until
+from ripieno.control import reports
 from ripieno.domain.statuses import TaskStatus
 from ripieno.store.changes import Changes
 from ripieno.wire.protos.v1 import agent_pb2
@@ -150,3 +151,36 @@ async def test_a_rescue_that_meets_a_bug_holds_up_no_other(database_url: str, tm
         async with asyncio.timeout(60):
             while await served.world.statuses("a") != ["SUBMITTED"]:  # noqa: ASYNC110 - nothing tells of it
                 await asyncio.sleep(0.05)
+
+
+async def test_agents_are_not_heard_while_too_much_of_what_they_said_is_unwritten(
+    monkeypatch: pytest.MonkeyPatch, database_url: str, tmp_path: Path
+) -> None:
+    most, each, count = 1_000_000, 200_000, 60
+    monkeypatch.setattr(reports, "_MOST_UNWRITTEN_BYTES", most)
+    async with serving(database_url, tmp_path / "objects") as served, served.connect() as channel:
+        await served.world.session()
+        agent = BareAgent(channel)
+        tickets = await working(agent, served, *(f"t{number}" for number in range(count)))
+        numbers = ",".join(str(ticket.task_no) for ticket in tickets)
+        await execute(served, SAY_NO.format(state="53100", tasks=numbers))
+        writing = asyncio.create_task(_report_much(agent, each))
+        [backlog] = [part._backlog for part in served.replica._parts if isinstance(part, reports.Reports)]
+        await until(lambda: backlog.held > most and "committing outcomes" in served.replica.health.faults)
+        await asyncio.wait([writing], timeout=1.0)
+        assert not writing.done()
+        assert backlog.held < 2 * most
+        await execute(served, SAY_YES)
+        await agent.until(lambda: sorted(settled(agent)) == list(range(1, count + 1)))
+        await writing
+        await until(lambda: backlog.held == 0)
+        agent.leave()
+
+
+async def _report_much(agent: BareAgent, size: int) -> None:
+    """The agent completes all that it was assigned, each task in a message of its own, with a result of so many bytes."""
+    keys = [key for message in agent.said for key in message.plain.expected_output_keys]
+    for number, (ticket, key) in enumerate(zip(agent.assigned, keys, strict=True), 1):
+        outcome = agent_pb2.Outcome(ticket=ticket, worker="w", started_at_us=1, ended_at_us=2)
+        outcome.completed.results.add(key=key, data=agent_pb2.Data(inline=bytes(size)))
+        await agent.say(outcomes_no=number, outcomes=[outcome])

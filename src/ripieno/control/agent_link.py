@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import cast
 
 from ripieno.domain.data import StoredObject
@@ -17,6 +17,15 @@ from ripieno.wire.protos.v1 import agent_pb2
 #: A message is cut at about this size, so that neither end holds much at once.
 _LARGEST_MESSAGE_BYTES = 2 * 1024 * 1024
 
+#: With more than so many bytes unsent an agent is given no more tasks. What claims under way bring comes on top.
+_FULL_BYTES = 8 * 1024 * 1024
+#: With more than so many nothing more is read from it: what it says is answered, and the answers are not read.
+_OVERFULL_BYTES = 4 * _FULL_BYTES
+
+#: A ticket in a message; the number of an outcome message, or of a session with its id.
+_TICKET_BYTES = 40
+_NUMBER_BYTES = 16
+
 #: A message of its own for each settled outcome would cost a lone task 0.2 ms of both ends (measured).
 _SETTLE_WITHIN_S = 0.01
 
@@ -27,7 +36,11 @@ _HAND_OUT_S = 60.0
 class AgentLink:
     """Credit of one agent, and its outbox.
 
-    What is put into the outbox while a message is being written goes into the next one.
+    What is put into the outbox while a message is being written goes into the next one. An agent that does not
+    read is given no more tasks, and is not read from, before the outbox could grow without end.
+
+    Attributes:
+        on_room: Called when the outbox is not full any more.
     """
 
     def __init__(self, agent_no: int, name: str, partitions: Sequence[str], epoch: int = 0) -> None:
@@ -49,11 +62,18 @@ class AgentLink:
         #: Claims whose cancellation was told, and when; infinity once the agent has confirmed it.
         self._cancelled: dict[int, float] = {}
         self._messages: list[agent_pb2.ControlMessage] = []
+        #: About how long each of them is, and all together.
+        self._sizes: list[int] = []
+        self.unsent_bytes = 0
+        self.on_room: Callable[[], None] = lambda: None
+        self._room = asyncio.Event()
+        self._room.set()
         self._open: agent_pb2.ControlMessage | None = None
-        self._open_bytes = 0
         #: What the open message has said of options and sessions.
         self._told_options: set[int] = set()
         self._told_sessions: set[int] = set()
+        #: Claims whose cancellation is told in a message that was not sent yet.
+        self._telling_cancelled: set[int] = set()
         self._filled = asyncio.Event()
         self._closed = False
         self._settling: asyncio.TimerHandle | None = None
@@ -61,6 +81,15 @@ class AgentLink:
     def grant(self, more: int) -> None:
         """The agent takes more."""
         self.credit += more
+
+    @property
+    def full(self) -> bool:
+        """Whether so much is unsent that the agent should be given no more tasks."""
+        return self.unsent_bytes > _FULL_BYTES
+
+    async def readable(self) -> None:
+        """Wait until so little is unsent that the agent may be heard."""
+        await self._room.wait()
 
     def revoke(self) -> None:
         """What was granted is void, and so is what a claim under way would give back of it."""
@@ -73,7 +102,7 @@ class AgentLink:
     def assign(self, tasks: Sequence[Claimed], options: Mapping[int, TaskOptions], sessions: Mapping[int, str]) -> None:
         """Send assignments; their credit was taken before."""
         plain = [task for task in tasks if isinstance(task.payload, bytes) and not task.data_dependencies]
-        for batch in _batches(plain):
+        for batch in _batches(plain, options):
             self._introduce(batch, options, sessions)
             _put_plain(self._message().plain, batch)
         if len(plain) < len(tasks):
@@ -87,9 +116,10 @@ class AgentLink:
         self, tasks: Sequence[Claimed], options: Mapping[int, TaskOptions], sessions: Mapping[int, str]
     ) -> None:
         """Before some assignments are put into the open message: what they refer to, and their claims."""
-        if self._open_bytes > _LARGEST_MESSAGE_BYTES:
+        if self._open is not None and self._sizes[-1] > _LARGEST_MESSAGE_BYTES:
             self._next_message()
         message = self._message()
+        size = sum(map(_size, tasks))
         for options_no in {task.options_no for task in tasks} - self._told_options:
             known = options[options_no]
             message.options.add(
@@ -99,9 +129,11 @@ class AgentLink:
                 priority=known.priority,
             )
             self._told_options.add(options_no)
+            size += _size_of_options(known)
         for session_no in {task.ticket.session_no for task in tasks} - self._told_sessions:
             message.sessions.add(session_no=session_no, id=sessions[session_no])
             self._told_sessions.add(session_no)
+            size += _NUMBER_BYTES + len(sessions[session_no])
         self.hold([(task.ticket.claim, options[task.options_no].priority) for task in tasks])
         if self._cancelled_early:
             for task in tasks:
@@ -109,7 +141,7 @@ class AgentLink:
                     self._cancelled[task.ticket.claim] = time.monotonic()
                     # In the same message: the agent reads its assignments first.
                     message.cancelled.append(ticket_to_wire(task.ticket))
-        self._open_bytes += sum(map(_size, tasks))
+        self._grow(size)
 
     def welcome(self, welcome: agent_pb2.Welcome) -> None:
         """Introduce the cluster; part of the first message."""
@@ -120,6 +152,7 @@ class AgentLink:
         """Outcomes of one message are durably decided."""
         self.drop(claims)
         self._message().settled.append(outcomes_no)
+        self._grow(_NUMBER_BYTES)
         # It only frees what the agent keeps: it waits a moment for something to travel with.
         if self._settling is None:
             self._settling = asyncio.get_running_loop().call_later(_SETTLE_WITHIN_S, self._send_settled)
@@ -156,6 +189,7 @@ class AgentLink:
         """The agent owns these no more."""
         if tickets:
             self._message().lost.extend(ticket_to_wire(ticket) for ticket in tickets)
+            self._grow(_TICKET_BYTES * len(tickets))
             self._filled.set()
 
     def cancel(self, tickets: Sequence[Ticket]) -> None:
@@ -167,8 +201,11 @@ class AgentLink:
         for ticket in tickets:
             if ticket.claim in self.claims:
                 self._cancelled[ticket.claim] = now
-                self._message().cancelled.append(ticket_to_wire(ticket))
-                self._filled.set()
+                if ticket.claim not in self._telling_cancelled:
+                    self._telling_cancelled.add(ticket.claim)
+                    self._message().cancelled.append(ticket_to_wire(ticket))
+                    self._grow(_TICKET_BYTES)
+                    self._filled.set()
             else:
                 self._cancelled_early[ticket.claim] = now
 
@@ -205,10 +242,17 @@ class AgentLink:
         """Wait for something to send, and take it."""
         await self._filled.wait()
         message = self._messages.pop(0)
+        was_full = self.full
+        self.unsent_bytes -= self._sizes.pop(0)
         if message is self._open:
             self._open = None
         if not self._messages:
             self._filled.clear()
+            self._telling_cancelled.clear()
+        if self.unsent_bytes <= _OVERFULL_BYTES:
+            self._room.set()
+        if was_full and not self.full:
+            self.on_room()
         return message
 
     def unsent(self) -> list[Ticket]:
@@ -228,10 +272,17 @@ class AgentLink:
 
     def _next_message(self) -> agent_pb2.ControlMessage:
         self._open = agent_pb2.ControlMessage()
-        self._open_bytes = 0
         self._told_options, self._told_sessions = set(), set()
         self._messages.append(self._open)
+        self._sizes.append(0)
         return self._open
+
+    def _grow(self, size: int) -> None:
+        """The open message, which is the last one, has so many bytes more."""
+        self._sizes[-1] += size
+        self.unsent_bytes += size
+        if self.unsent_bytes > _OVERFULL_BYTES:
+            self._room.clear()
 
 
 def _size(task: Claimed) -> int:
@@ -239,14 +290,23 @@ def _size(task: Claimed) -> int:
     return size + sum(map(len, task.expected_output_keys)) + sum(map(len, task.data_dependencies))
 
 
-def _batches(tasks: Sequence[Claimed]) -> Iterator[Sequence[Claimed]]:
-    """Cut so that the last of a message does not make it much too large."""
+def _size_of_options(options: TaskOptions) -> int:
+    return _NUMBER_BYTES + sum([len(name) + len(value) for name, value in options.options.items()])
+
+
+def _batches(tasks: Sequence[Claimed], options: Mapping[int, TaskOptions]) -> Iterator[Sequence[Claimed]]:
+    """Cut so that the last of a message, and the options that it brings, do not make it much too large."""
     start, size = 0, 0
+    told: set[int] = set()
     for place, task in enumerate(tasks):
         size += _size(task)
+        if task.options_no not in told:
+            told.add(task.options_no)
+            size += _size_of_options(options[task.options_no])
         if size > _LARGEST_MESSAGE_BYTES:
             yield tasks[start : place + 1]
             start, size = place + 1, 0
+            told.clear()
     if start < len(tasks):
         yield tasks[start:]
 

@@ -121,6 +121,9 @@ class Agents(agent_pb2_grpc.AgentServicer):
         message: object = first
         while isinstance(message, agent_pb2.AgentMessage):
             await self._receive(link, message)
+            # What an agent says costs memory until it is written and answered: a bounded amount.
+            await link.readable()
+            await self._reports.room()
             message = await context.read()
         link.close()
 

@@ -77,6 +77,7 @@ class Dispatcher:
                 raise ConflictError(f"agent {link.name!r} has connected anew since it opened this connection")
             former.close()
         self._links[link.agent_no] = link
+        link.on_room = self.credit_granted
         self._hot |= set(link.partitions)
         self._loop.wake()
 
@@ -185,7 +186,11 @@ class Dispatcher:
         return sum(link.credit for link in self._takers(partition))
 
     def _takers(self, partition: str) -> list[AgentLink]:
-        return [link for link in self._links.values() if partition in link.partitions and self._is_held(link)]
+        return [
+            link
+            for link in self._links.values()
+            if partition in link.partitions and not link.full and self._is_held(link)
+        ]
 
     def _take(self, partition: str, most: int) -> "Credit":
         """Use up credit: of each agent in turn, those with the most first, an eighth or one."""

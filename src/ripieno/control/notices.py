@@ -1,7 +1,8 @@
 """News: from committed transactions to those who wait, on this replica and the others.
 
 Here at once; to the others by NOTIFY, coalesced: what gathers while one message is being
-sent goes into the next.
+sent goes into the next. What gathers is bounded, however long the database takes no message: where
+there is more, less is said of it, and at last that anything may have changed.
 """
 
 import asyncio
@@ -19,11 +20,18 @@ _PAUSE_S = 0.01
 _MOST_NAMED_BYTES = 256 * 1024
 _TASK_BYTES = 10
 
+#: Sessions, partitions and agents that are named at a time. More would not fit into one message;
+#: the others are told that anything may have changed.
+_MOST_NAMED = 2_000
+
 
 class Notices:
     """Spreads changes.
 
     Use ``subscribe`` before ``run``; publish after a commit, never before (INV-20).
+
+    Attributes:
+        named_bytes: Names of results and tasks that gather for the next messages.
     """
 
     def __init__(self, signals: Signals) -> None:
@@ -35,10 +43,11 @@ class Notices:
         self._agents: set[int] = set()
         self._connected: dict[int, int] = {}
         self._results: dict[int, list[str]] = {}
-        self._named_bytes = 0
+        self.named_bytes = 0
         self._unnamed: set[int] = set()
         self._ended: dict[int, list[int]] = {}
         self._stopped: set[int] = set()
+        self._everything = False
         self._pending = asyncio.Event()
 
     def subscribe(
@@ -54,34 +63,49 @@ class Notices:
         """Tell what a committed transaction has changed."""
         for subscriber in self._local:
             subscriber(changes)
+        if self._everything:
+            return  # nothing can be added to that
         self._sessions |= changes.sessions
         self._partitions |= changes.partitions
         self._agents.update(agent_no for agent_no, _ in changes.cancelled)
         self._connected |= changes.connected
         self._name_results(changes)
         self._name_tasks(changes)
-        if self._sessions or self._partitions or self._agents or self._connected:
+        if self.named > _MOST_NAMED:
+            self._take()
+            self._everything = True
+        if self.named or self._everything:
             self._pending.set()
+
+    @property
+    def named(self) -> int:
+        """How many sessions, partitions and agents gather for the next messages."""
+        return len(self._sessions) + len(self._partitions) + len(self._agents) + len(self._connected)
 
     def _name_results(self, changes: Changes) -> None:
         self._unnamed |= changes.unnamed
         for final in (changes.completed, changes.aborted):
             for session_no, keys in final.items():
-                # Alone, names are for nobody; but another replica may be there when this is sent.
-                if self._signals.alone or self._named_bytes > _MOST_NAMED_BYTES:
-                    self._unnamed.add(session_no)
-                else:
+                if self._may_name(sum(map(len, keys))):
                     self._results.setdefault(session_no, []).extend(keys)
-                    self._named_bytes += sum(map(len, keys))
+                else:
+                    self._unnamed.add(session_no)
 
     def _name_tasks(self, changes: Changes) -> None:
         self._stopped |= changes.stopped
         for session_no, tasks in changes.ended.items():
-            if self._signals.alone or self._named_bytes > _MOST_NAMED_BYTES:
-                self._stopped.add(session_no)
-            else:
+            if self._may_name(_TASK_BYTES * len(tasks)):
                 self._ended.setdefault(session_no, []).extend(tasks)
-                self._named_bytes += _TASK_BYTES * len(tasks)
+            else:
+                self._stopped.add(session_no)
+
+    def _may_name(self, size: int) -> bool:
+        """Whether there is room for so many bytes of names, which are then counted."""
+        # Alone, names are for nobody; but another replica may be there when this is sent.
+        if self._signals.alone or self.named_bytes + size > _MOST_NAMED_BYTES:
+            return False
+        self.named_bytes += size
+        return True
 
     def _take(self) -> News:
         news = News(
@@ -93,11 +117,13 @@ class Notices:
             self._connected,
             self._ended,
             frozenset(self._stopped),
+            self._everything,
         )
         for gathered in (self._sessions, self._partitions, self._agents, self._unnamed, self._stopped):
             gathered.clear()
-        self._results, self._ended, self._named_bytes = {}, {}, 0
+        self._results, self._ended, self.named_bytes = {}, {}, 0
         self._connected = {}
+        self._everything = False
         return news
 
     async def run(self) -> None:

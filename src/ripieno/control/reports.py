@@ -7,7 +7,8 @@ committing twice is harmless. Only an outcome that the database cannot hold, tri
 its task. An outcome that meets a bug of ours is put aside and tried again later, alone, so that
 it holds up no other.
 
-A report is settled when all that it tells is stored, and never before.
+A report is settled when all that it tells is stored, and never before. Meanwhile it is in memory; with more
+than 64 MiB of reports there, agents are not heard (``room``).
 """
 
 import asyncio
@@ -19,6 +20,7 @@ import structlog
 
 from ripieno.background import PASSING, Health, persist
 from ripieno.control.agent_link import AgentLink
+from ripieno.control.backlog import Backlog
 from ripieno.control.batching import Batcher
 from ripieno.control.notices import Notices
 from ripieno.domain.errors import ConflictError, InvalidRequestError, NotFoundError
@@ -27,7 +29,7 @@ from ripieno.store.attempts import mark_interrupting_if_owned, mark_started_if_o
 from ripieno.store.changes import Changes
 from ripieno.store.commit import Committer
 from ripieno.store.database import Database
-from ripieno.store.portions import fits, portions_of_outcomes, rows_of
+from ripieno.store.portions import bytes_of, fits, portions_of_outcomes, rows_of
 from ripieno.wire.outcomes import completions_from_wire, outcome_from_wire, storable, ticket_from_wire
 from ripieno.wire.protos.v1 import agent_pb2
 
@@ -46,6 +48,13 @@ _COMMITS = 2
 
 #: Starts noted in one transaction.
 _LARGEST_MARKING = 1_000
+
+#: Reports in memory, of all agents.
+_MOST_UNWRITTEN_BYTES = 64 * 1024 * 1024
+
+#: An attempt in memory, beside its data, and a row.
+_ATTEMPT_BYTES = 400
+_ROW_BYTES = 200
 
 #: What an outcome itself is to blame for.
 _ITS_FAULT = (InvalidRequestError, ConflictError, NotFoundError)
@@ -88,6 +97,12 @@ class Report:
         plain = len(self.completions) + len(self.completions.keys)
         return plain + sum(map(rows_of, self.outcomes)) if self.outcomes else plain
 
+    @property
+    def bytes(self) -> int:
+        """About how much memory they take, whatever their keys are called."""
+        attempts = len(self.completions) + len(self.outcomes)
+        return _ATTEMPT_BYTES * attempts + _ROW_BYTES * self.rows + bytes_of(self.completions, self.outcomes)
+
     def tickets(self) -> list[Ticket]:
         """Of all the attempts."""
         return [*self.completions.tickets(), *(outcome.ticket for outcome in self.outcomes)]
@@ -120,6 +135,7 @@ class Reports:
         self._large = self._lane(1)
         self._begun: Batcher[list[Begun], None] = Batcher(self._mark_started, weigh=len, largest=_LARGEST_MARKING)
         self._group: asyncio.TaskGroup | None = None
+        self._backlog = Backlog(_MOST_UNWRITTEN_BYTES)
 
     def _lane(self, commits: int) -> Batcher[Report, None]:
         return Batcher(self._commit, weigh=lambda report: report.weight, largest=_LARGEST_COMMIT, flushes=commits)
@@ -132,10 +148,14 @@ class Reports:
             group.create_task(self._large.run())
             await self._outcomes.run()
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    async def room(self) -> None:
+        """Wait until there is room for what agents have to say."""
+        await self._backlog.room()
+
+    def spawn(self, work: Coroutine[Any, Any, None], attempts: int = 1) -> None:
         """Run a small piece of database work for an agent; a failing database is tried again."""
         assert self._group is not None, "reports run before agents are served"
-        self._group.create_task(_logged(work))
+        self._backlog.hold(_ATTEMPT_BYTES * attempts, self._group.create_task(_logged(work)))
 
     def ended(self, link: AgentLink, message: agent_pb2.AgentMessage) -> None:
         """Commit one message's outcomes; when all are stored, tell the agent that they are settled."""
@@ -163,20 +183,23 @@ class Reports:
         )
 
     def _enqueue(self, report: Report) -> "asyncio.Future[None]":
+        if not report.tries:
+            self._backlog.hold(report.bytes, report.stored)
         (self._large if report.large else self._outcomes).put(report)
         return report.stored
 
     def started(self, messages: Iterable[agent_pb2.Started]) -> None:
         """Note which attempts have begun."""
-        self._begun.put([(ticket_from_wire(each.ticket), each.at_us, storable(each.worker)) for each in messages])
+        begun = [(ticket_from_wire(each.ticket), each.at_us, storable(each.worker)) for each in messages]
+        self._backlog.hold(_ATTEMPT_BYTES * len(begun), self._begun.put(begun))
 
     def release(self, tickets: Sequence[Ticket]) -> None:
         """Give attempts back, soon. Those that were cancelled meanwhile are thereby over."""
-        self.spawn(self.release_now(tickets))
+        self.spawn(self.release_now(tickets), len(tickets))
 
     def interrupting(self, tickets: Sequence[Ticket]) -> None:
         """Note that cancelled attempts had begun."""
-        self.spawn(self._mark_interrupting(tickets))
+        self.spawn(self._mark_interrupting(tickets), len(tickets))
 
     async def _commit(self, reports: Sequence[Report]) -> Sequence[None]:
         try:

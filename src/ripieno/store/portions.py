@@ -79,6 +79,11 @@ def rows_of(outcome: Outcome) -> int:
     return 1 + len(outcome.how.results) + len(sub_tasks) + keys
 
 
+def bytes_of(attempts: Completions, outcomes: Sequence[Outcome]) -> int:
+    """Inline data of ended attempts."""
+    return sum(map(_inline_bytes, attempts.data)) + sum(map(_outcome_bytes, outcomes))
+
+
 def _outcome_bytes(outcome: Outcome) -> int:
     if not isinstance(outcome.how, Completed):
         return 0

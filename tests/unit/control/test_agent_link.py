@@ -1,5 +1,6 @@
 """What the control plane keeps of a connected agent: credit, claims, and what is to be sent."""
 
+import asyncio
 from collections.abc import Sequence
 
 import pytest
@@ -192,3 +193,60 @@ async def test_names_of_keys_count_towards_a_message() -> None:
     link.assign([claimed(number, needs=many) for number in range(4, 8)], OPTIONS, SESSIONS)
     messages = [await link.next_message() for _ in range(3)]
     assert all(message.ByteSize() < 5 * 1024 * 1024 for message in messages)
+
+
+async def test_an_agent_that_does_not_read_is_full_and_the_room_is_told() -> None:
+    link = AgentLink(1, "a", [])
+    rooms: list[int] = []
+    link.on_room = lambda: rooms.append(link.unsent_bytes)
+    full = []
+    for number in range(10):
+        full.append(link.full)
+        link.assign([claimed(number, b"x" * 1_000_000)], OPTIONS, SESSIONS)
+    assert full == [False] * 9 + [True]
+    assert rooms == []
+    while link.unsent():
+        await link.next_message()
+    assert len(rooms) == 1
+    assert 0 < rooms[0] <= 8 * 1024 * 1024
+    assert link.unsent_bytes == 0
+
+
+async def test_an_agent_that_reads_no_answers_is_not_heard() -> None:
+    link = AgentLink(1, "a", [])
+    number = 0
+    while link.unsent_bytes < 32 * 1024 * 1024:
+        await asyncio.wait_for(link.readable(), 10)
+        link.settle(number, [])
+        link.lose([Ticket(number, 3, number)] * 10_000)
+        number += 1
+    link.lose([Ticket(number, 3, number)] * 10_000)
+    readable = asyncio.create_task(link.readable())
+    await asyncio.sleep(0)
+    assert not readable.done()
+    await link.next_message()
+    await asyncio.wait_for(readable, 10)
+    assert link.unsent_bytes == 0
+
+
+async def test_a_cancellation_is_told_once_in_what_was_not_sent_and_again_afterwards() -> None:
+    link = AgentLink(1, "a", [])
+    link.assign([claimed(1), claimed(2)], OPTIONS, SESSIONS)
+    for _ in range(3):
+        link.cancel([Ticket(1, 3, 101), Ticket(2, 3, 102)])
+    assert [ticket.claim for ticket in (await link.next_message()).cancelled] == [101, 102]
+    link.cancel([Ticket(1, 3, 101)])
+    assert [ticket.claim for ticket in (await link.next_message()).cancelled] == [101]
+
+
+@pytest.mark.parametrize("needs", [[], ["d"]])
+async def test_options_count_towards_a_message(needs: list[str]) -> None:
+    link = AgentLink(1, "a", [])
+    options = {number: TaskOptions(1_000_000, 0, 5, {"a": "b" * 200_000}) for number in range(30)}
+    link.assign([claimed(number, needs=needs)._replace(options_no=number) for number in range(30)], options, SESSIONS)
+    tasks = 0
+    while link.unsent():
+        message = await link.next_message()
+        tasks += len(sent(message))
+        assert message.ByteSize() < 3 * 1024 * 1024
+    assert tasks == 30

@@ -236,3 +236,19 @@ async def test_agents_that_take_hundreds_get_an_eighth_at_a_time() -> None:
         assert await house.sent(1) == [f"t{number}" for number in [*range(1, 11), 12, 13]]
         assert await house.sent(0) == ["t11"]
     assert Counter(house.store.asked[0]) == {1: 8, 2: 80}
+
+
+async def test_an_agent_that_does_not_read_gets_no_more_until_it_does() -> None:
+    house = House(8, 8)
+    slow = house.links[0]
+    for number in range(10):
+        slow.assign([claimed(number, 1)._replace(payload=bytes(1_000_000))], {7: OPTIONS}, {3: "s"})
+    async with running(house):
+        house.submit(*range(10, 22))
+        assert await house.sent(1) == [f"t{number}" for number in range(10, 18)]
+        await asyncio.sleep(0)
+        assert house.store.waiting == [18, 19, 20, 21]
+        told = []
+        while "t21" not in told:
+            told += await house.sent(0)
+    assert told == [f"t{number}" for number in [*range(10), *range(18, 22)]]
