@@ -25,6 +25,7 @@ SETTINGS = {**OF_SESSIONS, "search_path": "ripieno"}
 #: Statement and the indexes that it must use.
 HOT = [
     ("claim", "claim", {"states_claimable", "tasks_pkey", "blobs_pkey"}),
+    ("claim", "claim_onward", {"states_claimable", "tasks_pkey", "blobs_pkey"}),
     ("commit", "lock_attempts", {"states_pkey", "tasks_pkey"}),
     ("commit", "write_outcomes", {"results_pkey", "states_pkey"}),
     ("commit", "retry_attempts", {"states_pkey"}),
@@ -273,6 +274,21 @@ async def test_a_claim_reads_what_it_takes_and_no_more(connection: asyncpg.Conne
         assert node["Actual Rows"] * node["Actual Loops"] <= 2 * limit, node["Node Type"]
         assert node.get("Rows Removed by Filter", 0) == 0, node["Node Type"]
     assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] <= 100 + 40 * limit
+
+
+async def test_a_claim_that_goes_onward_reads_what_it_takes_and_no_more(connection: asyncpg.Connection) -> None:
+    """Whatever lies before the place where it begins, among the tasks of that priority."""
+    rows = await connection.fetch(
+        "select task_no from states where partition = '' and status = 1 and unmet = 0 and priority = 99 order by task_no"
+    )
+    half = rows[len(rows) // 2]["task_no"]
+    plan = await plans.measured_plan(
+        connection, Queries("claim").claim_onward, "''", "20", "5", "array_fill(7::bigint, array[20])", "99", f"{half}"
+    )
+    assert plan["Actual Rows"] == 20
+    for node in plans.nodes(plan):
+        assert node["Actual Rows"] * node["Actual Loops"] <= 40, node["Node Type"]
+        assert node.get("Rows Removed by Filter", 0) == 0, node["Node Type"]
 
 
 @pytest.mark.parametrize("attempts", [1, 100])

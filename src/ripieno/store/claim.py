@@ -6,6 +6,7 @@ commit does not wait for the disk.
 """
 
 import secrets
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from ripieno.domain.outcomes import Ticket
 from ripieno.store.database import Database
 from ripieno.store.faults import StaleError
 from ripieno.store.queries import Queries
+from ripieno.store.reaches import Reach, Reaches
 from ripieno.store.sessions import options_of
 
 _SQL = Queries("claim")
@@ -50,7 +52,8 @@ class Claims:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._options: OrderedDict[int, TaskOptions] = OrderedDict()
-        database.on_new_incarnation.append(self._options.clear)
+        self._reaches = Reaches()
+        database.on_new_incarnation += [self._options.clear, self._reaches.clear]
 
     async def claim(self, partition: str, agents: Sequence[int]) -> list[Claimed]:
         """Claim up to ``len(agents)`` tasks of a partition, the i-th for the i-th agent number.
@@ -58,8 +61,23 @@ class Claims:
         Returns:
             Fewer than asked when no more is claimable now.
         """
-        rows = await self._database.fetch_relaxed(_SQL.claim, partition, len(agents), random_claims(), agents)
-        return [_claimed(row) for row in rows]
+        reach = self._reaches.of(partition, len(agents))
+        onward = [] if reach is None else await self._claim_onward(partition, agents, reach)
+        left = agents[len(onward) :]
+        if not left:
+            return [_claimed(row) for row in onward]
+        began = time.monotonic()
+        rows = await self._database.fetch_relaxed(_SQL.claim, partition, len(left), random_claims(), left)
+        self._reaches.began(partition, len(left), _last(rows, len(left)), time.monotonic() - began)
+        return [_claimed(row) for row in (*onward, *rows)]
+
+    async def _claim_onward(self, partition: str, agents: Sequence[int], reach: Reach) -> list[asyncpg.Record]:
+        began = time.monotonic()
+        rows = await self._database.fetch_relaxed(
+            _SQL.claim_onward, partition, len(agents), random_claims(), agents, reach.priority, reach.task_no
+        )
+        self._reaches.went_on(partition, reach, _last(rows, len(agents)), time.monotonic() - began)
+        return rows
 
     async def options(self, numbers: Sequence[int]) -> dict[int, TaskOptions]:
         """The option sets with these numbers."""
@@ -73,6 +91,11 @@ class Claims:
         while len(self._options) > _REMEMBERED:
             self._options.popitem(last=False)
         return found
+
+
+def _last(rows: Sequence[asyncpg.Record], asked: int) -> tuple[int, int] | None:
+    """Priority and number of the last of so many rows; None if they are fewer."""
+    return (rows[-1]["priority"], rows[-1]["task_no"]) if len(rows) == asked else None
 
 
 def _claimed(row: asyncpg.Record) -> Claimed:

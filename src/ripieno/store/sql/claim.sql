@@ -24,7 +24,46 @@ with picked as materialized (
     from claimed cross join (values (1, -1), (2, 1)) as change (status, sign)
     group by session_no, change.status, change.sign
 )
-select c.task_no, c.session_no, c.claim, c.agent_no, c.retry,
+select c.task_no, c.session_no, c.claim, c.agent_no, c.retry, c.priority,
+       t.id, t.options_no, t.expected_output_keys, t.data_dependencies,
+       b.data, b.size, b.object, b.sha256
+from claimed c
+join tasks t on t.task_no = c.task_no
+join blobs b on b.blob_no = t.payload_no
+order by c.priority desc, c.task_no
+
+-- name: claim_onward
+-- The same, but of tasks of priority $5 only those after number $6 (and of those that are more urgent all):
+-- what died before that place is not walked over. What follows after the two is as above.
+with urgent as materialized (
+    select ctid as place
+    from states
+    where partition = $1 and status = 1 and unmet = 0 and priority > $5
+    order by priority desc, task_no
+    limit $2
+    for update skip locked
+), onward as materialized (
+    select ctid as place
+    from states
+    where partition = $1 and status = 1 and unmet = 0 and priority = $5 and task_no > $6
+    order by priority desc, task_no
+    limit $2 - (select count(*) from urgent)
+    for update skip locked
+), numbered as materialized (
+    select place, row_number() over () as turn from (select * from urgent union all select * from onward) as picked
+), claimed as (
+    update states s
+    set status = 2, claim = $3 + numbered.turn, agent_no = ($4::bigint[])[numbered.turn], claimed_at = now()
+    from numbered
+    where s.ctid = numbered.place
+    returning s.task_no, s.session_no, s.claim, s.agent_no, s.retry, s.priority
+), counted as (
+    insert into session_counts (session_no, status, delta)
+    select session_no, change.status, change.sign * count(*)
+    from claimed cross join (values (1, -1), (2, 1)) as change (status, sign)
+    group by session_no, change.status, change.sign
+)
+select c.task_no, c.session_no, c.claim, c.agent_no, c.retry, c.priority,
        t.id, t.options_no, t.expected_output_keys, t.data_dependencies,
        b.data, b.size, b.object, b.sha256
 from claimed c
