@@ -103,6 +103,20 @@ async def test_a_step_waits_for_a_lock_for_a_moment_only(
     await other.close()
 
 
+async def test_replicas_that_start_at_once_do_not_stop_each_other(
+    old: asyncpg.Connection, database_url: str, version: int
+) -> None:
+    """An index that is built concurrently waits for the snapshots of all others, of those that wait for the migration too."""
+    crossed = "select deadlocks from pg_stat_database where datname = current_database()"
+    before = await old.fetchval(crossed)
+    async with asyncio.TaskGroup() as group:
+        for _ in range(4):
+            group.create_task(upgraded(database_url))
+    assert await old.fetchval("select indisvalid from pg_index where indexrelid = 'states_by_weight'::regclass")
+    assert await old.fetchval("select count(*) from migrations where version = $1", version) == 1
+    assert await old.fetchval(crossed) == before
+
+
 @pytest.mark.parametrize("after", ["weight is not null", "weight is null"])
 async def test_what_was_interrupted_goes_on_where_it_was(
     old: asyncpg.Connection, database_url: str, version: int, after: str

@@ -1,7 +1,7 @@
 """Schema migrations: forward-only, in steps, while the release before goes on serving.
 
-Replicas that start at once queue on an advisory lock; the first applies, the others find
-nothing to do. A replica that is older than the schema refuses to start rather than write
+Of replicas that start at once the one that gets an advisory lock applies, the others ask for it
+again and again, and then find nothing to do. A replica that is older than the schema refuses to start rather than write
 into tables it does not understand.
 
 A migration is a file of SQL. It is one transaction, unless it is divided into steps, each of
@@ -116,8 +116,10 @@ async def migrate(connection: asyncpg.Connection, schema: str = SCHEMA) -> int:
     """
     migrations = load_migrations()
     # Held by the session, and taken before any transaction begins: one that began before would
-    # not know what others have created while it waited.
-    await connection.execute("select pg_advisory_lock($1)", _LOCK)
+    # not know what others have created while it waited. Whoever waits asks again and again: a statement that
+    # waits holds a snapshot, and an index that is built concurrently waits for all those.
+    while not await connection.fetchval("select pg_try_advisory_lock($1)", _LOCK):  # noqa: ASYNC110 - it is told to nobody
+        await asyncio.sleep(_LOCK_WAIT_MS / 1000)
     try:
         async with connection.transaction():
             applied = await _create_schema(connection, schema, newest=len(migrations))
