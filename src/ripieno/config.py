@@ -40,6 +40,7 @@ class Limits:
         ids_per_request: Ids or keys in one request that names tasks, sessions or results.
         ids_per_reply: Ids in one reply of ListTasks or ListSessions.
         keys_per_follow: Keys that one Follow stream waits for at a time.
+        sub_tasks_per_attempt: Sub-tasks that one attempt creates.
         submission_memory_bytes: Bytes of submissions in memory in one replica.
         streams_per_client: Streams that one client has open with one replica.
         waiters_per_client: Calls of one client that wait in one replica.
@@ -52,6 +53,7 @@ class Limits:
     ids_per_request: int = 100_000
     ids_per_reply: int = 100_000
     keys_per_follow: int = 100_000
+    sub_tasks_per_attempt: int = 50_000
     submission_memory_bytes: int = 64 * 1024 * 1024
     streams_per_client: int = 1_000
     waiters_per_client: int = 10_000

@@ -10,7 +10,7 @@ import grpc.aio
 import pytest
 import pytest_asyncio
 
-from control.replica import Served, serving
+from control.replica import BareAgent, Served, serving
 from ripieno.client import AsyncClient, LimitError, TaskDefinition
 from ripieno.config import Limits
 from ripieno.wire.protos.armonik_v2 import objects_pb2, submitter_service_pb2, submitter_service_pb2_grpc
@@ -21,6 +21,7 @@ LIMITS = Limits(
     keys_per_call=30,
     bytes_per_call=100_000,
     options_bytes=100,
+    sub_tasks_per_attempt=7,
     ids_per_request=20,
     ids_per_reply=15,
     streams_per_client=2,
@@ -197,3 +198,11 @@ async def test_the_sdk_cuts_until_it_is_within_limits_of_a_call(limited: Served)
         assert sum((await session.wait(ids, timeout=5)).values()) == 45
         with pytest.raises(LimitError, match="keys_per_call is 30"):
             await session.submit(b"", dependencies=[f"k{n}" for n in range(45)])
+
+
+async def test_agents_are_told_what_attempts_may_ask_for(channel: grpc.aio.Channel) -> None:
+    agent = BareAgent(channel)
+    await agent.hello()
+    welcome = agent.said[0].welcome
+    assert (welcome.sub_tasks_per_attempt, welcome.options_bytes) == (7, 100)
+    agent.leave()

@@ -29,8 +29,8 @@ from ripieno.agent.effects import (
 )
 from ripieno.agent.gathering import Gatherer, Gathering, Limits, put_payload
 from ripieno.agent.large_submission import LargeSubmission
-from ripieno.agent.sub_tasks import Family, reply_accepted, reply_refused
-from ripieno.agent.violations import ViolationError, too_long
+from ripieno.agent.sub_tasks import Asked, Family, reply_accepted, reply_refused
+from ripieno.agent.violations import TooMuchError, ViolationError, too_long
 from ripieno.domain.data import Data, StoredObject
 from ripieno.domain.errors import InvalidRequestError
 from ripieno.domain.identifiers import check_identifier
@@ -83,7 +83,8 @@ class Conversation:
     def __init__(self, task_id: str, expected_output_keys: Sequence[str], limits: Limits) -> None:
         self.limits = limits
         few = len(expected_output_keys) <= _FEW_KEYS
-        self._family = Family(task_id, expected_output_keys if few else frozenset(expected_output_keys))
+        expected = expected_output_keys if few else frozenset(expected_output_keys)
+        self._family = Family(task_id, expected, limits=limits)
         self._gatherer = Gatherer(limits)
         self._streams: dict[str, _OpenResult | _Results | _DataRequest | LargeSubmission] = {}
         self._results: list[tuple[str, Data]] = []
@@ -140,6 +141,9 @@ class Conversation:
             return self._request_data(request_id, DataKind(kind), getattr(reply, kind).key)
         except ViolationError as violation:
             return self.violated(str(violation))
+        except TooMuchError as error:
+            self._over = True
+            return (Failed(Failure.OUTPUT, str(error)),)
 
     def ended(self) -> Sequence[Effect]:
         """The worker's call ended without an error status."""
@@ -230,6 +234,9 @@ class Conversation:
 
     def _create_small(self, request_id: str, request: ProcessReply.CreateSmallTaskRequest) -> Sequence[Effect]:
         self._require_free(request_id, "create_small_task")
+        family, asked = self._family, Asked()
+        for each in request.task_requests:
+            family.ask(asked, each.id, each.expected_output_keys, each.data_dependencies)
         tasks = [
             NewTask(task.id, tuple(task.expected_output_keys), tuple(task.data_dependencies), task.payload)
             for task in request.task_requests
@@ -240,10 +247,13 @@ class Conversation:
                 raise InvalidRequestError("task_requests", "is empty")
             if request.HasField("task_options"):
                 options = options_from_wire("task_options", request.task_options)
+                family.check_options(options)
         except InvalidRequestError:
+            family.refused(asked)
             return [Answer(reply_refused(request_id, [task.id for task in tasks]))]
-        refused = self._family.offenders(tasks, self.limits.data_chunk_max_size)
+        refused = family.offenders(tasks, self.limits.data_chunk_max_size)
         if refused:
+            family.refused(asked)
             return [Answer(reply_refused(request_id, refused))]
         effects: list[Effect] = []
         for index, task in enumerate(tasks):
@@ -253,7 +263,7 @@ class Conversation:
                 _, finished = self._gatherer.close(gathering, partial(put_payload, tasks, index))
                 put_payload(tasks, index, b"")
                 effects += [*started, *finished]
-        self._family.accept(options, tasks)
+        family.accept(options, tasks)
         return [*effects, Answer(reply_accepted(request_id))]
 
     def _create_large(self, request_id: str, request: ProcessReply.CreateLargeTaskRequest) -> Sequence[Effect]:
@@ -262,7 +272,7 @@ class Conversation:
             raise ViolationError(f"create_large_task under {request_id!r} has an empty oneof `type`")
         if what == "init_request":
             self._require_free(request_id, "create_large_task.init_request")
-            self._streams[request_id] = LargeSubmission(self._gatherer, request.init_request)
+            self._streams[request_id] = LargeSubmission(self._gatherer, request.init_request, self._family)
             return _NOTHING
         submission = self._streams.get(request_id)
         if not isinstance(submission, LargeSubmission):
@@ -272,8 +282,9 @@ class Conversation:
         if not submission.init_task(request.init_task):
             return _NOTHING
         del self._streams[request_id]
-        refused = submission.offenders(self._family)
+        refused = submission.offenders()
         if refused is not None:
+            self._family.refused(submission.asked)
             return [Answer(reply_refused(request_id, refused))]
         self._family.accept(submission.options, submission.tasks)
         return [Answer(reply_accepted(request_id))]

@@ -19,10 +19,12 @@ Place = Callable[[StoredObject], None]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the control plane said in its Welcome, in bytes."""
+    """What the control plane said in its Welcome: sizes in bytes, and how many sub-tasks an attempt may create."""
 
     data_chunk_max_size: int = 84_000
     inline_limit_bytes: int = 65_536
+    sub_tasks_per_attempt: int = 50_000
+    options_bytes: int = 256 * 1024
 
 
 @dataclass(slots=True, eq=False)

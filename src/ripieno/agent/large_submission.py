@@ -11,7 +11,7 @@ from functools import partial
 
 from ripieno.agent.effects import Effect
 from ripieno.agent.gathering import Gatherer, Gathering, put_payload
-from ripieno.agent.sub_tasks import Family
+from ripieno.agent.sub_tasks import Asked, Family
 from ripieno.agent.violations import ViolationError, too_long
 from ripieno.domain.errors import InvalidRequestError
 from ripieno.domain.options import TaskOptions
@@ -29,11 +29,14 @@ class LargeSubmission:
     Attributes:
         options: None takes the session's default.
         tasks: Those that are complete and well named, as long as nothing is refused.
+        asked: All that were asked for.
     """
 
-    def __init__(self, gatherer: Gatherer, init: InitRequest) -> None:
+    def __init__(self, gatherer: Gatherer, init: InitRequest, family: Family) -> None:
         self.options: TaskOptions | None = None
         self.tasks: list[NewTask] = []
+        self.asked = Asked()
+        self._family = family
         self._gatherer = gatherer
         self._reader = LargeTasksReader(gatherer.limits.data_chunk_max_size)
         self._reader.init_request()
@@ -45,6 +48,7 @@ class LargeSubmission:
         try:
             if init.HasField("task_options"):
                 self.options = options_from_wire("task_options", init.task_options)
+                family.check_options(self.options)
         except InvalidRequestError:
             self._refused, self._all_refused = [], True
 
@@ -58,7 +62,9 @@ class LargeSubmission:
         if kind == "last_task":
             return True
         self._in_task = True
-        self._ids.append(init.header.id)
+        header = init.header
+        self._family.ask(self.asked, header.id, header.expected_output_keys, header.data_dependencies)
+        self._ids.append(header.id)
         if self._refused is None:
             self._header(init)
         return False
@@ -87,11 +93,11 @@ class LargeSubmission:
             place(data)
         return effects
 
-    def offenders(self, family: Family) -> list[str] | None:
+    def offenders(self) -> list[str] | None:
         """After ``last_task``: the ids to refuse, all if the batch is at fault; None to accept it."""
         if self._all_refused or not self._ids:
             return self._ids
-        return [*(self._refused or ()), *family.offenders(self.tasks)] or None
+        return [*(self._refused or ()), *self._family.offenders(self.tasks)] or None
 
     def _header(self, init: objects_pb2.InitTaskRequest) -> None:
         try:

@@ -3,6 +3,9 @@
 A refused batch is answered with the ids of the offenders (all of them when the batch
 itself is at fault) and leaves no trace. An accepted batch comes to exist with the
 attempt's commit, or never.
+
+All of an attempt's sub-tasks are in memory here and written in one transaction. So they are counted as
+they arrive, and an attempt that asks for too many fails at once.
 """
 
 from __future__ import annotations
@@ -10,6 +13,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ripieno.agent.endings import MAX_OUTCOME_BYTES
+from ripieno.agent.gathering import Limits
+from ripieno.agent.violations import TooMuchError
 from ripieno.domain.errors import InvalidRequestError
 from ripieno.domain.options import TaskOptions
 from ripieno.domain.outcomes import SubTasks
@@ -18,6 +24,25 @@ from ripieno.wire.protos.armonik_v2 import objects_pb2, worker_service_pb2
 
 ProcessRequest = worker_service_pb2.ProcessRequest
 _CreateTaskReply = objects_pb2.CreateTaskReply
+
+
+#: A sub-task or a key beside its name.
+_BESIDE_BYTES = 8
+
+_WAY_OUT = "create fewer at once, and let them create the others"
+
+
+@dataclass(slots=True)
+class Asked:
+    """How many sub-tasks were asked for, and about how many bytes their names have."""
+
+    tasks: int = 0
+    size: int = 0
+
+    def add(self, tasks: int, size: int) -> None:
+        """Count so many more."""
+        self.tasks += tasks
+        self.size += size
 
 
 @dataclass(slots=True, eq=False)
@@ -29,14 +54,56 @@ class Family:
         expected: The attempt's expected outputs.
         taken: Expected outputs that are sent (or being sent) or delegated, and which.
         batches: Accepted, in order.
+        limits: What the attempt may ask for.
     """
 
     parent_id: str
     expected: Sequence[str] | frozenset[str]
     taken: dict[str, str] = field(default_factory=dict)
     batches: list[SubTasks] = field(default_factory=list)
+    limits: Limits = field(default_factory=Limits)
+    #: Accepted, or still arriving.
+    _asked: Asked = field(default_factory=Asked)
     _ids: set[str] = field(default_factory=set)
     _keys: set[str] = field(default_factory=set)
+
+    def ask(self, batch: Asked, task_id: str, *keys: Sequence[str]) -> None:
+        """Count a sub-task that is asked for with a batch, before anything is done for it.
+
+        Args:
+            keys: Its expected outputs, its data dependencies.
+
+        Raises:
+            TooMuchError: the attempt asks for too many, or for too long ones.
+        """
+        size = len(task_id) + _BESIDE_BYTES + sum([sum(map(len, some)) + _BESIDE_BYTES * len(some) for some in keys])
+        batch.add(1, size)
+        self._asked.add(1, size)
+        if self._asked.tasks > (most := self.limits.sub_tasks_per_attempt):
+            raise TooMuchError(
+                f"limit sub_tasks_per_attempt is {most:,}, and this attempt asks for more sub-tasks; {_WAY_OUT}"
+            )
+        if self._asked.size > MAX_OUTCOME_BYTES:
+            raise TooMuchError(
+                f"the names of this attempt's sub-tasks have more bytes than one commit takes"
+                f" ({MAX_OUTCOME_BYTES:,}); {_WAY_OUT}"
+            )
+
+    def refused(self, batch: Asked) -> None:
+        """A batch was refused: what was asked for with it counts no more."""
+        self._asked.add(-batch.tasks, -batch.size)
+
+    def check_options(self, options: TaskOptions) -> None:
+        """Let pass what the options of sub-tasks may be.
+
+        Raises:
+            TooMuchError: they are too long.
+        """
+        if options.options and (size := options.free_bytes) > (most := self.limits.options_bytes):
+            raise TooMuchError(
+                f"limit options_bytes is {most:,}, and this attempt asks for sub-tasks with {size:,} bytes of options;"
+                " put what is long into payloads or results"
+            )
 
     def offenders(self, tasks: Sequence[NewTask], chunk_limit_bytes: int | None = None) -> list[str]:
         """The ids of tasks that may not be accepted, in order; empty when all may."""

@@ -165,7 +165,7 @@ class Uplink:
             if not first.HasField("welcome"):
                 raise _StreamEndedError("the first message is not a welcome")
             welcome = first.welcome
-            limits = Limits(welcome.data_chunk_max_size, welcome.inline_limit_bytes)
+            limits = _limits(welcome)
             self._link.connected(address, limits, await _reachable(directory_from_wire(welcome.objects)))
             self._welcomed_at = time.monotonic()
             self._health.works(_PART)
@@ -261,6 +261,17 @@ class Uplink:
         loop = asyncio.get_running_loop()
         for ticket in tickets:
             loop.call_later(AGAIN_AFTER_S, self._outbox.released, ticket)
+
+
+def _limits(welcome: agent_pb2.Welcome) -> Limits:
+    """What an older control plane does not say is as it is by default."""
+    default = Limits()
+    return Limits(
+        welcome.data_chunk_max_size,
+        welcome.inline_limit_bytes,
+        welcome.sub_tasks_per_attempt or default.sub_tasks_per_attempt,
+        welcome.options_bytes or default.options_bytes,
+    )
 
 
 async def _reachable(directory: ObjectDirectory | None) -> ObjectDirectory | None:

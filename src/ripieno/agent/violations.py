@@ -1,10 +1,17 @@
-"""How a worker breaks the protocol."""
+"""How a worker breaks the protocol, or asks for more than an attempt may."""
 
 from ripieno.agent.gathering import Limits
 
 
 class ViolationError(Exception):
     """The worker broke the protocol; the text says how. Its attempt fails, others go on."""
+
+
+class TooMuchError(Exception):
+    """An attempt asks for more than it may; the text says which limit it is and the way out.
+
+    The attempt fails, finally: it would ask for the same again.
+    """
 
 
 def too_long(what: str, name: str, chunk: bytes, limits: Limits) -> ViolationError:

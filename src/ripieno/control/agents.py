@@ -115,6 +115,8 @@ class Agents(agent_pb2_grpc.AgentServicer):
             data_chunk_max_size=self._settings.data_chunk_max_size,
             inline_limit_bytes=self._settings.inline_limit_bytes,
             objects=None if directory is None else directory_to_wire(directory),
+            sub_tasks_per_attempt=self._settings.limits.sub_tasks_per_attempt,
+            options_bytes=self._settings.limits.options_bytes,
         )
 
     async def _receive_all(self, link: AgentLink, first: agent_pb2.AgentMessage, context: Context) -> None:

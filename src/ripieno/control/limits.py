@@ -103,6 +103,12 @@ class ControlLimits:
         self.options_bytes = limit(
             "options_bytes", "bytes of task options", "put what is long into payloads or results"
         )
+        #: Agents are told of it and keep to it.
+        self.sub_tasks_per_attempt = limit(
+            "sub_tasks_per_attempt",
+            "sub-tasks of one attempt",
+            "create fewer at once, and let them create the others",
+        )
         self.ids_per_request = limit("ids_per_request", "ids in one request", "ask in several calls")
         self.ids_per_reply = limit(
             "ids_per_reply",
@@ -130,4 +136,4 @@ def check_options(limits: ControlLimits, options: TaskOptions) -> None:
         LimitError: it is.
     """
     if options.options:
-        limits.options_bytes.check(sum(len(text.encode()) for pair in options.options.items() for text in pair))
+        limits.options_bytes.check(options.free_bytes)

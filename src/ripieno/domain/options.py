@@ -42,6 +42,11 @@ class TaskOptions:
         """The pool of workers that may run the task."""
         return self.options.get(PARTITION_OPTION, DEFAULT_PARTITION)
 
+    @property
+    def free_bytes(self) -> int:
+        """Bytes of the names and values of the free map."""
+        return sum([len(text.encode()) for pair in self.options.items() for text in pair])
+
 
 def check_options(where: str, options: TaskOptions) -> None:
     """Check the values of task options; ``where`` is the field that holds them.

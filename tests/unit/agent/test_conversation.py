@@ -279,6 +279,85 @@ def test_names_of_earlier_batches_are_taken() -> None:
     assert accepted(tell(machine, said.small(said.task("v", "p"))))
 
 
+def too_much(effects: Sequence[Effect]) -> str:
+    """Why an attempt failed that asked for too much; final, since it would ask for the same again."""
+    (failed,) = effects
+    assert isinstance(failed, Failed)
+    assert failed.failure is Failure.OUTPUT
+    return failed.detail
+
+
+FEW = Limits(100, 50, sub_tasks_per_attempt=3, options_bytes=10)
+
+
+@pytest.mark.parametrize("way", ["small", "large", "both"])
+def test_an_attempt_that_asks_for_too_many_sub_tasks_fails_at_the_one_that_is_too_many(way: str) -> None:
+    machine = conversation(limits=FEW)
+    if way == "large":
+        tell(machine, said.large_begin(), *said.large_task("t", "o"), *said.large_task("u", "p"))
+    else:
+        assert accepted(tell(machine, said.small(said.task("t", "o"), said.task("u", "p"))))
+    if way == "small":
+        last = said.small(said.task("v", "q"), said.task("w", "r"))
+    elif way == "both":
+        assert accepted(tell(machine, said.small(said.task("v", "q"))))
+        tell(machine, said.large_begin())
+        last = said.large_task("w", "r")[0]
+    else:
+        tell(machine, *said.large_task("v", "q"))
+        last = said.large_task("w", "r")[0]
+    assert too_much(tell(machine, last)) == (
+        "limit sub_tasks_per_attempt is 3, and this attempt asks for more sub-tasks;"
+        " create fewer at once, and let them create the others"
+    )
+    assert machine.said_output
+
+
+def test_sub_tasks_that_were_refused_do_not_count() -> None:
+    machine = conversation(limits=FEW)
+    for _ in range(3):
+        assert refused(tell(machine, said.small(said.task("t", "o"), said.task("t", "p")))) == ["t"]
+        assert refused(tell(machine, said.small(said.task("t", "o"), task_options=said.options(0)))) == ["t"]
+        tell(machine, said.large_begin(), *said.large_task("t", "o"), *said.large_task("t", "p"))
+        assert refused(tell(machine, said.large_end())) == ["t"]
+    assert accepted(tell(machine, said.small(*(said.task(name, f"of {name}") for name in "tuv"))))
+    assert sum(len(batch.tasks) for batch in end(machine).sub_tasks) == 3
+
+
+@pytest.mark.parametrize("way", ["small", "large"])
+def test_an_attempt_fails_whose_sub_tasks_have_names_longer_than_a_commit_takes(way: str) -> None:
+    machine, number = conversation(), 0
+    effects: list[Effect] = []
+    while not effects or not isinstance(effects[-1], Failed):
+        keys = [f"{number} {place} {'x' * 1_000}" for place in range(1_000)]
+        if way == "small":
+            effects = tell(machine, said.small(said.task(f"t{number}", *keys)))
+        else:
+            effects = tell(
+                machine, said.large_begin(f"r{number}"), said.large_header(f"t{number}", *keys, request_id=f"r{number}")
+            )
+        number += 1
+        assert number < 30
+    assert "than one commit takes (25,165,824)" in too_much(effects)
+
+
+@pytest.mark.parametrize("way", ["small", "large"])
+def test_an_attempt_fails_whose_sub_tasks_have_too_long_options(way: str) -> None:
+    machine = conversation(limits=FEW)
+    options = said.options()
+    options.options["four"] = "x" * 6
+    assert accepted(tell(machine, said.small(said.task("t", "o"), task_options=options)))
+    options.options["four"] = "ü" * 4
+    last = (
+        said.small(said.task("u", "p"), task_options=options)
+        if way == "small"
+        else said.large_begin(task_options=options)
+    )
+    assert too_much(tell(machine, last)).startswith(
+        "limit options_bytes is 10, and this attempt asks for sub-tasks with 12 bytes of options;"
+    )
+
+
 def test_a_refused_large_batch_is_read_to_its_end() -> None:
     machine = conversation()
     assert not tell(machine, said.large_begin(), *said.large_task("t", "o"), *said.large_task("t", "p", payload=b"x"))

@@ -603,10 +603,16 @@ class Welcome(_message.Message):
     DATA_CHUNK_MAX_SIZE_FIELD_NUMBER: _builtins.int
     INLINE_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
     OBJECTS_FIELD_NUMBER: _builtins.int
+    SUB_TASKS_PER_ATTEMPT_FIELD_NUMBER: _builtins.int
+    OPTIONS_BYTES_FIELD_NUMBER: _builtins.int
     lease_s: _builtins.float
     data_chunk_max_size: _builtins.int
     inline_limit_bytes: _builtins.int
     """Data up to this size travels and is stored inline."""
+    sub_tasks_per_attempt: _builtins.int
+    """Sub-tasks that one attempt may create: an attempt that asks for more fails, finally."""
+    options_bytes: _builtins.int
+    """Bytes of names and values of the free map of options of its sub-tasks; likewise."""
     @_builtins.property
     def objects(self) -> Global___ObjectDirectory:
         """Where the object store is a directory: who can write there does so, the agent
@@ -620,10 +626,12 @@ class Welcome(_message.Message):
         data_chunk_max_size: _builtins.int = ...,
         inline_limit_bytes: _builtins.int = ...,
         objects: Global___ObjectDirectory | None = ...,
+        sub_tasks_per_attempt: _builtins.int = ...,
+        options_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["objects", b"objects"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_chunk_max_size", b"data_chunk_max_size", "inline_limit_bytes", b"inline_limit_bytes", "lease_s", b"lease_s", "objects", b"objects"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_chunk_max_size", b"data_chunk_max_size", "inline_limit_bytes", b"inline_limit_bytes", "lease_s", b"lease_s", "objects", b"objects", "options_bytes", b"options_bytes", "sub_tasks_per_attempt", b"sub_tasks_per_attempt"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
