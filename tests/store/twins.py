@@ -61,6 +61,7 @@ def told(changes: Changes) -> Told:
 async def committed(world: World, *outcomes: Outcome) -> tuple[Told, list[int]]:
     """Commit; what has changed, and the places of those that were lost."""
     changes, lost = await world.committer.commit(outcomes)
+    await world.finish_cuts(changes)  # what a transaction does not get done on the side on a busy machine
     tickets = [outcome.ticket for outcome in outcomes]
     return told(changes), sorted(tickets.index(ticket) for ticket in lost)
 
@@ -68,4 +69,5 @@ async def committed(world: World, *outcomes: Outcome) -> tuple[Told, list[int]]:
 async def submitted(world: World, *calls: SubmissionCall) -> tuple[list[str | None], Told]:
     """Submit calls in one flush: what was wrong with each, and what has changed."""
     faults, changes = await submit(world.database, calls)
+    await world.finish_cuts(changes)  # likewise
     return [None if fault is None else fault.detail for fault in faults], told(changes)
