@@ -32,7 +32,11 @@ class Complaints:
         self._said: dict[str, _Said] = {}
 
     def say(self, worker: str, detail: str) -> None:
-        """Log a warning about a worker, unless the same was said of any of them a moment ago."""
+        """Log a warning about a worker, unless the same was said of any of them a moment ago.
+
+        What has several lines, as a traceback that a worker printed, is logged in one.
+        """
+        detail = " / ".join(detail.replace(":\n", ": ").splitlines())
         key, now = _NUMBER.sub("#", detail), time.monotonic()
         said = self._said.get(key)
         if said is not None and now - said.at < REPEAT_S:

@@ -2,7 +2,7 @@
 
 What an agent's streaming calls need is here: requests with a body of any length, answers, and
 everything a peer may do to a connection meanwhile. What no peer may do raises ``Violation``
-(the connection has to end) or ends the stream that it concerns; ``tests/unit/agent/rules.py``
+(the connection has to end) or ends the stream that it concerns; ``tests/unit/agent/http2_rules.py``
 is their table. Header compression is the library hpack's.
 
 * **Windows.** A stream may bring ``STREAM_WINDOW_BYTES`` more than was read of it, which bounds the
