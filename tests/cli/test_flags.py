@@ -49,6 +49,7 @@ def test_each_command_explains_itself(command: str) -> None:
         (("agent", "--control", "a:1,b"), ["--control", "'b'", "HOST:PORT"]),
         (("agent", "--log-file", "/no/such/folder/log"), ["--log-file", "'/no/such/folder/log'", "name another"]),
         (("nothing",), ["nothing"]),
+        (("sesion", "list"), ["'sesion'", "Did you mean 'session'?"]),
     ],
 )
 def test_a_bad_value_is_a_clear_usage_error(arguments: tuple[str, ...], parts: list[str]) -> None:

@@ -51,10 +51,14 @@ async def test_a_session_from_its_start_to_its_cancellation(tmp_path: Path) -> N
         missing = run("result", "get", "s 1", "other", *at)
         assert missing.exit_code == 1
         assert "is not there yet: task b makes it" in missing.output
-        assert answer("result", "show", "s 1", "length", "other", "unknown", *at) == [
+        assert answer("result", "show", "s 1", "length", "other", *at) == [
             {"key": "length", "status": "COMPLETED"},
             {"key": "other", "status": "CREATED"},
         ]
+        partly = run("result", "show", "s 1", "length", "no such", *at)
+        assert partly.exit_code == 1
+        assert partly.stdout.splitlines()[1].split() == ["length", "COMPLETED"]
+        assert "session 's 1' has no result 'no such'" in partly.stderr
         assert answer("task", "list", "s 1", *at) == [
             {"id": "a", "status": "COMPLETED"},
             {"id": "b", "status": "SUBMITTED"},
@@ -78,6 +82,7 @@ async def test_what_is_not_there_is_named(tmp_path: Path) -> None:
             ("session", "cancel", "x"),
             ("task", "list", "x"),
             ("task", "show", "x"),
+            ("result", "show", "x", "key"),
         ):
             result = run(*arguments, "--address", up.address)
             assert result.exit_code == 1

@@ -18,11 +18,14 @@ EXTRAS = {
 
 def main() -> None:
     """Run the command line with the arguments of this process."""
-    from ripieno.cli.root import cli
-    from ripieno.cli.terminal import run
-
     try:
+        from ripieno.cli.root import cli
+        from ripieno.cli.terminal import run
+
         code = run(cli, "ripieno")
+    except KeyboardInterrupt:
+        # While modules were loaded; ``run`` answers all later ones. This is what a shell says of SIGINT.
+        raise SystemExit(130) from None
     except ModuleNotFoundError as error:
         if error.name not in EXTRAS:
             raise

@@ -115,4 +115,4 @@ def show_one(row: Row, output: str) -> None:
     for name, value in row.items():
         # A reason may have several lines; all else is one.
         lines = [printable(line) for line in str(value).split("\n")]
-        click.echo(f"{name:12} " + "\n".join(lines))
+        click.echo((f"{name:12} " + "\n".join(lines)).rstrip())

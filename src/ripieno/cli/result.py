@@ -6,7 +6,8 @@ from typing import IO
 import click
 
 from ripieno.cli.calls import CALL_TIMEOUT_S, cluster_flags, show, submitter
-from ripieno.cli.terminal import name
+from ripieno.cli.session import check_session
+from ripieno.cli.terminal import name, printable
 from ripieno.client.errors import task_failure
 from ripieno.wire.protos.armonik_v2 import objects_pb2
 from ripieno.wire.protos.armonik_v2 import submitter_service_pb2 as messages
@@ -23,12 +24,20 @@ def command() -> None:
 @click.argument("keys", type=name, nargs=-1, required=True)
 @cluster_flags
 def show_results(session_id: str, keys: tuple[str, ...], address: str, output: str) -> None:
-    """The statuses of results; unknown keys are left out."""
+    """The statuses of results. Keys that the session does not have are named at the end, with exit code 1."""
     request = messages.GetResultStatusRequest(session_id=session_id, result_ids=keys)
     with submitter(address) as cluster:
         reply = cluster.GetResultStatus(request, timeout=CALL_TIMEOUT_S)
-    rows = [{"key": entry.result_id, "status": RESULT_FROM_WIRE[entry.status].name} for entry in reply.id_statuses]
-    show(rows, ["key", "status"], output)
+        rows = [{"key": entry.result_id, "status": RESULT_FROM_WIRE[entry.status].name} for entry in reply.id_statuses]
+        known = {row["key"] for row in rows}
+        unknown = [key for key in keys if key not in known]
+        if unknown:
+            check_session(cluster, session_id)
+    if rows or output == "json":
+        show(rows, ["key", "status"], output)
+    if unknown:
+        named = ", ".join(repr(printable(key)) for key in dict.fromkeys(unknown))
+        raise click.ClickException(f"session {printable(session_id)!r} has no result {named}")
 
 
 @command.command("get")

@@ -1,5 +1,6 @@
 """The root of the commands, and where each of them is."""
 
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import version
 
@@ -33,6 +34,21 @@ class LazyCommands(click.Group):
         command = import_module(COMMANDS[cmd_name][0]).command
         assert isinstance(command, click.Command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the arguments name.
+
+        Raises:
+            click.UsageError: there is none; names the one that was probably meant.
+        """
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            if args and (meant := get_close_matches(args[0], COMMANDS, n=1)):
+                raise click.UsageError(f"{error.message} Did you mean {meant[0]!r}?", ctx) from error
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of commands, without importing them."""

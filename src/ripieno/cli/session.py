@@ -48,6 +48,7 @@ def show_session(session_id: str, address: str, output: str) -> None:
 def cancel_session(session_id: str, address: str, output: str) -> None:
     """Cancel a session: what does not run yet never will, what runs is interrupted."""
     with submitter(address) as cluster:
+        check_session(cluster, session_id)
         cluster.CancelSession(messages.Session(id=session_id), timeout=CALL_TIMEOUT_S)
     show_one({"id": session_id, "status": SessionStatus.CANCELLED.name}, output)
 
