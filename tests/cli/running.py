@@ -4,7 +4,7 @@ import asyncio
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -48,19 +48,29 @@ class RunningUp:
         return self.process.returncode, errors.decode()
 
 
-async def run_up(*arguments: str) -> asyncio.subprocess.Process:
-    """Start `ripieno up` and return at once."""
+async def run_up(
+    *arguments: str, folder: Path | None = None, environment: Mapping[str, str] | None = None
+) -> asyncio.subprocess.Process:
+    """Start `ripieno up` and return at once; in another folder, with other variables, where they are given."""
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "ripieno", "up", *arguments),
+        cwd=folder,
+        env=environment,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
 
 
 @asynccontextmanager
-async def running_up(data: Path, *arguments: str, listen: str = "127.0.0.1:0") -> AsyncIterator[RunningUp]:
+async def running_up(
+    data: Path,
+    *arguments: str,
+    listen: str = "127.0.0.1:0",
+    folder: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> AsyncIterator[RunningUp]:
     """Start a cluster, wait for its ready line, and leave nothing of it behind."""
-    process = await run_up("--data", str(data), "--listen", listen, *arguments)
+    process = await run_up("--data", str(data), "--listen", listen, *arguments, folder=folder, environment=environment)
     family: list[psutil.Process] = []
     try:
         assert process.stdout is not None

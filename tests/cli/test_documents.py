@@ -1,0 +1,101 @@
+"""What the documents say can be done: their commands, flags, paths and links exist, and the first program runs."""
+
+import asyncio
+import importlib.util
+import os
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from cli.running import DEADLINE_S, running_up
+from ripieno.cli.root import cli
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "examples").rglob("*.md")),
+]
+README = ROOT / "README.md"
+
+_BLOCK = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```", re.DOTALL | re.MULTILINE)
+_LINK = re.compile(r"\]\((?!https?:)(?P<path>[^)#]+)")
+_PATH = re.compile(r"`(?P<path>(?:benchmarks|docs|examples|src|tests|tools)/[\w./-]*)`")
+#: Directories and names that a document speaks of and that somebody makes by running something.
+_MADE = ("benchmarks/.venv-peers", "benchmarks/results")
+
+
+def named(document: Path) -> str:
+    return str(document.relative_to(ROOT))
+
+
+def blocks(document: Path, language: str = "") -> list[str]:
+    return [found["text"] for found in _BLOCK.finditer(document.read_text()) if found["language"] == language]
+
+
+def commands(program: str) -> list[list[str]]:
+    """The words of each line of a block that runs ``program``, in any of the documents."""
+    lines = "".join(text for document in DOCUMENTS for text in blocks(document)).splitlines()
+    words = [
+        shlex.split(line.removeprefix(".venv/bin/"), comments=True)
+        for line in lines
+        if line.startswith((program, f".venv/bin/{program}"))
+    ]
+    found = [rest for first, *rest in filter(None, words) if first == program and rest]
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("words", commands("ripieno"), ids=" ".join)
+def test_each_command_and_flag_exists(words: list[str]) -> None:
+    with click.Context(cli) as context:
+        command, rest = cli.get_command(context, words[0]), words[1:]
+        while isinstance(command, click.Group) and rest:
+            command, rest = command.get_command(context, rest[0]), rest[1:]
+    assert command is not None
+    flags = {flag for parameter in command.params for flag in parameter.opts}
+    assert {word for word in rest if word.startswith("--")} <= flags
+
+
+@pytest.mark.parametrize("words", commands("make"), ids=" ".join)
+def test_each_target_exists(words: list[str]) -> None:
+    assert re.search(rf"^{re.escape(words[0])}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("words", [words for words in commands("python") if words[0] == "-m"], ids=" ".join)
+def test_each_module_exists(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    assert importlib.util.find_spec(words[1]) is not None
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+def test_links_and_paths_lead_somewhere(document: Path) -> None:
+    text = document.read_text()
+    links = [document.parent / found["path"] for found in _LINK.finditer(text)]
+    paths = [ROOT / found["path"] for found in _PATH.finditer(text) if not found["path"].startswith(_MADE)]
+    assert [str(path) for path in (*links, *paths) if not path.exists()] == []
+
+
+async def test_the_first_program_runs_as_it_is_printed(tmp_path: Path) -> None:
+    worker, client = blocks(README, "python")[:2]
+    (tmp_path / "hello.py").write_text(worker)
+    (tmp_path / "submit.py").write_text(client)
+    start = next(words for words in commands("ripieno") if words[0] == "up")
+    # The command that the README gives looks for `ripieno` in the PATH and for the handler where it is run.
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    async with running_up(tmp_path / "data", *start[1:], folder=tmp_path, environment=environment) as up:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "submit.py"),
+            cwd=tmp_path,
+            env=environment | {"RIPIENO_ADDRESS": up.address},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        async with asyncio.timeout(2 * DEADLINE_S):
+            output, errors = await process.communicate()
+    assert (process.returncode, errors.decode()) == (0, "")
+    assert sorted(output.decode().splitlines()) == ["Hello, Ada!", "Hello, Grace!", "Hello, Katherine!"]
