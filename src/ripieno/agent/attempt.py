@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ripieno.domain.data import Data
+from ripieno.domain.outcomes import Failed, Failure
 
 if TYPE_CHECKING:
     from ripieno.agent.conversation import Conversation
@@ -22,6 +23,17 @@ class Verdict(Enum):
     RELEASED = auto()  # given back, no attempt used up
     TIMEOUT = auto()  # max_duration passed
     FAILED = auto()  # the worker broke the protocol
+    REFUSED = auto()  # it asked for more than an attempt may, and would again
+
+    @classmethod
+    def of(cls, how: Failed) -> Verdict:
+        """The verdict on an attempt whose worker says, in the midst of it, what makes it fail."""
+        return cls.FAILED if how.failure.may_retry else cls.REFUSED
+
+    @property
+    def failure(self) -> Failure:
+        """What the attempt is told to have failed by."""
+        return {Verdict.TIMEOUT: Failure.TIMEOUT, Verdict.REFUSED: Failure.OUTPUT}.get(self, Failure.ATTEMPT)
 
     def outweighs(self, former: Verdict | None) -> bool:
         """Whether it replaces a verdict that was given before."""

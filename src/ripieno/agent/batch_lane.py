@@ -356,7 +356,7 @@ class BatchLane:
         if isinstance(effects[-1], OutputReceived):
             return None, True
         if isinstance(how, Failed) and not is_output:
-            self._dispatcher.condemn(attempt, Verdict.FAILED, how.detail)
+            self._dispatcher.condemn(attempt, Verdict.of(how), how.detail)
             return None, False
         return how, how is not None
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence, Set
 
 from ripieno.agent.attempt import Attempt, Verdict
 from ripieno.agent.endings import Ticketed, ended, halves, outcome_of, put_ticket, tickets_of, without
-from ripieno.domain.outcomes import Completed, Completions, Failed, Failure
+from ripieno.domain.outcomes import Completed, Completions, Failed
 from ripieno.wire.outcomes import completions_to_wire
 from ripieno.wire.protos.v1 import agent_pb2
 
@@ -76,8 +76,7 @@ class Outbox:
         elif verdict is Verdict.RELEASED:
             self.released(attempt)
         elif verdict is not Verdict.LOST:
-            failure = Failure.TIMEOUT if verdict is Verdict.TIMEOUT else Failure.ATTEMPT
-            self.failed(attempt, Failed(failure, attempt.detail), ended_at_us)
+            self.failed(attempt, Failed(verdict.failure, attempt.detail), ended_at_us)
 
     def completed(self, attempt: Attempt, how: Completed, ended_at_us: int) -> None:
         """An attempt is COMPLETED once this is settled."""

@@ -237,7 +237,8 @@ class ProcessLane:
                         return how if isinstance(how, Failed) else Failed(Failure.ATTEMPT, _TALKS_ON)
                     return await self._after_output(call, attempt, how, feeder)
                 if how is not None:
-                    self._dispatcher.condemn(attempt, Verdict.FAILED, _detail(how))
+                    assert isinstance(how, Failed), "only Output completes an attempt"
+                    self._dispatcher.condemn(attempt, Verdict.of(how), how.detail)
                     return None
         if call.code is not grpc.StatusCode.OK:
             return await self._broken(call, attempt)
@@ -284,7 +285,7 @@ class ProcessLane:
 
     async def _until_yielded(self, verdict: Verdict) -> None:
         # A worker that was talking, if nonsense, is not one that hangs.
-        believed = not self._spawned or verdict is Verdict.FAILED
+        believed = not self._spawned or verdict in (Verdict.FAILED, Verdict.REFUSED)
         while True:
             asked_at = time.monotonic()
             health = await ask(self._channel)
@@ -311,7 +312,3 @@ def _is_broken_lane(error: Exception) -> bool:
     if isinstance(error, ExceptionGroup):
         return error.subgroup(LaneBrokenError) is not None
     return isinstance(error, LaneBrokenError)
-
-
-def _detail(how: Completed | Failed) -> str:
-    return how.detail if isinstance(how, Failed) else ""

@@ -55,6 +55,8 @@ class Replica(agent_pb2_grpc.AgentServicer):
         self.staging.set()
         self.port = 0
         self.limits = (84_000, 65_536)
+        #: None is told.
+        self.sub_tasks_per_attempt = 0
         self.settling = True
         #: What it takes at most; -1: anything.
         self.largest_message_bytes = -1
@@ -139,7 +141,12 @@ class Replica(agent_pb2_grpc.AgentServicer):
         self.credit = 0
         self._contexts.append(outgoing)
         chunk, inline = self.limits
-        welcome = agent_pb2.Welcome(lease_s=10, data_chunk_max_size=chunk, inline_limit_bytes=inline)
+        welcome = agent_pb2.Welcome(
+            lease_s=10,
+            data_chunk_max_size=chunk,
+            inline_limit_bytes=inline,
+            sub_tasks_per_attempt=self.sub_tasks_per_attempt,
+        )
         if self.directory is not None:
             welcome.objects.CopyFrom(directory_to_wire(self.directory))
         await self.welcoming.wait()

@@ -78,6 +78,21 @@ async def test_failures_and_the_worker_goes_on(replica: Replica, serve: Serve, b
     assert all(len(outcomes) == 1 for outcomes in replica.outcomes.values())
 
 
+@both_lanes
+async def test_an_attempt_that_asks_for_too_many_sub_tasks_is_not_tried_again(
+    replica: Replica, serve: Serve, batch: bool
+) -> None:
+    _, address = await serve(batch=batch)
+    replica.sub_tasks_per_attempt = 3
+    async with agent(replica, attach=(address,)):
+        replica.submit(Task("few", payload=b"many:3"), Task("many", payload=b"many:4"), Task("fine", payload=b"x"))
+        assert len((await replica.outcome_of("few")).completed.sub_tasks[0].tasks) == 3
+        failed = (await replica.outcome_of("many")).failed
+        assert failed.reason == Reason.OUTPUT
+        assert failed.detail.startswith("limit sub_tasks_per_attempt is 3,")
+        assert inline_result(await replica.outcome_of("fine")) == b"x"
+
+
 async def test_a_handler_that_fails_as_unavailable_is_no_dead_worker(replica: Replica, serve: Serve) -> None:
     _, address = await serve(batch=False)
     async with agent(replica, attach=(address,)):

@@ -109,10 +109,11 @@ def test_a_verdict_outweighs_what_the_worker_says() -> None:
         outbox.over(one, Completed([("k", b"v")]), 9)
     message = outbox.take()
     assert message is not None
-    cancelled, timeout, failed = outcomes_of(message)
+    cancelled, timeout, failed, refused = outcomes_of(message)
     assert cancelled.HasField("cancelled")
     assert (timeout.failed.reason, timeout.failed.detail) == (agent_pb2.Outcome.Failed.TIMEOUT, "TIMEOUT")
     assert failed.failed.reason == agent_pb2.Outcome.Failed.ATTEMPT
+    assert refused.failed.reason == agent_pb2.Outcome.Failed.OUTPUT
     assert [ticket.claim for ticket in message.released] == [list(Verdict).index(Verdict.RELEASED)]
 
 

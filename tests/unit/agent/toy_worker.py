@@ -113,6 +113,12 @@ async def handle(compute: Compute, receive: Receive, send: Send) -> None:
     if word == "foreign":
         await send(result("foreign", b"x")[0])
         await asyncio.sleep(30)
+    if word == "many":
+        many = ProcessReply.CreateSmallTaskRequest()
+        for number in range(int(argument)):
+            many.task_requests.add(id=f"child {number}", expected_output_keys=[f"of child {number}"])
+        await send(ProcessReply(request_id="many", create_small_task=many))
+        await receive()
     if word == "mute":
         return
     value = compute.payload
