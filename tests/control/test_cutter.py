@@ -1,17 +1,18 @@
-"""Cuts that are gone on with in the background: a fault of one session holds up no other."""
+"""Cuts and promotions that are gone on with in the background: a fault of one session holds up no other."""
 
 import asyncio
 
 import pytest
 
+from ripieno.control import cutter as cutters
 from ripieno.control.cutter import Cutter
 from ripieno.control.notices import Notices
 from ripieno.domain.outcomes import Failure
-from ripieno.store import cuts
+from ripieno.store import cuts, promotions
 from ripieno.store.changes import Changes
 from ripieno.store.database import Database
 from ripieno.store.signals import Signals
-from store.world import World, failed, task
+from store.world import World, done, failed, task
 
 TASKS = 100
 _PATIENCE_S = 30.0
@@ -57,3 +58,32 @@ async def test_a_cut_that_fails_holds_up_no_other(database_url: str, monkeypatch
         finally:
             cutting.cancel()
             await asyncio.gather(cutting, return_exceptions=True)
+
+
+@pytest.mark.parametrize("left_by", ["us", "another"])
+async def test_promotions_go_on(database_url: str, monkeypatch: pytest.MonkeyPatch, left_by: str) -> None:
+    """Of a commit of this replica, and of one whose replica is gone."""
+    monkeypatch.setattr(promotions, "_ON_THE_SIDE", 1)
+    monkeypatch.setattr(promotions, "_STEP", 10)
+    monkeypatch.setattr(cutters, "LOOK_EVERY_S", 0.2)
+    async with Database.open(database_url) as database:
+        world, cutter = World(database), Cutter(database, Notices(Signals(database, "alone")))
+        await world.session()
+        await world.submit(task("first", "k"), task("hopeless"))
+        await world.submit(*(task(f"t{n}", needs=["k"]) for n in range(TASKS)))
+        claimed = await world.claim()
+        # A failure beside it: the commit is a careful one.
+        ends = [done(claimed["first"], {"k": b""}), failed(claimed["hopeless"], "no", Failure.OUTPUT)]
+        changes, _ = await world.committer.commit(ends)
+        assert changes.promotions, "it is more than one step"
+        if left_by == "us":
+            cutter.changed_here(changes)
+        promoting, ready = asyncio.create_task(cutter.run()), 0
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                while ready < TASKS:
+                    ready += len(await world.claim(TASKS))
+                    await asyncio.sleep(0.02)
+        finally:
+            promoting.cancel()
+            await asyncio.gather(promoting, return_exceptions=True)

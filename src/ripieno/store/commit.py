@@ -1,8 +1,10 @@
 """The commit: outcomes, results, sub-tasks, delegations, dependents, in one transaction.
 
-Outcomes of many attempts share it. What becomes visible, becomes visible together; an
-outcome whose claim no longer owns its task changes nothing (INV-5). Committing the same
-outcome twice is harmless: the second time its claim owns nothing.
+Outcomes of many attempts share it. What becomes visible, becomes visible together, but for what
+follows for very many others: those whom the transaction does not promote or fail itself wait
+for later steps, which it notes (``store.promotions``, ``store.cuts``). An outcome whose claim no
+longer owns its task changes nothing (INV-5). Committing the same outcome twice is harmless: the
+second time its claim owns nothing.
 
 The order of work is the ladder of ``ripieno.store``: gates, own states, keys (new ones,
 then existing ones), new tasks, dependents.
