@@ -5,7 +5,7 @@ quarter of it (``benchmarks.floors``), and that is most of what an attempt of a 
 costs the agent. The library h2 would do at half the gain, but gives a connection up as soon as its
 peer says GOAWAY, with which servers begin to drain: the call that is under way then has to end in peace.
 
-What bytes mean is decided in ``streams``, without I/O; here are the socket and the clock.
+What bytes mean is decided in ``receiving`` and ``streams``, without I/O; here are the socket and the clock.
 Whatever goes wrong ends this connection, with a reason that its calls are told, and nothing else.
 """
 
@@ -20,6 +20,7 @@ from typing import cast
 from ripieno.agent import frames
 from ripieno.agent.frames import Violation, name_of_error
 from ripieno.agent.liveness import LOOK_S, SETTINGS_S, Finding, Keepalive, Watch, host_is_gone, probe_host
+from ripieno.agent.receiving import Receiver
 from ripieno.agent.streams import Reader, Stream, Streams
 from ripieno.domain.addresses import UnixAddress, parse_address
 
@@ -41,6 +42,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, keepalive: Keepalive | None = None) -> None:
         self._keepalive = keepalive
         self._streams = Streams(self._send, self.close)
+        self._receiver = Receiver(self._streams)
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._socket: socket.socket | None = None
@@ -96,7 +98,7 @@ class Connection(asyncio.Protocol):
             return
         self._watch.heard_at = self._loop.time()
         try:
-            self._streams.receive(data)
+            self._receiver.receive(data)
             if self._streams.unsent > MOST_UNSENT:
                 raise Violation(frames.ENHANCE_YOUR_CALM, "it asks for answers and does not read them")
         except Violation as violation:

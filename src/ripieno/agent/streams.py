@@ -1,9 +1,8 @@
-"""The client's end of one HTTP/2 connection, without I/O: bytes in; calls of readers, and bytes, out (RFC 9113).
+"""The streams of one HTTP/2 connection, seen from the client: what is open, what is sent, what may be sent (RFC 9113).
 
 What an agent's streaming calls need is here: requests with a body of any length, answers, and
-everything a peer may do to a connection meanwhile. What no peer may do raises ``Violation``
-(the connection has to end) or ends the stream that it concerns; ``tests/unit/agent/http2_rules.py``
-is their table. Header compression is the library hpack's.
+everything a peer may do to a connection meanwhile. No I/O: ``receiving`` takes in what the peer says and
+calls this; bytes for the peer, and calls of readers, come out.
 
 * **Windows.** A stream may bring ``STREAM_WINDOW_BYTES`` more than was read of it, which bounds the
   memory that a call takes. Of the connection's window as much is always given back: readers
@@ -18,20 +17,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from hpack import Decoder, HPACKError
-
 from ripieno.agent import frames
 from ripieno.agent.frames import (
-    FrameCutter,
     StreamViolation,
     Violation,
     frame_head,
     name_of_error,
     pack_settings,
-    unpack_settings,
-    without_padding,
 )
-from ripieno.agent.header_rules import Headers, MalformedError, check_answer, check_trailers
+from ripieno.agent.header_rules import Headers
 from ripieno.agent.windows import ReceiveWindow
 
 STREAM_WINDOW_BYTES = 1024 * 1024
@@ -47,10 +41,8 @@ MOST_REMEMBERED = 1_000
 #: So much is sent at once; a writer of more waits for the socket.
 PIECE_BYTES = 256 * 1024
 
-_SIZES = {frames.RST_STREAM: 4, frames.PING: 8, frames.WINDOW_UPDATE: 4}
 #: An encoder says with this that it uses no dynamic table.
 _NO_TABLE = b"\x20"
-_FIRST_FINAL_STATUS = 200
 
 
 class Reader(Protocol):
@@ -164,10 +156,6 @@ class Streams:
         self._send = send
         self._finish = finish
         self._out: list[bytes | memoryview] = []
-        self._cutter = FrameCutter(LONGEST_FRAME_BYTES)
-        self._decoder = Decoder(max_header_list_size=LARGEST_HEADERS_BYTES)
-        self._receiving = ReceiveWindow(CONNECTION_WINDOW_BYTES)
-        self._greeted = False
         self._open: dict[int, Stream] = {}
         #: Streams that were given up, and whether the peer did it.
         self._given_up: dict[int, bool] = {}
@@ -175,9 +163,8 @@ class Streams:
         self._stream_window = frames.DEFAULT_WINDOW_BYTES
         self._most_streams: int | None = None
         self._largest_headers: int | None = None
+        #: Frames that brought nothing since there was news.
         self._chatter = 0
-        #: A block of headers that is not complete: its stream, flags and bytes.
-        self._block: tuple[int, int, bytearray] | None = None
 
     # ------------------------------------------------------------------ to the peer
 
@@ -259,8 +246,8 @@ class Streams:
     def give_up(self, stream: Stream, error_code: int) -> None:
         """Tell the peer that a stream is over, and forget it."""
         self.put(frames.RST_STREAM, 0, stream.number, error_code.to_bytes(4))
-        self._forget(stream)
-        self._remember(stream.number, by_peer=False)
+        self.forget(stream)
+        self.remember(stream.number, by_peer=False)
 
     def go_away(self, error_code: int, reason: str) -> None:
         """Tell the peer why its connection ends, whether it listens or not."""
@@ -275,7 +262,7 @@ class Streams:
         """The socket takes more: send what waits, and let writers go on."""
         self.paused = False
         self.flush()
-        self._wake()
+        self.wake()
 
     def lose(self, reason: str) -> None:
         """The connection is gone, and all streams with it."""
@@ -285,158 +272,24 @@ class Streams:
             stream.closed = True
             stream.reader.connection_lost(reason, refused=False)
 
-    # ------------------------------------------------------------------ from the peer
+    # ------------------------------------------------------------------ what the peer says of all streams
 
-    def receive(self, data: bytes) -> None:
-        """Take in what arrived.
+    def chat(self, cost: int) -> None:
+        """Count frames that bring nothing.
 
         Raises:
-            Violation: the peer broke a rule; the connection has to end.
+            Violation: there were too many in a row.
         """
-        for kind, flags, number, payload in self._cutter.feed(data):
-            try:
-                self._take(kind, flags, number, payload)
-            except StreamViolation as violation:
-                self._break(violation)
-        self.flush()
-
-    def _take(self, kind: int, flags: int, number: int, payload: bytes) -> None:
-        if not self._greeted:
-            if kind != frames.SETTINGS or flags & frames.ACK:
-                raise Violation(frames.PROTOCOL_ERROR, "it begins without SETTINGS")
-            self._greeted = True
-        if self._block is not None and kind != frames.CONTINUATION:
-            raise Violation(frames.PROTOCOL_ERROR, "a block of headers that does not end")
-        if kind == frames.DATA:
-            self._data(flags, number, payload)
-        elif kind == frames.HEADERS:
-            self._headers(flags, number, payload)
-        else:
-            self._chat(1)
-            size = _SIZES.get(kind)
-            if size is not None and len(payload) != size:
-                name = frames.KINDS[kind]
-                raise Violation(frames.FRAME_SIZE_ERROR, f"{name} of {len(payload)} bytes, which has {size}")
-            handle = _HANDLERS.get(kind)
-            if handle is not None:  # what nobody knows is ignored
-                handle(self, flags, number, payload)
-
-    def _chat(self, cost: int) -> None:
         self._chatter += cost
         if self._chatter > LARGEST_CHATTER:
             raise Violation(frames.ENHANCE_YOUR_CALM, f"more than {LARGEST_CHATTER} frames that bring nothing")
 
-    def _data(self, flags: int, number: int, payload: bytes) -> None:
-        size = len(payload)
-        if not self._receiving.receive(size):
-            raise Violation(frames.FLOW_CONTROL_ERROR, "more data than the connection's window allows")
-        if increment := self._receiving.take(size):
-            self.put(frames.WINDOW_UPDATE, 0, 0, increment.to_bytes(4))
-        data = without_padding(flags, payload)
-        stream = self._open.get(number)
-        if stream is None:
-            self._late("DATA", number)
-            return
-        if not stream.receiving.receive(size):
-            raise StreamViolation(number, frames.FLOW_CONTROL_ERROR, "more data than the stream's window allows")
-        if not stream.answered:
-            raise StreamViolation(number, frames.PROTOCOL_ERROR, "DATA before the headers of the answer")
-        if len(data) < size:
-            stream.consumed(size - len(data))
-        if data:
-            self._chatter = 0
-            stream.reader.data_received(data)
-        else:
-            self._chat(1)
-        if flags & frames.END_STREAM and not stream.closed:
-            self._end(stream)
+    def apply(self, setting: int, value: int) -> None:
+        """Keep to one of the peer's settings from now on; those that nobody knows are ignored.
 
-    def _headers(self, flags: int, number: int, payload: bytes) -> None:
-        if not number:
-            raise Violation(frames.PROTOCOL_ERROR, "HEADERS on stream 0")
-        payload = without_padding(flags, payload)
-        if flags & frames.WITH_PRIORITY:
-            if len(payload) < 5:
-                raise Violation(frames.FRAME_SIZE_ERROR, "HEADERS without the priority that they announce")
-            payload = payload[5:]
-        if flags & frames.END_HEADERS:
-            self._whole_headers(flags, number, payload)
-        else:
-            self._block = (number, flags, bytearray(payload))
-
-    def _continuation(self, flags: int, number: int, payload: bytes) -> None:
-        if self._block is None or self._block[0] != number:
-            raise Violation(frames.PROTOCOL_ERROR, f"a continuation of nothing on stream {number}")
-        _, first_flags, block = self._block
-        block += payload
-        if len(block) > LARGEST_HEADERS_BYTES:
-            raise Violation(frames.ENHANCE_YOUR_CALM, f"more than {LARGEST_HEADERS_BYTES} bytes of headers")
-        if flags & frames.END_HEADERS:
-            self._block = None
-            self._whole_headers(first_flags, number, bytes(block))
-
-    def _whole_headers(self, flags: int, number: int, block: bytes) -> None:
-        try:
-            # Whoever they are for: they change the decoder's table.
-            headers = [(bytes(name), bytes(value)) for name, value in self._decoder.decode(block, raw=True)]
-        except HPACKError as error:
-            raise Violation(frames.COMPRESSION_ERROR, f"headers that cannot be read: {str(error)[:200]}") from error
-        stream = self._open.get(number)
-        if stream is None:
-            self._late("HEADERS", number)
-            return
-        end = bool(flags & frames.END_STREAM)
-        try:
-            if stream.answered:
-                check_trailers(headers)
-                status = 0
-            else:
-                status = check_answer(headers)
-                if status < _FIRST_FINAL_STATUS:
-                    if end:
-                        raise MalformedError(f"an answer that ends with status {status}")
-                    self._chat(1)
-                    return
-        except MalformedError as error:
-            raise StreamViolation(number, frames.PROTOCOL_ERROR, str(error)) from error
-        self._chatter = 0
-        was_answered, stream.answered = stream.answered, True
-        stream.reader.headers_received(status, headers, end=end)
-        if stream.closed:
-            return
-        if end:
-            self._end(stream)
-        elif was_answered:
-            raise StreamViolation(number, frames.PROTOCOL_ERROR, "trailers that do not end the stream")
-
-    def _priority(self, _flags: int, number: int, payload: bytes) -> None:
-        if not number:
-            raise Violation(frames.PROTOCOL_ERROR, "PRIORITY on stream 0")
-        if len(payload) != 5:
-            raise StreamViolation(number, frames.FRAME_SIZE_ERROR, f"PRIORITY of {len(payload)} bytes, which has 5")
-
-    def _reset(self, _flags: int, number: int, payload: bytes) -> None:
-        stream = self._known("RST_STREAM", number)
-        if stream is not None:
-            self._remember(number, by_peer=True)
-            self._forget(stream)
-            stream.reader.stream_reset(int.from_bytes(payload))
-
-    def _settings(self, flags: int, number: int, payload: bytes) -> None:
-        if number:
-            raise Violation(frames.PROTOCOL_ERROR, f"SETTINGS on stream {number}")
-        if flags & frames.ACK:
-            if payload:
-                raise Violation(frames.FRAME_SIZE_ERROR, f"an acknowledgement of {len(payload)} bytes, which has none")
-            self.acknowledged = True
-            return
-        self._chat(len(payload) // 6)
-        for setting, value in unpack_settings(payload):
-            self._set(setting, value)
-        self.put(frames.SETTINGS, frames.ACK, 0, b"")
-        self._wake()
-
-    def _set(self, setting: int, value: int) -> None:
+        Raises:
+            Violation: no peer may ask for this value.
+        """
         if setting == frames.INITIAL_WINDOW_SIZE:
             if value > frames.LARGEST_WINDOW_BYTES:
                 raise Violation(frames.FLOW_CONTROL_ERROR, f"a window of {value} bytes")
@@ -457,52 +310,32 @@ class Streams:
         elif setting == frames.MAX_HEADER_LIST_SIZE:
             self._largest_headers = value
 
-    def _push(self, _flags: int, _number: int, _payload: bytes) -> None:
-        raise Violation(frames.PROTOCOL_ERROR, "PUSH_PROMISE, which was declined")
-
-    def _ping(self, flags: int, number: int, payload: bytes) -> None:
-        if number:
-            raise Violation(frames.PROTOCOL_ERROR, f"PING on stream {number}")
-        if not flags & frames.ACK:
-            self.put(frames.PING, frames.ACK, 0, payload)
-
-    def _go_away(self, _flags: int, number: int, payload: bytes) -> None:
-        """The peer takes no new streams; what it has begun it ends."""
-        if number:
-            raise Violation(frames.PROTOCOL_ERROR, f"GOAWAY on stream {number}")
-        if len(payload) < 8:
-            raise Violation(frames.FRAME_SIZE_ERROR, f"GOAWAY of {len(payload)} bytes, which has 8 or more")
-        last, code = int.from_bytes(payload[:4]) & frames.LAST_STREAM, int.from_bytes(payload[4:8])
-        self.ending = "the peer is going away"
-        if code != frames.NO_ERROR:
-            self.ending += f" ({name_of_error(code)}: {frames.quote(payload[8:])})"
-        for stream in list(self._open.values()):
+    def leave(self, last: int, reason: str) -> None:
+        """The peer takes no new streams, and has never looked at those after ``last``."""
+        self.ending = reason
+        for stream in self.open_streams():
             if stream.number > last:
-                self._forget(stream)
-                stream.reader.connection_lost(self.ending, refused=True)
+                self.forget(stream)
+                stream.reader.connection_lost(reason, refused=True)
         if not self._open:
             self._finish()
 
-    def _window_update(self, _flags: int, number: int, payload: bytes) -> None:
-        increment = int.from_bytes(payload) & frames.LARGEST_WINDOW_BYTES
-        if not number:
-            self.window += increment
-            if not increment:
-                raise Violation(frames.PROTOCOL_ERROR, "WINDOW_UPDATE by nothing")
-            if self.window > frames.LARGEST_WINDOW_BYTES:
-                raise Violation(frames.FLOW_CONTROL_ERROR, f"a window of {self.window} bytes")
-            self._wake()
-        elif (stream := self._known("WINDOW_UPDATE", number)) is not None:
-            stream.window += increment
-            if not increment:
-                raise StreamViolation(number, frames.PROTOCOL_ERROR, "WINDOW_UPDATE by nothing")
-            if stream.window > frames.LARGEST_WINDOW_BYTES:
-                raise StreamViolation(number, frames.FLOW_CONTROL_ERROR, f"a window of {stream.window} bytes")
+    def wake(self) -> None:
+        """There may be room for every writer."""
+        for stream in self.open_streams():
             stream.reader.may_write()
 
-    # ------------------------------------------------------------------ streams that are not open
+    # ------------------------------------------------------------------ one stream, open or not
 
-    def _known(self, what: str, number: int) -> Stream | None:
+    def open_streams(self) -> list[Stream]:
+        """Those that are not over, as of now."""
+        return list(self._open.values())
+
+    def find(self, number: int) -> Stream | None:
+        """A stream, if it is open."""
+        return self._open.get(number)
+
+    def known(self, what: str, number: int) -> Stream | None:
         """A stream that is or was open.
 
         Raises:
@@ -512,55 +345,43 @@ class Streams:
             raise Violation(frames.PROTOCOL_ERROR, f"{what} on stream {number}, which nobody opened")
         return self._open.get(number)
 
-    def _late(self, what: str, number: int) -> None:
+    def late(self, what: str, number: int) -> None:
         """What comes for a stream that was given up, before the peer knew of it, is of no interest."""
-        self._known(what, number)
+        self.known(what, number)
         by_peer = self._given_up.get(number)
         if by_peer is None:
             raise Violation(frames.STREAM_CLOSED, f"{what} on stream {number}, which it had ended")
-        self._chat(1)
+        self.chat(1)
         if by_peer:
             self.put(frames.RST_STREAM, 0, number, frames.STREAM_CLOSED.to_bytes(4))
 
-    def _remember(self, number: int, *, by_peer: bool) -> None:
+    def remember(self, number: int, *, by_peer: bool) -> None:
+        """Take what still comes for a stream that was given up for what was sent before the peer knew of it."""
         self._given_up[number] = by_peer
         if len(self._given_up) > MOST_REMEMBERED:
             del self._given_up[next(iter(self._given_up))]
 
     # ------------------------------------------------------------------ ends
 
-    def _end(self, stream: Stream) -> None:
+    def end(self, stream: Stream) -> None:
+        """The peer has said all that it has to say on a stream."""
         if not stream.half_closed:
             # We have nothing more to say either.
             self.put(frames.RST_STREAM, 0, stream.number, frames.NO_ERROR.to_bytes(4))
-        self._forget(stream)
+        self.forget(stream)
         stream.reader.stream_ended()
 
-    def _break(self, violation: StreamViolation) -> None:
+    def break_off(self, violation: StreamViolation) -> None:
+        """End the one stream in which the peer broke a rule."""
         stream = self._open.get(violation.number)
         if stream is None:
             return  # a frame that says nothing of a stream that is over
         self.give_up(stream, violation.code)
         stream.reader.stream_broken(f"the peer broke HTTP/2 ({name_of_error(violation.code)}): {violation}")
 
-    def _forget(self, stream: Stream) -> None:
+    def forget(self, stream: Stream) -> None:
+        """Nothing more is sent on a stream, and nothing heard of it."""
         stream.closed = True
         self._open.pop(stream.number, None)
         if self.ending is not None and not self._open:
             self._finish()
-
-    def _wake(self) -> None:
-        for stream in list(self._open.values()):
-            stream.reader.may_write()
-
-
-_HANDLERS: dict[int, Callable[[Streams, int, int, bytes], None]] = {
-    frames.PRIORITY: Streams._priority,
-    frames.RST_STREAM: Streams._reset,
-    frames.SETTINGS: Streams._settings,
-    frames.PUSH_PROMISE: Streams._push,
-    frames.PING: Streams._ping,
-    frames.GOAWAY: Streams._go_away,
-    frames.WINDOW_UPDATE: Streams._window_update,
-    frames.CONTINUATION: Streams._continuation,
-}
