@@ -104,6 +104,9 @@ class AgentSettings:
             process is replaced.
         cache_bytes: Memory for results that several tasks of a session read.
         scratch: Directory for sockets and spilled data; None takes a temporary one.
+        agent_id: 16 bytes by which the control plane knows this process, a secret; empty for random ones.
+        predecessor: The ``agent_id`` of an agent that this one replaces and whose process has
+            ended for certain: what it held is rescued at once. Empty for none.
         worker_logs: Directory for what spawned workers print, a file for each slot that is
             put aside at 5 MiB; None means the agent's standard error.
         pass_environment: Variables that spawned workers get although they are kept back
@@ -122,6 +125,8 @@ class AgentSettings:
     cache_bytes: int = 16 * 1024 * 1024
     drain_s: float = 30.0
     scratch: Path | None = None
+    agent_id: bytes = b""
+    predecessor: bytes = b""
     worker_logs: Path | None = None
     pass_environment: tuple[str, ...] = ()
     worker_open_files: tuple[int, int] | None = None

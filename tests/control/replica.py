@@ -67,16 +67,18 @@ class BareAgent:
     """An agent's stream. What the replica says is gathered and nothing is answered unasked."""
 
     def __init__(self, channel: grpc.aio.Channel, agent_id: bytes = b"", connection: int = 1) -> None:
-        self._agent_id = agent_id or uuid.uuid4().bytes
+        self.agent_id = agent_id or uuid.uuid4().bytes
         self._connection = connection
         self.call: Any = agent_pb2_grpc.AgentStub(channel).Connect()
         self.said: list[agent_pb2.ControlMessage] = []
         self._heard = asyncio.Event()
         self._reading: asyncio.Task[None] | None = None
 
-    async def hello(self, credit: int = 0) -> None:
+    async def hello(self, credit: int = 0, predecessor: bytes = b"") -> None:
         """Introduce itself, and read from here on."""
-        hello = agent_pb2.Hello(agent_id=self._agent_id, name="bare", slots=1, connection=self._connection)
+        hello = agent_pb2.Hello(
+            agent_id=self.agent_id, name="bare", slots=1, connection=self._connection, predecessor=predecessor
+        )
         await self.say(hello=hello, credit=credit)
         self._reading = asyncio.create_task(self._read())
         await self.until(lambda: bool(self.said))

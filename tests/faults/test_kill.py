@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cli.running import RunningUp, alive, running_up
-from ripieno.client import AsyncClient, AsyncSession, AsyncTask, TaskStatus
+from cli.running import RunningUp, alive, running_up, until
+from ripieno.client import AsyncClient, AsyncSession, AsyncTask, TaskFailedError, TaskStatus
 
 HERE = Path(__file__).parent
 TASKS = 5_000
@@ -89,3 +89,23 @@ async def test_the_whole_cluster_is_killed_and_started_again(
             await up.process.wait()
         async with running_up(tmp_path / "data", *cluster_arguments(), listen=address):
             await check_everything(session, tasks)
+
+
+async def test_what_a_killed_agent_ran_is_given_back_by_the_next_one(
+    tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reason tells that no lease had to run out."""
+    monkeypatch.setenv("PYTHONPATH", str(HERE.parent))
+    worker = f"{shlex.quote(sys.executable)} -m ripieno worker faults.endless:handle"
+    async with (
+        running_up(tmp_path / "data", "--slots", "1", "--worker", worker, listen=address) as up,
+        AsyncClient(address) as client,
+    ):
+        session = await client.session(max_retries=0, max_duration=300)
+        task = await session.submit(str(tmp_path / "begun").encode())
+        await until((tmp_path / "begun").exists)
+        agent = up.child("agent")
+        assert agent is not None
+        agent.send_signal(signal.SIGKILL)
+        with pytest.raises(TaskFailedError, match="was lost: its process ended"):
+            await task.result(timeout=DEADLINE_S)

@@ -87,7 +87,7 @@ class Uplink:
         self.on_refused: Callable[[set[int]], None] = lambda claims: None
         self._settings = settings
         self._slots = slots
-        self._agent_id = os.urandom(16)
+        self._agent_id = settings.agent_id or os.urandom(16)
         #: Streams that were tried, the present one included.
         self._connections = 0
         self._dispatcher = dispatcher
@@ -182,6 +182,7 @@ class Uplink:
         self._connections += 1
         hello = agent_pb2.Hello(
             agent_id=self._agent_id,
+            predecessor=settings.predecessor,
             name=reason(settings.name, NAME_BYTES),
             slots=self._slots,
             partitions=settings.partitions,

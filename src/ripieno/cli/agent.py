@@ -1,6 +1,7 @@
 """``ripieno agent``: an agent with its workers."""
 
 import asyncio
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from ripieno.cli.serving import prepare_grpc, raise_open_files, serve
 from ripieno.cli.terminal import name as name_of
 from ripieno.cli.values import Seconds, server_addresses
 from ripieno.config import ADDRESS_VARIABLE, DEFAULT_ADDRESS, AgentSettings
+from ripieno.up.tie import AGENT_VARIABLE, PREDECESSOR_VARIABLE
 
 DEFAULTS = defaults_of(AgentSettings)
 
@@ -60,6 +62,7 @@ def command(
 
     if name is not None:
         values["name"] = name
+    values.update(_identity())
     start_logging(log_level, log_format, log_file)
     count = len(values["attach"]) or slots or usable_cores()
     settings = AgentSettings(slots=count, worker_open_files=raise_open_files(), **values)
@@ -70,3 +73,10 @@ def command(
         await run_agent(settings, stop=stop, on_ready=lambda: on_ready(line))
 
     serve(server)
+
+
+def _identity() -> dict[str, bytes]:
+    """Who this agent is and whom it replaces, where ``ripieno up`` says so."""
+    names = {"agent_id": AGENT_VARIABLE, "predecessor": PREDECESSOR_VARIABLE}
+    told = {field: os.environ.pop(variable, "") for field, variable in names.items()}
+    return {field: bytes.fromhex(value) for field, value in told.items() if value}

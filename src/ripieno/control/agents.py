@@ -16,8 +16,16 @@ from ripieno.control.notices import Notices
 from ripieno.control.reports import Reports
 from ripieno.control.streams import both_ways
 from ripieno.domain.errors import InvalidRequestError
-from ripieno.domain.outcomes import Ticket
-from ripieno.store.agents import check_held, held_by, held_for_a_while, register_agent
+from ripieno.domain.outcomes import Failed, Failure, Outcome, Ticket
+from ripieno.store.agents import (
+    ENDED,
+    check_held,
+    end_agent,
+    held_by,
+    held_by_ended,
+    held_for_a_while,
+    register_agent,
+)
 from ripieno.store.changes import Changes
 from ripieno.store.confirmations import cancelling_at
 from ripieno.store.database import Database
@@ -31,6 +39,9 @@ _log = structlog.get_logger(__name__)
 
 #: Names staged at once.
 _MOST_NAMES = 1_000
+
+#: Attempts of an agent that has ended that are rescued in one commit.
+_RESCUED_AT_ONCE = 500
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -79,6 +90,8 @@ class Agents(agent_pb2_grpc.AgentServicer):
     async def _welcome(self, hello: agent_pb2.Hello) -> AgentLink:
         if len(hello.agent_id) != 16:
             raise InvalidRequestError("hello.agent_id", f"has {len(hello.agent_id)} bytes instead of 16")
+        if hello.predecessor:
+            await self._end_predecessor(hello)
         epoch = hello.connection
         registered_at = time.monotonic()
         number = await register_agent(
@@ -107,6 +120,33 @@ class Agents(agent_pb2_grpc.AgentServicer):
         if unseen:
             self._reports.release(list(unseen))
         return link
+
+    async def _end_predecessor(self, hello: agent_pb2.Hello) -> None:
+        """End the agent that this one replaces, on every replica, and have what it held run again without its lease.
+
+        The agent id is a secret of that agent and of whoever started it: 16 random bytes that no reply shows.
+        """
+        if len(hello.predecessor) != 16:
+            raise InvalidRequestError("hello.predecessor", f"has {len(hello.predecessor)} bytes instead of 16")
+        if hello.predecessor == hello.agent_id:
+            raise InvalidRequestError("hello.predecessor", "is the agent itself")
+        number = await end_agent(self._database, UUID(bytes=hello.predecessor))
+        if number is not None:
+            self._void({number: ENDED})
+            self._notices.publish(Changes(connected={number: ENDED}))
+            # Beside the welcome: a database that is slow now does not keep the new agent waiting.
+            self._reports.spawn(self._rescue_from(number))
+
+    async def _rescue_from(self, ended: int) -> None:
+        """Give back what an agent that has ended held. What cannot be done now is done when its lease has run out."""
+        while held := await held_by_ended(self._database, ended, _RESCUED_AT_ONCE):
+            _log.warning("rescuing attempts of an agent whose process has ended", agent=held[0][1], attempts=len(held))
+            await self._reports.commit(
+                [
+                    Outcome(ticket, Failed(Failure.ATTEMPT, f"agent {name!r} was lost: its process ended"))
+                    for ticket, name in held
+                ]
+            )
 
     def _introduction(self) -> agent_pb2.Welcome:
         directory = self._objects.proven

@@ -22,6 +22,9 @@ from ripieno.store.queries import Queries
 
 _SQL = Queries("agents")
 
+#: The epoch of an agent that has ended: later than that of any connection it had, and of any that it may still try.
+ENDED = 2**63 - 1
+
 
 async def register_agent(
     database: Database,
@@ -83,6 +86,22 @@ async def without_replica(connection: Connection, agents: Sequence[int], own: in
 async def held_by_lapsed(database: Database, lapsed: Mapping[int, int], limit: int) -> list[tuple[Ticket, str]]:
     """Attempts of agents whose renewals still are what they were, with the agent's name."""
     rows = await database.fetch(_SQL.held_by_lapsed, list(lapsed), list(lapsed.values()), limit)
+    return [(Ticket(row["task_no"], row["session_no"], row["claim"]), row["name"]) for row in rows]
+
+
+async def end_agent(database: Database, agent_id: UUID) -> int | None:
+    """End an agent whose process is known to have ended: no connection of it is renewed or accepted any more.
+
+    Returns:
+        Its number; None if it was never seen.
+    """
+    row = await database.fetchrow(_SQL.end, agent_id, ENDED)
+    return None if row is None else int(row["agent_no"])
+
+
+async def held_by_ended(database: Database, agent_no: int, limit: int) -> list[tuple[Ticket, str]]:
+    """Attempts that an agent held when it was ended, with its name; none of one that was not."""
+    rows = await database.fetch(_SQL.held_by_ended, agent_no, limit, ENDED)
     return [(Ticket(row["task_no"], row["session_no"], row["claim"]), row["name"]) for row in rows]
 
 

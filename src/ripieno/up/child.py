@@ -14,7 +14,7 @@ import structlog
 
 from ripieno.up.directory import DataDirectory, record_holder
 from ripieno.up.errors import ServiceFailedError
-from ripieno.up.tie import BEGIN, TIE_VARIABLE
+from ripieno.up.tie import AGENT_VARIABLE, BEGIN, PREDECESSOR_VARIABLE, TIE_VARIABLE
 
 #: After this a process that was told to hurry is killed.
 HURRIED_END_S = 5.0
@@ -39,6 +39,7 @@ class Child:
         directory: Where its log and its lock are.
         arguments: Of the command line, for instance ``["control", "--listen", ...]``.
         environment: Variables beside our own.
+        identified: Whether it is told who it is and whom it replaces (see ``tie``).
         scratch: A directory that it finds empty at each start, if it wants one.
         drain_limit_s: How long after a stop it is left in peace.
     """
@@ -49,6 +50,7 @@ class Child:
         arguments: Sequence[str],
         *,
         environment: Mapping[str, str],
+        identified: bool = False,
         scratch: Path | None,
         drain_limit_s: float,
     ) -> None:
@@ -56,6 +58,7 @@ class Child:
         self._directory = directory
         self._arguments = [*arguments, "--log-file", str(directory.log(self.name))]
         self._environment = environment
+        self._identified = identified
         self._scratch = scratch
         self._drain_limit_s = drain_limit_s
         self._process: asyncio.subprocess.Process | None = None
@@ -80,7 +83,7 @@ class Child:
                 stdout=printed,
                 stderr=asyncio.subprocess.PIPE,
                 pass_fds=(theirs.fileno(), lock),
-                env=os.environ | self._environment | {TIE_VARIABLE: str(theirs.fileno())},
+                env=os.environ | self._environment | self._identity() | {TIE_VARIABLE: str(theirs.fileno())},
                 start_new_session=True,
             )
             record_holder(lock, self._process.pid)
@@ -139,6 +142,13 @@ class Child:
             await asyncio.wait((self._saying,), timeout=LAST_WORDS_S)
             self._saying.cancel()
         self._process = self._tie = self._saying = None
+
+    def _identity(self) -> dict[str, str]:
+        """Who it is, and who came before; call it with the lock in hand, which proves that one to have ended."""
+        if not self._identified:
+            return {}
+        mine = os.urandom(16).hex()
+        return {AGENT_VARIABLE: mine, PREDECESSOR_VARIABLE: self._directory.exchange_identity(self.name, mine)}
 
     def _empty_scratch(self) -> None:
         """Remove what a killed predecessor left; call it with the lock in hand."""

@@ -4,6 +4,7 @@
 
     DIR/lock                    held by the one `up` that uses DIR; its process id is in it
     DIR/run/NAME.lock           held by the process NAME (and by nobody once it ended); ditto
+    DIR/run/agent.id            who the agent is, or was: the next one replaces it
     DIR/logs/NAME.log           what it logs
     DIR/logs/NAME.stdout.log    what it, or a worker of it, prints
     DIR/objects/                large payloads and results
@@ -17,10 +18,11 @@ too late, and a process id beside a lock that is held is the id of a process tha
 import asyncio
 import fcntl
 import os
+import re
 import shutil
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ripieno.up.errors import DirectoryHeldError, UpError
@@ -29,6 +31,8 @@ from ripieno.up.soundness import check_soundness
 #: A process whose `up` was killed ends by itself within this.
 ORPHAN_END_S = 5.0
 POLL_S = 0.02
+
+_IDENTITY = re.compile("[0-9a-f]{32}")
 
 
 class DataDirectory:
@@ -101,6 +105,16 @@ class DataDirectory:
         """Remove the directory if this ``up`` made it and nothing has run in it; call it before ``held`` ends."""
         if self._is_new:
             shutil.rmtree(self.path, ignore_errors=True)
+
+    def exchange_identity(self, name: str, mine: str) -> str:
+        """Note who the process ``name`` is from now on; return who it was before, empty where that is unknown."""
+        path = self.path / "run" / f"{name}.id"
+        before = ""
+        with suppress(OSError):  # without it the lease decides, later
+            before = path.read_text(errors="replace").strip()
+        with suppress(OSError):
+            path.write_text(f"{mine}\n")
+        return before if _IDENTITY.fullmatch(before) else ""
 
     async def let_orphans_end(self, *names: str) -> None:
         """Wait until no process of an earlier ``up`` is left (UP-3), so that its port is free.

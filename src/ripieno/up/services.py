@@ -127,6 +127,7 @@ def agent_child(directory: DataDirectory, settings: UpSettings, address: TcpAddr
         directory,
         [*arguments, *_log_arguments(settings)],
         environment={},
+        identified=True,
         scratch=directory.scratch,
         drain_limit_s=settings.drain_s + DRAIN_MARGIN_S,
     )

@@ -11,5 +11,10 @@ TIE_VARIABLE = "RIPIENO_PARENT_PIPE"
 BEGIN = b"begin\n"
 READY = b"ready\n"
 
+#: Who the agent is and whom it replaces, 32 hexadecimal digits each: when `up` starts one, the one
+#: before it has ended for certain, and need not be waited for.
+AGENT_VARIABLE = "RIPIENO_AGENT_ID"
+PREDECESSOR_VARIABLE = "RIPIENO_PREDECESSOR"
+
 #: The database's URL: it may hold a password, and command lines are for everyone to read.
 DATABASE_VARIABLE = "RIPIENO_DATABASE"

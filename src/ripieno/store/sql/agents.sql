@@ -65,6 +65,16 @@ join agents a on a.agent_no = lapsed.agent_no and a.renewals = lapsed.renewals
 join states s on s.agent_no = a.agent_no and s.claim is not null
 limit $3
 
+-- name: end
+-- Its connection, should a replica still believe in it, is not renewed any more.
+update agents set epoch = $2 where agent_id = $1 returning agent_no
+
+-- name: held_by_ended
+select s.task_no, s.session_no, s.claim, a.name
+from agents a join states s on s.agent_no = a.agent_no and s.claim is not null
+where a.agent_no = $1 and a.epoch = $3
+limit $2
+
 -- name: forget
 delete from agents a
 where a.lease_until < now() - interval '1 day'

@@ -106,6 +106,7 @@ class Hello(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     HELD_FIELD_NUMBER: _builtins.int
     CONNECTION_FIELD_NUMBER: _builtins.int
+    PREDECESSOR_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.bytes
     """Chosen by the agent process at its start, 16 random bytes. The same after a
     reconnect, new after a restart.
@@ -118,6 +119,11 @@ class Hello(_message.Message):
     """Counts the streams that the agent has tried to open, this one included. Once one was welcomed, an
     earlier one is void, whichever replica served it: a Hello that was read late is refused
     (FAILED_PRECONDITION).
+    """
+    predecessor: _builtins.bytes
+    """The agent_id of another agent whose process is known to have ended, by whoever
+    started this one in its place; empty for none. What that one held is rescued at
+    once instead of after its lease.
     """
     @_builtins.property
     def partitions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -137,10 +143,11 @@ class Hello(_message.Message):
         version: _builtins.str = ...,
         held: _abc.Iterable[Global___Ticket] | None = ...,
         connection: _builtins.int = ...,
+        predecessor: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "connection", b"connection", "held", b"held", "name", b"name", "partitions", b"partitions", "slots", b"slots", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "connection", b"connection", "held", b"held", "name", b"name", "partitions", b"partitions", "predecessor", b"predecessor", "slots", b"slots", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
