@@ -302,6 +302,7 @@ async def test_a_commit_reads_what_it_writes_and_no_more(connection: asyncpg.Con
         connection,
         Queries("commit").commit_plain,
         "'{101}'",
+        f"'{{{6 * attempts}}}'",
         f"array{numbers}",
         f"array{[row['claim'] for row in rows]}",
         f"array{[101] * attempts}",

@@ -86,7 +86,9 @@ class World:
     ) -> SubmissionCall:
         """A submission with its names resolved."""
         session = await self.sessions.find(session_id)
-        return SubmissionCall(session, await self.sessions.intern_options(session, of), tasks)
+        options = await self.sessions.intern_options(session, of)
+        assert options is not None
+        return SubmissionCall(session, options, tasks)
 
     async def submit(self, *tasks: NewTask, session_id: str = "s", of: TaskOptions | None = None) -> Changes:
         """Submit tasks in one call, which must succeed."""

@@ -127,6 +127,19 @@ class ControlLimits:
         self.waiters_per_client = limit(
             "waiters_per_client", "waiting calls of one client", "wait for several tasks or results in one call"
         )
+        self.unfinished_per_session = limit(
+            "unfinished_per_session",
+            "unfinished tasks of one session",
+            "submit more when some have ended, or open another session",
+        )
+        self.bytes_per_session = limit(
+            "bytes_per_session", "bytes of payloads and results of one session", "go on in another session"
+        )
+        self.options_per_session = limit(
+            "options_per_session",
+            "sets of task options in one session",
+            "put what differs from task to task into payloads, or open another session",
+        )
 
 
 def check_options(limits: ControlLimits, options: TaskOptions) -> None:

@@ -23,8 +23,9 @@ from ripieno.control.agent_link import AgentLink
 from ripieno.control.backlog import Backlog
 from ripieno.control.batching import Batcher
 from ripieno.control.notices import Notices
+from ripieno.control.quotas import Quotas, payload_bytes
 from ripieno.domain.errors import ConflictError, InvalidRequestError, NotFoundError
-from ripieno.domain.outcomes import Cancelled, Completions, Failed, Failure, Outcome, Ticket
+from ripieno.domain.outcomes import Cancelled, Completed, Completions, Failed, Failure, Outcome, Ticket
 from ripieno.store.attempts import mark_interrupting_if_owned, mark_started_if_owned, release_if_owned
 from ripieno.store.changes import Changes
 from ripieno.store.commit import Committer
@@ -125,11 +126,12 @@ class Reports:
     """
 
     def __init__(
-        self, database: Database, committer: Committer, notices: Notices, health: Health | None = None
+        self, database: Database, committer: Committer, notices: Notices, quotas: Quotas, health: Health | None = None
     ) -> None:
         self._database = database
         self._committer = committer
         self._notices = notices
+        self._quotas = quotas
         self._health = health
         self._outcomes = self._lane(_COMMITS)
         self._large = self._lane(1)
@@ -214,7 +216,7 @@ class Reports:
         completions = Completions()
         for report in reports:
             completions.add(report.completions)
-        outcomes = [outcome for report in reports for outcome in report.outcomes]
+        outcomes = [await self._within_quotas(outcome) for report in reports for outcome in report.outcomes]
         written = _Written()
         if fits(completions):
             await self._commit_completions(completions, written)
@@ -223,6 +225,20 @@ class Reports:
         for portion in portions_of_outcomes(outcomes):  # each is tried again by itself, and its news kept
             await self._commit_surely(portion, written)
         self._written(reports, written)
+
+    async def _within_quotas(self, outcome: Outcome) -> Outcome:
+        """The outcome; an attempt whose sub-tasks are more than its session may hold has failed, and makes none."""
+        if not (isinstance(outcome.how, Completed) and outcome.how.sub_tasks):
+            return outcome
+        session_no, tasks = outcome.ticket.session_no, [task for batch in outcome.how.sub_tasks for task in batch.tasks]
+        refusal = await persist(
+            _COMMITTING,
+            lambda: self._quotas.refusal(session_no, len(tasks), payload_bytes(tasks)),
+            self._health,
+        )
+        if refusal is None:
+            return outcome
+        return outcome._replace(how=Failed(Failure.ATTEMPT, f"its sub-tasks were refused: {refusal.detail}"))
 
     def _written(self, reports: Sequence[Report], written: _Written) -> None:
         self._notices.publish(written.changes)

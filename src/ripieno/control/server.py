@@ -25,6 +25,7 @@ from ripieno.control.limits import ControlLimits
 from ripieno.control.liveness import Liveness
 from ripieno.control.lookups import ResultLookups
 from ripieno.control.notices import Notices
+from ripieno.control.quotas import Quotas
 from ripieno.control.readiness import Readiness
 from ripieno.control.reminders import Reminders
 from ripieno.control.reports import Reports
@@ -159,14 +160,15 @@ class Replica:
         limits = ControlLimits(settings.limits)
         arrivals = Arrivals(limits.submission_memory_bytes)
         self._admission = Admission(limits, arrivals)
-        sessions = Sessions(database)
+        sessions = Sessions(database, settings.limits.options_per_session)
+        quotas = Quotas(limits, database)
         notices = Notices(Signals(database, settings.name))
         watcher = Watcher(database, settings.inline_limit_bytes)
-        reports = Reports(database, Committer(database, sessions), notices, health)
+        reports = Reports(database, Committer(database, sessions), notices, quotas, health)
         self._dispatcher = dispatcher = Dispatcher(
             Claims(database), sessions, reports.release_now, health, lease_s=settings.lease_s
         )
-        submissions = Submissions(settings, database, sessions, notices, dispatcher, limits, arrivals)
+        submissions = Submissions(settings, database, sessions, notices, dispatcher, limits, arrivals, quotas)
         liveness = Liveness(database, dispatcher, reports, settings.lease_s, health)
         self._agents = agents = Agents(
             settings, database, objects, dispatcher, reports, notices, lambda: liveness.replica

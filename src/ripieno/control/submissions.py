@@ -9,6 +9,7 @@ from ripieno.control.batching import Batcher
 from ripieno.control.dispatcher import Credit, Dispatcher
 from ripieno.control.limits import ControlLimits, check_options
 from ripieno.control.notices import Notices
+from ripieno.control.quotas import Quotas, payload_bytes
 from ripieno.control.streamed_submission import Requests, StreamedSubmission
 from ripieno.domain.errors import InvalidRequestError, InvariantError, RipienoError
 from ripieno.domain.options import TaskOptions
@@ -41,6 +42,7 @@ class Submissions:
         dispatcher: Dispatcher,
         limits: ControlLimits,
         arrivals: Arrivals,
+        quotas: Quotas,
     ) -> None:
         self._settings = settings
         self._dispatcher = dispatcher
@@ -49,6 +51,7 @@ class Submissions:
         self._notices = notices
         self._limits = limits
         self._arrivals = arrivals
+        self._quotas = quotas
         self._batcher = self._lane(_FLUSHES)
         self._large = self._lane(1)
 
@@ -73,12 +76,13 @@ class Submissions:
 
         Raises:
             NotFoundError: no such session.
-            SessionCancelledError, AlreadyExistsError, LimitError: nothing was created.
+            SessionCancelledError, AlreadyExistsError, LimitError, OverloadedError: nothing was created.
         """
         keys = sum([len(task.expected_output_keys) + len(task.data_dependencies) for task in tasks])
         self._limits.keys_per_call.check(keys)
         session = await self._sessions.find(session_id)
         known = await self._known_options(session, options)
+        await self._quotas.admit(session.session_no, len(tasks), payload_bytes(tasks))
         call = SubmissionCall(session, known, tasks)
         weight = len(tasks) + keys // _KEYS_A_TASK + size_bytes // _BYTES_A_TASK
         fault = await (self._batcher if weight <= _LARGEST_FLUSH else self._large).put((call, weight))
@@ -92,7 +96,11 @@ class Submissions:
         if options is None:
             return session.default
         check_options(self._limits, options)
-        return await self._sessions.intern_options(session, options)
+        known = await self._sessions.intern_options(session, options)
+        if known is None:
+            limit = self._limits.options_per_session
+            raise limit.refused(f"{limit.value + 1:,}")
+        return known
 
     async def submit_stream(self, requests: Requests, objects: ObjectStore) -> None:
         """Read one streamed submission and create its tasks.

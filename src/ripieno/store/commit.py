@@ -166,7 +166,7 @@ class Committer:
         inline_nos, inline, objects = _apart(numbers, attempts.data)
         partitions = await self._database.call_plain(
             _SQL.commit_plain,
-            sorted(sessions),
+            *_sizes_of_sessions(attempts, sessions),
             attempts.task_nos,
             attempts.claims,
             attempts.session_nos,
@@ -202,7 +202,10 @@ class Committer:
             if isinstance(outcome.how, Completed):
                 for place, batch in enumerate(outcome.how.sub_tasks):
                     session = await self._sessions.by_number(outcome.ticket.session_no)
-                    known[outcome.ticket.task_no, place] = await self._sessions.intern_options(session, batch.options)
+                    options = await self._sessions.intern_options(session, batch.options)
+                    if options is None:
+                        raise ConflictError(f"session {session.id!r} has as many sets of task options as it may have")
+                    known[outcome.ticket.task_no, place] = options
         return known
 
 
@@ -313,6 +316,8 @@ class _Flush:
         for each in plan.ended:
             after = TaskStatus.SUBMITTED if each.retried else each.status
             tally.move(each.row["session_no"], TaskStatus(each.row["status"]), after)
+        for (session_no, _), (_, data) in plan.produced.items():
+            tally.store(session_no, data.size if isinstance(data, StoredObject) else len(data))
         ordered = sorted(plan.produced.items())
         numbers = self.blob_numbers[: len(ordered)]
         written = await connection.fetchrow(
@@ -390,6 +395,17 @@ async def _delegate(connection: Connection, sub_tasks: Sequence[PlannedTask]) ->
             [task.task_no for task, _ in passed],
             [task.parent_no for task, _ in passed],
         )
+
+
+def _sizes_of_sessions(attempts: Completions, sessions: set[int]) -> tuple[list[int], list[int]]:
+    """The sessions in order, and how many bytes of results each gets."""
+    sizes = [data.size if isinstance(data, StoredObject) else len(data) for data in attempts.data]
+    if len(sessions) == 1:
+        return list(sessions), [sum(sizes)]
+    sums = dict.fromkeys(sorted(sessions), 0)
+    for place, size in zip(attempts.result_places(), sizes, strict=True):
+        sums[attempts.session_nos[place - 1]] += size
+    return list(sums), list(sums.values())
 
 
 _DELEGATE = Queries("submission").delegate_keys

@@ -1,7 +1,8 @@
-"""How many tasks are in each status (INV-12)."""
+"""How many tasks are in each status, and how many bytes of data are stored, for each session (INV-12)."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from ripieno.domain.statuses import TaskStatus
 from ripieno.store.database import Connection, Database
@@ -13,7 +14,13 @@ select * from unnest($1::bigint[], $2::smallint[], $3::bigint[])
 
 _READ = """
 select status, sum(delta)::bigint as tasks from session_counts
-where session_no = any($1::bigint[]) group by status having sum(delta) <> 0 order by status
+where session_no = any($1::bigint[]) and status > 0 group by status having sum(delta) <> 0 order by status
+"""
+
+_USAGE = """
+select coalesce(sum(delta) filter (where status between 1 and 9), 0)::bigint as unfinished,
+       coalesce(sum(delta) filter (where status = -1), 0)::bigint as stored
+from session_counts where session_no = $1
 """
 
 # Rows that another transaction is folding are left alone; the sum is the same either way.
@@ -33,8 +40,19 @@ _CROWDED_OF_ALL = _CROWDED.format("")
 _CROWDED_OF_SOME = _CROWDED.format("where session_no = any($1::bigint[])")
 
 
+#: Stands where a status stands, for bytes of payloads and results.
+_STORED_BYTES = -1
+
+
+class Usage(NamedTuple):
+    """What a session holds: tasks that are not final, and bytes of payloads and results."""
+
+    unfinished: int
+    stored: int
+
+
 class Tally:
-    """Collects what a transaction moves from status to status, and appends it in one statement."""
+    """Collects what a transaction moves from status to status and what it stores, and appends it in one statement."""
 
     def __init__(self) -> None:
         self._deltas: Counter[tuple[int, int]] = Counter()
@@ -43,6 +61,10 @@ class Tally:
         """One task went from ``before`` to ``after``."""
         self._deltas[session_no, before] -= 1
         self._deltas[session_no, after] += 1
+
+    def store(self, session_no: int, size: int) -> None:
+        """So many bytes of data more."""
+        self._deltas[session_no, _STORED_BYTES] += size
 
     def columns(self) -> tuple[list[int], list[int], list[int]]:
         """The differences: sessions, statuses, and how many tasks more."""
@@ -60,6 +82,13 @@ async def read_counts(database: Database, sessions: Sequence[int]) -> Mapping[Ta
     """Tasks by status over these sessions; never a zero entry."""
     rows = await database.fetch(_READ, sessions)
     return {TaskStatus(row["status"]): row["tasks"] for row in rows}
+
+
+async def read_usage(database: Database, session_no: int) -> Usage:
+    """What a session holds."""
+    row = await database.fetchrow(_USAGE, session_no)
+    assert row is not None  # an aggregate always has a row
+    return Usage(row["unfinished"], row["stored"])
 
 
 async def fold_counts(database: Database, sessions: Sequence[int] | None = None) -> int:

@@ -12,6 +12,7 @@ from ripieno.domain.data import StoredObject
 from ripieno.domain.errors import AlreadyExistsError, ConflictError
 from ripieno.domain.statuses import ResultStatus
 from ripieno.domain.submission import NewTask
+from ripieno.store.counts import Tally
 from ripieno.store.database import Connection, array_literal
 from ripieno.store.queries import Queries
 from ripieno.store.sessions import KnownOptions
@@ -144,9 +145,13 @@ async def _insert(connection: Connection, planned: Sequence[PlannedTask], unmet:
         await connection.execute(
             SQL.insert_dependencies, *columns([key for key, _ in waits]), [task_no for _, task_no in waits]
         )
-    await link_objects(
-        connection, [(t.task_no, t.task.payload) for t in planned if isinstance(t.task.payload, StoredObject)]
-    )
+    tally, objects = Tally(), []
+    for each in planned:
+        if isinstance(each.task.payload, StoredObject):
+            objects.append((each.task_no, each.task.payload))
+            tally.store(each.session_no, each.task.payload.size)
+    await link_objects(connection, objects)
+    await tally.write(connection)
 
 
 async def _taken_ids(connection: Connection, by_id: Sequence[PlannedTask]) -> list[str]:

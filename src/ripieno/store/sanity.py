@@ -44,10 +44,17 @@ _CHECKS = {
         join results r on r.session_no = d.session_no and r.key = d.key
         where r.status < 10 and not r.awaited""",
     "INV-12 the counts of a session do not sum to its tasks": """
-        with counted as (select session_no, status, sum(delta) as tasks from session_counts group by 1, 2),
+        with counted as (select session_no, status, sum(delta) as tasks from session_counts where status > 0 group by 1, 2),
              actual as (select session_no, status, count(*) as tasks from states group by 1, 2)
         select session_no::text from counted full join actual using (session_no, status)
         where coalesce(counted.tasks, 0) <> coalesce(actual.tasks, 0)""",
+    "INV-12 the stored bytes of a session do not sum to its data": """
+        with counted as (select session_no, sum(delta) as size from session_counts where status = -1 group by 1),
+             data as (select session_no, payload_no as blob_no from tasks
+                      union all select session_no, blob_no from results where blob_no is not null),
+             actual as (select session_no, sum(size) as size from data join blobs using (blob_no) group by 1)
+        select session_no::text from counted full join actual using (session_no)
+        where coalesce(counted.size, 0) <> coalesce(actual.size, 0)""",
     "INV-13 a completed result without data, or data of another one": """
         select r.key from results r left join blobs b on b.blob_no = r.blob_no
         where (r.status = 10) <> (b.blob_no is not null)""",

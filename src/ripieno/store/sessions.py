@@ -51,10 +51,15 @@ class KnownSession:
 
 
 class Sessions:
-    """Creates and finds sessions; remembers what cannot change, for one incarnation of the database."""
+    """Creates and finds sessions; remembers what cannot change, for one incarnation of the database.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        most_options: Distinct sets of options that a session may have.
+    """
+
+    def __init__(self, database: Database, most_options: int = 10_000) -> None:
         self._database = database
+        self._most_options = most_options
         self._by_id: OrderedDict[str, KnownSession] = OrderedDict()
         self._by_number: OrderedDict[int, KnownSession] = OrderedDict()
         self._options: OrderedDict[tuple[int, bytes], KnownOptions] = OrderedDict()
@@ -95,8 +100,12 @@ class Sessions:
             raise NotFoundError(f"session number {session_no} does not exist")
         return self._remember(session_no, row["id"], row, connection.incarnation)
 
-    async def intern_options(self, session: KnownSession, options: TaskOptions | None) -> KnownOptions:
-        """The stored number of an option set; None stands for the session's default."""
+    async def intern_options(self, session: KnownSession, options: TaskOptions | None) -> KnownOptions | None:
+        """The stored number of an option set; None stands for the session's default.
+
+        Returns:
+            None if it is a new one and the session has as many as it may have.
+        """
         if options is None:
             return session.default
         digest = _digest(options)
@@ -104,9 +113,10 @@ class Sessions:
             return known
         async with self._database.connection(session.incarnation) as connection:
             row = await connection.fetchrow(
-                _SUBMISSION.intern_options, session.session_no, digest, *_options_columns(options)
+                _SUBMISSION.intern_options, session.session_no, digest, *_options_columns(options), self._most_options
             )
-        assert row is not None  # it either inserts or updates
+        if row is None:
+            return None
         known = KnownOptions(row["options_no"], options)
         short = sum(len(name) + len(value) for name, value in options.options.items()) <= _LONGEST_REMEMBERED
         if short and session.incarnation == self._database.incarnation:

@@ -170,9 +170,13 @@ async def _call_plain(
             for place, task in enumerate(tasks, 1)
             for key in dict.fromkeys(task.data_dependencies or _NO_NEED)
         ]
+    sizes = dict.fromkeys(sorted({call.session.session_no for call in calls}), 0)
+    for call in calls:
+        sizes[call.session.session_no] += call.inline_bytes
     numbers: list[int] = await database.call_plain(
         SQL.submit_plain,
-        sorted({call.session.session_no for call in calls}),
+        list(sizes),
+        list(sizes.values()),
         [number for call in calls for number in repeat(call.options.options_no, len(call.tasks))],
         [task.id for task in tasks],
         [array_literal(task.expected_output_keys) for task in tasks],

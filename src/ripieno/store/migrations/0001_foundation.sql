@@ -210,9 +210,9 @@ create table agents (
     lease_until timestamptz not null
 );
 
--- How many tasks of a session are in each status: the sum of all rows. Every
--- transaction that changes statuses appends its differences, so no row is fought over;
--- a background statement folds them together.
+-- How many tasks of a session are in each status, and how many bytes of data it has stored (status -1):
+-- the sum of all rows. Every transaction that changes them appends its differences, so no row is fought
+-- over; a background statement folds them together.
 create table session_counts (
     session_no bigint not null,
     status smallint not null,
@@ -266,7 +266,7 @@ end $$;
 
 -- Tasks whose ids and keys are all new, of sessions that run, with inline payloads; dependencies
 -- may exist already as long as they are not aborted.
---   session_nos             the gates: distinct, ascending
+--   session_nos, stored     the gates: distinct, ascending; and how many bytes of payloads each session gets
 --   options_nos .. payloads  one entry for each task, in the order of submission; outputs and
 --                            dependencies are array literals
 --   keys, key_places         every expected output, with the place of its task
@@ -276,7 +276,7 @@ end $$;
 --                            they are claimed as they are created, by claims from first_claim on
 -- Returns the numbers of tasks that were claimed.
 create function submit_plain(
-    session_nos bigint[],
+    session_nos bigint[], stored bigint[],
     options_nos bigint[], ids text[], outputs text[], dependencies text[], output_counts integer[], payloads bytea[],
     keys text[], key_places integer[], needs text[], need_places integer[],
     claimants bigint[], first_claim bigint
@@ -339,7 +339,10 @@ begin
         as new;
 
     insert into session_counts (session_no, status, delta)
-    select new.session_no, at_birth, count(*) from unnest(sessions_of) as new (session_no) group by new.session_no;
+    select new.session_no, at_birth, count(*) from unnest(sessions_of) as new (session_no) group by new.session_no
+    union all
+    select data.session_no, -1, data.size from unnest(session_nos, stored) as data (session_no, size)
+    where data.size > 0;
     return taken;
 end $$;
 
@@ -432,7 +435,7 @@ begin
 end $$;
 
 -- Attempts that completed with results for all of their expected outputs.
---   session_nos          the gates: distinct, ascending
+--   session_nos, stored  the gates: distinct, ascending; and how many bytes of results each session gets
 --   task_nos .. workers  one entry for each attempt
 --   places .. blob_nos   one entry for each result, with the place of its attempt. Its blob is either among the
 --                        inline_nos (with its data) or among the object_nos (with its name, size and digest, linked
@@ -440,7 +443,7 @@ end $$;
 --                        already, is not plain.
 -- Returns the partitions in which something has become claimable.
 create function commit_plain(
-    session_nos bigint[],
+    session_nos bigint[], stored bigint[],
     task_nos bigint[], claims bigint[], sessions_of bigint[], started_at_us bigint[], workers text[],
     places integer[], keys text[], blob_nos bigint[],
     inline_nos bigint[], data bytea[],
@@ -478,6 +481,9 @@ begin
         select ended.session_no, change.status, change.sign * count(*)
         from ended cross join lateral (values (ended.status, -1), (10::smallint, 1)) as change (status, sign)
         group by ended.session_no, change.status, change.sign
+        union all
+        select data.session_no, -1, data.size from unnest(session_nos, stored) as data (session_no, size)
+        where data.size > 0
     )
     select count(*), coalesce(sum(coalesce(ended.outputs, 1000000000)), 0) into attempts, expected from ended;
 

@@ -1,8 +1,8 @@
 -- name: commit_plain
 select commit_plain(
-    $1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[],
-    $7::integer[], $8::text[], $9::bigint[],
-    $10::bigint[], $11::bytea[], $12::bigint[], $13::text[], $14::bigint[], $15::bytea[])
+    $1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[],
+    $8::integer[], $9::text[], $10::bigint[],
+    $11::bigint[], $12::bytea[], $13::bigint[], $14::text[], $15::bigint[], $16::bytea[])
 
 -- name: lock_attempts
 -- Phase 2: those attempts whose claim still owns the task. The caller sorts by task number.

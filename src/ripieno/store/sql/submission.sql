@@ -5,8 +5,8 @@ select coalesce(array_agg(nextval('task_numbers')), '{}') from generate_series(1
 
 -- name: submit_plain
 select submit_plain(
-    $1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::integer[], $7::bytea[],
-    $8::text[], $9::integer[], $10::text[], $11::integer[], $12::bigint[], $13::bigint)
+    $1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::integer[], $8::bytea[],
+    $9::text[], $10::integer[], $11::text[], $12::integer[], $13::bigint[], $14::bigint)
 
 -- name: open_submission
 -- With the gates held: numbers for the tasks, and which of the sessions take no more.
@@ -81,6 +81,8 @@ with new as materialized (
 ), counted as (
     insert into session_counts (session_no, status, delta)
     select session_no, 1, count(*) from new group by session_no
+    union all
+    select session_no, -1, sum(length(payload)) from new group by session_no having sum(length(payload)) > 0
 )
 select count(*) from created
 
@@ -104,7 +106,14 @@ join tasks t on t.id = asked.id
 join blobs b on b.blob_no = t.payload_no
 
 -- name: intern_options
-insert into options (session_no, digest, max_duration_us, max_retries, priority, partition, options)
-values ($1, $2, $3, $4, $5, $6, $7)
-on conflict (session_no, digest) do update set priority = excluded.priority
-returning options_no
+-- The number of a set of options, which is written unless it exists; no row where the session has $8 already.
+with existing as (
+    select options_no from options where session_no = $1 and digest = $2
+), added as (
+    insert into options (session_no, digest, max_duration_us, max_retries, priority, partition, options)
+    select $1, $2, $3, $4, $5, $6, $7
+    where not exists (select from existing) and (select count(*) from options where session_no = $1) < $8
+    on conflict (session_no, digest) do update set priority = excluded.priority
+    returning options_no
+)
+select options_no from existing union all select options_no from added
