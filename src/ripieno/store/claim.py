@@ -7,7 +7,6 @@ commit does not wait for the disk.
 
 import secrets
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,12 +19,10 @@ from ripieno.store.database import Database
 from ripieno.store.faults import StaleError
 from ripieno.store.queries import Queries
 from ripieno.store.reaches import Reach, Reaches
+from ripieno.store.remembered import Remembered
 from ripieno.store.sessions import options_of
 
 _SQL = Queries("claim")
-
-#: Option sets that a replica remembers; they never change.
-_REMEMBERED = 10_000
 
 
 class Claimed(NamedTuple):
@@ -51,7 +48,8 @@ class Claims:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._options: OrderedDict[int, TaskOptions] = OrderedDict()
+        #: Option sets never change.
+        self._options: Remembered[int, TaskOptions] = Remembered(lambda options: options.free_bytes)
         self._reaches = Reaches()
         database.on_new_incarnation += [self._options.clear, self._reaches.clear]
 
@@ -81,15 +79,13 @@ class Claims:
 
     async def options(self, numbers: Sequence[int]) -> dict[int, TaskOptions]:
         """The option sets with these numbers."""
-        unknown = [number for number in numbers if number not in self._options]
-        if unknown:
+        found = {number: known for number in numbers if (known := self._options.get(number)) is not None}
+        if unknown := [number for number in numbers if number not in found]:
             for row in await self._database.fetch(_SQL.find_options, unknown):
-                self._options[row["options_no"]] = options_of(row)
-        if gone := [number for number in numbers if number not in self._options]:
+                found[row["options_no"]] = options_of(row)
+                self._options.put(row["options_no"], found[row["options_no"]])
+        if gone := [number for number in unknown if number not in found]:
             raise StaleError(f"the database knows no options {gone} (any more); nothing happened, try again")
-        found = {number: self._options[number] for number in numbers}
-        while len(self._options) > _REMEMBERED:
-            self._options.popitem(last=False)
         return found
 
 

@@ -2,10 +2,8 @@
 
 import hashlib
 import json
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import asyncpg
 
@@ -14,18 +12,13 @@ from ripieno.domain.filters import SessionFilter
 from ripieno.domain.options import TaskOptions
 from ripieno.store.database import Database
 from ripieno.store.queries import Queries
+from ripieno.store.remembered import Remembered
 
 _SQL = Queries("sessions")
 _SUBMISSION = Queries("submission")
 
-#: Sessions, and distinct options, that a replica remembers. What it remembers never
-#: changes (a session's number and defaults, the number of an option set).
-_REMEMBERED = 10_000
-#: Free maps of options with more characters are asked for each time: what is remembered is bounded in bytes, too.
+#: Free maps of options with more bytes are asked for each time, lest they displace all others.
 _LONGEST_REMEMBERED = 4_096
-
-K = TypeVar("K")
-V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +53,10 @@ class Sessions:
     def __init__(self, database: Database, most_options: int = 10_000) -> None:
         self._database = database
         self._most_options = most_options
-        self._by_id: OrderedDict[str, KnownSession] = OrderedDict()
-        self._by_number: OrderedDict[int, KnownSession] = OrderedDict()
-        self._options: OrderedDict[tuple[int, bytes], KnownOptions] = OrderedDict()
+        # What is remembered never changes: a session's number and defaults, the number of an option set.
+        self._by_id: Remembered[str, KnownSession] = Remembered(_bytes_of_session)
+        self._by_number: Remembered[int, KnownSession] = Remembered(_bytes_of_session)
+        self._options: Remembered[tuple[int, bytes], KnownOptions] = Remembered(_bytes_of_options)
         database.on_new_incarnation.append(self._forget)
 
     async def create(self, session_id: str, default: TaskOptions) -> bool:
@@ -118,9 +112,8 @@ class Sessions:
         if row is None:
             return None
         known = KnownOptions(row["options_no"], options)
-        short = sum(len(name) + len(value) for name, value in options.options.items()) <= _LONGEST_REMEMBERED
-        if short and session.incarnation == self._database.incarnation:
-            _put(self._options, (session.session_no, digest), known)
+        if session.incarnation == self._database.incarnation:
+            self._remember_options(session.session_no, digest, known)
         return known
 
     async def list(self, which: SessionFilter, most: int | None = None) -> Sequence[str]:
@@ -140,10 +133,14 @@ class Sessions:
         known = KnownSession(session_no, session_id, default, incarnation)
         if incarnation != self._database.incarnation:
             return known  # read just before: good for a statement on that one, which refuses it
-        _put(self._by_id, session_id, known)
-        _put(self._by_number, session_no, known)
-        _put(self._options, (session_no, _digest(default.options)), default)
+        self._by_id.put(session_id, known)
+        self._by_number.put(session_no, known)
+        self._remember_options(session_no, _digest(default.options), default)
         return known
+
+    def _remember_options(self, session_no: int, digest: bytes, known: KnownOptions) -> None:
+        if _bytes_of_options(known) <= _LONGEST_REMEMBERED:
+            self._options.put((session_no, digest), known)
 
 
 def options_of(row: asyncpg.Record) -> TaskOptions:
@@ -168,7 +165,9 @@ def _digest(options: TaskOptions) -> bytes:
     return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).digest()
 
 
-def _put(cache: OrderedDict[K, V], key: K, value: V) -> None:
-    cache[key] = value
-    if len(cache) > _REMEMBERED:
-        cache.popitem(last=False)
+def _bytes_of_options(known: KnownOptions) -> int:
+    return known.options.free_bytes
+
+
+def _bytes_of_session(known: KnownSession) -> int:
+    return len(known.id) + _bytes_of_options(known.default)
