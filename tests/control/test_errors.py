@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from ripieno.control.errors import ErrorInterceptor
-from ripieno.domain.errors import InvariantError, NotFoundError, UnavailableError
+from ripieno.domain.errors import InvariantError, NotFoundError, PermissionDeniedError, UnavailableError
 
 KINDS = ["unary_unary", "unary_stream", "stream_unary", "stream_stream"]
 _PATIENCE_S = 20.0
@@ -123,3 +123,49 @@ async def test_a_call_that_fails(fail: Callable[[], Any], code: grpc.StatusCode,
     assert logged == (["error"] if code is grpc.StatusCode.INTERNAL else [])
     assert "secret" not in told
     assert Request.seen
+
+
+class Doorkeeper(grpc.aio.ServerInterceptor):
+    """Stands in the chain; counts how often it is asked, and refuses those calls that it is told to."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.refused: set[int] = set()
+
+    async def intercept_service(self, continuation: Callable[[Any], Any], handler_call_details: Any) -> Any:
+        self.asked += 1
+        if self.asked in self.refused:
+            raise PermissionDeniedError(f"call {self.asked} may not pass")
+        return await continuation(handler_call_details)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_each_interceptor_of_the_chain_is_asked_at_every_call(kind: str) -> None:
+    """Also when what stands before it remembers wrapped handlers; who is refused does not reach the method."""
+    reached: list[str] = []
+
+    async def unary(_request: Any, _context: Any) -> bytes:
+        reached.append(kind)
+        return b""
+
+    async def stream(_request: Any, _context: Any) -> None:
+        reached.append(kind)
+
+    method = unary if kind.endswith("unary") else stream
+    handlers = {"do": getattr(grpc, f"{kind}_rpc_method_handler")(method, bytes, bytes)}
+    keepers = [Doorkeeper(), Doorkeeper()]
+    keepers[1].refused = {2, 4}
+    server = grpc.aio.server(interceptors=[ErrorInterceptor(), *keepers])
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test", handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            ends = [await end_of(getattr(channel, kind)("/test/do"), kind) for _ in range(5)]
+    finally:
+        await server.stop(0)
+    ok, denied = grpc.StatusCode.OK, grpc.StatusCode.PERMISSION_DENIED
+    assert [code for code, _ in ends] == [ok, denied, ok, denied, ok]
+    assert "call 4 may not pass" in ends[3][1]
+    assert [keeper.asked for keeper in keepers] == [5, 5]
+    assert len(reached) == 3

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import grpc.aio
 import pytest
 import pytest_asyncio
 
-from control.replica import BareAgent, Served, serving
-from ripieno.client import AsyncClient, LimitError, TaskDefinition
+from control.replica import BareAgent, Served, serving, until
+from ripieno.client import AsyncClient, LimitError, OverloadedError, TaskDefinition
 from ripieno.config import Limits
+from ripieno.control import arrivals
 from ripieno.wire.protos.armonik_v2 import objects_pb2, submitter_service_pb2, submitter_service_pb2_grpc
 from ripieno.wire.protos.v1 import results_pb2, results_pb2_grpc
 
@@ -24,12 +26,14 @@ LIMITS = Limits(
     sub_tasks_per_attempt=7,
     ids_per_request=20,
     ids_per_reply=15,
+    keys_per_follow=12,
     streams_per_client=2,
     waiters_per_client=2,
 )
 
 _Request = submitter_service_pb2.CreateSmallTaskRequest
 _Filter = submitter_service_pb2.TaskFilter
+_PATIENCE_S = 30.0
 
 
 @pytest_asyncio.fixture
@@ -206,3 +210,86 @@ async def test_agents_are_told_what_attempts_may_ask_for(channel: grpc.aio.Chann
     welcome = agent.said[0].welcome
     assert (welcome.sub_tasks_per_attempt, welcome.options_bytes) == (7, 100)
     agent.leave()
+
+
+async def test_a_stream_follows_so_many_keys_at_a_time(submitter: Any, results: Any) -> None:
+    """Keys count that are not answered yet; those that are make room for others on the same stream."""
+    await submitter.CreateSmallTasks(tasks(10))
+    await submitter.CreateSmallTasks(tasks(10, first=10))
+
+    def ask(*numbers: int) -> results_pb2.FollowRequest:
+        return results_pb2.FollowRequest(session_id="s", keys=[f"k{n}" for n in numbers])
+
+    at_once = results.Follow()
+    await at_once.write(ask(*range(13)))
+    assert "keys_per_follow is 12, and this asks for 13 " in await refusal(at_once.read())
+
+    call = results.Follow()
+    await call.write(ask(*range(12)))
+    await submitter.CancelTasks(_Filter(task=_Filter.IdsRequest(ids=["t0", "t1"])))
+    answered: set[str] = set()
+    async with asyncio.timeout(_PATIENCE_S):
+        while len(answered) < 2:
+            answered |= {each.key for each in (await call.read()).finished}
+    assert answered == {"k0", "k1"}
+    await call.write(ask(12, 13))
+    await call.write(ask(14))
+    assert "keys_per_follow is 12, and this asks for 13 " in await refusal(call.read())
+
+
+@asynccontextmanager
+async def _no_room(submitter: Any, answers: list[bool]) -> AsyncIterator[None]:
+    """All room for large submissions is taken by a stream that does not go on.
+
+    Args:
+        answers: For each submission that asked for room, whether it got it.
+    """
+    message = submitter_service_pb2.CreateLargeTaskRequest
+    header = objects_pb2.TaskRequestHeader(id="slow", expected_output_keys=["slow"])
+    before = answers.count(True)
+    call = submitter.CreateLargeTasks()
+    await call.write(message(init_request=message.InitRequest(session_id="s")))
+    await call.write(message(init_task=objects_pb2.InitTaskRequest(header=header)))
+    await until(lambda: answers.count(True) > before)
+    try:
+        yield
+    finally:
+        call.cancel()
+
+
+async def test_the_sdk_sends_again_what_finds_no_room(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as its patience lasts; then its error says that there was no room, and nothing was created."""
+    monkeypatch.setattr(arrivals, "_PATIENCE_S", 0.05)
+    answers: list[bool] = []
+    hold = arrivals.Arrivals.hold
+
+    async def watched(self: arrivals.Arrivals, size: int, *, large: bool) -> None:
+        try:
+            await hold(self, size, large=large)
+        except OverloadedError:
+            answers.append(False)
+            raise
+        answers.append(True)
+
+    monkeypatch.setattr(arrivals.Arrivals, "hold", watched)
+    limits = Limits(submission_memory_bytes=512 * 1024)
+    async with serving(database_url, tmp_path / "objects", limits=limits) as served, served.connect() as channel:
+        await served.world.session()
+        submitter: Any = submitter_service_pb2_grpc.SubmitterStub(channel)
+        payload = b"x" * 90_000
+        async with AsyncClient(served.address, patience=_PATIENCE_S) as client:
+            session = await client.open_session("s")
+            async with _no_room(submitter, answers):
+                sending = asyncio.create_task(session.submit(payload, id="patient"))
+                await until(lambda: answers.count(False) >= 2)
+                assert not sending.done()
+            async with asyncio.timeout(_PATIENCE_S):
+                await sending
+        async with AsyncClient(served.address, patience=0.2) as client:
+            session = await client.open_session("s")
+            async with _no_room(submitter, answers):
+                with pytest.raises(OverloadedError, match=r"had no room for 0\.2 s"):
+                    await session.submit(payload, id="impatient")
+            assert await session.task_ids() == ["patient"]

@@ -64,7 +64,7 @@ _OPTIONS = [
     ("grpc.so_reuseport", 0),
     ("grpc.max_send_message_length", -1),
     # What is read ahead of a call that waits for its turn. gRPC's own estimate grows to many MiB for each
-    # call, also of those that nobody reads yet (measured: 350 MiB for 40 of them, 20 MiB each).
+    # call, also of those that nobody reads yet.
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", 256 * 1024),
     # A peer that vanished without a word is noticed within ten seconds.
