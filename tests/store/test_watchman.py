@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import asyncpg
 import psutil
 import pytest
 import pytest_asyncio
@@ -92,3 +93,29 @@ async def test_a_server_that_is_stopped_ends_calls_and_is_used_again_when_it_goe
                     break
     finally:
         await server.stop()
+
+
+async def test_a_server_that_lets_nobody_in_is_not_silent(
+    postgres: EmbeddedPostgres, through: tuple[Proxy, Database], database_url: str
+) -> None:
+    """Whoever is in works on."""
+    _, database = through
+    name = database_url.partition("?")[0].rpartition("/")[2]
+    admin = await asyncpg.connect(postgres.url)
+    try:
+        working = asyncio.create_task(database.fetch("select 1 as one from pg_sleep(8)"))
+        await asyncio.sleep(1)
+        await admin.execute(f"alter database {name} allow_connections false")
+        assert [row["one"] for row in await working] == [1]
+    finally:
+        await admin.execute(f"alter database {name} allow_connections true")
+        await admin.close()
+
+
+async def test_who_asks_about_a_closed_connection_is_told_at_once(database_url: str) -> None:
+    async with Database.open(database_url) as database:
+        connection = await database.connect("test")
+        connection.terminate()
+        told: list[str] = []
+        connection.on_closed(lambda: told.append("closed"))
+        assert told == ["closed"]

@@ -205,8 +205,11 @@ class Connection:
         return self._raw.is_in_transaction()
 
     def on_closed(self, tell: Callable[[], None]) -> None:
-        """Call ``tell`` when it breaks or is closed."""
-        self._raw.add_termination_listener(lambda _raw: tell())
+        """Call ``tell`` when it breaks or is closed; at once if it is already."""
+        if self._raw.is_closed():
+            tell()
+        else:
+            self._raw.add_termination_listener(lambda _raw: tell())
 
     def terminate(self) -> None:
         """End it now; a statement under way raises ``ConnectionLostError``."""

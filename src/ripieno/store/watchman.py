@@ -18,9 +18,9 @@ from collections.abc import Awaitable, Callable, Iterable
 import structlog
 
 from ripieno.background import Loop
-from ripieno.domain.errors import OverloadedError, RipienoError
+from ripieno.domain.errors import RipienoError
 from ripieno.store.connections import STATEMENT_S, Connection
-from ripieno.store.faults import NoRoomForConnectionError, RefusedError
+from ripieno.store.faults import ConnectionLostError
 
 _log = structlog.get_logger(__name__)
 
@@ -109,7 +109,7 @@ class Watchman:
                     return {row["pid"] for row in await session.fetch(_WORKING, pids)}
                 finally:
                     session.terminate()
-        except (NoRoomForConnectionError, OverloadedError, RefusedError):
-            return set(pids)  # it answers, after all
-        except (RipienoError, TimeoutError):
+        except (ConnectionLostError, TimeoutError):
             return None
+        except RipienoError:
+            return set(pids)  # whatever it says, it answers
