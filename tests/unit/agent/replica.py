@@ -87,7 +87,13 @@ class Replica(agent_pb2_grpc.AgentServicer):
     # ------------------------------------------------------------------ life
 
     async def start(self) -> None:
-        options = [("grpc.max_receive_message_length", self.largest_message_bytes), *CHANNEL_OPTIONS[1:]]
+        options = [
+            ("grpc.max_receive_message_length", self.largest_message_bytes),
+            # As a real replica: agents ask for signs of life.
+            ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
+            ("grpc.http2.max_ping_strikes", 0),
+            *CHANNEL_OPTIONS[1:],
+        ]
         self._server = grpc.aio.server(options=options)
         agent_pb2_grpc.add_AgentServicer_to_server(self, self._server)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")

@@ -9,6 +9,7 @@ import grpc
 import grpc.aio
 import pytest
 
+from ripieno.agent import frames, http2
 from ripieno.agent.calls import Call, CallEndedError
 from ripieno.agent.http2 import connect
 from ripieno.agent.liveness import Keepalive
@@ -502,3 +503,26 @@ async def test_the_end_of_a_call_that_another_task_reads(tmp_path: Path) -> None
             await call.ended()
             await call.ended()
         assert reading.result() == [b"last"]
+
+
+@pytest.mark.parametrize("says", [False, True], ids=["silent", "unacknowledged"])
+async def test_settings_that_are_not_taken_in_time_end_the_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: bool
+) -> None:
+    monkeypatch.setattr(http2, "SETTINGS_S", 0.5)
+
+    async def play(peer: Peer) -> None:
+        if says:
+            await peer.greet()
+        else:
+            await peer.next_after_preface(HEADERS)
+        _, _, payload = await peer.next(GOAWAY)
+        assert int.from_bytes(payload[4:8]) == frames.SETTINGS_TIMEOUT
+
+    async with played(tmp_path, play, limit_s=60) as connection:
+        call = Call(connection, METHOD)
+        await call.write([b"x"])
+        assert await call.read() == []
+        assert call.code is grpc.StatusCode.UNAVAILABLE
+        assert "no settings were said or taken within 0.5 s" in call.details
+        assert not connection.usable
