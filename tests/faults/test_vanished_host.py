@@ -21,6 +21,8 @@ from ripieno.agent.calls import Call
 from ripieno.agent.http2 import connect
 from ripieno.domain.addresses import TcpAddress
 from ripieno.wire.channels import open_channel
+from unit.agent.replica import Replica, Task
+from unit.agent.running import agent
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("ip") is None, reason="cutting a host's link takes root and the program ip"
@@ -52,6 +54,17 @@ print("ready", flush=True)
 time.sleep(1000)
 """
 
+#: A worker of our SDK, with the batch lane or as one of another make; an agent on another host is attached to it.
+WORKER = r"""
+import sys, time
+sys.path[:0] = {path}
+from ripieno.worker import serve
+def handle(task):
+    time.sleep(float(task.payload))
+    return b"slept"
+serve(handle, "{address}:7000", lambda address: print("ready", flush=True), batch={batch})
+"""
+
 #: What a busy machine may add to ten seconds.
 BUSY_S = 5
 
@@ -77,6 +90,9 @@ class Host:
 
     def cut(self) -> None:
         self._ip("-n", self.name, "link", "set", self.far, "down")
+
+    def mend(self) -> None:
+        self._ip("-n", self.name, "link", "set", self.far, "up")
 
     def down(self) -> None:
         self._ip("netns", "del", self.name)
@@ -163,3 +179,31 @@ async def test_calls_to_a_host_that_vanished_end_within_ten_seconds(host: Host) 
         process.kill()
         with process:
             pass
+
+
+@pytest.mark.parametrize("batch", [False, True], ids=["process", "batch"])
+async def test_a_worker_whose_host_vanished_is_a_free_slot_again_once_it_is_back(host: Host, batch: bool) -> None:
+    replica = Replica()
+    await replica.start()
+    process = host.serve(WORKER.replace("{path}", repr(sys.path)).replace("{batch}", repr(batch)))
+    try:
+        async with agent(replica, attach=(f"{host.address}:7000",)):
+            replica.submit(Task("before", payload=b"0"))
+            await replica.outcome_of("before", 30)
+            # Longer than it takes to notice: a handler that sleeps is not interrupted by the end of its caller.
+            replica.submit(Task("cut", payload=b"16", max_duration_s=2_000))
+            await replica.until(lambda: "cut" in replica.assigned)
+            await asyncio.sleep(0.5)  # its worker has it
+            host.cut()
+            began = time.monotonic()
+            lost = await replica.outcome_of("cut", 30)
+            assert lost.HasField("failed")
+            assert time.monotonic() - began < 10 + BUSY_S
+            replica.submit(Task("after", payload=b"0"))
+            host.mend()
+            assert (await replica.outcome_of("after", 40)).HasField("completed")
+    finally:
+        process.kill()
+        with process:
+            pass
+        await replica.stop()
