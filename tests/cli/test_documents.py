@@ -24,7 +24,9 @@ README = ROOT / "README.md"
 
 _BLOCK = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\]\((?!https?:)(?P<path>[^)#]+)")
+_FILE = re.compile(r"`(?P<path>[\w./-]+\.(?:py|sql|md|toml))`")
 _PATH = re.compile(r"`(?P<path>(?:benchmarks|docs|examples|src|tests|tools)/[\w./-]*)`")
+_FOLDERS = ("benchmarks", "docs", "examples", "src", "tests", "tools")
 #: Directories and names that a document speaks of and that somebody makes by running something.
 _MADE = ("benchmarks/.venv-peers", "benchmarks/results")
 
@@ -78,6 +80,15 @@ def test_links_and_paths_lead_somewhere(document: Path) -> None:
     links = [document.parent / found["path"] for found in _LINK.finditer(text)]
     paths = [ROOT / found["path"] for found in _PATH.finditer(text) if not found["path"].startswith(_MADE)]
     assert [str(path) for path in (*links, *paths) if not path.exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+def test_files_that_are_named_exist(document: Path) -> None:
+    """A file may be named by the end of its path: `control/dispatcher.py`."""
+    present = [f"/{path.relative_to(ROOT)}" for folder in _FOLDERS for path in (ROOT / folder).rglob("*.*")]
+    present += [f"/{path.name}" for path in ROOT.iterdir()]
+    wanted = {found["path"] for found in _FILE.finditer(document.read_text())}
+    assert [name for name in sorted(wanted) if not any(path.endswith(f"/{name}") for path in present)] == []
 
 
 async def test_the_first_program_runs_as_it_is_printed(tmp_path: Path) -> None:
