@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import structlog
@@ -70,13 +71,25 @@ class Child:
 
         Raises:
             DirectoryHeldError: the same process of an earlier ``up`` does not end.
+            ServiceFailedError: the machine gives no process, no descriptor, no file.
         """
-        lock = await self._directory.lock_of(self.name)
-        self._empty_scratch()
-        self._tie, theirs = socket.socketpair()
-        self._tie.setblocking(False)
-        printed = self._directory.log(f"{self.name}.stdout").open("ab")
         try:
+            await self._launch()
+        except OSError as error:
+            where = f" ({error.filename})" if error.filename else ""
+            raise ServiceFailedError(f"cannot start {self.name}: {error.strerror or error}{where}") from error
+
+    async def _launch(self) -> None:
+        # Somebody may have removed them since the start of `up`.
+        self._directory.make_places()
+        with ExitStack() as given:
+            lock = await self._directory.lock_of(self.name)
+            given.callback(os.close, lock)
+            self._empty_scratch()
+            printed = given.enter_context(self._directory.log(f"{self.name}.stdout").open("ab"))
+            self._tie, theirs = socket.socketpair()
+            given.enter_context(theirs)
+            self._tie.setblocking(False)
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-m", "ripieno", *self._arguments),
                 stdin=asyncio.subprocess.DEVNULL,
@@ -89,10 +102,6 @@ class Child:
             record_holder(lock, self._process.pid)
             assert self._process.stderr is not None
             self._saying = asyncio.create_task(_say_on(self._process.stderr))
-        finally:
-            printed.close()
-            theirs.close()
-            os.close(lock)
 
     async def start(self) -> None:
         """Let it begin, launching it first where that is still to be done; return when it is ready.

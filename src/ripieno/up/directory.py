@@ -89,12 +89,17 @@ class DataDirectory:
             )
         try:
             record_holder(lock, os.getpid())
-            self._make_places()
+            self.make_places()
             yield
         finally:
             os.close(lock)
 
-    def _make_places(self) -> None:
+    def make_places(self) -> None:
+        """Make the directories of logs, locks and objects where they are missing.
+
+        Raises:
+            UpError: one of them cannot be made.
+        """
         for place in (self.path / name for name in ("logs", "run", "objects")):
             try:
                 place.mkdir(exist_ok=True, mode=0o700)
@@ -130,12 +135,22 @@ class DataDirectory:
 
         Raises:
             DirectoryHeldError: the orphan cannot be ended.
+            UpError: the lock's file cannot be used.
         """
         path = self.path / "run" / f"{name}.lock"
+        try:
+            return await self._lock_once_free(path, name)
+        except OSError as error:
+            raise UpError(
+                f"cannot use {path}: {error.strerror}; move it away, or choose another directory with --data"
+            ) from error
+
+    async def _lock_once_free(self, path: Path, name: str) -> int:
         for number in (None, signal.SIGKILL):
             orphan = _recorded(path)
             if number is not None and orphan is not None:
-                os.kill(orphan, number)
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(orphan, number)
             deadline = asyncio.get_running_loop().time() + ORPHAN_END_S
             while (lock := _lock_now(path)) is None and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
                 await asyncio.sleep(POLL_S)

@@ -58,7 +58,7 @@ def _check_kind(path: Path) -> None:
             f"cannot use {path}: it belongs to user id {owner}, this is user id {os.geteuid()};"
             f" run as that user, or {_WAY_OUT}"
         )
-    for mine in (path, *(path / name for name in ("logs", "run", "objects"))):
+    for mine in (path, *(path / name for name in ("logs", "run", "objects", "scratch"))):
         if mine.is_dir() and not os.access(mine, os.W_OK | os.X_OK):
             raise UpError(f"cannot use {path}: {mine} cannot be written; make it writable, or {_WAY_OUT}")
         if mine.exists() and not mine.is_dir():

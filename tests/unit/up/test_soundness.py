@@ -36,6 +36,11 @@ def _logs_are_a_file(place: Path) -> None:
     (place / "logs").write_text("")
 
 
+def _scratch_is_a_file(place: Path) -> None:
+    place.mkdir()
+    (place / "scratch").write_text("")
+
+
 def _lost_link(place: Path) -> None:
     place.symlink_to("/nonexistent/volume")
 
@@ -48,6 +53,7 @@ def _lost_link(place: Path) -> None:
         (_without_version, "no PG_VERSION"),
         (_database_is_a_file, "not a directory"),
         (_logs_are_a_file, "logs is not a directory"),
+        (_scratch_is_a_file, "scratch is not a directory"),
         (_lost_link, "/nonexistent/volume"),
     ],
 )

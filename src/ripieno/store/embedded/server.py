@@ -73,6 +73,7 @@ class EmbeddedPostgres:
         self._sockets: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._sentinel: watch.Sentinel | None = None
+        self._log_begins = 0
 
     @property
     def pid(self) -> int | None:
@@ -127,18 +128,15 @@ class EmbeddedPostgres:
             EmbeddedPostgresError: it did not start; the message quotes the end of its log.
         """
         await self.prepare()
-        lock = await self._only_us()
         try:
-            # Stale files could name a stranger's process, and the server then refuses to start.
-            assert self._sockets is not None, "prepare has chosen the directory"
-            if not self._sockets.exists():
-                self._sockets.mkdir(mode=0o700)
-                self._account.own(self._sockets)
-            for stale in (self.data / "postmaster.pid", *self._sockets.glob(".s.PGSQL.*")):
-                stale.unlink(missing_ok=True)
-            self._process = self._spawn_server(lock)
-        finally:
-            os.close(lock)
+            lock = await self._only_us()
+            try:
+                self._process = self._spawn_server(lock)
+            finally:
+                os.close(lock)
+        except OSError as error:
+            where = f" ({error.filename})" if error.filename else ""
+            raise EmbeddedPostgresError(f"cannot start PostgreSQL: {error.strerror or error}{where}") from error
         self._sentinel = watch.Sentinel(self._process.pid)
         try:
             await self._wait_until_ready(self._process)
@@ -224,8 +222,17 @@ class EmbeddedPostgres:
         return lock
 
     def _spawn_server(self, lock: int) -> subprocess.Popen[bytes]:
+        assert self._sockets is not None, "prepare has chosen the directory"
+        if not self._sockets.exists():
+            self._sockets.mkdir(mode=0o700)
+            self._account.own(self._sockets)
+        # Stale files could name a stranger's process, and the server then refuses to start.
+        for stale in (self.data / "postmaster.pid", *self._sockets.glob(".s.PGSQL.*")):
+            stale.unlink(missing_ok=True)
         arguments = ["-D", str(self.data), "-k", str(self._sockets), "-p", str(PORT), *as_arguments(self._overrides)]
+        self.log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self.log.open("ab") as log:
+            self._log_begins = log.tell()
             return spawn(
                 self._account, self._binaries / "postgres", arguments, stdout=log, stderr=log, pass_fds=(lock,)
             )
@@ -258,7 +265,14 @@ class EmbeddedPostgres:
         raise EmbeddedPostgresError(f"PostgreSQL {problem}; {self.log} ends with:\n{self._tail()}")
 
     def _tail(self, lines: int = 5) -> str:
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        """The last lines that the server logged since its latest start."""
+        try:
+            with self.log.open("rb") as log:
+                log.seek(self._log_begins)
+                said = log.read().decode(errors="replace").splitlines()
+        except OSError as error:
+            return f"(its log cannot be read: {error.strerror})"
+        return "\n".join(said[-lines:])
 
     def _dismiss_sentinel(self) -> None:
         if self._sentinel is not None:
