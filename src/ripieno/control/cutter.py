@@ -53,7 +53,7 @@ class Cutter:
         await self._by_turns(self._waiting, cuts.step)  # which pauses by itself
 
     async def _promote(self) -> None:
-        await self._by_turns(self._promoting, promotions.step, pause=0.5)
+        await self._by_turns(self._promoting, promotions.step, pause=1.0)
 
     async def _by_turns(
         self, waiting: dict[int, None], step: Callable[[Database, int], Awaitable[Changes]], pause: float = 0.0

@@ -37,8 +37,11 @@ STEP_S = 0.025
 #: Bounds for what a step looks at: tasks and results.
 _SMALLEST, _LARGEST = 64, 4_000
 
-#: The pause after a step, as a part of it.
-_PAUSE = 0.5
+#: The pause after a step, as a part of it: half of the time is for the others.
+_PAUSE = 1.0
+
+#: And the longest one: a step that took long found the machine busy with other work.
+_LONGEST_PAUSE_S = 0.25
 
 
 class Turns:
@@ -87,7 +90,7 @@ class Turns:
                     return value
 
     def _measured(self, took_s: float) -> None:
-        self._pause_until = time.monotonic() + min(_PAUSE * took_s, STEP_S)
+        self._pause_until = time.monotonic() + min(_PAUSE * took_s, _LONGEST_PAUSE_S)
         if took_s > STEP_S:
             self.size = max(int(self.size * max(STEP_S / took_s, 0.5)), _SMALLEST)
         elif took_s < STEP_S / 2:
