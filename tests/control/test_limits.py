@@ -107,6 +107,17 @@ async def test_a_call_with_too_many_tasks_keys_or_bytes_creates_nothing(submitte
     assert [task_id for reply in listed for task_id in reply.task_ids] == [f"t{n}" for n in range(10)]
 
 
+async def test_a_single_task_cannot_be_cut_and_may_have_long_names(database_url: str, tmp_path: Path) -> None:
+    async with serving(database_url, tmp_path / "objects", limits=Limits(bytes_per_call=10_000)) as served:
+        await served.world.session()
+        async with AsyncClient(served.address) as client:
+            session = await client.open_session("s")
+            needs = [f"{n:01000}" for n in range(20)]
+            submitted = [TaskDefinition(dependencies=needs, id=f"t{n}") for n in range(2)]
+            await session.submit_many(submitted)  # each in a call of its own
+            assert await session.task_ids() == ["t0", "t1"]
+
+
 def _stream(request: _Request) -> Callable[[], AsyncIterator[submitter_service_pb2.CreateLargeTaskRequest]]:
     message = submitter_service_pb2.CreateLargeTaskRequest
 

@@ -35,6 +35,7 @@ class Connection:
         pushes_results, reads_results, lists_tasks: Whether the server has ``Results.Follow``,
             ``Results.Read`` and ``Results.ListTaskIds``; True until it says no.
         objects: Where large results may be read instead.
+        follows: How many streams of ``Results.Follow`` are open.
     """
 
     def __init__(self, addresses: Sequence[Address], patience_s: float, *, use_proxy: bool = False) -> None:
@@ -43,6 +44,7 @@ class Connection:
         self.reads_results = True
         self.lists_tasks = True
         self.objects = ObjectsHere()
+        self.follows = 0
         self._patience_s = patience_s
         self._chunk_limit_bytes = 0
         self._addresses = addresses

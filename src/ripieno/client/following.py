@@ -17,8 +17,9 @@ from ripieno.wire.protos.v1 import results_pb2
 _KEYS_A_MESSAGE = 1_000
 #: Keys without an answer on one stream; the others are asked for as answers come.
 _KEYS_AT_A_TIME = 50_000
-#: A stream that nobody needs is kept this long for whoever comes next.
-IDLE_S = 5.0
+#: A stream that nobody needs is kept this long for whoever comes next; more briefly where a client has many.
+IDLE_S, BRIEFLY_S = 5.0, 0.05
+_MANY = 64
 
 
 class NotPushedError(Exception):
@@ -72,6 +73,7 @@ class Follower:
             wake = self._wake = asyncio.Event()
             self._went_idle = False
             call = self._connection.results.Follow(self._requests(wake))
+            self._connection.follows += 1
             try:
                 async for reply in call:
                     patience.renew()
@@ -82,6 +84,8 @@ class Follower:
                         await self._connection.objects.offer(directory)
                     # What is not in the dictionary was answered before: pop gives `one` back.
                     if batch := [one for one in reply.finished if self._unanswered.pop(one.key, one) is None]:
+                        if not self._unanswered:
+                            wake.set()  # from here on it is idle
                         yield batch
                 if self._unanswered and not self._went_idle:
                     await patience.pause(UnavailableError(f"it left {len(self._unanswered)} results unanswered"))
@@ -98,6 +102,7 @@ class Follower:
                 self._wake = asyncio.Event()
                 wake.set()
                 call.cancel()
+                self._connection.follows -= 1
 
     async def _requests(self, wake: asyncio.Event) -> AsyncIterator[results_pb2.FollowRequest]:
         """What to ask on a fresh stream: all that is unanswered, then what is added, so many keys at a time.
@@ -122,7 +127,8 @@ class Follower:
                 return
             wake.clear()
             try:
-                async with asyncio.timeout(IDLE_S):
+                brief = not self._unanswered and self._connection.follows > _MANY
+                async with asyncio.timeout(BRIEFLY_S if brief else IDLE_S):
                     await wake.wait()
             except TimeoutError:
                 if not self._unanswered:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from urllib.parse import unquote
 
 from ripieno.config import Limits
-from ripieno.domain.errors import LimitError
+from ripieno.domain.errors import LimitError, OverloadedError
 from ripieno.domain.options import TaskOptions
 
 
@@ -61,9 +61,10 @@ class Shares:
         """Hold so many more for a client.
 
         Raises:
-            LimitError: the client would hold more than the limit.
+            OverloadedError: the client would hold more than the limit; that passes when it holds less.
         """
-        self._limit.check(self._held[client] + count)
+        if (asked := self._held[client] + count) > self._limit.value:
+            raise OverloadedError(self._limit.refusal(f"{asked:,}"))
         self._held[client] += count
         try:
             yield

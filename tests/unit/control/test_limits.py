@@ -6,14 +6,14 @@ import pytest
 
 from ripieno.config import Limits
 from ripieno.control.limits import ControlLimits, Limit, Shares, client_of
-from ripieno.domain.errors import LimitError
+from ripieno.domain.errors import OverloadedError
 
 TWO = Limit("cups", 2, "cups of one guest", "drink first")
 
 
 def test_what_is_within_a_limit_passes_and_what_is_beyond_is_told() -> None:
     TWO.check(2)
-    with pytest.raises(LimitError) as refused:
+    with pytest.raises(OverloadedError) as refused:
         TWO.check(3_000)
     assert refused.value.detail == "limit cups is 2, and this asks for 3,000 cups of one guest; drink first"
 
@@ -28,7 +28,7 @@ def test_every_setting_is_a_limit_of_its_name_and_value() -> None:
 def test_shares_are_counted_for_each_client_and_given_back() -> None:
     shares = Shares(TWO)
     with shares.hold("a"), shares.hold("a"):
-        with pytest.raises(LimitError), shares.hold("a"):
+        with pytest.raises(OverloadedError), shares.hold("a"):
             pass
         with shares.hold("b", 2):
             pass
