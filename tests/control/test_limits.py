@@ -304,3 +304,23 @@ async def test_the_sdk_sends_again_what_finds_no_room(
                 with pytest.raises(OverloadedError, match=r"had no room for 0\.2 s"):
                     await session.submit(payload, id="impatient")
             assert await session.task_ids() == ["patient"]
+
+
+@pytest.mark.parametrize(
+    ("memory_bytes", "count", "kept"),
+    [(Limits().submission_memory_bytes, 150, 139), (512 * 1024, 10, 1)],
+    ids=["8 MiB of a stream", "a quarter of the room"],
+)
+async def test_payloads_beyond_what_a_stream_may_keep_in_memory_go_to_the_object_store(
+    database_url: str, tmp_path: Path, memory_bytes: int, count: int, kept: int
+) -> None:
+    """However little room there is, a stream comes through: it is never told to come again for ever."""
+    limits = Limits(submission_memory_bytes=memory_bytes)
+    async with serving(database_url, tmp_path / "objects", limits=limits) as served, served.connect() as channel:
+        await served.world.session()
+        submitter: Any = submitter_service_pb2_grpc.SubmitterStub(channel)
+        await submitter.CreateLargeTasks(_stream(tasks(count, payload=b"x" * 60_000))())
+        rows = await served.world.database.fetch(
+            "select count(data) as inline, count(object) as stored from blobs where size = 60000"
+        )
+    assert [dict(row) for row in rows] == [{"inline": kept, "stored": count - kept}]

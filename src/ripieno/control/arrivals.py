@@ -92,6 +92,14 @@ class Arrivals:
         self._small = Turns(limit.value // 2 or 1)
         self._large = Turns(limit.value // 2 or 1)
 
+    @property
+    def most_of_one_stream(self) -> int:
+        """Bytes of payloads that one stream keeps in memory at the most: a quarter of the room.
+
+        A stream that needed more than all of it would be told to come again, without end.
+        """
+        return self._large.size // 4
+
     async def enter(self) -> "Arrival":
         """Wait for the turn of a call whose message is to be read.
 

@@ -27,7 +27,8 @@ from ripieno.wire.large_tasks import (
 from ripieno.wire.protos.armonik_v2 import objects_pb2, submitter_service_pb2
 from ripieno.wire.requests import optional_options
 
-#: Payloads of one stream that are kept in memory (and go to the database); the others go to the object store.
+#: Payloads of one stream that are kept in memory (and go to the database), where there is room for four
+#: times as much; the others go to the object store.
 _INLINE_BYTES = 8 * 1024 * 1024
 
 #: Memory is taken in steps of this size.
@@ -62,6 +63,7 @@ class StreamedSubmission:
         self._inline_limit = inline_limit_bytes
         self._limits = limits
         self._arrivals = arrivals
+        self._most_inline = min(_INLINE_BYTES, arrivals.most_of_one_stream)
         self._reader = LargeTasksReader(chunk_limit_bytes)
         self._tasks = self._keys = 0
         self._named_bytes = self._inline_bytes = 0
@@ -112,7 +114,7 @@ class StreamedSubmission:
                 match _read(self._reader, request):
                     case TaskOpened() as opened:
                         await self._count(request.init_task.header)
-                        spare = max(0, _INLINE_BYTES - self._inline_bytes)
+                        spare = max(0, self._most_inline - self._inline_bytes)
                         payload = _Payload(self._objects, min(self._inline_limit, spare))
                     case PayloadContinued(data=data):
                         await payload.append(data)
