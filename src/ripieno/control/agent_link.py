@@ -102,24 +102,23 @@ class AgentLink:
     def assign(self, tasks: Sequence[Claimed], options: Mapping[int, TaskOptions], sessions: Mapping[int, str]) -> None:
         """Send assignments; their credit was taken before."""
         plain = [task for task in tasks if isinstance(task.payload, bytes) and not task.data_dependencies]
-        for batch in _batches(plain, options):
-            self._introduce(batch, options, sessions)
+        for batch, size in _batches(plain, options):
+            self._introduce(batch, size, options, sessions)
             _put_plain(self._message().plain, batch)
         if len(plain) < len(tasks):
             for task in tasks:
                 if isinstance(task.payload, StoredObject) or task.data_dependencies:
-                    self._introduce([task], options, sessions)
+                    self._introduce([task], _size(task), options, sessions)
                     self._message().assignments.append(_assignment(task))
         self._filled.set()
 
     def _introduce(
-        self, tasks: Sequence[Claimed], options: Mapping[int, TaskOptions], sessions: Mapping[int, str]
+        self, tasks: Sequence[Claimed], size: int, options: Mapping[int, TaskOptions], sessions: Mapping[int, str]
     ) -> None:
         """Before some assignments are put into the open message: what they refer to, and their claims."""
         if self._open is not None and self._sizes[-1] > _LARGEST_MESSAGE_BYTES:
             self._next_message()
         message = self._message()
-        size = sum(map(_size, tasks))
         for options_no in {task.options_no for task in tasks} - self._told_options:
             known = options[options_no]
             message.options.add(
@@ -286,29 +285,38 @@ class AgentLink:
 
 
 def _size(task: Claimed) -> int:
-    size = 200 if isinstance(task.payload, StoredObject) else 200 + len(task.payload)
-    return size + sum(map(len, task.expected_output_keys)) + sum(map(len, task.data_dependencies))
+    payload = task.payload
+    size = 200 if isinstance(payload, StoredObject) else 200 + len(payload)
+    for key in task.expected_output_keys:
+        size += len(key)
+    for key in task.data_dependencies:
+        size += len(key)
+    return size
 
 
 def _size_of_options(options: TaskOptions) -> int:
     return _NUMBER_BYTES + sum([len(name) + len(value) for name, value in options.options.items()])
 
 
-def _batches(tasks: Sequence[Claimed], options: Mapping[int, TaskOptions]) -> Iterator[Sequence[Claimed]]:
-    """Cut so that the last of a message, and the options that it brings, do not make it much too large."""
-    start, size = 0, 0
+def _batches(tasks: Sequence[Claimed], options: Mapping[int, TaskOptions]) -> Iterator[tuple[Sequence[Claimed], int]]:
+    """Cut so that the last of a message, and the options that it brings, do not make it much too large.
+
+    Yields:
+        Tasks, and their size without the options.
+    """
+    start, size, options_size = 0, 0, 0
     told: set[int] = set()
     for place, task in enumerate(tasks):
         size += _size(task)
         if task.options_no not in told:
             told.add(task.options_no)
-            size += _size_of_options(options[task.options_no])
-        if size > _LARGEST_MESSAGE_BYTES:
-            yield tasks[start : place + 1]
-            start, size = place + 1, 0
+            options_size += _size_of_options(options[task.options_no])
+        if size + options_size > _LARGEST_MESSAGE_BYTES:
+            yield tasks[start : place + 1], size
+            start, size, options_size = place + 1, 0, 0
             told.clear()
     if start < len(tasks):
-        yield tasks[start:]
+        yield tasks[start:], size
 
 
 def _put_plain(message: agent_pb2.PlainAssignments, tasks: Sequence[Claimed]) -> None:
