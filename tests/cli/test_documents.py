@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -13,6 +14,7 @@ import pytest
 
 from cli.running import DEADLINE_S, running_up
 from ripieno.cli.root import cli
+from ripieno.config import Limits
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
@@ -110,3 +112,11 @@ async def test_the_first_program_runs_as_it_is_printed(tmp_path: Path) -> None:
             output, errors = await process.communicate()
     assert (process.returncode, errors.decode()) == (0, "")
     assert sorted(output.decode().splitlines()) == ["Hello, Ada!", "Hello, Grace!", "Hello, Katherine!"]
+
+
+def test_the_table_of_limits_is_that_of_the_code() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)` \| ([\d,]+)(?: (KiB|MiB|GiB|TiB))? \|", (ROOT / "docs/limits.md").read_text(), re.MULTILINE
+    )
+    units = {unit: 2**exponent for unit, exponent in (("", 0), ("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40))}
+    assert {name: int(number.replace(",", "")) * units[unit] for name, number, unit in rows} == asdict(Limits())
