@@ -16,7 +16,7 @@ DATA = b"y" * 20_000
 FIRST = 5_000
 #: Submitted and read at a time.
 BLOCK = 5_000
-#: What allocators keep: a third of what passes through one worker in the smaller test, a leak of any message shows.
+#: What allocators keep: half of what passes through one worker in the smaller test.
 SLACK_BYTES = 48 * MIB
 #: Of one block, on a busy machine.
 DEADLINE_S = 110.0

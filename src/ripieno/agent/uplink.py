@@ -21,6 +21,7 @@ from google.protobuf.message import DecodeError
 from ripieno.agent.assignments import read_assignments
 from ripieno.agent.calls import Call, CallEndedError
 from ripieno.agent.channels import reraise_own_cancellation
+from ripieno.agent.complaints import REPEAT_S
 from ripieno.agent.dispatcher import Dispatcher
 from ripieno.agent.faults import AGAIN_AFTER_S
 from ripieno.agent.gathering import Limits
@@ -97,6 +98,8 @@ class Uplink:
         #: Of the present stream: when the replica said Welcome, and when it first settled something.
         self._welcomed_at: float | None = None
         self._progress_at: float | None = None
+        #: When assignments that cannot be read were spoken of last.
+        self._unreadable_at: float | None = None
         self._closing = False
         self._stream: Call | None = None
         self._writing = asyncio.Lock()
@@ -252,12 +255,15 @@ class Uplink:
 
     def _give_back(self, tickets: list[agent_pb2.Ticket]) -> None:
         """Return what cannot be read, after a pause: it may well come here again at once."""
-        _log.warning(
-            "%d assignments cannot be read, the first of task number %d: they lack something, or come from a control"
-            " plane of another version; they go back",
-            len(tickets),
-            tickets[0].task_no,
-        )
+        now = time.monotonic()
+        if self._unreadable_at is None or now - self._unreadable_at >= REPEAT_S:
+            self._unreadable_at = now
+            _log.warning(
+                "%d assignments cannot be read, the first of task number %d: they lack something, or come from a"
+                " control plane of another version; they, and others like them, go back",
+                len(tickets),
+                tickets[0].task_no,
+            )
         self._outbox.credit_out = max(0, self._outbox.credit_out - len(tickets))
         loop = asyncio.get_running_loop()
         for ticket in tickets:
