@@ -5,6 +5,7 @@ directory of its own; each test that asks for ``database_url`` gets a fresh data
 """
 
 import itertools
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,6 +17,10 @@ from hypothesis import HealthCheck, settings
 from ripieno.store.embedded import EmbeddedPostgres
 
 _numbers = itertools.count(1)
+
+# Whoever runs the tests in the background of a shell ignores Ctrl-C, and what the tests start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A machine that is busy makes no test wrong.
 settings.register_profile("ripieno", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -39,6 +39,7 @@ from ripieno.control.waits import Waits
 from ripieno.control.watcher import Watcher
 from ripieno.domain.addresses import TcpAddress, parse_listen_address
 from ripieno.domain.errors import InvalidRequestError, InvariantError
+from ripieno.memory import Memory
 from ripieno.store.claim import Claims
 from ripieno.store.cluster import agree_on_objects
 from ripieno.store.commit import Committer
@@ -181,7 +182,7 @@ class Replica:
         notices.subscribe(local=agents.cancel_here, remote=agents.cancel_elsewhere)
         notices.subscribe(remote=agents.connected_elsewhere)
         self._watcher = watcher
-        self._parts: list[Part] = [notices, watcher, reports, submissions, dispatcher, liveness, upkeep]
+        self._parts: list[Part] = [notices, watcher, reports, submissions, dispatcher, liveness, upkeep, Memory(health)]
         downloads = Room(REPLICA_BYTES)
         self._results = Results(settings, database, sessions, objects, watcher, downloads)
         cancellation = Cancellation(database, sessions, notices, watcher)

@@ -1,0 +1,70 @@
+"""Memory that was freed goes back to the system.
+
+The C library keeps what was freed for the next who needs it, in pieces that lie between others that are
+in use. After a burst of large calls a process would stay as large as it was at the most (measured: 306 MiB
+after 30 calls of 14 MiB, 114 MiB once they were given back).
+"""
+
+import asyncio
+import ctypes
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from ripieno.background import Health, Loop
+
+#: How often the size is looked at, and how far above the smallest one it may be.
+_EVERY_S = 1.0
+_ABOVE_BYTES = 24 * 1024 * 1024
+
+#: What was given back was worth it from so many bytes on; else the pause until the next try grows to so many looks.
+_WORTH_BYTES = 4 * 1024 * 1024
+_LONGEST_PAUSE = 16
+
+_STATISTICS = Path("/proc/self/statm")
+
+
+class Memory:
+    """Gives freed memory back while the process is larger than it has been.
+
+    Works with glibc on Linux; elsewhere it does nothing.
+    """
+
+    def __init__(self, health: Health | None = None) -> None:
+        self._trim = _trim()
+        self._smallest = resident_bytes() if self._trim else 0
+        self._pause = self._looks = 1
+        self._loop = Loop("giving memory back", self._look, every_s=_EVERY_S, health=health)
+
+    async def run(self) -> None:
+        """Look by due time, until cancelled."""
+        if self._trim is None:
+            await asyncio.Event().wait()
+        await self._loop.run()
+
+    async def _look(self) -> None:
+        assert self._trim is not None, "the loop runs where memory can be given back"
+        self._looks -= 1
+        before = resident_bytes()
+        if self._looks > 0 or before - self._smallest <= _ABOVE_BYTES:
+            return
+        # In a thread: it goes through all that was freed, some milliseconds for each hundred MiB.
+        await asyncio.to_thread(self._trim)
+        after = resident_bytes()
+        self._smallest = min(self._smallest, after)
+        self._pause = 1 if before - after >= _WORTH_BYTES else min(2 * self._pause, _LONGEST_PAUSE)
+        self._looks = self._pause
+
+
+def resident_bytes() -> int:
+    """How much memory this process has."""
+    return int(_STATISTICS.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _trim() -> Callable[[], object] | None:
+    with suppress(OSError, AttributeError):
+        if _STATISTICS.exists():
+            trim = ctypes.CDLL(None).malloc_trim
+            return lambda: trim(0)
+    return None
