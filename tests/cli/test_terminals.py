@@ -129,7 +129,7 @@ async def test_whatever_listens_there_is_told_in_one_line(cluster: Listing) -> N
             assert errors.startswith(f"Error: no answer from {address} (")
             assert len(errors.splitlines()) == 1
     # A cluster without this call.
-    code, _, errors = await _end(await _start("session", "cancel", "x", "--address", cluster.address))
+    code, _, errors = await _end(await _start("result", "get", "x", "k", "--address", cluster.address))
     assert code == 1
     assert errors.startswith("Error: what listens at") and len(errors.splitlines()) == 1
 

@@ -113,6 +113,8 @@ class Spool:
 
     def _forget(self, file: Spooled) -> None:
         """Somebody has removed the file, or a part of it; whoever reads it closes it all the same."""
+        if self._files.get(file.name) is not file:
+            return  # whoever closed it meanwhile has removed it
         del self._files[file.name]
         if self._idle.pop(file.name, None) is not None:
             self._idle_bytes -= file.size

@@ -33,7 +33,7 @@ async def agent(worker: WorkerProcess) -> AsyncIterator[Agent]:
 async def ran(agent: Agent, payload: str) -> str:
     """What a task of one result makes."""
     run = await agent.begin(requests.whole_task("t", payload.encode(), keys=["r"]))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         replies = await rest_of(run)
     assert run.failed is None, run.failed
     return results_of(replies)["r"].decode()

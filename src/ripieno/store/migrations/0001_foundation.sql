@@ -543,11 +543,17 @@ begin
         from unnest(session_nos, keys) as completed (session_no, key)
         join dependencies d on d.session_no = completed.session_no and d.key = completed.key
         limit most
+    ), met as materialized (
+        select f.task_no, count(*)::integer as keys from found f group by f.task_no order by f.task_no
+    ), held as materialized (
+        select s.task_no, met.keys from met join states s on s.task_no = met.task_no and s.status = 1
+        order by met.task_no
+        for no key update of s
     ), promoted as (
         update states s
-        set unmet = s.unmet - met.keys
-        from (select f.task_no, count(*)::integer as keys from found f group by f.task_no order by f.task_no) as met
-        where s.task_no = met.task_no and s.status = 1
+        set unmet = s.unmet - held.keys
+        from held
+        where s.task_no = held.task_no
         returning s.partition, s.unmet
     )
     select array_agg(distinct promoted.partition) filter (where promoted.unmet = 0), (select count(*) from found)
@@ -583,11 +589,17 @@ begin
             limit most
         ) as d
         limit most
+    ), met as materialized (
+        select f.task_no, count(*)::integer as keys from found f group by f.task_no order by f.task_no
+    ), held as materialized (
+        select s.task_no, met.keys from met join states s on s.task_no = met.task_no and s.status = 1
+        order by met.task_no
+        for no key update of s
     ), promoted as (
         update states s
-        set unmet = s.unmet - met.keys
-        from (select f.task_no, count(*)::integer as keys from found f group by f.task_no order by f.task_no) as met
-        where s.task_no = met.task_no and s.status = 1
+        set unmet = s.unmet - held.keys
+        from held
+        where s.task_no = held.task_no
         returning s.partition, s.unmet
     )
     select (select count(*) from found), coalesce(array_agg(distinct promoted.partition) filter (where promoted.unmet = 0), '{}'),
