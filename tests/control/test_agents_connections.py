@@ -73,7 +73,7 @@ async def test_a_connection_here_ends_the_former_one(two: tuple[Served, Served])
 
 
 async def test_an_introduction_that_is_read_late_changes_nothing(two: tuple[Served, Served]) -> None:
-    """It knows nothing of what the agent was given since: that must not be taken from it."""
+    """An old connection's Hello lists no attempts that the agent was given since; they must not be taken from it."""
     agent_id = uuid.uuid4().bytes
     async with connection(two[0], agent_id, 1) as late, connection(two[1], agent_id, 2) as latest:
         await latest.hello(credit=1)

@@ -147,7 +147,7 @@ async def test_a_statement_that_does_not_parse_is_our_bug(database: Database) ->
 async def test_arguments_of_another_number_or_type_are_our_bug(
     database: Database, statement: str, arguments: tuple[object, ...]
 ) -> None:
-    """It is not told as a passing fault, which would be tried again for ever."""
+    """A statement with wrong arguments is not told as a passing fault, which would be tried again for ever."""
     with pytest.raises(InvariantError, match="a statement of ours is wrong"):
         await database.fetch(statement, *arguments)
     assert await database.fetch("select 1")  # the session is none the worse

@@ -98,7 +98,7 @@ async def test_a_server_that_is_stopped_ends_calls_and_is_used_again_when_it_goe
 async def test_a_server_that_lets_nobody_in_is_not_silent(
     postgres: EmbeddedPostgres, through: tuple[Proxy, Database], database_url: str
 ) -> None:
-    """Whoever is in works on."""
+    """Sessions that are open already go on working when the server lets nobody new in."""
     _, database = through
     name = database_url.partition("?")[0].rpartition("/")[2]
     admin = await asyncpg.connect(postgres.url)

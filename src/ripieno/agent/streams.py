@@ -380,7 +380,7 @@ class Streams:
         stream.reader.stream_broken(f"the peer broke HTTP/2 ({name_of_error(violation.code)}): {violation}")
 
     def forget(self, stream: Stream) -> None:
-        """Nothing more is sent on a stream, and nothing heard of it."""
+        """Drop a stream: send nothing more on it and ignore what the peer still sends."""
         stream.closed = True
         self._open.pop(stream.number, None)
         if self.ending is not None and not self._open:

@@ -32,7 +32,7 @@ class Room:
             within._parts += 1
 
     def close(self) -> None:
-        """This part is not one any more; what it holds goes back."""
+        """Leave the larger room and give back to it all that this part holds."""
         self.give_back(self.held)
         if self._within is not None:
             self._within._parts -= 1

@@ -63,7 +63,7 @@ class Tally:
         self._deltas[session_no, after] += 1
 
     def store(self, session_no: int, size: int) -> None:
-        """So many bytes of data more."""
+        """Count ``size`` bytes of payloads or results that the transaction stores for a session."""
         self._deltas[session_no, _STORED_BYTES] += size
 
     def columns(self) -> tuple[list[int], list[int], list[int]]:

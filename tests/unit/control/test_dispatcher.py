@@ -138,7 +138,7 @@ async def test_a_claim_that_fails_costs_no_credit() -> None:
 
 
 async def test_an_agent_whose_lease_is_not_renewed_gets_nothing() -> None:
-    """Whoever was stopped for a while renews first: the agent may have connected elsewhere meanwhile."""
+    """A replica that was stopped renews leases before it claims: an agent may have connected elsewhere meanwhile."""
     house = House(1, 1)
     house.dispatcher._lease_s = 60
     house.links[0].renewed_at = time.monotonic() - 31
