@@ -44,16 +44,24 @@ class Waiting(Generic[Key, Found]):
     def __iter__(self) -> Iterator[Key]:
         return iter(self._waiters)
 
+    def among(self, keys: Iterable[Key]) -> list[Key]:
+        """Those of the keys that somebody waits for, in their order."""
+        waiters = self._waiters
+        return [key for key in keys if key in waiters]
+
     def add(self, waiter: Waiter[Key, Found], keys: Iterable[Key]) -> list[Key]:
         """Wait for these; return those that this waiter did not wait for already."""
-        fresh = [key for key in dict.fromkeys(keys) if key not in waiter.asked]
-        waiter.asked.update(fresh)
+        asked, waiters = waiter.asked, self._waiters
+        fresh = [key for key in dict.fromkeys(keys) if key not in asked]
+        asked.update(fresh)
         for key in fresh:
-            others = self._waiters.setdefault(key, waiter)
+            others = waiters.setdefault(key, waiter)
+            if others is waiter:
+                continue
             if isinstance(others, dict):
                 others[waiter] = None
-            elif others is not waiter:
-                self._waiters[key] = {others: None, waiter: None}
+            else:
+                waiters[key] = {others: None, waiter: None}
         return fresh
 
     def of(self, key: Key) -> Iterable[Waiter[Key, Found]]:
@@ -64,11 +72,17 @@ class Waiting(Generic[Key, Found]):
     def deliver(self, found: Iterable[tuple[Key, Found]]) -> None:
         """Hand out what was found; nobody waits for it any more."""
         per_waiter: dict[Waiter[Key, Found], list[Found]] = {}
+        waiters = self._waiters
         for key, each in found:
-            for waiter in self.of(key):
+            those = waiters.pop(key, None)
+            if those is None:
+                continue
+            for waiter in those if isinstance(those, dict) else (those,):
                 waiter.asked.discard(key)
-                per_waiter.setdefault(waiter, []).append(each)
-            self._waiters.pop(key, None)
+                if waiter in per_waiter:
+                    per_waiter[waiter].append(each)
+                else:
+                    per_waiter[waiter] = [each]
         for waiter, all_of_it in per_waiter.items():
             waiter.deliver(all_of_it)
 

@@ -105,9 +105,7 @@ class KeysWatch:
         self._changed_at = time.monotonic()
         completed = changes.completed.get(self._session_no)
         if completed:
-            self._deliver(
-                [_finished(key, data, self._data_limit) for key, data in completed.items() if key in self._waiting]
-            )
+            self._deliver([_finished(key, completed[key], self._data_limit) for key in self._waiting.among(completed)])
         self._look_for(changes.aborted.get(self._session_no, ()))
         if self._session_no in changes.unnamed:
             self.look.ask_for_all()
@@ -120,22 +118,22 @@ class KeysWatch:
             self.look.ask_for_all()
 
     def _look_for(self, keys: Iterable[str]) -> None:
-        waited_for = [key for key in keys if key in self._waiting]
+        waited_for = self._waiting.among(keys)
         if waited_for:
             self._new.update(dict.fromkeys(waited_for))
             self.look.ask()
 
     def _look_for_new(self) -> None:
         self._soon = None
-        self._new = {key: None for key in self._new if key in self._waiting}
+        self._new = dict.fromkeys(self._waiting.among(self._new))
         if self._new:
             self.look.ask_urgently()
 
     async def _read(self, at_all: bool) -> None:
         asked, self._new = self._new, {}
-        keys = list(self._waiting) if at_all else [key for key in asked if key in self._waiting]
+        keys = list(self._waiting) if at_all else self._waiting.among(asked)
         for start in range(0, len(keys), _AT_ONCE):
-            part = [key for key in keys[start : start + _AT_ONCE] if key in self._waiting]
+            part = self._waiting.among(keys[start : start + _AT_ONCE])
             try:
                 self._deliver(
                     await finished_results(
@@ -188,14 +186,14 @@ class TasksWatch:
         self._waiting.remove(waiter)
 
     def _look_for(self, tasks: Iterable[int]) -> None:
-        waited_for = [task for task in tasks if task in self._waiting]
+        waited_for = self._waiting.among(tasks)
         if waited_for:
             self._new.update(dict.fromkeys(waited_for))
             self.look.ask()
 
     async def _read(self, at_all: bool) -> None:
         asked, self._new = self._new, {}
-        tasks = list(self._waiting) if at_all else [task for task in asked if task in self._waiting]
+        tasks = list(self._waiting) if at_all else self._waiting.among(asked)
         for start in range(0, len(tasks), _AT_ONCE):
             try:
                 stopped = await stopped_tasks(self._database, tasks[start : start + _AT_ONCE])
