@@ -145,8 +145,13 @@ class Follower:
         self._taken_bytes = 0
 
     def _deliver(self, finished: Sequence[FinishedKey]) -> None:
-        for each in finished:
-            mine = each._replace(data=None, unread=False) if self._bare else each
+        mine_all = [each._replace(data=None, unread=False) for each in finished] if self._bare else finished
+        whole = not self._stalled and not any(mine.unread for mine in mine_all)
+        if whole and self._room.take(sum(map(weight, mine_all))):  # as a rule there is room for all of them
+            self._ready.extend(mine_all)
+            self._news.set()
+            return
+        for mine in mine_all:
             if not mine.unread and not self._stalled and self._room.take(weight(mine)):
                 self._ready.append(mine)
             else:
@@ -155,9 +160,12 @@ class Follower:
 
     def _take_ready(self) -> list[FinishedKey]:
         taken: list[FinishedKey] = []
-        size = 0
-        while self._ready and (not taken or size + weight(self._ready[0]) <= self._message_bytes):
-            size += weight(self._ready[0])
+        size, most = 0, self._message_bytes
+        while self._ready:
+            added = weight(self._ready[0])
+            if taken and size + added > most:
+                break
+            size += added
             taken.append(self._ready.popleft())
         self._taken_bytes = size
         return taken
