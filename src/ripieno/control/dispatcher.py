@@ -233,6 +233,8 @@ class Dispatcher:
             names = {session_no: (await self._sessions.by_number(session_no)).id for session_no in sessions}
         except RipienoError as error:
             _log.warning("could not hand out what was claimed; released", tasks=len(claimed), error=error.detail)
+            # The agents still wait for as many: credit that is lost here they would never grant again.
+            self.give_back(credit._replace(agents=[task.agent_no for task in claimed]))
             await self._release([task.ticket for task in claimed])
             return
         for agent_no, tasks in itertools.groupby(sorted(claimed, key=lambda task: task.agent_no), lambda t: t.agent_no):

@@ -41,6 +41,7 @@ class Store(Claims):
         self.answering = asyncio.Event()
         self.answering.set()
         self.faults: list[Exception] = []
+        self.options_faults: list[Exception] = []
 
     async def claim(self, partition: str, agents: Sequence[int]) -> list[Claimed]:
         self.asked.append(list(agents))
@@ -52,6 +53,8 @@ class Store(Claims):
         return [claimed(number, agent_no) for number, agent_no in zip(taken, agents, strict=False)]
 
     async def options(self, numbers: Sequence[int]) -> dict[int, TaskOptions]:
+        if self.options_faults:
+            raise self.options_faults.pop()
         return dict.fromkeys(numbers, OPTIONS)
 
 
@@ -209,6 +212,19 @@ async def test_new_tasks_are_handed_out_to_their_agents() -> None:
     await house.dispatcher.hand_out([claimed(1, 2), claimed(2, 1), claimed(3, 9)], credit)
     assert (await house.sent(0), await house.sent(1)) == (["t2"], ["t1"])
     assert house.released == [Ticket(3, 3, 103)]
+
+
+async def test_what_cannot_be_handed_out_is_released_and_costs_no_credit() -> None:
+    house = House(2)
+    house.store.options_faults.append(UnavailableError("the database has gone"))
+    async with running(house):
+        house.submit(1, 2)
+        await house.looked()
+        assert house.released == [Ticket(1, 3, 101), Ticket(2, 3, 102)]
+        assert house.credit == [2]
+        house.submit(1, 2)
+        assert await house.sent() == ["t1", "t2"]
+        assert house.credit == [0]
 
 
 async def test_what_was_claimed_with_credit_that_was_revoked_is_released_before_the_next_claim() -> None:
