@@ -289,6 +289,11 @@ class Dispatcher:
             self._release(self._waiting)
         self.pump()
 
+    def ask_anew(self) -> None:
+        """While workers stand idle: take back what was asked for and ask again, in case it was lost on the way."""
+        if not self._waiting and any(slot.serves and not slot.inbox for slot in self.slots):
+            self._outbox.revoke()
+
     def stood_still(self, late_s: float) -> None:
         """This process, or its whole machine, did not run for so long: the time counts for nobody.
 

@@ -22,7 +22,7 @@ from ripieno.agent.slots import NAME_BYTES, Slot
 from ripieno.agent.spool import Spool
 from ripieno.agent.supervisor import Workshop, worker_command
 from ripieno.agent.uplink import Uplink
-from ripieno.background import Setback
+from ripieno.background import Loop, Setback
 from ripieno.config import AgentSettings
 from ripieno.domain.texts import reason
 
@@ -30,6 +30,8 @@ from ripieno.domain.texts import reason
 TICK_S = 0.01
 #: A process that is so late was stopped, or its machine was: that time counts for no attempt.
 STOOD_STILL_S = 0.5
+#: How often workers that stand idle are asked for anew.
+ASK_ANEW_S = 30.0
 #: How long the last outcomes may take to be settled when draining.
 SETTLE_S = 5.0
 
@@ -60,6 +62,7 @@ class Agent:
         self.uplink.on_welcome = welcomed.set
         parts = [self._announce(welcomed, on_ready), self.inputs.run(), self.exchange.run()]
         parts += [self.scratch.run(), self._tick()]
+        parts.append(Loop("asking for work anew", self._ask_anew, every_s=ASK_ANEW_S).run())
         try:
             async with asyncio.TaskGroup() as tasks:
                 running = [tasks.create_task(part) for part in [*parts, *self._keepers(), self.uplink.run()]]
@@ -99,6 +102,9 @@ class Agent:
                 await asyncio.sleep(setback.note(error))
             else:
                 setback.over()
+
+    async def _ask_anew(self) -> None:
+        self.dispatcher.ask_anew()
 
     async def _tick_once(self) -> None:
         asleep_at = time.monotonic()

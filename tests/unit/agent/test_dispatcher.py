@@ -163,6 +163,27 @@ def test_what_was_on_its_way_when_credit_was_revoked_goes_back() -> None:
     assert house.told().credit > 0 and not house.outbox.revoking
 
 
+def test_workers_that_stand_idle_are_asked_for_anew() -> None:
+    """In case their credit was lost on the way: what is granted after it counts from nothing."""
+    house = House(slots=2)
+    house.assign()
+    granted = house.told().credit
+    assert granted > 0
+    house.dispatcher.ask_anew()
+    assert house.told().credit_revoked
+    house.outbox.heard(1)
+    house.tick()
+    assert house.told().credit > 0
+
+
+def test_busy_workers_are_not_asked_for_anew() -> None:
+    house = House(slots=2)
+    house.assign(2)
+    house.told()
+    house.dispatcher.ask_anew()
+    assert not house.outbox.revoking
+
+
 def test_what_was_put_behind_one_that_does_not_end_is_given_back() -> None:
     house = House()
     regular(house, 1.0)
