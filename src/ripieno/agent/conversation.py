@@ -78,18 +78,32 @@ class Conversation:
     worker says matters.
     """
 
-    __slots__ = ("_family", "_gatherer", "_over", "_results", "_said_ok", "_streams", "limits")
+    __slots__ = ("_expected", "_more", "_over", "_results", "_said_ok", "_streams", "_task_id", "limits")
 
     def __init__(self, task_id: str, expected_output_keys: Sequence[str], limits: Limits) -> None:
         self.limits = limits
         few = len(expected_output_keys) <= _FEW_KEYS
-        expected = expected_output_keys if few else frozenset(expected_output_keys)
-        self._family = Family(task_id, expected, limits=limits)
-        self._gatherer = Gatherer(limits)
+        self._expected = expected_output_keys if few else frozenset(expected_output_keys)
+        self._task_id = task_id
+        #: None until the worker says something that is not the commonest story.
+        self._more: tuple[Family, Gatherer] | None = None
         self._streams: dict[str, _OpenResult | _Results | _DataRequest | LargeSubmission] = {}
         self._results: list[tuple[str, Data]] = []
         self._said_ok = False
         self._over = False
+
+    @property
+    def _family(self) -> Family:
+        return self._told_more()[0]
+
+    @property
+    def _gatherer(self) -> Gatherer:
+        return self._told_more()[1]
+
+    def _told_more(self) -> tuple[Family, Gatherer]:
+        if self._more is None:
+            self._more = Family(self._task_id, self._expected, limits=self.limits), Gatherer(self.limits)
+        return self._more
 
     @property
     def said_output(self) -> bool:
@@ -102,22 +116,22 @@ class Conversation:
         A shortcut for ``receive`` with each reply, nothing more: in any other case it
         returns None and has not taken anything.
         """
-        if len(replies) != _SHORT_STORY or self._streams or self._family.taken:
+        if len(replies) != _SHORT_STORY or self._streams or self._more is not None:
             return None
         begun, continued, complete, last, output = replies
         request_id, key, data = begun.request_id, begun.result.init.key, continued.result.data.data
-        family, limits = self._family, self.limits
+        limits = self.limits
         if (
             request_id != continued.request_id
             or not data
             or len(data) > limits.inline_limit_bytes
             or len(data) > limits.data_chunk_max_size
-            or key not in family.expected
+            or key not in self._expected
             or (complete, last, output) != _short_end(request_id)
         ):
             return None
         self._over = True
-        return Completed([(key, data)], family.batches)
+        return Completed([(key, data)], [])
 
     def receive(self, reply: ProcessReply) -> Sequence[Effect]:
         """The next reply of the worker. Never raises: a violation is a ``Failed``."""

@@ -91,7 +91,8 @@ class Outbox:
         size = _OUTCOME_BYTES + len(attempt.worker)
         for key, data in results:
             size += len(data) + len(key)
-        self._make_room(size)
+        if self._open_bytes + size > MESSAGE_BYTES:
+            self._make_room(size)
         columns = self._completions
         columns.task_nos.append(attempt.task_no)
         columns.session_nos.append(attempt.session_no)

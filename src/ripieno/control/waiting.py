@@ -4,11 +4,12 @@ Adding, delivering and removing look at the things they name and at nobody else'
 many are waited for and however many wait.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
 Found = TypeVar("Found")
+Thing = TypeVar("Thing")
 
 
 class Waiter(Generic[Key, Found]):
@@ -71,13 +72,18 @@ class Waiting(Generic[Key, Found]):
 
     def deliver(self, found: Iterable[tuple[Key, Found]]) -> None:
         """Hand out what was found; nobody waits for it any more."""
+        self.deliver_of(dict(found), lambda _key, each: each)
+
+    def deliver_of(self, things: Mapping[Key, Thing], found: Callable[[Key, Thing], Found]) -> None:
+        """``deliver`` of many things, of which only some may be waited for: ``found`` is called for these."""
         per_waiter: dict[Waiter[Key, Found], list[Found]] = {}
-        waiters = self._waiters
-        for key, each in found:
-            those = waiters.pop(key, None)
-            if those is None:
+        pop = self._waiters.pop
+        for key, thing in things.items():
+            waiters = pop(key, None)
+            if waiters is None:
                 continue
-            for waiter in those if isinstance(those, dict) else (those,):
+            each = found(key, thing)
+            for waiter in waiters if isinstance(waiters, dict) else (waiters,):
                 waiter.asked.discard(key)
                 if waiter in per_waiter:
                     per_waiter[waiter].append(each)

@@ -105,7 +105,7 @@ class KeysWatch:
         self._changed_at = time.monotonic()
         completed = changes.completed.get(self._session_no)
         if completed:
-            self._deliver([_finished(key, completed[key], self._data_limit) for key in self._waiting.among(completed)])
+            self._waiting.deliver_of(completed, self._finished)
         self._look_for(changes.aborted.get(self._session_no, ()))
         if self._session_no in changes.unnamed:
             self.look.ask_for_all()
@@ -143,6 +143,12 @@ class KeysWatch:
             except Exception:
                 self._new.update(dict.fromkeys(keys[start:]))  # still to be looked up
                 raise
+
+    def _finished(self, key: str, data: Data) -> FinishedKey:
+        if isinstance(data, StoredObject):
+            return FinishedKey(key, ResultStatus.COMPLETED, data.size, None, data)
+        size = len(data)
+        return FinishedKey(key, ResultStatus.COMPLETED, size, data if size <= self._data_limit else None)
 
     def _deliver(self, finished: Sequence[FinishedKey]) -> None:
         self._waiting.deliver((each.key, each) for each in finished)
@@ -206,9 +212,3 @@ class TasksWatch:
                     for waiter in list(self._waiting.of(task_no)):
                         if waiter in self._at_cancelling:
                             self._at_cancelling[waiter]()
-
-
-def _finished(key: str, data: Data, limit: int) -> FinishedKey:
-    if isinstance(data, StoredObject):
-        return FinishedKey(key, ResultStatus.COMPLETED, data.size, None, data)
-    return FinishedKey(key, ResultStatus.COMPLETED, len(data), data if len(data) <= limit else None)
