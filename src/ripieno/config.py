@@ -44,6 +44,7 @@ class Limits:
         submission_memory_bytes: Bytes of submissions in memory in one replica.
         streams_per_client: Streams that one client has open with one replica.
         waiters_per_client: Calls of one client that wait in one replica.
+        waited_per_client: Tasks and results that one client's calls and Follow streams wait for in one replica.
         unfinished_per_session: Tasks of one session that are not final.
         bytes_per_session: Bytes of payloads and results that one session has stored; results of
             tasks that run are taken all the same.
@@ -61,6 +62,7 @@ class Limits:
     submission_memory_bytes: int = 64 * 1024 * 1024
     streams_per_client: int = 1_000
     waiters_per_client: int = 10_000
+    waited_per_client: int = 1_000_000
     unfinished_per_session: int = 20_000_000
     bytes_per_session: int = 1024**4
     options_per_session: int = 10_000

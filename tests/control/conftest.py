@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import grpc.aio
+import pytest
 import pytest_asyncio
 
 from control.replica import Served, serving
@@ -14,6 +15,14 @@ from store.world import World
 async def served(database_url: str, tmp_path: Path) -> AsyncIterator[Served]:
     """A replica with a session ``s``."""
     async with serving(database_url, tmp_path / "objects") as served:
+        await served.world.session()
+        yield served
+
+
+@pytest_asyncio.fixture
+async def limited(request: pytest.FixtureRequest, database_url: str, tmp_path: Path) -> AsyncIterator[Served]:
+    """The same with the limits ``LIMITS`` of the test's module."""
+    async with serving(database_url, tmp_path / "objects", limits=request.module.LIMITS) as served:
         await served.world.session()
         yield served
 

@@ -5,12 +5,14 @@ import itertools
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import grpc.aio
 
 from ripieno.config import ControlSettings
+from ripieno.control.reports import Reports
 from ripieno.control.server import Replica
 from ripieno.store.database import Database
 from ripieno.store.objects import ObjectStore
@@ -38,6 +40,11 @@ class Served:
         self.replica = replica
         self.world = world
         self.stop = stop
+
+    @property
+    def reports(self) -> Reports:
+        """What writes its agents' reports."""
+        return next(part for part in self.replica._parts if isinstance(part, Reports))
 
     def connect(self) -> grpc.aio.Channel:
         """A connection of its own."""
@@ -115,7 +122,7 @@ class BareAgent:
         taken = number = 0
         done = 0
         while done < count:
-            await self.until(lambda beyond=taken: len(self.said) > beyond)  # type: ignore[misc]
+            await self.until(partial(self._has_said_more_than, taken))
             for message in self.said[taken:]:
                 plain = message.plain
                 tasks = len(plain.task_nos)
@@ -135,6 +142,9 @@ class BareAgent:
                 await self.say(outcomes_no=number, completions=completions, credit=tasks)
             taken = len(self.said)
         await self.until(lambda: sum(len(message.settled) for message in self.said) == number)
+
+    def _has_said_more_than(self, messages: int) -> bool:
+        return len(self.said) > messages
 
     def leave(self) -> None:
         """Break the stream."""

@@ -29,18 +29,12 @@ LIMITS = Limits(
     keys_per_follow=12,
     streams_per_client=2,
     waiters_per_client=2,
+    waited_per_client=25,
 )
 
 _Request = submitter_service_pb2.CreateSmallTaskRequest
 _Filter = submitter_service_pb2.TaskFilter
 _PATIENCE_S = 30.0
-
-
-@pytest_asyncio.fixture
-async def limited(database_url: str, tmp_path: Path) -> AsyncIterator[Served]:
-    async with serving(database_url, tmp_path / "objects", limits=LIMITS) as served:
-        await served.world.session()
-        yield served
 
 
 @pytest_asyncio.fixture
@@ -228,24 +222,54 @@ async def test_a_stream_follows_so_many_keys_at_a_time(submitter: Any, results: 
     await submitter.CreateSmallTasks(tasks(10))
     await submitter.CreateSmallTasks(tasks(10, first=10))
 
-    def ask(*numbers: int) -> results_pb2.FollowRequest:
-        return results_pb2.FollowRequest(session_id="s", keys=[f"k{n}" for n in numbers])
-
     at_once = results.Follow()
-    await at_once.write(ask(*range(13)))
+    await at_once.write(_ask(*range(13)))
     assert "keys_per_follow is 12, and this asks for 13 " in await refusal(at_once.read())
 
     call = results.Follow()
-    await call.write(ask(*range(12)))
+    await call.write(_ask(*range(12)))
     await submitter.CancelTasks(_Filter(task=_Filter.IdsRequest(ids=["t0", "t1"])))
     answered: set[str] = set()
     async with asyncio.timeout(_PATIENCE_S):
         while len(answered) < 2:
             answered |= {each.key for each in (await call.read()).finished}
     assert answered == {"k0", "k1"}
-    await call.write(ask(12, 13))
-    await call.write(ask(14))
+    await call.write(_ask(12, 13))
+    await call.write(_ask(14))
     assert "keys_per_follow is 12, and this asks for 13 " in await refusal(call.read())
+
+
+async def test_what_one_client_waits_for_is_counted_over_all_its_calls(submitter: Any, results: Any) -> None:
+    await submitter.CreateSmallTasks(tasks(10))
+    await submitter.CreateSmallTasks(tasks(10, first=10))
+    first = results.Follow()
+    await first.write(_ask(*range(12)))
+    wait = submitter.WaitForCompletion(_wait_for(10))
+    second = results.Follow()
+    await second.write(_ask(12))
+    await _until_refused(
+        lambda: submitter.WaitForCompletion(_wait_for(3)),
+        "waited_per_client is 25, and this asks for 26 tasks and results that one client waits for; wait for the others",
+    )
+    await second.write(_ask(13, 14, 15))
+    assert "waited_per_client is 25, and this asks for 26 " in await refusal(second.read())
+    await submitter.CancelTasks(_Filter(task=_Filter.IdsRequest(ids=[f"t{n}" for n in range(10)])))
+    await wait
+    third = results.Follow()  # there is room again
+    await third.write(_ask(*range(10)))
+    async with asyncio.timeout(_PATIENCE_S):
+        assert (await third.read()).finished
+    first.cancel(), third.cancel()
+
+
+def _ask(*numbers: int) -> results_pb2.FollowRequest:
+    return results_pb2.FollowRequest(session_id="s", keys=[f"k{n}" for n in numbers])
+
+
+def _wait_for(count: int) -> submitter_service_pb2.WaitRequest:
+    return submitter_service_pb2.WaitRequest(
+        filter=_Filter(task=_Filter.IdsRequest(ids=[f"t{n}" for n in range(count)]))
+    )
 
 
 @asynccontextmanager

@@ -2,19 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from control.replica import Served, serving
+from control.replica import Served
 from control.test_limits import refusal, tasks
 from ripieno.client import AsyncClient, LimitError, TaskOptions
 from ripieno.config import Limits
 from ripieno.control.limits import ControlLimits
 from ripieno.control.quotas import Quotas
-from ripieno.control.reports import Reports
+from ripieno.domain import options
 from ripieno.domain.errors import OverloadedError
 from ripieno.domain.outcomes import Completed, Outcome, SubTasks
 from ripieno.store.counts import Usage, read_usage
@@ -22,13 +21,6 @@ from ripieno.wire.protos.armonik_v2 import submitter_service_pb2_grpc
 from store.world import World, done, task
 
 LIMITS = Limits(unfinished_per_session=10, bytes_per_session=1_000, options_per_session=3)
-
-
-@pytest_asyncio.fixture
-async def limited(database_url: str, tmp_path: Path) -> AsyncIterator[Served]:
-    async with serving(database_url, tmp_path / "objects", limits=LIMITS) as served:
-        await served.world.session()
-        yield served
 
 
 @pytest_asyncio.fixture
@@ -92,13 +84,27 @@ async def test_sets_of_options(limited: Served) -> None:
         assert refused.value.limit == "options_per_session"
 
 
+async def test_sub_tasks_with_one_set_of_options_too_many_fail_their_parent_for_good(limited: Served) -> None:
+    world = limited.world
+    await world.submit(task("parent", "kp"))
+    parent = (await world.claim())["parent"]
+    batches = [SubTasks(options.TaskOptions(1_000_000, 0, priority), [task(f"c{priority}")]) for priority in (2, 3, 4)]
+    await limited.reports.commit([Outcome(parent.ticket, Completed([("kp", b"v")], batches))])
+    assert await world.statuses("parent") == ["ERROR"]  # it would ask for the same if it ran again
+    [(_, reason)] = await world.reasons("parent")
+    assert reason.startswith(
+        "its sub-tasks were refused: limit options_per_session is 3, and this asks for 4 sets of task options in one"
+        " session; put what differs"
+    )
+    assert await world.rows("select count(*) from tasks") == [(1,)]
+
+
 async def test_an_attempt_with_too_many_sub_tasks_fails_and_makes_none(limited: Served) -> None:
     world = limited.world
     await world.submit(task("parent", "kp"))
     parent = (await world.claim())["parent"]
     children = [task(f"c{number}") for number in range(10)]
-    reports = next(part for part in limited.replica._parts if isinstance(part, Reports))
-    await reports.commit([Outcome(parent.ticket, Completed([("kp", b"v")], [SubTasks(None, children)]))])
+    await limited.reports.commit([Outcome(parent.ticket, Completed([("kp", b"v")], [SubTasks(None, children)]))])
     assert await world.statuses("parent") == ["SUBMITTED"]  # there may be room when it is tried again
     [(_, reason)] = await world.reasons("parent")
     assert reason.startswith(

@@ -8,10 +8,10 @@ from typing import Any
 from ripieno.domain.errors import ConflictError
 from ripieno.domain.outcomes import Outcome, Ticket
 from ripieno.domain.submission import NewTask
-from ripieno.store import cuts, promotions
+from ripieno.store import cuts
 from ripieno.store.changes import Changes
 from ripieno.store.claim import Claimed
-from store.world import World, done, over, whole
+from store.world import World, done, over, promoted, whole
 
 
 class Replicas:
@@ -84,7 +84,7 @@ class Replicas:
         """Promote whom transactions have left to be promoted."""
         for (session_no,) in await self.one.rows("select distinct session_no from pending_promotions"):
             assert isinstance(session_no, int)
-            await whole(promotions.finish(self.one.database, [session_no]))
+            await promoted(self.one.database, [session_no])
 
     async def unfinished(self) -> int:
         """How many tasks have not come to an end."""

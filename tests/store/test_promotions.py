@@ -8,7 +8,7 @@ from ripieno.domain.outcomes import Failure
 from ripieno.store import promotions
 from ripieno.store.abandoned import Abandoned
 from ripieno.store.sanity import broken_invariants
-from store.world import World, done, failed, task, whole
+from store.world import World, done, failed, promoted, task
 
 N = 40
 NAMES = [f"t{n:02d}" for n in range(N)]
@@ -57,7 +57,7 @@ async def test_who_is_cancelled_or_fails_between_two_steps_is_not_promoted(world
     await world.cancel(*NAMES[: N // 2])
     await world.cancel("b")
     assert await broken_invariants(world.database) == []
-    await whole(promotions.finish(world.database, [await world.number()]))
+    await promoted(world.database, [await world.number()])
     assert await world.statuses(*NAMES) == ["CANCELLED"] * (N // 2) + ["ERROR"] * (N // 2)
     assert await world.claim() == {} and await broken_invariants(world.database) == []
 
@@ -70,7 +70,7 @@ async def test_whoever_comes_between_two_steps_need_not_wait(world: World) -> No
     await world.claim()
     await world.submit(task("later", needs=["a"]))
     assert set(await world.claim()) == {"later"}
-    await whole(promotions.finish(world.database, [await world.number()]))
+    await promoted(world.database, [await world.number()])
     assert len(await world.claim()) == N - 3 and await broken_invariants(world.database) == []
 
 

@@ -64,6 +64,17 @@ async def whole(steps: AsyncIterator[Changes]) -> Changes:
     return changes
 
 
+async def promoted(database: Database, sessions: Iterable[int]) -> Changes:
+    """Take steps until nothing is left to promote in these sessions."""
+    changes = Changes()
+    for session_no in sorted(sessions):
+        changes.promotions = {session_no}
+        while changes.promotions:
+            changes.promotions = set()
+            changes.add(await promotions.step(database, session_no))
+    return changes
+
+
 class World:
     """One database as one replica sees it."""
 
@@ -117,7 +128,7 @@ class World:
     async def finish_cuts(self, changes: Changes) -> Changes:
         """Go on with what a transaction has begun to cut and to promote, as the control plane does."""
         unmet, changes.promotions = changes.promotions, set()
-        changes.add(await whole(promotions.finish(self.database, unmet)))
+        changes.add(await promoted(self.database, unmet))
         changes.promotions = set()
         left, changes.cuts = changes.cuts, set()
         changes.add(await whole(cuts.finish(self.database, left)))

@@ -15,7 +15,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 
 from ripieno.control.arrivals import Arrivals, Turns, arriving
-from ripieno.control.limits import ControlLimits, Limit, Shares, client_of
+from ripieno.control.limits import ControlLimits, Limit, Meters, Shares, client_of
 from ripieno.domain.errors import OverloadedError
 from ripieno.wire.fields import count_field
 from ripieno.wire.protos.armonik_v2 import submitter_service_pb2
@@ -76,13 +76,15 @@ class Admission(grpc.aio.ServerInterceptor):
 
     Args:
         arrivals: Where submissions wait for their turn.
+        waited: What clients wait for.
     """
 
-    def __init__(self, limits: ControlLimits, arrivals: Arrivals) -> None:
+    def __init__(self, limits: ControlLimits, arrivals: Arrivals, waited: Meters) -> None:
         self._limits = limits
         self._arrivals = arrivals
         self._streams = Shares(limits.streams_per_client)
         self._waits = Shares(limits.waiters_per_client)
+        self._waited = waited
         self._long_questions = Turns(_LONG_QUESTIONS)
         #: For each method that exists: the handler that was found last, and what became of it.
         self._admitting: dict[str, tuple[Handler, Handler]] = {}
@@ -123,6 +125,8 @@ class Admission(grpc.aio.ServerInterceptor):
         elif method in _STREAMS:
             handler = _through(handler, lambda behaviour: _sharing(self._streams, behaviour))
         elif method in _WAITS:
+            if (count_ids := _IDS.get(method)) is not None:
+                handler = _through(handler, lambda behaviour: _metered(self._waited, count_ids, behaviour))
             handler = _through(handler, lambda behaviour: _sharing(self._waits, behaviour))
         elif method in _QUESTIONS:
             handler = _through(handler, lambda behaviour: _in_turn(self._long_questions, _IDS[method], behaviour))
@@ -166,6 +170,18 @@ def _through(handler: Handler, wrap: Callable[[Method], Method]) -> Handler:
 def _sharing(shares: Shares, behaviour: Method) -> Method:
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         with shares.hold(client_of(context.peer())):
+            return await behaviour(request, context)
+
+    return call
+
+
+def _metered(waited: Meters, count_ids: Callable[[Any], int], behaviour: Method) -> Method:
+    """Count the ids that a call waits for."""
+
+    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        ids, client = count_ids(request) if isinstance(request, Message) else 0, client_of(context.peer())
+        waited.check(client, ids)
+        with waited.counting(client, lambda: ids):
             return await behaviour(request, context)
 
     return call

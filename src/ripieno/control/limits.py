@@ -6,7 +6,7 @@ the way out. What is counted per client is counted in this replica alone.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from urllib.parse import unquote
 
@@ -74,6 +74,36 @@ class Shares:
                 del self._held[client]
 
 
+class Meters:
+    """What the calls of each client hold of something that is limited per client, as each call says of itself."""
+
+    def __init__(self, limit: Limit) -> None:
+        self._limit = limit
+        self._meters: dict[str, set[Callable[[], int]]] = {}
+
+    def check(self, client: str, more: int) -> None:
+        """Let pass what a client asks for beside what its calls hold.
+
+        Raises:
+            OverloadedError: that would be more than the limit; it passes when they hold less.
+        """
+        asked = more + sum([held() for held in self._meters.get(client, ())])
+        if asked > self._limit.value:
+            raise OverloadedError(self._limit.refusal(f"{asked:,}"))
+
+    @contextmanager
+    def counting(self, client: str, held: Callable[[], int]) -> Iterator[None]:
+        """Count what a call of this client holds until the block ends."""
+        meters = self._meters.setdefault(client, set())
+        meters.add(held)
+        try:
+            yield
+        finally:
+            meters.discard(held)
+            if not meters:
+                self._meters.pop(client, None)
+
+
 def client_of(peer: str) -> str:
     """Who is at the other end of a connection, by what gRPC says of it: the host without its port.
 
@@ -128,6 +158,11 @@ class ControlLimits:
         self.waiters_per_client = limit(
             "waiters_per_client", "waiting calls of one client", "wait for several tasks or results in one call"
         )
+        self.waited_per_client = limit(
+            "waited_per_client",
+            "tasks and results that one client waits for",
+            "wait for the others when some of these are finished",
+        )
         self.unfinished_per_session = limit(
             "unfinished_per_session",
             "unfinished tasks of one session",
@@ -135,11 +170,6 @@ class ControlLimits:
         )
         self.bytes_per_session = limit(
             "bytes_per_session", "bytes of payloads and results of one session", "go on in another session"
-        )
-        self.options_per_session = limit(
-            "options_per_session",
-            "sets of task options in one session",
-            "put what differs from task to task into payloads, or open another session",
         )
 
 

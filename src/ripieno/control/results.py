@@ -1,8 +1,8 @@
 """The Results service: finished results, pushed in batches; large ones read in long pieces."""
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import aclosing, closing
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, aclosing, closing
 from typing import Any, NoReturn
 
 import grpc
@@ -12,7 +12,7 @@ from ripieno.config import ControlSettings
 from ripieno.control.downloads import pieces
 from ripieno.control.failures import task_error, task_errors
 from ripieno.control.following import LARGEST_MESSAGE_BYTES, Follower
-from ripieno.control.limits import ControlLimits, Limit
+from ripieno.control.limits import ControlLimits, Meters, client_of
 from ripieno.control.room import REPLICA_BYTES, STREAM_BYTES, Room
 from ripieno.control.streams import both_ways
 from ripieno.control.watcher import Watcher
@@ -54,7 +54,9 @@ class Results(results_pb2_grpc.ResultsServicer):
         objects: ObjectStore,
         watcher: Watcher,
         downloads: Room,
+        waited: Meters,
     ) -> None:
+        self._waited = waited
         self._keys_per_follow = ControlLimits(settings.limits).keys_per_follow
         self._inline_limit = settings.inline_limit_bytes
         self._following = Room(REPLICA_BYTES)
@@ -76,13 +78,22 @@ class Results(results_pb2_grpc.ResultsServicer):
         async def read(keys: Sequence[str], most_bytes: int) -> Sequence[FinishedKey]:
             return await finished_results(self._database, session_no, keys, self._inline_limit, most_bytes)
 
+        client = client_of(context.peer())
         leaving: asyncio.Future[NoReturn] = self._watcher.promise()
-        with self._watcher.keys(session_no) as watch:
+        with ExitStack() as held:
+            watch = held.enter_context(self._watcher.keys(session_no))
             follower = Follower(watch, read, self._following, bare=first.without_data)
+            held.callback(follower.close)
+            held.enter_context(self._waited.counting(client, lambda: follower.unanswered))
+
+            def check(more: int) -> None:
+                self._keys_per_follow.check(follower.unanswered + more)
+                self._waited.check(client, more)
+
             leaving.add_done_callback(lambda _: follower.stop())
             try:
                 await both_ways(
-                    _take_in(follower, first, context, self._keys_per_follow),
+                    _take_in(follower, first, context, check),
                     self._push_all(follower, session_no, context),
                     follower.stop,
                 )
@@ -90,7 +101,6 @@ class Results(results_pb2_grpc.ResultsServicer):
                     leaving.result()
             finally:
                 leaving.cancel()
-                follower.close()
 
     async def _push_all(self, follower: Follower, session_no: int, context: Context) -> None:
         while finished := await follower.take():
@@ -198,15 +208,17 @@ class Results(results_pb2_grpc.ResultsServicer):
                 await context.write(reply)
 
 
-async def _take_in(follower: Follower, first: results_pb2.FollowRequest, context: Context, limit: Limit) -> None:
+async def _take_in(
+    follower: Follower, first: results_pb2.FollowRequest, context: Context, check: Callable[[int], None]
+) -> None:
     """Take in the keys that the client names, until it half-closes.
 
-    Raises:
-        LimitError: they are more than a stream may wait for at a time.
+    Args:
+        check: Raises an error if so many more may not be waited for.
     """
     message: object = first
     while isinstance(message, results_pb2.FollowRequest):
-        limit.check(follower.unanswered + len(message.keys))
+        check(len(message.keys))
         follower.ask(message.keys)
         message = await context.read()
     follower.complete()

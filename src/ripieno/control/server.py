@@ -21,7 +21,7 @@ from ripieno.control.cancellation import Cancellation
 from ripieno.control.cutter import Cutter
 from ripieno.control.dispatcher import Dispatcher
 from ripieno.control.errors import ErrorInterceptor
-from ripieno.control.limits import ControlLimits
+from ripieno.control.limits import ControlLimits, Meters
 from ripieno.control.liveness import Liveness
 from ripieno.control.lookups import ResultLookups
 from ripieno.control.notices import Notices
@@ -160,7 +160,8 @@ class Replica:
         self.health = health = Health()
         limits = ControlLimits(settings.limits)
         arrivals = Arrivals(limits.submission_memory_bytes)
-        self._admission = Admission(limits, arrivals)
+        waited = Meters(limits.waited_per_client)
+        self._admission = Admission(limits, arrivals, waited)
         sessions = Sessions(database, settings.limits.options_per_session)
         quotas = Quotas(limits, database)
         notices = Notices(Signals(database, settings.name))
@@ -184,7 +185,7 @@ class Replica:
         self._watcher = watcher
         self._parts: list[Part] = [notices, watcher, reports, submissions, dispatcher, liveness, upkeep, Memory(health)]
         downloads = Room(REPLICA_BYTES)
-        self._results = Results(settings, database, sessions, objects, watcher, downloads)
+        self._results = Results(settings, database, sessions, objects, watcher, downloads, waited)
         cancellation = Cancellation(database, sessions, notices, watcher)
         lookups = ResultLookups(database)
         cutter = Cutter(database, notices, health)

@@ -96,11 +96,7 @@ class Submissions:
         if options is None:
             return session.default
         check_options(self._limits, options)
-        known = await self._sessions.intern_options(session, options)
-        if known is None:
-            limit = self._limits.options_per_session
-            raise limit.refused(f"{limit.value + 1:,}")
-        return known
+        return await self._sessions.intern_options(session, options)
 
     async def submit_stream(self, requests: Requests, objects: ObjectStore) -> None:
         """Read one streamed submission and create its tasks.

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import asyncpg
 
 from ripieno.domain.data import Data, StoredObject
-from ripieno.domain.errors import AlreadyExistsError, ConflictError, InvariantError
+from ripieno.domain.errors import AlreadyExistsError, ConflictError, InvariantError, LimitError
 from ripieno.domain.outcomes import Cancelled, Completed, Completions, Failed, Failure, Outcome, Ticket
 from ripieno.domain.statuses import SessionStatus, TaskStatus
 from ripieno.store import cuts, graph, promotions
@@ -120,7 +120,7 @@ class Committer:
         """Together if nothing clashes, else what can clash apart from the rest."""
         try:
             return await self._commit_together(outcomes)
-        except AlreadyExistsError as error:
+        except (AlreadyExistsError, LimitError) as error:  # the same again if it ran again
             if len(outcomes) == 1:
                 clash = Failed(Failure.OUTPUT, f"its sub-tasks were refused: {error.detail}")
                 return await self._commit_together([outcomes[0]._replace(how=clash)])
@@ -203,8 +203,6 @@ class Committer:
                 for place, batch in enumerate(outcome.how.sub_tasks):
                     session = await self._sessions.by_number(outcome.ticket.session_no)
                     options = await self._sessions.intern_options(session, batch.options)
-                    if options is None:
-                        raise ConflictError(f"session {session.id!r} has as many sets of task options as it may have")
                     known[outcome.ticket.task_no, place] = options
         return known
 

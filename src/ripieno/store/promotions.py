@@ -7,7 +7,7 @@ that one is gone, by another one (``store.abandoned``). A task that no step has 
 meanwhile; nobody is added to those who wait for a completed result.
 """
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 
 import asyncpg
 
@@ -40,16 +40,6 @@ async def step(database: Database, session_no: int) -> Changes:
         return changes
 
     return await database.transaction(write, durable=False)
-
-
-async def finish(database: Database, sessions: Iterable[int]) -> AsyncIterator[Changes]:
-    """Take steps until nothing is left to promote in these sessions."""
-    for session_no in sorted(sessions):
-        more = True
-        while more:
-            changes = await step(database, session_no)
-            more = bool(changes.promotions)
-            yield changes
 
 
 def _changes(row: asyncpg.Record | None) -> Changes:

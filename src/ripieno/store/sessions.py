@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from ripieno.domain.errors import NotFoundError
+from ripieno.domain.errors import LimitError, NotFoundError
 from ripieno.domain.filters import SessionFilter
 from ripieno.domain.options import TaskOptions
 from ripieno.store.database import Database
@@ -94,11 +94,11 @@ class Sessions:
             raise NotFoundError(f"session number {session_no} does not exist")
         return self._remember(session_no, row["id"], row, connection.incarnation)
 
-    async def intern_options(self, session: KnownSession, options: TaskOptions | None) -> KnownOptions | None:
+    async def intern_options(self, session: KnownSession, options: TaskOptions | None) -> KnownOptions:
         """The stored number of an option set; None stands for the session's default.
 
-        Returns:
-            None if it is a new one and the session has as many as it may have.
+        Raises:
+            LimitError: it is a new one and the session has as many as it may have.
         """
         if options is None:
             return session.default
@@ -110,7 +110,12 @@ class Sessions:
                 _SUBMISSION.intern_options, session.session_no, digest, *_options_columns(options), self._most_options
             )
         if row is None:
-            return None
+            raise LimitError(
+                f"limit options_per_session is {self._most_options:,}, and this asks for {self._most_options + 1:,} sets"
+                " of task options in one session; put what differs from task to task into payloads, or open another"
+                " session",
+                "options_per_session",
+            )
         known = KnownOptions(row["options_no"], options)
         if session.incarnation == self._database.incarnation:
             self._remember_options(session.session_no, digest, known)
