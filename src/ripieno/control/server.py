@@ -217,6 +217,19 @@ class Replica:
             self._objects.prove(address)
         except OSError as error:  # a full disk, say: small data need none
             _log.warning("the directory of objects takes no proof; others cannot use it", error=str(error))
+        try:
+            await self._serve(server, standing, address, stop, on_ready)
+        finally:
+            await server.stop(None)  # also when this was cancelled: a server that runs on keeps its loop from ending
+
+    async def _serve(
+        self,
+        server: grpc.aio.Server,
+        standing: Readiness,
+        address: str,
+        stop: asyncio.Event,
+        on_ready: Callable[[str], None],
+    ) -> None:
         async with asyncio.TaskGroup() as group:
             working = [group.create_task(_keep_working(part, self.health)) for part in [*self._parts, standing]]
             await asyncio.sleep(0)  # every part has begun
