@@ -62,7 +62,7 @@ class Limits:
     submission_memory_bytes: int = 64 * 1024 * 1024
     streams_per_client: int = 1_000
     waiters_per_client: int = 10_000
-    waited_per_client: int = 1_000_000
+    waited_per_client: int = 500_000
     unfinished_per_session: int = 20_000_000
     bytes_per_session: int = 1024**4
     options_per_session: int = 10_000

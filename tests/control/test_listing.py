@@ -1,6 +1,7 @@
 """Long lists are built one at a time, give back their room, and refuse whoever waits too long."""
 
 import asyncio
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -8,6 +9,7 @@ import pytest
 
 import ripieno.control.admission as admission
 import ripieno.control.listing as listing
+import ripieno.control.questions as questions
 import ripieno.store.lookup as lookup
 from control.replica import Served, until
 from ripieno.control.arrivals import Turns
@@ -54,15 +56,17 @@ async def test_whoever_waits_too_long_for_others_is_refused(
     assert len((await stub.ListTasks(_ALL)).task_ids) == 10
 
 
+@pytest.mark.parametrize("longest", [64 * 1024, 30], ids=["parsed", "as bytes"])
 async def test_questions_about_many_have_their_turn(
-    served: Served, channel: grpc.aio.Channel, world: World, monkeypatch: pytest.MonkeyPatch
+    served: Served, channel: grpc.aio.Channel, world: World, monkeypatch: pytest.MonkeyPatch, longest: int
 ) -> None:
-    monkeypatch.setattr(admission, "_MANY_IDS", 5)
-    monkeypatch.setattr(admission, "_PATIENCE_S", 0.05)
+    monkeypatch.setattr(admission, "_LONG_QUESTION_BYTES", longest)
+    monkeypatch.setattr(questions, "MANY_IDS", 5)
+    monkeypatch.setattr(questions, "_PATIENCE_S", 0.05)
     monkeypatch.setattr(lookup, "_NAMES_AT_ONCE", 3)
     ids = [f"t{place}" for place in range(10)]
     await world.submit(*(task(each, f"k{each}") for each in ids))
-    stub, turns = submitter_service_pb2_grpc.SubmitterStub(channel), served.replica._admission._long_questions
+    stub, turns = submitter_service_pb2_grpc.SubmitterStub(channel), served.replica._admission._questions._turns
     statuses = submitter_service_pb2.GetTaskStatusRequest(task_ids=[*ids, "none", "t3###1"])
     keys = submitter_service_pb2.GetResultStatusRequest(session_id="s", result_ids=[f"k{each}" for each in ids])
     counted = _Filter(task=_Filter.IdsRequest(ids=ids))
@@ -74,10 +78,25 @@ async def test_questions_about_many_have_their_turn(
     assert turns.free == turns.size
 
     assert await turns.take(turns.size, 1.0)
-    with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await stub.CountTasks(counted)
-    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    for question in (
+        stub.CountTasks(counted),
+        stub.WaitForCompletion(submitter_service_pb2.WaitRequest(filter=counted)),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await question
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     few = submitter_service_pb2.GetTaskStatusRequest(task_ids=ids[:5])
     assert len((await stub.GetTaskStatus(few)).id_statuses) == 5
     turns.give_back(turns.size)
     assert [each.count for each in (await stub.CountTasks(counted)).values] == [10]
+
+
+async def test_a_long_question_that_is_none_is_refused_as_such(channel: grpc.aio.Channel) -> None:
+    """It is parsed later than others."""
+    count = submitter_service_pb2.DESCRIPTOR.services_by_name["Submitter"].methods_by_name["CountTasks"]
+    call: Any = channel.unary_unary(f"/{count.containing_service.full_name}/{count.name}")
+    for size in (100, admission._LONG_QUESTION_BYTES + 1):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await call(b"\xff" * size)
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "not a valid message of its type" in (refused.value.details() or "")

@@ -14,9 +14,10 @@ import grpc.aio
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 
-from ripieno.control.arrivals import Arrivals, Turns, arriving
+from ripieno.control.arrivals import Arrivals, arriving
+from ripieno.control.errors import strictly
 from ripieno.control.limits import ControlLimits, Limit, Meters, Shares, client_of
-from ripieno.domain.errors import OverloadedError
+from ripieno.control.questions import Questions
 from ripieno.wire.fields import count_field
 from ripieno.wire.protos.armonik_v2 import submitter_service_pb2
 from ripieno.wire.protos.v1 import results_pb2
@@ -52,14 +53,12 @@ _IDS: Mapping[str, Callable[[Any], int]] = {
     f"/{_RESULTS}/Follow": lambda request: len(request.keys),
 }
 
-#: Of these, the ones that answer at once: many ids are a long question, and two of those are under way at a time.
+#: Of these, the ones that answer at once.
 _QUESTIONS = _IDS.keys() & _methods(
     _SUBMITTER_SERVICE, "ListTasks", "CountTasks", "ListSessions", "GetTaskStatus", "GetResultStatus"
 )
-_MANY_IDS = 5_000
-_LONG_QUESTIONS = 2
-#: How long a question waits for its turn.
-_PATIENCE_S = 10.0
+#: What is longer waits for its turn unparsed: that takes a fifth of the memory.
+_LONG_QUESTION_BYTES = 64 * 1024
 
 _TASK_REQUESTS = submitter_service_pb2.CreateSmallTaskRequest.DESCRIPTOR.fields_by_name["task_requests"].number
 
@@ -77,15 +76,16 @@ class Admission(grpc.aio.ServerInterceptor):
     Args:
         arrivals: Where submissions wait for their turn.
         waited: What clients wait for.
+        questions: Where long ones wait for their turn.
     """
 
-    def __init__(self, limits: ControlLimits, arrivals: Arrivals, waited: Meters) -> None:
+    def __init__(self, limits: ControlLimits, arrivals: Arrivals, waited: Meters, questions: Questions) -> None:
         self._limits = limits
         self._arrivals = arrivals
         self._streams = Shares(limits.streams_per_client)
         self._waits = Shares(limits.waiters_per_client)
         self._waited = waited
-        self._long_questions = Turns(_LONG_QUESTIONS)
+        self._questions = questions
         #: For each method that exists: the handler that was found last, and what became of it.
         self._admitting: dict[str, tuple[Handler, Handler]] = {}
 
@@ -129,8 +129,18 @@ class Admission(grpc.aio.ServerInterceptor):
                 handler = _through(handler, lambda behaviour: _metered(self._waited, count_ids, behaviour))
             handler = _through(handler, lambda behaviour: _sharing(self._waits, behaviour))
         elif method in _QUESTIONS:
-            handler = _through(handler, lambda behaviour: _in_turn(self._long_questions, _IDS[method], behaviour))
+            return self._admit_question(handler, method, parse)
         return handler._replace(request_deserializer=parse)
+
+    def _admit_question(self, handler: Handler, method: str, parse: Callable[[bytes], Any]) -> Handler:
+        def parse_short(data: bytes) -> Any:
+            self._limits.bytes_per_call.check(len(data))
+            return data if len(data) > _LONG_QUESTION_BYTES else parse(data)
+
+        behave = _through(
+            handler, lambda behaviour: _in_turn(self._questions, _IDS[method], strictly(parse), behaviour)
+        )
+        return behave._replace(request_deserializer=parse_short)
 
     def _weighed(self, parse: Callable[[bytes], Any], method: str) -> Callable[[bytes], Any]:
         """Parse what is within the limits."""
@@ -187,22 +197,18 @@ def _metered(waited: Meters, count_ids: Callable[[Any], int], behaviour: Method)
     return call
 
 
-def _in_turn(turns: Turns, count_ids: Callable[[Any], int], behaviour: Method) -> Method:
-    """Answer a question about many ids when it is its turn."""
+def _in_turn(
+    questions: Questions, count_ids: Callable[[Any], int], parse: Callable[[bytes], Any], behaviour: Method
+) -> Method:
+    """Answer a question about many ids when it is its turn; a long one comes as bytes."""
 
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        if isinstance(request, bytes):
+            async with questions.turn(None):
+                return await behaviour(parse(request), context)
         # What an interceptor refused while it was parsed names nothing; the method says so.
-        if not isinstance(request, Message) or count_ids(request) <= _MANY_IDS:
+        async with questions.turn(count_ids(request) if isinstance(request, Message) else 0):
             return await behaviour(request, context)
-        if not await turns.take(1, _PATIENCE_S):
-            raise OverloadedError(
-                f"other calls that name more than {_MANY_IDS:,} ids are under way;"
-                " send the same again a little later, or ask in several calls"
-            )
-        try:
-            return await behaviour(request, context)
-        finally:
-            turns.give_back(1)
 
     return call
 

@@ -92,12 +92,24 @@ def _wrap(handler: Any) -> Any:
     )
 
 
-def _forgiving(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+def strictly(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """``parse`` that raises InvalidRequestError where the bytes are no message of its type."""
+
     def deserialize(data: bytes) -> Any:
         try:
             return parse(data)
         except DecodeError as error:
-            return _Refused(InvalidRequestError("", f"the request is not a valid message of its type: {error}"))
+            raise InvalidRequestError("", f"the request is not a valid message of its type: {error}") from error
+
+    return deserialize
+
+
+def _forgiving(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    parse = strictly(parse)
+
+    def deserialize(data: bytes) -> Any:
+        try:
+            return parse(data)
         except RipienoError as error:
             # Its traceback would keep the message in memory until the next look for cycles.
             return _Refused(error.with_traceback(None))

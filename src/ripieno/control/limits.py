@@ -171,6 +171,11 @@ class ControlLimits:
         self.bytes_per_session = limit(
             "bytes_per_session", "bytes of payloads and results of one session", "go on in another session"
         )
+        self.options_per_session = limit(
+            "options_per_session",
+            "sets of task options in one session",
+            "put what differs from task to task into payloads, or open another session",
+        )
 
 
 def check_options(limits: ControlLimits, options: TaskOptions) -> None:

@@ -25,6 +25,7 @@ from ripieno.control.limits import ControlLimits, Meters
 from ripieno.control.liveness import Liveness
 from ripieno.control.lookups import ResultLookups
 from ripieno.control.notices import Notices
+from ripieno.control.questions import Questions
 from ripieno.control.quotas import Quotas
 from ripieno.control.readiness import Readiness
 from ripieno.control.reminders import Reminders
@@ -161,8 +162,10 @@ class Replica:
         limits = ControlLimits(settings.limits)
         arrivals = Arrivals(limits.submission_memory_bytes)
         waited = Meters(limits.waited_per_client)
-        self._admission = Admission(limits, arrivals, waited)
-        sessions = Sessions(database, settings.limits.options_per_session)
+        questions = Questions()
+        self._admission = Admission(limits, arrivals, waited, questions)
+        options = limits.options_per_session
+        sessions = Sessions(database, options.value, lambda: options.refused(f"{options.value + 1:,}"))
         quotas = Quotas(limits, database)
         notices = Notices(Signals(database, settings.name))
         watcher = Watcher(database, settings.inline_limit_bytes)
@@ -198,7 +201,7 @@ class Replica:
             objects,
             submissions,
             cancellation,
-            Waits(database, watcher),
+            Waits(database, watcher, questions),
             lookups,
             downloads,
         )

@@ -1,27 +1,32 @@
 """The waits of the Submitter: for a result, and for tasks."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 
+from ripieno.control.questions import Questions
 from ripieno.control.watcher import Watcher
 from ripieno.control.watches import Counts, KeysWaiter, TasksWaiter
 from ripieno.domain.errors import NotFoundError
 from ripieno.domain.filters import TaskFilter
 from ripieno.domain.statuses import ResultStatus, TaskStatus
 from ripieno.store.database import Database
-from ripieno.store.lookup import FinishedKey, FoundTask, count_numbered, count_tasks, find_tasks, session_numbers
+from ripieno.store.lookup import FinishedKey, count_numbered, count_tasks, find_tasks, session_numbers
 
 _ERRORS = (TaskStatus.ERROR, TaskStatus.TIMEOUT)
 _CANCELLATIONS = (TaskStatus.CANCELLING, TaskStatus.CANCELLED)
+
+#: Tasks that a call begins to wait for in one go.
+_ADDED_AT_ONCE = 5_000
 
 
 class Waits:
     """Waits without polling: see ``ripieno.control.watcher``."""
 
-    def __init__(self, database: Database, watcher: Watcher) -> None:
+    def __init__(self, database: Database, watcher: Watcher, questions: Questions) -> None:
         self._database = database
+        self._questions = questions
         self._watcher = watcher
 
     async def availability(self, session_no: int, key: str) -> FinishedKey:
@@ -56,13 +61,17 @@ class Waits:
         """
         stops = frozenset((_ERRORS if stop_on_error else ()) + (_CANCELLATIONS if stop_on_cancellation else ()))
         enough = partial(_enough, stops)
-        counts = await count_tasks(self._database, which)
-        if enough(counts):
-            return counts
+        by_tasks: Mapping[int, Sequence[int]] | None = None
+        async with self._questions.turn(len(which.task_ids or which.session_ids or ())):
+            counts = await count_tasks(self._database, which)
+            if enough(counts):
+                return counts
+            if which.task_ids is not None and which.statuses is None:
+                by_tasks = await self._by_session(which.task_ids)
         if which.session_ids is not None:
             return await self._by_sessions(which, enough)
-        if which.statuses is None:
-            return await self._by_tasks(which.task_ids or (), stops)
+        if by_tasks is not None:
+            return await self._by_tasks(by_tasks, stops)
         return await self._by_looking(which, enough)
 
     async def _by_sessions(self, which: TaskFilter, enough: Callable[[Counts], bool]) -> Counts:
@@ -75,41 +84,39 @@ class Waits:
         with self._watcher.counts(await session_numbers(self._database, which.session_ids or ())) as watch:
             return matching(await watch.wait(lambda counts: enough(matching(counts)), answer))
 
-    async def _by_tasks(self, task_ids: Sequence[str], stops: frozenset[TaskStatus]) -> Counts:
+    async def _by_session(self, task_ids: Sequence[str]) -> Mapping[int, Sequence[int]]:
+        """The numbers of tasks by their session: all that is kept of them while their call waits."""
+        found = await find_tasks(self._database, task_ids)
+        by_session: dict[int, list[int]] = {}
+        for session_no, task_no in sorted({(task.session_no, task.task_no) for task in found.values()}):
+            by_session.setdefault(session_no, []).append(task_no)
+        return by_session
+
+    async def _by_tasks(self, by_session: Mapping[int, Sequence[int]], stops: frozenset[TaskStatus]) -> Counts:
         """Shared with all who wait for single tasks of the same sessions."""
-        tasks = {task.task_no: task for task in (await find_tasks(self._database, task_ids)).values()}
         stopped: asyncio.Future[bool] = self._watcher.promise()
-        left = set(tasks)
+        left = sum(map(len, by_session.values()))
 
         def stop() -> None:
             if not stopped.done():
                 stopped.set_result(True)
 
         def deliver(ended: Sequence[tuple[int, TaskStatus]]) -> None:
-            left.difference_update(task_no for task_no, _ in ended)
+            nonlocal left
+            left -= len(ended)  # each is delivered once
             if not left or any(status in stops for _, status in ended):
                 stop()
 
-        with self._waiting_for(tasks.values(), deliver, stop if TaskStatus.CANCELLING in stops else None):
-            await stopped
-        return await count_numbered(self._database, list(tasks))
-
-    @contextmanager
-    def _waiting_for(
-        self,
-        tasks: Iterable[FoundTask],
-        deliver: Callable[[Sequence[tuple[int, TaskStatus]]], None],
-        at_cancelling: Callable[[], None] | None,
-    ) -> Iterator[None]:
-        by_session: dict[int, list[int]] = {}
-        for task in tasks:
-            by_session.setdefault(task.session_no, []).append(task.task_no)
         with ExitStack() as watches:
             for session_no, numbers in by_session.items():
                 watch, waiter = watches.enter_context(self._watcher.tasks(session_no)), TasksWaiter(deliver)
                 watches.callback(watch.remove, waiter)
-                watch.add(waiter, numbers, at_cancelling)
-            yield
+                for start in range(0, len(numbers), _ADDED_AT_ONCE):
+                    part = numbers[start : start + _ADDED_AT_ONCE]
+                    watch.add(waiter, part, stop if TaskStatus.CANCELLING in stops else None)
+                    await asyncio.sleep(0)  # others have their turn
+            await stopped
+        return await count_numbered(self._database, [number for numbers in by_session.values() for number in numbers])
 
     async def _by_looking(self, which: TaskFilter, enough: Callable[[Counts], bool]) -> Counts:
         """Tasks by id whose status matters: each such wait has a look of its own."""

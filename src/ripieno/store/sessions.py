@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import asyncpg
@@ -48,11 +48,18 @@ class Sessions:
 
     Args:
         most_options: Distinct sets of options that a session may have.
+        too_many_options: Makes the error for one more.
     """
 
-    def __init__(self, database: Database, most_options: int = 10_000) -> None:
+    def __init__(
+        self,
+        database: Database,
+        most_options: int = 10_000,
+        too_many_options: Callable[[], LimitError] = lambda: LimitError("the session may have no more sets of options"),
+    ) -> None:
         self._database = database
         self._most_options = most_options
+        self._too_many_options = too_many_options
         # What is remembered never changes: a session's number and defaults, the number of an option set.
         self._by_id: Remembered[str, KnownSession] = Remembered(_bytes_of_session)
         self._by_number: Remembered[int, KnownSession] = Remembered(_bytes_of_session)
@@ -110,12 +117,7 @@ class Sessions:
                 _SUBMISSION.intern_options, session.session_no, digest, *_options_columns(options), self._most_options
             )
         if row is None:
-            raise LimitError(
-                f"limit options_per_session is {self._most_options:,}, and this asks for {self._most_options + 1:,} sets"
-                " of task options in one session; put what differs from task to task into payloads, or open another"
-                " session",
-                "options_per_session",
-            )
+            raise self._too_many_options()
         known = KnownOptions(row["options_no"], options)
         if session.incarnation == self._database.incarnation:
             self._remember_options(session.session_no, digest, known)
