@@ -156,7 +156,7 @@ async def stage(place: Path) -> AsyncIterator[Stage]:
 
 
 @asynccontextmanager
-async def _small_disk(path: Path, megabytes: int = 3_000) -> AsyncIterator[Path | None]:
+async def _small_disk(path: Path, megabytes: int = 5_000) -> AsyncIterator[Path | None]:
     """A file system that can be filled; None where we may not make one (that takes root)."""
     path.mkdir()
     if await _run("mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=0755", "tmpfs", str(path)):

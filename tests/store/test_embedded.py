@@ -15,6 +15,7 @@ import pytest
 from cli.running import alive, until
 from ripieno.store.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from ripieno.store.embedded import server as server_module
+from ripieno.store.embedded.settings import for_disk
 
 OWNER = """
 import asyncio, sys
@@ -156,3 +157,8 @@ async def test_a_server_whose_socket_was_removed_ends_and_starts_again_at_the_sa
         assert await fetch(url, "select n from kept") == 42
     finally:
         await server.stop()
+
+
+@pytest.mark.parametrize(("free_mb", "log_mb"), [(100_000, 2_048), (4_000, 500), (100, 256), (0, 256)])
+def test_the_log_is_small_on_a_small_disk(free_mb: int, log_mb: int) -> None:
+    assert for_disk(free_mb * 1024**2) == {"max_wal_size": f"{log_mb}MB"}

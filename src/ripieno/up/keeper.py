@@ -11,6 +11,8 @@ FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
 #: Whoever ran this long was well; its next death starts with the shortest pause again.
 STEADY_S = 10.0
+#: How often it is told of a service that it cannot be started again.
+TELL_EVERY_S = 60.0
 
 log = structlog.get_logger(__name__)
 
@@ -51,17 +53,28 @@ async def keep_running(service: Service, serves: asyncio.Event) -> None:
         if asyncio.get_running_loop().time() - began > STEADY_S:
             pause_s = FIRST_PAUSE_S
         log.warning("process_died", process=service.name, how=how, restart_in_s=pause_s)
-        while not await _started_again(service, pause_s):
-            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        pause_s = await _start_again(service, pause_s)
+
+
+async def _start_again(service: Service, pause_s: float) -> float:
+    """Try to start a service until it serves; return the pause before the next start of it.
+
+    Why it does not start is told once, and again each minute while that lasts.
+    """
+    clock = asyncio.get_running_loop().time
+    tries, quiet_until = 0, 0.0
+    while True:
+        await service.discard()
+        await asyncio.sleep(pause_s)
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-
-
-async def _started_again(service: Service, pause_s: float) -> bool:
-    await service.discard()
-    await asyncio.sleep(pause_s)
-    try:
-        await service.start()
-    except UpError as error:
-        log.warning("process_not_restarted", process=service.name, why=str(error))
-        return False
-    return True
+        try:
+            await service.start()
+        except UpError as error:
+            tries += 1
+            if clock() >= quiet_until:
+                quiet_until = clock() + TELL_EVERY_S
+                log.warning("process_not_restarted", process=service.name, why=str(error), tries=tries)
+        else:
+            if tries:
+                log.warning("process_restarted", process=service.name, tries=tries + 1)
+            return pause_s

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from ripieno.up import keeper
 from ripieno.up.errors import ServiceFailedError
@@ -71,6 +72,18 @@ async def test_a_restart_that_fails_is_tried_again() -> None:
         *("discarded", "failed"),
         *("discarded", "started"),
         *("died", "discarded"),
+    ]
+
+
+async def test_why_a_service_is_not_started_again_is_told_once_while_it_lasts() -> None:
+    service = Scripted(True, False, False, False, True, False, True)
+    with structlog.testing.capture_logs() as told:
+        await play(service)
+    assert [(each["event"], each["tries"]) for each in told if "tries" in each] == [
+        ("process_not_restarted", 1),
+        ("process_restarted", 4),
+        ("process_not_restarted", 1),
+        ("process_restarted", 2),
     ]
 
 

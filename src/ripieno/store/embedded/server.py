@@ -25,7 +25,7 @@ from ripieno.store.embedded.files import (
     make_database,
     spawn,
 )
-from ripieno.store.embedded.settings import as_arguments
+from ripieno.store.embedded.settings import as_arguments, for_disk
 
 #: Names the socket file only; no network port is opened.
 PORT = 5432
@@ -229,7 +229,8 @@ class EmbeddedPostgres:
         # Stale files could name a stranger's process, and the server then refuses to start.
         for stale in (self.data / "postmaster.pid", *self._sockets.glob(".s.PGSQL.*")):
             stale.unlink(missing_ok=True)
-        arguments = ["-D", str(self.data), "-k", str(self._sockets), "-p", str(PORT), *as_arguments(self._overrides)]
+        settings = {**for_disk(shutil.disk_usage(self.data).free), **self._overrides}
+        arguments = ["-D", str(self.data), "-k", str(self._sockets), "-p", str(PORT), *as_arguments(settings)]
         self.log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self.log.open("ab") as log:
             self._log_begins = log.tell()

@@ -24,9 +24,8 @@ SERVER_SETTINGS: Mapping[str, str] = {
     "wal_level": "minimal",
     "max_wal_senders": "0",
     "max_logical_replication_workers": "0",
-    # After each checkpoint every page is logged whole once. Few checkpoints, little of that.
+    # After each checkpoint every page is logged whole once. Few checkpoints (``for_disk``), little of that.
     "checkpoint_timeout": "15min",
-    "max_wal_size": "2GB",
     # Commits of 512 tasks at a time write more than the default of shared_buffers / 32.
     "wal_buffers": "16MB",
     # Claims commit without waiting for the disk; this bounds how many a crash forgets.
@@ -53,6 +52,18 @@ SERVER_SETTINGS: Mapping[str, str] = {
     # it would be a line for each crossing of two commits; what ends a backend or the server is still told.
     "log_min_messages": "log",
 }
+
+
+#: The log takes no more than this part of the room that is free when the server starts, and never less than so much.
+_LOG_PART = 8
+_SMALLEST_LOG_MB = 256
+_LARGEST_LOG_MB = 2048
+
+
+def for_disk(free_bytes: int) -> dict[str, str]:
+    """The settings that depend on how much room the disk has: a log that fills it stops the server."""
+    log_mb = free_bytes // 1024**2 // _LOG_PART
+    return {"max_wal_size": f"{min(max(log_mb, _SMALLEST_LOG_MB), _LARGEST_LOG_MB)}MB"}
 
 
 def as_arguments(overrides: Mapping[str, str]) -> list[str]:
