@@ -159,6 +159,6 @@ async def test_a_server_whose_socket_was_removed_ends_and_starts_again_at_the_sa
         await server.stop()
 
 
-@pytest.mark.parametrize(("free_mb", "log_mb"), [(100_000, 2_048), (4_000, 500), (100, 256), (0, 256)])
+@pytest.mark.parametrize(("free_mb", "log_mb"), [(100_000, 2_048), (4_000, 1_000), (100, 256), (0, 256)])
 def test_the_log_is_small_on_a_small_disk(free_mb: int, log_mb: int) -> None:
     assert for_disk(free_mb * 1024**2) == {"max_wal_size": f"{log_mb}MB"}

@@ -55,7 +55,7 @@ SERVER_SETTINGS: Mapping[str, str] = {
 
 
 #: The log takes no more than this part of the room that is free when the server starts, and never less than so much.
-_LOG_PART = 8
+_LOG_PART = 4
 _SMALLEST_LOG_MB = 256
 _LARGEST_LOG_MB = 2048
 
