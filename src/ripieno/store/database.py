@@ -25,6 +25,7 @@ import asyncpg
 import structlog
 
 from ripieno.domain.errors import InvalidRequestError, OutcomeUnknownError, RipienoError, UnavailableError
+from ripieno.processors import Processors
 from ripieno.store.connections import Connection, Identity, Place, connect
 from ripieno.store.faults import (
     ConnectionLostError,
@@ -82,6 +83,7 @@ class Database:
             former one is to be dropped.
         crossings: Transactions that PostgreSQL refused because of a crossing. The ladder of
             ``ripieno.store`` is there to keep it at zero.
+        processors: Of this machine, for work that can wait until they have time.
         turns: Whose turn it is to have a session for itself.
         long_lists: Held by whoever reads a page of a long list: two at a time.
     """
@@ -90,7 +92,8 @@ class Database:
         self.incarnation = 0
         self.on_new_incarnation: list[Callable[[], None]] = []
         self.crossings = 0
-        self.turns = Turns()
+        self.processors = Processors()
+        self.turns = Turns(self.processors)
         self.long_lists = asyncio.Semaphore(_LISTING_SESSIONS)
         self._place = place
         self._identity: Identity | None = None

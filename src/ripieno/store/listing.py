@@ -5,6 +5,8 @@ is listed once, since tasks are listed by number and numbers only grow. Pages of
 two sessions, in turns, so that lists keep nobody else waiting.
 """
 
+import asyncio
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,6 +15,9 @@ from ripieno.store.database import Database
 from ripieno.store.queries import Queries
 
 _SQL = Queries("listing")
+
+#: The pause after a page where the processors have no time to spare, as a multiple of what the page took.
+_PAUSE = 3.0
 
 
 class Page(NamedTuple):
@@ -38,6 +43,9 @@ async def page_of_tasks(
     """
     wanted = None if statuses is None else [int(status) for status in statuses]
     async with database.long_lists:
+        began = time.monotonic()
         row = await database.fetchrow(_SQL.page_of_tasks, sessions, after, most, wanted)
+        if after:  # a list goes on: others first, where the processors are busy
+            await asyncio.sleep(_PAUSE * database.processors.lack * (time.monotonic() - began))
     assert row is not None  # an aggregate without groups has one row
     return Page(row["ids"], row["last_no"] if row["looked_at"] == most else None)

@@ -7,7 +7,8 @@ of its own, and a step
 
 * waits for the gate for a moment only: behind it in the queue all others wait, too;
 * is as long as it may be, measured by the step before (``Turns.size``);
-* is followed by a pause, in which those who have waited come through.
+* is followed by a pause, in which those who have waited come through. It is the longer the busier
+  the processors are: where there is no time to spare, such work would hold up all others on them.
 
 One replica takes one such step at a time, whatever there is to cut: the others wait for two
 moments, not for as many as there are sessions being cut.
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, TypeVar
 import asyncpg
 
 from ripieno.domain.errors import UnavailableError
+from ripieno.processors import Processors
 from ripieno.store.gates import gates
 
 if TYPE_CHECKING:
@@ -40,6 +42,9 @@ _SMALLEST, _LARGEST = 64, 4_000
 #: The pause after a step, as a part of it: half of the time is for the others.
 _PAUSE = 1.0
 
+#: Where the processors have no time to spare.
+_PAUSE_WHEN_BUSY = 4.0
+
 #: And the longest one: a step that took long found the machine busy with other work.
 _LONGEST_PAUSE_S = 0.25
 
@@ -51,8 +56,9 @@ class Turns:
         size: About how many tasks and results a step should look at.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, processors: Processors) -> None:
         self.size = 512
+        self._processors = processors
         self._lock = asyncio.Lock()
         self._pause_until = 0.0
 
@@ -90,7 +96,8 @@ class Turns:
                     return value
 
     def _measured(self, took_s: float) -> None:
-        self._pause_until = time.monotonic() + min(_PAUSE * took_s, _LONGEST_PAUSE_S)
+        pause_s = took_s * (_PAUSE + self._processors.lack * (_PAUSE_WHEN_BUSY - _PAUSE))
+        self._pause_until = time.monotonic() + min(pause_s, _LONGEST_PAUSE_S)
         if took_s > STEP_S:
             self.size = max(int(self.size * max(STEP_S / took_s, 0.5)), _SMALLEST)
         elif took_s < STEP_S / 2:
