@@ -103,6 +103,7 @@ async def _slow_readers(stage: Stage, begins: Begins) -> None:
         session = await client.session(max_retries=50)
         tasks = await session.submit_many([b"echo " + bytes(40_000)] * 4_000)
         await session.wait(timeout=300)
+        await asyncio.sleep(_SETTLE_S)  # others have waited behind these tasks
         begins()
         for _ in range(4):
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(stage.up.address, options=_OPTIONS))
