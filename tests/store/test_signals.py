@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from ripieno.store import signals
 from ripieno.store.database import Database
 from ripieno.store.signals import CHANNEL, News, Signals
 
@@ -101,3 +102,26 @@ async def test_what_cannot_be_read_may_have_been_anything(database: Database, da
         await database.fetch("select pg_notify($1, $2)", CHANNEL, text)
         async with asyncio.timeout(10):
             assert await heard.get() == EVERYTHING
+
+
+async def test_whoever_comes_while_listeners_are_counted_is_not_forgotten(
+    database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counting = "select count(*) from pg_sleep(0.5) where $1 = 'what was there before the other came'"
+    monkeypatch.setattr(signals, "_LISTENERS", counting)
+    monkeypatch.setattr(signals, "_COUNT_EVERY_S", 60.0)
+    one = Signals(database, "one")
+    listener = asyncio.create_task(one.run(lambda _news: None))
+    try:
+        async with asyncio.timeout(10):
+            while not await database.fetch("select from pg_stat_activity where query = $1", counting):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            await database.fetch("select pg_notify($1, $2)", CHANNEL, '{"from": "other", "listens": true}')
+            active = "select from pg_stat_activity where query = $1 and state = 'active'"
+            while await database.fetch(active, counting):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            await one.send(News(everything=True))  # by now what the count has brought is known
+        assert not one.alone
+    finally:
+        listener.cancel()
+        await asyncio.gather(listener, return_exceptions=True)

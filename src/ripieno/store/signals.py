@@ -75,6 +75,8 @@ class Signals:
         self._database = database
         self._replica = replica
         self.alone = False
+        #: Another replica was heard since the listeners were counted last.
+        self._met = False
 
     async def send(self, news: News) -> None:
         """Tell the other replicas.
@@ -109,6 +111,7 @@ class Signals:
             except (ValueError, TypeError, LookupError, AttributeError):
                 sender, news = None, News(everything=True)  # of another version, or nobody's: who knows what it says
             if sender != self._replica:
+                self._met = True
                 self.alone = False
                 if news is not None:
                     heard(news)
@@ -122,7 +125,10 @@ class Signals:
             heard(News(everything=True))
             setback.over()
             while not broken.is_set():
-                self.alone = await connection.fetchval(_LISTENERS, _APPLICATION) <= 1
+                self._met = False
+                listeners = await connection.fetchval(_LISTENERS, _APPLICATION)
+                # Whoever has said meanwhile that it listens may have come too late to be counted.
+                self.alone = listeners <= 1 and not self._met
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_COUNT_EVERY_S):
                         await broken.wait()
