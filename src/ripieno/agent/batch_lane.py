@@ -130,7 +130,11 @@ class BatchLane:
                 self._wake.set()
                 tasks.create_task(self._write())
                 self._dispatcher.up(self._slot, self)
-                await self._read(self._call)
+                try:
+                    await self._read(self._call)
+                finally:
+                    # ``down`` follows, but not before it is known how the worker ended.
+                    self._dispatcher.paused(self._slot)
         finally:
             connection.close()
             # Those that run again upload anew; what is left of the first time must not answer for it.

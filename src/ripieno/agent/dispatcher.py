@@ -152,7 +152,7 @@ class Dispatcher:
         self.pump()
 
     def paused(self, slot: Slot) -> None:
-        """A worker with an empty inbox takes no attempts for now."""
+        """A worker takes no attempts for now; what is in its inbox stays there until ``down``."""
         self._unserve(slot)
 
     def down(self, slot: Slot, detail: str, *, blameless: bool = False) -> None:

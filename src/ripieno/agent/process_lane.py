@@ -97,6 +97,8 @@ class ProcessLane:
         try:
             await self._run_attempts()
         finally:
+            # ``down`` follows, but not before it is known how the worker ended.
+            self._dispatcher.paused(self._slot)
             if self._connection is not None:
                 self._connection.close()
 
