@@ -54,3 +54,20 @@ async def test_more_than_can_be_named_is_told_as_everything(database: Database) 
         for running in (listening, telling):
             running.cancel()
         await asyncio.gather(listening, telling, return_exceptions=True)
+
+
+async def test_whoever_begins_to_listen_is_told_that_anything_may_have_changed(database: Database) -> None:
+    """What was committed and not told because nobody listened may have come after its first look."""
+    signals = Signals(database, "teller")
+    teller, hearer = Notices(signals), Notices(Signals(database, "hearer"))
+    heard: list[News] = []
+    hearer.subscribe(remote=heard.append)
+    async with asyncio.timeout(60):
+        telling = asyncio.create_task(teller.run())
+        await until(lambda: signals.alone)
+        teller.publish(Changes(sessions={7}))
+        listening = asyncio.create_task(hearer.run())
+        await until(lambda: heard == [EVERYTHING, EVERYTHING])
+        for running in (listening, telling):
+            running.cancel()
+        await asyncio.gather(listening, telling, return_exceptions=True)

@@ -49,6 +49,7 @@ class Notices:
         self._stopped: set[int] = set()
         self._everything = False
         self._pending = asyncio.Event()
+        signals.on_listener = self._tell_everything
 
     def subscribe(
         self, *, local: Callable[[Changes], None] | None = None, remote: Callable[[News], None] | None = None
@@ -76,6 +77,11 @@ class Notices:
             self._everything = True
         if self.named or self._everything:
             self._pending.set()
+
+    def _tell_everything(self) -> None:
+        """Tell the others that anything may have changed."""
+        self._everything = True
+        self._pending.set()
 
     @property
     def named(self) -> int:

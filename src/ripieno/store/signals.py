@@ -69,12 +69,15 @@ class Signals:
         alone: No other replica listens, so that news need not be sent. A new one says so
             before it looks at everything for the first time; that one has gone is noticed
             within some seconds.
+        on_listener: Called when another replica has begun to listen. What was not sent because nobody did may
+            have happened after that one has looked.
     """
 
     def __init__(self, database: Database, replica: str) -> None:
         self._database = database
         self._replica = replica
         self.alone = False
+        self.on_listener: Callable[[], None] = lambda: None
         #: Another replica was heard since the listeners were counted last.
         self._met = False
 
@@ -112,7 +115,9 @@ class Signals:
                 sender, news = None, News(everything=True)  # of another version, or nobody's: who knows what it says
             if sender != self._replica:
                 self._met = True
-                self.alone = False
+                if self.alone:
+                    self.alone = False
+                    self.on_listener()
                 if news is not None:
                     heard(news)
 
