@@ -23,11 +23,20 @@ class Background:
         await self._group.__aenter__()
         return self
 
-    def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Let a coroutine run behind the block."""
-        task = self._group.create_task(work)
+    def start(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """Let a coroutine run behind the block. It may be cancelled before it begins.
+
+        Raises:
+            RuntimeError: the block has ended, or is ending.
+        """
+        try:
+            task = self._group.create_task(work)
+        except RuntimeError:  # how a task group says that it has ended
+            work.close()
+            raise RuntimeError("the client is closed") from None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -42,17 +42,21 @@ class Lookups:
     def _want(self, key: str) -> asyncio.Future[results_pb2.FinishedResult]:
         future = self._wanted.get(key)
         if future is None:
+            follower = self._follower or self._begin()
             future = self._wanted[key] = asyncio.get_running_loop().create_future()
-            if self._follower is None:
-                self._follower = Follower(self._connection, self._session_id)
-                self._follower.add([key])
-                self._background.start(self._hand_out(self._follower))
-            else:
-                self._follower.add([key])
+            follower.add([key])
         return future
 
+    def _begin(self) -> Follower:
+        follower = Follower(self._connection, self._session_id)
+        handing_out = self._background.start(self._hand_out(follower))
+        # The client may be closed before it has begun: then nothing of it ever runs.
+        handing_out.add_done_callback(lambda _: self._over(follower, _closed()))
+        self._follower = follower
+        return follower
+
     async def _hand_out(self, follower: Follower) -> None:
-        failure: Exception = RuntimeError("the client was closed")
+        failure: Exception = _closed()
         try:
             async for batch in follower.batches():
                 for one in batch:
@@ -60,9 +64,18 @@ class Lookups:
         except (RipienoError, NotPushedError) as error:
             failure = error
         finally:
+            self._over(follower, failure)
+
+    def _over(self, follower: Follower, failure: Exception) -> None:
+        """A follower hands out nothing more; whoever still waits for it is told why."""
+        if self._follower is follower:
             self._follower = None
             _fail(self._wanted.values(), failure)
             self._wanted.clear()
+
+
+def _closed() -> Exception:
+    return RuntimeError("the client was closed")
 
 
 def _fail(futures: Iterable[asyncio.Future[results_pb2.FinishedResult]], failure: Exception) -> None:

@@ -243,6 +243,21 @@ async def test_those_who_wait_learn_that_the_client_was_closed(cluster: FakeClus
         await wait
 
 
+async def test_a_wait_that_begins_as_the_client_is_closed_ends(cluster: FakeCluster) -> None:
+    cluster.echo = False
+    async with AsyncClient(cluster.address) as client:
+        session = await client.session()
+        task = await session.submit(b"")
+        waits = [asyncio.create_task(task.result())]
+        await asyncio.sleep(0)  # it has asked, and the stream that would answer it has not begun
+    waits += [asyncio.create_task(task.result()) for _ in range(2)]
+    done, left = await asyncio.wait(waits, timeout=5)
+    assert not left
+    for wait in done:
+        with pytest.raises(RuntimeError, match=r"client (is|was) closed"):
+            wait.result()
+
+
 async def test_single_results_share_a_stream_and_what_gathered_travels_together(
     client: AsyncClient, cluster: FakeCluster
 ) -> None:
