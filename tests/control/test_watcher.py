@@ -9,10 +9,15 @@ import grpc.aio
 import pytest
 import pytest_asyncio
 
+import ripieno.control.waits as waits
 import ripieno.control.watches as watches
 from control.replica import Served, until
+from ripieno.control.questions import Questions
+from ripieno.control.waits import Waits
 from ripieno.control.watcher import Watcher
 from ripieno.control.watches import KeysWaiter, TasksWaiter
+from ripieno.domain.errors import UnavailableError
+from ripieno.domain.filters import TaskFilter
 from ripieno.domain.outcomes import Failure
 from ripieno.domain.statuses import TaskStatus
 from ripieno.store.changes import Changes
@@ -139,6 +144,28 @@ async def test_waits_that_end_early_leave_nothing_behind(
     watcher = served.replica._watcher
     await until(lambda: not (watcher._running or watcher._promises or watcher._by_session))
     await until(lambda: not served.replica._admission._waits._held)
+
+
+async def test_waits_that_do_not_come_to_wait_leave_nothing_behind(
+    world: World, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.submit(task("t", "k", needs=["never"]))
+    waiting = Waits(world.database, watcher, Questions())
+
+    async def gone(*_: object) -> list[int]:
+        assert watcher._promises
+        raise UnavailableError("the database has gone")
+
+    monkeypatch.setattr(waits, "session_numbers", gone)
+    with pytest.raises(UnavailableError, match="has gone"):
+        await waiting.completion(TaskFilter(None, ["s"]), stop_on_error=False, stop_on_cancellation=False)
+    number = await world.number()
+    beginning = asyncio.create_task(waiting._by_tasks({number: [1]}, frozenset()))
+    await asyncio.sleep(0)  # it has its turn: it adds its tasks, and does not wait yet
+    assert watcher._promises
+    beginning.cancel()
+    await asyncio.wait([beginning])
+    assert not (watcher._running or watcher._promises or watcher._by_session)
 
 
 async def test_a_session_that_is_cancelled_ends_its_waits(

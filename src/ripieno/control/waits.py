@@ -80,9 +80,10 @@ class Waits:
         def matching(counts: Counts) -> Counts:
             return {status: n for status, n in counts.items() if which.statuses is None or status in which.statuses}
 
-        answer: asyncio.Future[Counts] = self._watcher.promise()
-        with self._watcher.counts(await session_numbers(self._database, which.session_ids or ())) as watch:
-            return matching(await watch.wait(lambda counts: enough(matching(counts)), answer))
+        with self._watcher.promised() as answer:
+            sessions = await session_numbers(self._database, which.session_ids or ())
+            with self._watcher.counts(sessions) as watch:
+                return matching(await watch.wait(lambda counts: enough(matching(counts)), answer))
 
     async def _by_session(self, task_ids: Sequence[str]) -> Mapping[int, Sequence[int]]:
         """The numbers of tasks by their session: all that is kept of them while their call waits."""
@@ -94,7 +95,6 @@ class Waits:
 
     async def _by_tasks(self, by_session: Mapping[int, Sequence[int]], stops: frozenset[TaskStatus]) -> Counts:
         """Shared with all who wait for single tasks of the same sessions."""
-        stopped: asyncio.Future[bool] = self._watcher.promise()
         left = sum(map(len, by_session.values()))
 
         def stop() -> None:
@@ -108,6 +108,7 @@ class Waits:
                 stop()
 
         with ExitStack() as watches:
+            stopped = watches.enter_context(self._watcher.promised())
             for session_no, numbers in by_session.items():
                 watch, waiter = watches.enter_context(self._watcher.tasks(session_no)), TasksWaiter(deliver)
                 watches.callback(watch.remove, waiter)

@@ -102,6 +102,15 @@ class Watcher:
             promise.set_exception(_leaving_error())
         return promise
 
+    @contextmanager
+    def promised(self) -> "Iterator[asyncio.Future[Any]]":
+        """A promise for whoever may go away before it waits for it: it is given up when the block ends."""
+        promise = self.promise()
+        try:
+            yield promise
+        finally:
+            promise.cancel()
+
     def _kept(self, promise: "asyncio.Future[Any]") -> None:
         self._promises.discard(promise)
         if not promise.cancelled():
