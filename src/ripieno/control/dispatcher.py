@@ -237,13 +237,17 @@ class Dispatcher:
             self.give_back(credit._replace(agents=[task.agent_no for task in claimed]))
             await self._release([task.ticket for task in claimed])
             return
+        back: list[Ticket] = []
         for agent_no, tasks in itertools.groupby(sorted(claimed, key=lambda task: task.agent_no), lambda t: t.agent_no):
             link, revocations = credit.granted[agent_no]
             if self._links.get(agent_no) is link and link.revocations == revocations:
                 link.assign(list(tasks), options, names)
-            else:
-                # It went away meanwhile, or gave back what it held, which may be more urgent: before the next claim.
-                await self._release([task.ticket for task in tasks])
+            else:  # it went away meanwhile, or gave back what it held
+                back += [task.ticket for task in tasks]
+        if back:
+            # What was given back may be more urgent: before the next claim. The others have theirs by now, however
+            # long this takes, and whether or not it succeeds.
+            await self._release(back)
 
 
 class Credit(NamedTuple):

@@ -10,7 +10,7 @@ import pytest
 
 from ripieno.control.agent_link import AgentLink
 from ripieno.control.dispatcher import Credit, Dispatcher
-from ripieno.domain.errors import ConflictError, UnavailableError
+from ripieno.domain.errors import ConflictError, InvariantError, UnavailableError
 from ripieno.domain.options import TaskOptions
 from ripieno.domain.outcomes import Ticket
 from ripieno.store.changes import Changes
@@ -68,6 +68,7 @@ class House:
     def __init__(self, *credits_: int) -> None:
         self.store = Store()
         self.released: list[Ticket] = []
+        self.release_faults: list[Exception] = []
         self.dispatcher = Dispatcher(self.store, OneSession(), self.release)
         self.links = [AgentLink(number, f"a{number}", []) for number in range(1, len(credits_) + 1)]
         for link, granted in zip(self.links, credits_, strict=True):
@@ -75,6 +76,8 @@ class House:
             self.dispatcher.connect(link)
 
     async def release(self, tickets: Sequence[Ticket]) -> None:
+        if self.release_faults:
+            raise self.release_faults.pop()
         self.released += tickets
 
     @property
@@ -212,6 +215,16 @@ async def test_new_tasks_are_handed_out_to_their_agents() -> None:
     await house.dispatcher.hand_out([claimed(1, 2), claimed(2, 1), claimed(3, 9)], credit)
     assert (await house.sent(0), await house.sent(1)) == (["t2"], ["t1"])
     assert house.released == [Ticket(3, 3, 103)]
+
+
+async def test_agents_get_what_was_claimed_for_them_though_what_was_for_others_cannot_be_released() -> None:
+    house = House(1, 1)
+    house.release_faults.append(InvariantError("a bug"))
+    house.dispatcher.disconnect(house.links[0])
+    credit = Credit([1, 2], {link.agent_no: (link, 0) for link in house.links})
+    with pytest.raises(InvariantError):
+        await house.dispatcher.hand_out([claimed(1, 1), claimed(2, 2)], credit)
+    assert await house.sent(1) == ["t2"]
 
 
 async def test_what_cannot_be_handed_out_is_released_and_costs_no_credit() -> None:
