@@ -19,7 +19,8 @@
   ``exchange`` carries out what it asks for, ``uploads`` what it produces, ``opening`` begins.
 * ``inputs`` fetches data in batches, ``cache`` keeps small, ``spool`` large ones; ``link`` is
   the connection that they use.
-* ``keeper`` keeps a slot served; ``supervisor`` and ``tether`` mind processes; ``health`` asks.
+* ``keeper`` keeps a slot served; ``supervisor`` and ``warden`` mind processes; ``health`` asks.
+* ``disk`` knows whether this machine takes files; ``faults`` says whose fault an error is.
 
 Invariants (beside INV-5 of ``domain``):
 
@@ -27,6 +28,8 @@ Invariants (beside INV-5 of ``domain``):
 * AGENT-2  An outcome is kept, and sent again after a reconnect, until it is settled or lost.
 * AGENT-3  An attempt is reported as cancelled without having begun only if its worker never
   had it or gave it back.
-* AGENT-4  Data passes through in bounded memory: at most ``pace.STOCK_BYTES`` waiting, the
-  rest in files or under flow control.
+* AGENT-4  Data passes through in bounded memory: inline data of attempts up to ``pace.STOCK_BYTES`` as
+  they are reckoned and ``dispatcher.HELD_BYTES`` as they are, beside one for each worker; the rest in the
+  cache, in files or under flow control.
+* AGENT-5  No error of one attempt ends its lane, its worker or the agent (``faults``).
 """

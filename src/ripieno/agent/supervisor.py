@@ -1,7 +1,8 @@
 """Worker processes: started, watched, ended, each through a warden of its own (see ``warden``).
 
 A worker runs in a session of its own, so that signals to the agent do not reach it. It dies with
-its agent, also when the agent is killed, and so does everything that it has started.
+its agent, also when the agent is killed, and so does what it has started: on Linux all of it, elsewhere
+what has stayed in its group.
 """
 
 from __future__ import annotations

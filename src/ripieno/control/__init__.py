@@ -3,7 +3,7 @@
 ::
 
     submitter ----- Submitter: what clients call          watcher ---- who waits for what
-    large_tasks --- its streamed submissions              notices ---- news to and from other replicas
+    submissions --- its tasks, on their way to the store  notices ---- news to and from other replicas
     results ------- Results: finished results, pushed     dispatcher - claims for connected agents
     agents -------- Agent: the agents' streams            liveness --- leases; takes back what lost agents held
     batching ------ group commit                          upkeep ----- assignments, counts, garbage
@@ -18,5 +18,6 @@ Invariants:
 
 * INV-20 Nothing is told to anyone before the transaction it speaks of has committed.
 * INV-21 Waiters register before they look, so that nothing falls between.
-* INV-22 A waiter costs no query of its own: waiters of one session share them.
+* INV-22 A call that waits costs no query of its own after its first look: those who wait in one session
+  share them. Apart are waits for tasks by id and status, and for cancellations to be confirmed (``Watcher.looks``).
 """

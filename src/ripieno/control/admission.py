@@ -1,8 +1,8 @@
 """Admission: what is refused, or waits, before a call's work begins.
 
 An interceptor behind the one that maps errors. Requests are weighed before they are parsed,
-submissions wait for their turn before they are read, and each client's streams and waiting
-calls are counted.
+submissions wait for their turn before they are read, questions about many ids before they are
+answered (long ones unparsed), and each client's streams, waiting calls and what these wait for are counted.
 """
 
 import asyncio

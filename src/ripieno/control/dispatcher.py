@@ -5,6 +5,8 @@ something in it was told to have become claimable until a claim comes back with 
 asked for. A claim is made when a hot partition meets credit; while one is under way, credit
 gathers for the next.
 
+Credit that a claim does not use is given back: the agent still counts on it, and would not grant it again.
+
 Credit counts while its agent's lease is renewed. A replica that was stopped for a while does not know
 whether its agents are still here before it has renewed their leases.
 """
@@ -178,7 +180,7 @@ class Dispatcher:
         return self._take(partition, count)
 
     def give_back(self, credit: "Credit") -> None:
-        """It was not used after all."""
+        """Return credit that was not used to its agents, but for what they have revoked since."""
         self._give_back(credit, ())
         self.credit_granted()
 

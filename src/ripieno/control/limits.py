@@ -1,8 +1,9 @@
 """Limits that are told: how much one caller may ask for, and what it hears when it asks for more.
 
 Each limit is a setting (``ripieno.config.Limits``). Whoever asks for more is refused before the
-work is done, by a ``LimitError`` that names the limit, its value, what was asked for and
-the way out. What is counted per client is counted in this replica alone.
+work is done, by a ``LimitError``, or an ``OverloadedError`` where the same may be asked for again later,
+that names the limit, its value, what was asked for and the way out. What is counted per client is
+counted in this replica alone.
 """
 
 from collections import Counter

@@ -2,9 +2,10 @@
 
 A look is asked for by changes and by whoever begins to wait; what is asked for while a look
 is under way is served by the next one. After each look there is a pause of four times its
-cost, so that looking takes no more than a fifth of anything (INV-22). Now and then a look is
-at everything, in case a message was lost: it is due by the clock, however many changes are
-told meanwhile, and so seldom that it takes no more than a twentieth of anything.
+cost, so that changes cause no more looking than a fifth of anything (INV-22); whoever begins to wait
+does not wait for the pause. Now and then a look is at everything, in case a message was lost: it is due
+by the clock, however many changes are told meanwhile, and so seldom that it takes no more than a
+twentieth of anything.
 """
 
 import asyncio

@@ -1,4 +1,7 @@
-"""Questions about many ids, which are answered two at a time: each takes a while and much memory."""
+"""Questions about many ids, which are answered two at a time: each takes a while and much memory.
+
+Whoever waits too long for a turn is refused, and may ask again. How many wait is not bounded here.
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

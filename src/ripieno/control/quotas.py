@@ -3,7 +3,7 @@
 A session has room for so many unfinished tasks and so many bytes of data. A replica takes a part
 of that room at a time, lets submissions in as long as that lasts, and asks the database what the
 session really holds only when it is used up. So a submission costs no statement, and a session may hold a
-little more than its limit: at most what each replica has taken, a 64th.
+little more than its limit: what the replicas have taken meanwhile, a 64th (or one call) each.
 """
 
 from collections import OrderedDict

@@ -4,7 +4,7 @@ Outcomes of all agents of this replica share commits. Whatever the database says
 about the outcome itself (it is away, full, read-only, locked, or says something unheard of) is
 a reason to keep the outcome and to try again: the agent keeps it too until it is settled, and
 committing twice is harmless. Only an outcome that the database cannot hold, tried alone, fails
-its task. An outcome that meets a bug of ours is put aside and tried again later, alone, so that
+its task; one whose sub-tasks are more than its session may hold is a failed attempt. An outcome that meets a bug of ours is put aside and tried again later, alone, so that
 it holds up no other.
 
 A report is settled when all that it tells is stored, and never before. Meanwhile it is in memory; with more

@@ -39,7 +39,7 @@ class Claimed(NamedTuple):
 
 
 def random_claims() -> int:
-    """Where the tokens of one statement begin; none of them ever comes again."""
+    """Where the tokens of one statement begin: drawn from 2**63 places, so that no task gets a token twice."""
     return secrets.randbits(63) - (1 << 62)
 
 

@@ -1,4 +1,4 @@
-"""Lists of any length, a page at a time: no statement, and nobody's memory, holds them whole.
+"""Lists of any length, a page at a time: no statement holds them whole, and its caller need not.
 
 Pages are read one after the other, each as of its moment. What was there when the list began
 is listed once, since tasks are listed by number and numbers only grow. Pages of all lists share

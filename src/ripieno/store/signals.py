@@ -1,8 +1,9 @@
 """News between replicas: LISTEN and NOTIFY on one channel.
 
-A message is sent after the commit it speaks of, so that a NOTIFY never makes a commit wait,
-and says little more than "these sessions have changed". It may be lost (a broken
-connection); whoever waits looks again now and then, as a safety net.
+A message is sent after the commit it speaks of, so that a NOTIFY never makes a commit wait.
+It names what has changed (sessions, results that became final, tasks that ended), or says that
+it is too much to name. It may be lost (a broken connection); whoever waits looks again now and
+then, as a safety net.
 """
 
 import asyncio
