@@ -69,7 +69,8 @@ class Spool:
                 file = self._files.get(stored.name)
                 if file is not None and not await asyncio.to_thread(_is_whole, file):
                     self._forget(file)
-                    file = None
+                # Nobody held it while it was looked at: it may have been removed to make room.
+                file = self._files.get(stored.name)
                 if file is None:
                     file = self._files[stored.name] = await self._read(stored)
                 if self._idle.pop(stored.name, None) is not None:
