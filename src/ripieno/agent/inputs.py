@@ -234,13 +234,16 @@ class Inputs:
                 raise DataUnavailableError(f"result {key[1]!r} is not on this agent; ask for it as resource")
             return data
         lock = self._common_locks.setdefault(key, asyncio.Lock())
-        async with lock:
-            data = self._common.get(key)
-            if data is None:
-                data = await self._fetch(key)
-                self._common.put(key, data)
-        self._common_locks.pop(key, None)
-        return data
+        try:
+            async with lock:
+                data = self._common.get(key)
+                if data is None:
+                    data = await self._fetch(key)
+                    self._common.put(key, data)
+                return data
+        finally:
+            if not lock.locked():
+                self._common_locks.pop(key, None)
 
     async def _fetch(self, key: ResultKey) -> Data:
         arrived: asyncio.Future[Data | DataUnavailableError] = asyncio.get_running_loop().create_future()

@@ -1,14 +1,20 @@
 """What attempts read: fetched in bounded amounts, kept in bounded memory, whatever they depend on."""
 
+import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ripieno.agent.attempt import Spooled
+from ripieno.agent.effects import DataKind
+from ripieno.agent.gathering import Limits
+from ripieno.agent.inputs import DataUnavailableError
+from ripieno.agent.main import Agent
 from ripieno.agent.spool import Spool
 from unit.agent.conftest import Serve
 from unit.agent.replica import Replica, Task
-from unit.agent.running import agent
+from unit.agent.running import SETTINGS, agent
 from unit.agent.test_lanes import both_lanes
 
 
@@ -81,3 +87,16 @@ async def test_data_for_many_attempts_is_fetched_in_turn(
         await replica.until(lambda: len(replica.outcomes) == 100)
     assert all(outcome.HasField("completed") for (outcome,) in replica.outcomes.values())
     assert max(len(keys) for keys in replica.fetches) <= 10
+
+
+async def test_common_data_that_cannot_be_had_leaves_nothing_behind(replica: Replica, tmp_path: Path) -> None:
+    house = Agent(replace(SETTINGS, slots=1, control=(replica.address,)), tmp_path)
+    house.link.connected(replica.address, Limits(), None)
+    fetching = asyncio.create_task(house.inputs.run())
+    with pytest.raises(DataUnavailableError):
+        await house.inputs.read(1, DataKind.COMMON, "nowhere")
+    assert not house.inputs._common_locks
+    fetching.cancel()
+    await asyncio.wait([fetching])
+    await house.link.close()
+    house.sockets.remove()
