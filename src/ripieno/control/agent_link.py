@@ -187,6 +187,7 @@ class AgentLink:
     def lose(self, tickets: Sequence[Ticket]) -> None:
         """The agent owns these no more."""
         if tickets:
+            self.drop(ticket.claim for ticket in tickets)
             self._message().lost.extend(ticket_to_wire(ticket) for ticket in tickets)
             self._grow(_TICKET_BYTES * len(tickets))
             self._filled.set()

@@ -250,3 +250,15 @@ async def test_options_count_towards_a_message(needs: list[str]) -> None:
         tasks += len(sent(message))
         assert message.ByteSize() < 3 * 1024 * 1024
     assert tasks == 30
+
+
+async def test_what_an_agent_has_lost_makes_room_for_nothing_more_urgent() -> None:
+    """It ends there in silence: no outcome will ever say that it is over."""
+    link = AgentLink(1, "a", [])
+    link.hold([(101, 0)])
+    link.lose([Ticket(1, 3, 101)])
+    assert [ticket.claim for ticket in (await link.next_message()).lost] == [101]
+    link.hurry(5)
+    link.settle(1, [])
+    assert not (await link.next_message()).urgent
+    assert not link.claims
