@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from itertools import islice, takewhile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grpc
 import grpc.aio
@@ -193,7 +193,13 @@ async def save(chunks: AsyncIterator[bytes], path: Path) -> int:
     """
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     size = 0
-    file = await asyncio.to_thread(partial.open, "wb")
+    opening = asyncio.get_running_loop().run_in_executor(None, partial.open, "wb")
+    try:
+        file = await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        # The thread goes on, and its file would be nobody's.
+        opening.add_done_callback(lambda opened: _discard(opened, partial))
+        raise
     try:
         try:
             async for chunk in chunks:
@@ -206,3 +212,9 @@ async def save(chunks: AsyncIterator[bytes], path: Path) -> int:
         partial.unlink(missing_ok=True)
         raise
     return size
+
+
+def _discard(opened: "asyncio.Future[Any]", path: Path) -> None:
+    if not opened.cancelled() and opened.exception() is None:
+        opened.result().close()
+        path.unlink(missing_ok=True)

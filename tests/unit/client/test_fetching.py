@@ -4,8 +4,9 @@ import asyncio
 import gc
 import logging
 import threading
-from collections.abc import Awaitable, Callable
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path, PosixPath
+from typing import Any
 
 import grpc
 import pytest
@@ -22,7 +23,7 @@ from ripieno.client import (
     fetching,
     objects,
 )
-from ripieno.client.fetching import Wanted
+from ripieno.client.fetching import Wanted, save
 from ripieno.domain.data import StoredObject
 from unit.client.cluster import CHUNK_BYTES, FakeCluster, failure
 
@@ -365,6 +366,36 @@ async def test_a_caller_that_gives_up_while_a_file_is_read(
             await fetch
         go_on.set()
         await closed.wait()
+    gc.collect()  # an unclosed file would warn
+
+
+async def test_a_caller_that_gives_up_while_its_file_is_opened(tmp_path: Path) -> None:
+    """The thread goes on for a moment; what it opens must be closed, and not be left."""
+    loop = asyncio.get_running_loop()
+    opening, go_on, opened = asyncio.Event(), threading.Event(), asyncio.Event()
+
+    class SlowPath(PosixPath):
+        def open(self, *how: Any, **more: Any) -> Any:
+            loop.call_soon_threadsafe(opening.set)
+            go_on.wait(5)
+            file = super().open(*how, **more)
+            loop.call_soon_threadsafe(opened.set)
+            return file
+
+    async def nothing() -> AsyncIterator[bytes]:
+        for _ in range(0):
+            yield b""
+
+    saving = asyncio.create_task(save(nothing(), SlowPath(tmp_path / "file")))
+    async with asyncio.timeout(5):
+        await opening.wait()
+        saving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await saving
+        go_on.set()
+        await opened.wait()
+        while list(tmp_path.iterdir()):  # noqa: ASYNC110 - nobody tells of it
+            await asyncio.sleep(0.002)
     gc.collect()  # an unclosed file would warn
 
 
