@@ -77,18 +77,24 @@ class Look:
         """Look, again and again until it succeeds."""
         pause_s = FIRST_PAUSE_S
         failed = False
-        while True:
-            try:
-                await self._look(at_all)
-            except Exception as error:  # noqa: BLE001 - a look outlives whatever it meets
-                failed = True
-                self._faults.note(error)
-                await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-            else:
-                if failed:
-                    self._faults.over()
-                return
+        try:
+            while True:
+                try:
+                    await self._look(at_all)
+                except Exception as error:  # noqa: BLE001 - a look outlives whatever it meets
+                    failed = True
+                    self._faults.note(error)
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+                else:
+                    if failed:
+                        self._faults.over()
+                    return
+        except asyncio.CancelledError:
+            if failed:
+                # Nobody waits any more, so nobody here would see the end of the fault; the next one is to be told.
+                self._faults.drop()
+            raise
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> None:

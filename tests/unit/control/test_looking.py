@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from ripieno.background import Setback
+from ripieno.background import Health, Setback
 from ripieno.control.looking import Look
 from ripieno.domain.errors import UnavailableError
 
@@ -115,3 +115,23 @@ async def test_a_fault_is_told_once_and_what_was_asked_is_looked_at_again(caplog
             await seen.until(faults + 2)
     assert seen.looks == [True] * (faults + 1) + [False]
     assert len(caplog.records) == 2  # the fault, and its end
+
+
+async def test_a_fault_ends_with_the_wait_that_met_it() -> None:
+    """The next one is told, although nobody waited long enough to see this one end."""
+    told = asyncio.Event()
+    health = Health()
+
+    async def fails(_at_all: bool) -> None:
+        raise UnavailableError("the database has gone")
+
+    looking = Look(fails, Setback("looking", health))
+    task = asyncio.create_task(looking.run())
+    health.changed = lambda _well: told.set()
+    looking.ask()
+    async with asyncio.timeout(_LIMIT_S):
+        await told.wait()
+    assert health.faults
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert health.well
