@@ -92,7 +92,7 @@ async def test_questions_about_many_have_their_turn(
 
 
 async def test_a_long_question_that_is_none_is_refused_as_such(channel: grpc.aio.Channel) -> None:
-    """It is parsed later than others."""
+    """A request of more than 64 KiB is parsed when its turn has come, later than others."""
     count = submitter_service_pb2.DESCRIPTOR.services_by_name["Submitter"].methods_by_name["CountTasks"]
     call: Any = channel.unary_unary(f"/{count.containing_service.full_name}/{count.name}")
     for size in (100, admission._LONG_QUESTION_BYTES + 1):

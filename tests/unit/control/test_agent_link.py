@@ -253,7 +253,7 @@ async def test_options_count_towards_a_message(needs: list[str]) -> None:
 
 
 async def test_what_an_agent_has_lost_makes_room_for_nothing_more_urgent() -> None:
-    """It ends there in silence: no outcome will ever say that it is over."""
+    """A lost attempt ends on its agent in silence: no outcome will ever say that it is over."""
     link = AgentLink(1, "a", [])
     link.hold([(101, 0)])
     link.lose([Ticket(1, 3, 101)])
