@@ -204,10 +204,10 @@ def _in_turn(
 
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         if isinstance(request, bytes):
-            async with questions.turn(None):
+            async with questions.turn(None, len(request)):
                 return await behaviour(parse(request), context)
         # What an interceptor refused while it was parsed names nothing; the method says so.
-        async with questions.turn(count_ids(request) if isinstance(request, Message) else 0):
+        async with questions.turn(count_ids(request) if isinstance(request, Message) else 0, _LONG_QUESTION_BYTES):
             return await behaviour(request, context)
 
     return call

@@ -43,10 +43,9 @@ class Turns:
 
     async def take(self, amount: int, within_s: float) -> bool:
         """Take so much (but never more than all of it); whether there was enough in time."""
-        amount = min(amount, self.size)
-        if not self._waiting and amount <= self.free:
-            self.free -= amount
+        if self.take_now(amount):
             return True
+        amount = min(amount, self.size)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((amount, turn))
         try:
@@ -61,6 +60,14 @@ class Turns:
         finally:
             turn.cancel()
             self._go_on()
+        return True
+
+    def take_now(self, amount: int) -> bool:
+        """Take so much (but never more than all of it) if it is there and nobody waits; whether it was."""
+        amount = min(amount, self.size)
+        if self._waiting or amount > self.free:
+            return False
+        self.free -= amount
         return True
 
     def give_back(self, amount: int) -> None:

@@ -62,7 +62,8 @@ class Waits:
         stops = frozenset((_ERRORS if stop_on_error else ()) + (_CANCELLATIONS if stop_on_cancellation else ()))
         enough = partial(_enough, stops)
         by_tasks: Mapping[int, Sequence[int]] | None = None
-        async with self._questions.turn(len(which.task_ids or which.session_ids or ())):
+        ids = which.task_ids or which.session_ids or ()
+        async with self._questions.turn(len(ids), sum(map(len, ids))):
             counts = await count_tasks(self._database, which)
             if enough(counts):
                 return counts
