@@ -20,6 +20,7 @@ from ripieno.control.server import _keep_working, run_control
 from ripieno.domain.errors import NotFoundError, UnavailableError
 from ripieno.store.embedded import EmbeddedPostgres
 from ripieno.wire.protos.armonik_v2 import objects_pb2, submitter_service_pb2, submitter_service_pb2_grpc
+from ripieno.wire.protos.v1 import results_pb2, results_pb2_grpc
 from store.world import task
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -94,6 +95,25 @@ async def test_waits_for_another_incarnation_end(
         assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
         assert await agent.call.code() is grpc.StatusCode.OK  # it dials anew
     agent.leave()
+
+
+async def test_a_list_is_of_one_incarnation_to_its_end(
+    served: Served, channel: grpc.aio.Channel, postgres: EmbeddedPostgres, database_url: str
+) -> None:
+    for part in range(10):
+        await served.world.submit(*(task(f"{part}-{place}".ljust(1_000, "x")) for place in range(1_000)))
+    listing = results_pb2_grpc.ResultsStub(channel).ListTaskIds(results_pb2.ListTaskIdsRequest(session_id="s"))
+    replies = aiter(listing)
+    assert len((await anext(replies)).task_ids) == 1_000  # the next one is written, and the others are not read yet
+    served.world.database._identity = None  # what is found next is another one
+    await execute(postgres, end_sessions(name_of(database_url)))
+    async with asyncio.timeout(20):
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            async for _ in replies:
+                pass
+    assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
+    again = results_pb2_grpc.ResultsStub(channel).ListTaskIds(results_pb2.ListTaskIdsRequest(session_id="s"))
+    assert sum([len(reply.task_ids) async for reply in again]) == 10_000
 
 
 @asynccontextmanager

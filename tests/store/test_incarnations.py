@@ -122,6 +122,27 @@ async def test_who_keeps_something_is_told_before_anything_is_asked(failover: Fa
         assert seen == [before + 1]
 
 
+@pytest.mark.parametrize("error", [None, NotFoundError("it does not exist")], ids=["an answer", "an error"])
+async def test_what_was_read_from_two_incarnations_is_no_answer(failover: Failover, error: Exception | None) -> None:
+    async with Database.open(failover.server.url) as database:
+        with database.one_incarnation() as check:
+            await database.fetch("select 1")
+            check()
+        await failover.server.stop()
+        await failover.server.start()
+
+        async def read() -> None:
+            with database.one_incarnation() as check:
+                await reached(database)
+                with pytest.raises(StaleError):
+                    check()
+                if error is not None:
+                    raise error
+
+        with pytest.raises(StaleError):
+            await read()
+
+
 async def test_an_empty_database_at_the_same_address_is_not_ours(failover: Failover) -> None:
     async with Database.open(failover.server.url) as database:
         connection = await asyncpg.connect(failover.server.url)

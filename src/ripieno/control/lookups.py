@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ripieno.control.batching import Batcher
 from ripieno.store.database import Database
-from ripieno.store.faults import StaleError
+from ripieno.store.faults import OTHER_INCARNATION, StaleError
 from ripieno.store.lookup import FoundResult, find_results
 
 #: Results in one statement, each with up to the inline limit of bytes.
@@ -43,5 +43,5 @@ class ResultLookups:
 
     async def _find(self, asked: Sequence[_Asked]) -> list[FoundResult | None]:
         if any(each.incarnation != self._database.incarnation for each in asked):
-            raise StaleError("the database is not the one that was asked before; nothing happened, try again")
+            raise StaleError(OTHER_INCARNATION)
         return await find_results(self._database, [(each.session_no, each.key) for each in asked])

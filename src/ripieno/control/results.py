@@ -41,6 +41,8 @@ _REASONS_AT_ONCE = 64
 _LISTED_AT_ONCE = 1_000
 
 Context = grpc.aio.ServicerContext[Any, Any]
+#: Raises an error where the database is not the one that was read from before.
+Check = Callable[[], None]
 
 
 class Results(results_pb2_grpc.ResultsServicer):
@@ -73,10 +75,17 @@ class Results(results_pb2_grpc.ResultsServicer):
         if not isinstance(first, results_pb2.FollowRequest):
             raise InvalidRequestError("session_id", "is missing: the stream ended before its first message")
         check_identifier("session_id", first.session_id)
-        session_no = (await self._sessions.find(first.session_id)).session_no
+        with self._database.one_incarnation() as unchanged:
+            session_no = (await self._sessions.find(first.session_id)).session_no
+            await self._follow(first, session_no, unchanged, context)
 
+    async def _follow(
+        self, first: results_pb2.FollowRequest, session_no: int, unchanged: Check, context: Context
+    ) -> None:
         async def read(keys: Sequence[str], most_bytes: int) -> Sequence[FinishedKey]:
-            return await finished_results(self._database, session_no, keys, self._inline_limit, most_bytes)
+            found = await finished_results(self._database, session_no, keys, self._inline_limit, most_bytes)
+            unchanged()
+            return found
 
         client = client_of(context.peer())
         leaving: asyncio.Future[NoReturn] = self._watcher.promise()
@@ -94,7 +103,7 @@ class Results(results_pb2_grpc.ResultsServicer):
             try:
                 await both_ways(
                     _take_in(follower, first, context, check),
-                    self._push_all(follower, session_no, context),
+                    self._push_all(follower, session_no, unchanged, context),
                     follower.stop,
                 )
                 if leaving.done():
@@ -102,12 +111,12 @@ class Results(results_pb2_grpc.ResultsServicer):
             finally:
                 leaving.cancel()
 
-    async def _push_all(self, follower: Follower, session_no: int, context: Context) -> None:
+    async def _push_all(self, follower: Follower, session_no: int, unchanged: Check, context: Context) -> None:
         while finished := await follower.take():
-            await self._push(finished, session_no, context)
+            await self._push(finished, session_no, unchanged, context)
             follower.written()
 
-    async def _push(self, finished: list[FinishedKey], session_no: int, context: Context) -> None:
+    async def _push(self, finished: list[FinishedKey], session_no: int, unchanged: Check, context: Context) -> None:
         """Write a message; aborted results, whose reasons may be long, in as many as they need."""
         reply = results_pb2.FollowReply()
         for each in finished:
@@ -120,7 +129,9 @@ class Results(results_pb2_grpc.ResultsServicer):
         for start in range(0, len(aborted), _REASONS_AT_ONCE):
             keys = aborted[start : start + _REASONS_AT_ONCE]
             reply, size = results_pb2.FollowReply(), 0
-            for key, error in zip(keys, await task_errors(self._database, session_no, keys), strict=True):
+            errors = await task_errors(self._database, session_no, keys)
+            unchanged()
+            for key, error in zip(keys, errors, strict=True):
                 reply.finished.add(key=key, status=RESULT_TO_WIRE[ResultStatus.ABORTED], error=error)
                 size += error.ByteSize()
                 if size > LARGEST_MESSAGE_BYTES:
@@ -147,24 +158,25 @@ class Results(results_pb2_grpc.ResultsServicer):
     async def Read(self, request: results_pb2.ReadRequest, context: Context) -> None:  # type: ignore[override]  # noqa: N802
         """Bytes of final results, in messages of a MiB, one result after the other."""
         check_identifier("session_id", request.session_id)
-        session = await self._sessions.find(request.session_id)
         offset = request.offset
         if offset < 0:
             raise InvalidRequestError("offset", f"is {offset}; it counts bytes to leave out")
         for key in request.keys:
             check_identifier("keys", key)
-        keys = [(session.session_no, key) for key in request.keys]
-        with closing(Room(STREAM_BYTES, within=self._downloads)) as room:
+        with self._database.one_incarnation() as unchanged, closing(Room(STREAM_BYTES, within=self._downloads)) as room:
+            session = await self._sessions.find(request.session_id)
+            keys = [(session.session_no, key) for key in request.keys]
             while keys:
                 held = room.take_up_to(_READ_BYTES, least=self._inline_limit)
                 found = await fetch_results(self._database, keys[:_READ_AT_ONCE], held)
+                unchanged()
                 for (_, key), data in zip(keys, found, strict=False):
                     if isinstance(data, StoredObject):
                         await self._read(data, offset, context)
                     elif isinstance(data, bytes):
                         await context.write(results_pb2.ReadReply(data=data[offset:], complete=True))
                     else:
-                        await self._explain(session.session_no, key, data, context)
+                        await self._explain(session.session_no, key, data, unchanged, context)
                     offset = 0
                 keys = keys[len(found) :]
                 room.give_back(held)
@@ -178,7 +190,7 @@ class Results(results_pb2_grpc.ResultsServicer):
                 read += len(piece)
                 await context.write(results_pb2.ReadReply(data=piece, complete=read == stored.size))
 
-    async def _explain(self, session_no: int, key: str, why: str, context: Context) -> None:
+    async def _explain(self, session_no: int, key: str, why: str, unchanged: Check, context: Context) -> None:
         """Say why there are no bytes.
 
         Raises:
@@ -190,7 +202,9 @@ class Results(results_pb2_grpc.ResultsServicer):
             raise NotFoundError(why)
         if result.status is not ResultStatus.ABORTED:
             raise ConflictError(why)
-        await context.write(results_pb2.ReadReply(error=await task_error(self._database, session_no, key)))
+        error = await task_error(self._database, session_no, key)
+        unchanged()
+        await context.write(results_pb2.ReadReply(error=error))
 
     # The stubs know generators only; writing to the context is the other documented way.
     async def ListTaskIds(  # type: ignore[override]  # noqa: N802
@@ -198,14 +212,16 @@ class Results(results_pb2_grpc.ResultsServicer):
     ) -> None:
         """Ids of all tasks of a session, a page at a time: the next one is read when the last one is written."""
         check_identifier("session_id", request.session_id)
-        session_no = (await self._sessions.find(request.session_id)).session_no
-        last_no: int | None = 0
-        while last_no is not None:
-            ids, last_no = await page_of_tasks(self._database, [session_no], None, last_no, _LISTED_AT_ONCE)
-            reply = results_pb2.ListTaskIdsReply(task_ids=ids)
-            del ids  # the client may take its time
-            if reply.task_ids:
-                await context.write(reply)
+        with self._database.one_incarnation() as unchanged:
+            session_no = (await self._sessions.find(request.session_id)).session_no
+            last_no: int | None = 0
+            while last_no is not None:
+                ids, last_no = await page_of_tasks(self._database, [session_no], None, last_no, _LISTED_AT_ONCE)
+                unchanged()
+                reply = results_pb2.ListTaskIdsReply(task_ids=ids)
+                del ids  # the client may take its time
+                if reply.task_ids:
+                    await context.write(reply)
 
 
 async def _take_in(

@@ -1,9 +1,10 @@
 """The Submitter service: decode, call, encode."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
-from typing import Any
+from functools import wraps
+from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
@@ -27,7 +28,7 @@ from ripieno.domain.statuses import ResultStatus, TaskStatus
 from ripieno.store.database import Database
 from ripieno.store.lookup import count_tasks, find_tasks, result_statuses, task_failure
 from ripieno.store.objects import ObjectStore
-from ripieno.store.sessions import Sessions
+from ripieno.store.sessions import KnownSession, Sessions
 from ripieno.wire.chunks import chunks
 from ripieno.wire.protos.armonik_v2 import objects_pb2, submitter_service_pb2, submitter_service_pb2_grpc
 from ripieno.wire.requests import (
@@ -51,6 +52,21 @@ _DATA_COMPLETE = submitter_service_pb2.ResultReply(result=objects_pb2.DataChunk(
 
 # The method names below are the protocol's.
 # ruff: noqa: N802
+
+RequestT = TypeVar("RequestT")
+ReplyT = TypeVar("ReplyT")
+Answer = Callable[["Submitter", RequestT, Context], Awaitable[ReplyT]]
+
+
+def _of_one_incarnation(method: Answer[RequestT, ReplyT]) -> Answer[RequestT, ReplyT]:
+    """An answer that rests on several statements is given only if one incarnation of the database answered all."""
+
+    @wraps(method)
+    async def answer(self: "Submitter", request: RequestT, context: Context) -> ReplyT:
+        with self._database.one_incarnation():
+            return await method(self, request, context)
+
+    return answer
 
 
 class Submitter(submitter_service_pb2_grpc.SubmitterServicer):
@@ -117,6 +133,7 @@ class Submitter(submitter_service_pb2_grpc.SubmitterServicer):
         await self._submissions.submit_stream(request_iterator, self._objects)
         return objects_pb2.CreateTaskReply(successfull=objects_pb2.Empty())
 
+    @_of_one_incarnation
     async def ListTasks(self, request: submitter_service_pb2.TaskFilter, context: Context) -> objects_pb2.TaskIdList:
         """Ids of matching tasks in the order of submission."""
         return await self._listings.tasks(task_filter(request), context)
@@ -130,6 +147,7 @@ class Submitter(submitter_service_pb2_grpc.SubmitterServicer):
         limit.check(len(found))
         return submitter_service_pb2.SessionIdList(session_ids=found)
 
+    @_of_one_incarnation
     async def CountTasks(self, request: submitter_service_pb2.TaskFilter, context: Context) -> objects_pb2.Count:
         """Matching tasks by status."""
         return _count(await count_tasks(self._database, task_filter(request)))
@@ -138,22 +156,29 @@ class Submitter(submitter_service_pb2_grpc.SubmitterServicer):
     async def TryGetResultStream(self, request: objects_pb2.ResultRequest, context: Context) -> None:  # type: ignore[override]
         """A result as it stands, in chunks; never waits."""
         session_id, key = wanted_result(request)
-        session = await self._sessions.find(session_id)
-        waited_for = self._handover.take(session.session_no, key)
-        if waited_for is not None:
-            await self._write_data(waited_for, context)
-            return
+        with self._database.one_incarnation():
+            session = await self._sessions.find(session_id)
+            data: bytes | StoredObject | submitter_service_pb2.ResultReply | None
+            data = self._handover.take(session.session_no, key)
+            if data is None:
+                data = await self._data_or_why(session, key)
+        if isinstance(data, submitter_service_pb2.ResultReply):
+            await context.write(data)
+        else:
+            await self._write_data(data, context)
+
+    async def _data_or_why(
+        self, session: KnownSession, key: str
+    ) -> bytes | StoredObject | submitter_service_pb2.ResultReply:
         result = await self._lookups.find(session.session_no, key)
         if result is None:
-            raise NotFoundError(f"result {key!r} does not exist in session {session_id!r}")
+            raise NotFoundError(f"result {key!r} does not exist in session {session.id!r}")
         if result.status is ResultStatus.CREATED:
-            await context.write(submitter_service_pb2.ResultReply(not_completed_task=result.owner_id))
-        elif result.status is ResultStatus.ABORTED:
-            error = await task_error(self._database, session.session_no, key)
-            await context.write(submitter_service_pb2.ResultReply(error=error))
-        else:
-            assert result.data is not None, "INV-13: a completed result has data"
-            await self._write_data(result.data, context)
+            return submitter_service_pb2.ResultReply(not_completed_task=result.owner_id)
+        if result.status is ResultStatus.ABORTED:
+            return submitter_service_pb2.ResultReply(error=await task_error(self._database, session.session_no, key))
+        assert result.data is not None, "INV-13: a completed result has data"
+        return result.data
 
     async def _write_data(self, data: bytes | StoredObject, context: Context) -> None:
         limit = self._settings.data_chunk_max_size
@@ -168,6 +193,7 @@ class Submitter(submitter_service_pb2_grpc.SubmitterServicer):
                     await context.write(_chunk(chunk))
         await context.write(_DATA_COMPLETE)
 
+    @_of_one_incarnation
     async def TryGetTaskOutput(self, request: objects_pb2.ResultRequest, context: Context) -> objects_pb2.Output:
         """How a task ended. ``key`` is a task id; the session is ignored (legacy)."""
         check_identifier("key", request.key)
@@ -182,6 +208,7 @@ class Submitter(submitter_service_pb2_grpc.SubmitterServicer):
         last = failure.errors[-1].detail if failure.errors else ""
         return _output_error(last or f"task {task.id!r} ended in {task.status.name}")
 
+    @_of_one_incarnation
     async def WaitForAvailability(
         self, request: objects_pb2.ResultRequest, context: Context
     ) -> submitter_service_pb2.AvailabilityReply:
@@ -196,6 +223,7 @@ class Submitter(submitter_service_pb2_grpc.SubmitterServicer):
         error = await task_error(self._database, session.session_no, key)
         return submitter_service_pb2.AvailabilityReply(error=error)
 
+    @_of_one_incarnation
     async def WaitForCompletion(
         self, request: submitter_service_pb2.WaitRequest, context: Context
     ) -> objects_pb2.Count:
@@ -214,6 +242,7 @@ class Submitter(submitter_service_pb2_grpc.SubmitterServicer):
         await self._cancellation.tasks(task_filter(request))
         return objects_pb2.Empty()
 
+    @_of_one_incarnation
     async def GetTaskStatus(
         self, request: submitter_service_pb2.GetTaskStatusRequest, context: Context
     ) -> submitter_service_pb2.GetTaskStatusReply:
@@ -228,6 +257,7 @@ class Submitter(submitter_service_pb2_grpc.SubmitterServicer):
                 reply.id_statuses.add(task_id=task_id, status=TASK_TO_WIRE[found[task_id].status])
         return reply
 
+    @_of_one_incarnation
     async def GetResultStatus(
         self, request: submitter_service_pb2.GetResultStatusRequest, context: Context
     ) -> submitter_service_pb2.GetResultStatusReply:

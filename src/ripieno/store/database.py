@@ -16,8 +16,8 @@ the incarnation that it rests on.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -28,6 +28,7 @@ from ripieno.domain.errors import InvalidRequestError, OutcomeUnknownError, Ripi
 from ripieno.processors import Processors
 from ripieno.store.connections import Connection, Identity, Place, connect
 from ripieno.store.faults import (
+    OTHER_INCARNATION,
     ConnectionLostError,
     CrossedError,
     NoRoomForConnectionError,
@@ -306,6 +307,28 @@ class Database:
         self._pids.add(shared)
         connection.on_closed(lambda: self._pids.discard(shared))
         return connection
+
+    @contextmanager
+    def one_incarnation(self) -> Iterator[Callable[[], None]]:
+        """What is read in the block, statement by statement, is of one incarnation, or nothing comes of it.
+
+        Gives a check for what is told to others within the block; its end is checked by itself, an error's too.
+
+        Raises:
+            StaleError: the database is another incarnation by now.
+        """
+        began = self.incarnation
+
+        def check() -> None:
+            if self.incarnation != began:
+                raise StaleError(OTHER_INCARNATION)
+
+        try:
+            yield check
+        except Exception:
+            check()
+            raise
+        check()
 
     async def check_incarnation(self, connection: Connection) -> None:
         """See that a session that was opened long ago still speaks to the tables that it was opened for.

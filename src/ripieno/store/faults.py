@@ -60,6 +60,10 @@ class StaleError(UnavailableError):
     """What was asked for rests on what another incarnation of the database had said."""
 
 
+#: What ``StaleError`` says as a rule.
+OTHER_INCARNATION = "the database is not the one that was asked before; nothing happened, try again"
+
+
 class UnstorableError(InvalidRequestError):
     """The database cannot hold what was to be written: the fault is in the data."""
 

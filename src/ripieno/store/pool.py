@@ -12,7 +12,13 @@ from contextlib import asynccontextmanager
 
 from ripieno.domain.errors import RipienoError, UnavailableError
 from ripieno.store.connections import Connection
-from ripieno.store.faults import ConnectionLostError, NoRoomForConnectionError, NotWritableError, StaleError
+from ripieno.store.faults import (
+    OTHER_INCARNATION,
+    ConnectionLostError,
+    NoRoomForConnectionError,
+    NotWritableError,
+    StaleError,
+)
 
 #: Whoever gets no session within this is told so. It includes the time to open one.
 ACQUIRE_S = 9.0
@@ -70,7 +76,7 @@ class Pool:
         connection = self._take_idle() or await self._take()
         try:
             if connection.incarnation != incarnation:
-                raise StaleError("the database is not the one that was asked before; nothing happened, try again")
+                raise StaleError(OTHER_INCARNATION)
             yield connection
         except NotWritableError:
             self.forget()  # all of them lead to the same server
