@@ -18,10 +18,11 @@ from ripieno.config import ControlSettings
 from ripieno.control.errors import _foremost, _without_frames
 from ripieno.control.server import _keep_working, run_control
 from ripieno.domain.errors import NotFoundError, UnavailableError
+from ripieno.store.database import _LISTING_SESSIONS, Database
 from ripieno.store.embedded import EmbeddedPostgres
 from ripieno.wire.protos.armonik_v2 import objects_pb2, submitter_service_pb2, submitter_service_pb2_grpc
 from ripieno.wire.protos.v1 import results_pb2, results_pb2_grpc
-from store.world import task
+from store.world import World, task
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -53,6 +54,17 @@ async def until_status(channel: grpc.aio.Channel, wanted: int) -> None:
     async with asyncio.timeout(20):
         while await status(channel) != wanted:  # noqa: ASYNC110 - as an orchestrator asks
             await asyncio.sleep(0.05)
+
+
+async def until_found(world: World) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                await world.rows("select 1")
+            except UnavailableError:
+                await asyncio.sleep(0.05)
+            else:
+                return
 
 
 async def test_a_fail_over_to_a_standby_and_back(
@@ -97,6 +109,15 @@ async def test_waits_for_another_incarnation_end(
     agent.leave()
 
 
+async def until_nothing_is_listed(database: Database) -> None:
+    """Until the server waits for its client: what it has written fills the connection."""
+    idle = 0
+    async with asyncio.timeout(20):
+        while idle < 20:
+            idle = 0 if database.long_lists._value < _LISTING_SESSIONS else idle + 1
+            await asyncio.sleep(0.01)
+
+
 async def test_a_list_is_of_one_incarnation_to_its_end(
     served: Served, channel: grpc.aio.Channel, postgres: EmbeddedPostgres, database_url: str
 ) -> None:
@@ -104,9 +125,11 @@ async def test_a_list_is_of_one_incarnation_to_its_end(
         await served.world.submit(*(task(f"{part}-{place}".ljust(1_000, "x")) for place in range(1_000)))
     listing = results_pb2_grpc.ResultsStub(channel).ListTaskIds(results_pb2.ListTaskIdsRequest(session_id="s"))
     replies = aiter(listing)
-    assert len((await anext(replies)).task_ids) == 1_000  # the next one is written, and the others are not read yet
+    assert len((await anext(replies)).task_ids) == 1_000
+    await until_nothing_is_listed(served.world.database)
     served.world.database._identity = None  # what is found next is another one
     await execute(postgres, end_sessions(name_of(database_url)))
+    await until_found(served.world)
     async with asyncio.timeout(20):
         with pytest.raises(grpc.aio.AioRpcError) as ended:
             async for _ in replies:

@@ -48,12 +48,13 @@ class Soak:
         self._chance = chance
         self._marks = place / "marks"
         self._marks.mkdir(mode=0o777)
+        self._memory = MemoryWatch(stage)
         self._broken: list[str] = []
 
     async def run(self, seconds: float, only: str) -> list[str]:
         """Soak for so long; return the promises that were broken."""
         ends_at = time.monotonic() + seconds
-        memory = MemoryWatch(self._stage)
+        memory = self._memory
         async with AsyncClient(f"{self._stage.up.address}", patience=600) as client:
             load = Load(Place(client, self._marks), self._chance)
             rate = SHARE * await load.capacity(_CALIBRATION_S)
@@ -90,7 +91,7 @@ class Soak:
         began = time.monotonic()
         await asyncio.sleep(_QUIET_S)
         window = _window(f"quiet {name}", load, began, time.monotonic())
-        _say(str(window))
+        _say(f"{window}; {self._memory.now()}")
         return window
 
     async def _suffer(self, load: Load, fault: Fault) -> None:

@@ -51,6 +51,11 @@ class MemoryWatch:
                         self._samples[role, process.pid].append(Sample(now, mib))
             await asyncio.sleep(_EVERY_S)
 
+    def now(self) -> str:
+        """The memory of the replicas and agents as it is, for people."""
+        latest = {role: samples[-1] for (role, _), samples in self._samples.items() if not role.startswith("workers")}
+        return ", ".join(f"{role} {sample.mib:.0f}" for role, sample in latest.items()) + " MiB"
+
     def verdict(self, quiet_until: float, quiet_from: float) -> tuple[list[str], list[str]]:
         """What was seen of each process, and what breaks SOAK-5.
 

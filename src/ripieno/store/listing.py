@@ -17,7 +17,10 @@ from ripieno.store.queries import Queries
 _SQL = Queries("listing")
 
 #: The pause after a page where the processors have no time to spare, as a multiple of what the page took.
-_PAUSE = 3.0
+_PAUSE = 12.0
+
+#: And the longest one: a page that took long found the machine busy with other work.
+_LONGEST_PAUSE_S = 0.5
 
 
 class Page(NamedTuple):
@@ -46,6 +49,7 @@ async def page_of_tasks(
         began = time.monotonic()
         row = await database.fetchrow(_SQL.page_of_tasks, sessions, after, most, wanted)
         if after:  # a list goes on: others first, where the processors are busy
-            await asyncio.sleep(_PAUSE * database.processors.lack * (time.monotonic() - began))
+            pause_s = _PAUSE * database.processors.lack * (time.monotonic() - began)
+            await asyncio.sleep(min(pause_s, _LONGEST_PAUSE_S))
     assert row is not None  # an aggregate without groups has one row
     return Page(row["ids"], row["last_no"] if row["looked_at"] == most else None)

@@ -43,10 +43,10 @@ _SMALLEST, _LARGEST = 64, 4_000
 _PAUSE = 1.0
 
 #: Where the processors have no time to spare.
-_PAUSE_WHEN_BUSY = 4.0
+_PAUSE_WHEN_BUSY = 12.0
 
 #: And the longest one: a step that took long found the machine busy with other work.
-_LONGEST_PAUSE_S = 0.25
+_LONGEST_PAUSE_S = 0.5
 
 
 class Turns:
