@@ -38,21 +38,34 @@ class _Steps:
         return self.began[1] - self.ended[0]
 
 
-async def _two_steps(lack: float, took_s: float) -> tuple[Turns, _Steps]:
+async def _two_steps(lack: float, took_s: float, *, goes_on: bool = True) -> _Steps:
     turns, steps = Turns(_Busy(lack)), _Steps(took_s)
-    await asyncio.gather(*(turns.take(steps, [session], steps.transaction) for session in (1, 2)))  # type: ignore[arg-type]
-    return turns, steps
+    await turns.take(steps, [1], steps.transaction)  # type: ignore[arg-type]
+    await turns.take(steps, [1], steps.transaction, goes_on=goes_on)  # type: ignore[arg-type]
+    return steps
 
 
 @pytest.mark.parametrize(("lack", "times"), [(0.0, 1.0), (1.0, 12.0)])
 async def test_a_pause_is_as_long_as_the_step_and_longer_where_processors_are_busy(lack: float, times: float) -> None:
-    _, steps = await _two_steps(lack, 0.03)
+    steps = await _two_steps(lack, 0.03)
     assert steps.pause_s >= times * 0.03 - 0.002
 
 
 async def test_no_pause_is_long() -> None:
-    _, steps = await _two_steps(1.0, 0.4)
+    steps = await _two_steps(1.0, 0.4)
     assert _LONGEST_PAUSE_S - 0.002 <= steps.pause_s < 1.2
+
+
+async def test_a_first_step_does_not_wait_until_long_work_goes_on() -> None:
+    turns, steps = Turns(_Busy(1.0)), _Steps(0.03)
+    await turns.take(steps, [1], steps.transaction)  # type: ignore[arg-type]
+    long = asyncio.create_task(turns.take(steps, [1], steps.transaction, goes_on=True))  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    await turns.take(steps, [2], steps.transaction)  # type: ignore[arg-type]
+    assert not long.done()
+    assert steps.pause_s < 6 * 0.03
+    await long
+    assert steps.began[2] - steps.ended[0] >= 12 * 0.03 - 0.002
 
 
 @pytest.mark.parametrize(("took_s", "size"), [(2 * STEP_S, _SMALLEST), (0.0, _LARGEST)])

@@ -1,12 +1,14 @@
 """Goes on with cuts and promotions that a transaction has begun, step by step, and with what others left in the middle.
 
 Each session takes its turn, however much there is to cut in one of them; between two steps
-whoever waits at a gate comes through (``store.turns``).
+whoever waits at a gate comes through (``store.turns``). Cuts that one step did not finish go on
+beside those that begin.
 """
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from ripieno.background import Health, Loop
 from ripieno.control.notices import Notices
@@ -27,16 +29,23 @@ class Cutter:
         self._database = database
         self._notices = notices
         self._waiting: dict[int, None] = {}
+        #: Sessions in which a step was not enough, as long as there is more to cut.
+        self._long: set[int] = set()
+        self._going_on: dict[int, None] = {}
         self._promoting: dict[int, None] = {}
         self._abandoned = Abandoned(database)
         self._cuts = Loop("cutting graphs", self._cut, every_s=LOOK_EVERY_S, health=health)
+        self._long_cuts = Loop("cutting large graphs", self._go_on, every_s=LOOK_EVERY_S, health=health)
         self._promotions = Loop("promoting dependents", self._promote, every_s=LOOK_EVERY_S, health=health)
         self._looks = Loop("looking for abandoned cuts", self._look, every_s=LOOK_EVERY_S, health=health)
 
     def changed_here(self, changes: Changes) -> None:
         """A transaction of this replica has committed."""
-        if changes.cuts:
-            self._waiting.update(dict.fromkeys(changes.cuts))
+        if goes_on := changes.cuts & self._long:
+            self._going_on.update(dict.fromkeys(goes_on))
+            self._long_cuts.wake()
+        if begins := changes.cuts - self._long:
+            self._waiting.update(dict.fromkeys(begins))
             self._cuts.wake()
         if changes.promotions:
             self._promoting.update(dict.fromkeys(changes.promotions))
@@ -46,11 +55,23 @@ class Cutter:
         """Cut and promote until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._cuts.run())
+            group.create_task(self._long_cuts.run())
             group.create_task(self._promotions.run())
             group.create_task(self._looks.run())
 
     async def _cut(self) -> None:
-        await self._by_turns(self._waiting, cuts.step)  # which pauses by itself
+        await self._by_turns(self._waiting, self._step)  # which pauses by itself
+
+    async def _go_on(self) -> None:
+        await self._by_turns(self._going_on, partial(self._step, goes_on=True))
+
+    async def _step(self, database: Database, session_no: int, *, goes_on: bool = False) -> Changes:
+        changes = await cuts.step(database, session_no, goes_on=goes_on)
+        if changes.cuts:
+            self._long.add(session_no)
+        else:
+            self._long.discard(session_no)
+        return changes
 
     async def _promote(self) -> None:
         await self._by_turns(self._promoting, promotions.step, pause=1.0)
@@ -77,10 +98,7 @@ class Cutter:
 
     async def _look(self) -> None:
         found = await self._abandoned.look()
-        self._waiting.update(dict.fromkeys(found.cuts))
-        self._cuts.wake()
-        self._promoting.update(dict.fromkeys(found.promotions))
-        self._promotions.wake()
+        self.changed_here(Changes(cuts=set(found.cuts), promotions=set(found.promotions)))
         errors: list[Exception] = []
         for session_no, cancellation in found.cancellations:
             try:

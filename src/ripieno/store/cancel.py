@@ -120,8 +120,8 @@ async def _cancel_found(
     if divided:
         await database.fetch(_SQL.begin_cancellation, divided, cancellation)
     cut_in: set[int] = set()
-    for part in parts:
-        changes = await _cancel_part(database, part, cancellation, statuses)
+    for place, part in enumerate(parts):
+        changes = await _cancel_part(database, part, cancellation, statuses, goes_on=place > 0)
         cut_in |= changes.cuts
         yield changes
     async for changes in cuts.finish(database, cut_in):
@@ -176,7 +176,9 @@ def _slices(tasks: Sequence[tuple[int, int, int]], size: int) -> Iterator[list[i
     yield part
 
 
-async def _cancel_part(database: Database, part: _Part, cancellation: UUID, statuses: Sequence[TaskStatus]) -> Changes:
+async def _cancel_part(
+    database: Database, part: _Part, cancellation: UUID, statuses: Sequence[TaskStatus], *, goes_on: bool
+) -> Changes:
     async def write(connection: Connection) -> Changes:
         changes = await _cancel(connection, part.numbers, statuses, cut=True)
         cut_in, changes.cuts = changes.cuts, set()
@@ -190,7 +192,7 @@ async def _cancel_part(database: Database, part: _Part, cancellation: UUID, stat
             changes.add(await cuts.go_on(connection, cut_in, database.turns.size))
         return changes
 
-    return await database.turns.take(database, part.sessions, write)
+    return await database.turns.take(database, part.sessions, write, goes_on=goes_on)
 
 
 class _Sweep:
@@ -214,13 +216,15 @@ class _Sweep:
         self._incarnation = incarnation
         self._reached = 0
         self._finished = False
+        #: The step before took as much as a step may: there is more.
+        self._goes_on = False
 
     async def run(self, *, cut: bool) -> AsyncIterator[Changes]:
         """Step by step; at the end dependents are cut, if so asked."""
         while not self._finished:
             yield await self._database.turns.take(
                 self._database, [self._session_no], lambda connection: self._step(connection, cut),
-                incarnation=self._incarnation,
+                goes_on=self._goes_on, incarnation=self._incarnation,
             )  # fmt: skip
         if cut:
             async for changes in cuts.finish(self._database, [self._session_no]):
@@ -234,6 +238,7 @@ class _Sweep:
         assert found is not None  # an aggregate always has a row
         numbers: list[int] = found["numbers"]
         self._finished = not numbers
+        self._goes_on = len(numbers) >= size
         if self._finished:
             await connection.execute(_SQL.end_cancellation, [self._session_no], self.cancellation)
             return Changes()

@@ -39,25 +39,28 @@ async def go_on(connection: Connection, sessions: Iterable[int], most: int) -> C
     return changes_of(await connection.fetch(SQL.cut_sessions, sorted(sessions), most, _STEP_MS))
 
 
-async def step(database: Database, session_no: int) -> Changes:
+async def step(database: Database, session_no: int, *, goes_on: bool = False) -> Changes:
     """Take one step of the cuts of a session; ``Changes.cuts`` says whether more is left to do.
 
     A crash of the database may forget it, and then it is done again.
+
+    Args:
+        goes_on: The step before was not enough.
     """
 
     async def write(connection: Connection) -> Changes:
         return await go_on(connection, [session_no], database.turns.size)
 
-    return await database.turns.take(database, [session_no], write, durable=False)
+    return await database.turns.take(database, [session_no], write, goes_on=goes_on, durable=False)
 
 
 async def finish(database: Database, sessions: Iterable[int]) -> AsyncIterator[Changes]:
     """Take steps until the cuts of these sessions are finished, or wait for a cancellation, which then goes on."""
     for session_no in sorted(sessions):
-        more = True
-        while more:
-            changes = await step(database, session_no)
-            more = bool(changes.cuts)
+        changes = await step(database, session_no)
+        yield changes
+        while changes.cuts:
+            changes = await step(database, session_no, goes_on=True)
             yield changes
 
 
