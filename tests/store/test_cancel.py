@@ -1,6 +1,9 @@
 """Cancellation: at once for what waits, on its agent's word for what runs."""
 
 import asyncio
+from typing import Any
+
+import pytest
 
 from ripieno.store.attempts import mark_interrupting_if_owned, mark_started_if_owned, release_if_owned
 from ripieno.store.cancel import cancel_tasks
@@ -135,3 +138,23 @@ async def test_a_cancel_that_waits_for_a_claim(world: World) -> None:
     assert agent_no == AGENT
     assert await world.statuses("a") == ["CANCELLING"]
     await world.commit(over(ticket))
+
+
+@pytest.mark.parametrize(("tasks", "long"), [(3, False), (100, True)])
+async def test_only_a_step_that_was_not_enough_makes_the_next_one_wait(
+    world: World, monkeypatch: pytest.MonkeyPatch, tasks: int, long: bool
+) -> None:
+    turns, waited = world.database.turns, list[bool]()
+    take = turns.take
+
+    async def noted(*arguments: Any, goes_on: bool = False, **others: Any) -> Any:
+        waited.append(goes_on)
+        return await take(*arguments, goes_on=goes_on, **others)
+
+    monkeypatch.setattr(turns, "take", noted)
+    turns.size = 16
+    await world.submit(*(task(f"t{n}", f"k{n}") for n in range(tasks)))
+    await world.cancel_session()
+    assert waited[:2] == [False, False]  # the mark, and the first step
+    assert all(waited[2:-1]) and any(waited) is long
+    assert set(await world.statuses(*(f"t{n}" for n in range(tasks)))) == {"CANCELLED"}

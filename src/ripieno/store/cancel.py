@@ -216,7 +216,7 @@ class _Sweep:
         self._incarnation = incarnation
         self._reached = 0
         self._finished = False
-        #: The step before took as much as a step may: there is more.
+        #: The step before was not enough.
         self._goes_on = False
 
     async def run(self, *, cut: bool) -> AsyncIterator[Changes]:
@@ -238,7 +238,7 @@ class _Sweep:
         assert found is not None  # an aggregate always has a row
         numbers: list[int] = found["numbers"]
         self._finished = not numbers
-        self._goes_on = len(numbers) >= size
+        self._goes_on = found["more"]
         if self._finished:
             await connection.execute(_SQL.end_cancellation, [self._session_no], self.cancellation)
             return Changes()

@@ -44,7 +44,8 @@ with waiting as materialized (
     select task_no, sum(1 + coalesce(outputs, 1)) over (order by task_no) - coalesce(outputs, 1) as weight
     from (select * from waiting union all select * from rest) as found
 )
-select coalesce(array_agg(task_no), '{}') as numbers, (select count(*) from waiting) > 0 as waiting
+select coalesce(array_agg(task_no), '{}') as numbers, (select count(*) from waiting) > 0 as waiting,
+       (select count(*) >= $5 or max(weight) > $5 from weighed) as more
 from weighed where weight <= greatest($5, 1)
 
 -- name: unfinished_of
