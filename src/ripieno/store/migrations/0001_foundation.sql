@@ -116,8 +116,9 @@ create table earlier_attempts (
 
 -- Results. A key that some task depends on but no task has announced has a row too
 -- (status 0, no owner), so that there is something to lock.
--- Half-full pages: completing a result changes no indexed column and stays on its page. A row takes room
--- once for each of its two versions: at 60 a third of the updates did not find it (measured: 1 us a commit).
+-- Full pages: a result is completed with all others of its page, as a rule, so its second version goes to another
+-- page, vacuum frees the first page as a whole, and new results get it. Pages that keep room for both versions (fill
+-- factor 45) were never filled again: 190 bytes a result instead of 115, at the same cost a task (measured side by side).
 create table results (
     session_no bigint not null,
     owner_no bigint,
@@ -129,7 +130,7 @@ create table results (
     awaited boolean not null default false,
     key text collate "C" not null,
     primary key (session_no, key)
-) with (fillfactor = 45);
+);
 
 -- Who waits for a key: only dependencies that were not COMPLETED when their task was submitted.
 create table dependencies (
