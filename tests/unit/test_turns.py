@@ -4,8 +4,10 @@ import asyncio
 import time
 from typing import Any
 
+import asyncpg
 import pytest
 
+from ripieno.domain.errors import UnavailableError
 from ripieno.processors import Processors
 from ripieno.store.turns import _LARGEST, _LONGEST_PAUSE_S, _SMALLEST, STEP_S, Turns
 
@@ -38,10 +40,10 @@ class _Steps:
         return self.began[1] - self.ended[0]
 
 
-async def _two_steps(lack: float, took_s: float, *, goes_on: bool = True) -> _Steps:
+async def _two_steps(lack: float, took_s: float) -> _Steps:
     turns, steps = Turns(_Busy(lack)), _Steps(took_s)
     await turns.take(steps, [1], steps.transaction)  # type: ignore[arg-type]
-    await turns.take(steps, [1], steps.transaction, goes_on=goes_on)  # type: ignore[arg-type]
+    await turns.take(steps, [1], steps.transaction, goes_on=True)  # type: ignore[arg-type]
     return steps
 
 
@@ -66,6 +68,26 @@ async def test_a_first_step_does_not_wait_until_long_work_goes_on() -> None:
     assert steps.pause_s < 6 * 0.03
     await long
     assert steps.began[2] - steps.ended[0] >= 12 * 0.03 - 0.002
+
+
+async def test_long_work_whose_gate_is_held_does_not_keep_other_long_work_waiting() -> None:
+    turns, steps, held = Turns(_Busy(0.0)), _Steps(0.0), asyncio.Event()
+
+    class Gate(_Steps):
+        async def transaction(self, *_: Any, **__: Any) -> None:
+            if not held.is_set():
+                raise UnavailableError("somebody is in the session") from asyncpg.LockNotAvailableError()
+
+    gate = Gate(0.0)
+    waiting = asyncio.create_task(turns.take(gate, [1], gate.transaction, goes_on=True))  # type: ignore[arg-type]
+    async with asyncio.timeout(5):
+        await asyncio.sleep(0)
+        for _ in range(3):
+            await turns.take(steps, [2], steps.transaction, goes_on=True)  # type: ignore[arg-type]
+    assert not waiting.done()
+    held.set()
+    async with asyncio.timeout(5):
+        await waiting
 
 
 @pytest.mark.parametrize(("took_s", "size"), [(2 * STEP_S, _SMALLEST), (0.0, _LARGEST)])

@@ -96,26 +96,25 @@ class Turns:
         async def transaction() -> T:
             return await database.transaction(body, opening=opening, durable=durable, incarnation=incarnation)
 
-        if not goes_on:
-            return await self._step(transaction)
-        async with self._going_on:
-            await asyncio.sleep(self._go_on_at - time.monotonic())
-            return await self._step(transaction)
+        while True:
+            try:
+                if not goes_on:
+                    return await self._step(transaction)
+                async with self._going_on:  # let go of after each try: the next work's gate may be free
+                    await asyncio.sleep(self._go_on_at - time.monotonic())
+                    return await self._step(transaction)
+            except UnavailableError as error:
+                if not isinstance(error.__cause__, asyncpg.LockNotAvailableError):
+                    raise
+                self._pause_until = time.monotonic() + LONGEST_WAIT_MS / 1000
 
     async def _step(self, transaction: Callable[[], Awaitable[T]]) -> T:
-        while True:
-            async with self._lock:
-                await asyncio.sleep(self._pause_until - time.monotonic())
-                began = time.monotonic()
-                try:
-                    value = await transaction()
-                except UnavailableError as error:
-                    if not isinstance(error.__cause__, asyncpg.LockNotAvailableError):
-                        raise
-                    self._pause_until = time.monotonic() + LONGEST_WAIT_MS / 1000
-                else:
-                    self._measured(time.monotonic() - began)
-                    return value
+        async with self._lock:
+            await asyncio.sleep(self._pause_until - time.monotonic())
+            began = time.monotonic()
+            value = await transaction()
+            self._measured(time.monotonic() - began)
+            return value
 
     def _measured(self, took_s: float) -> None:
         now = time.monotonic()
