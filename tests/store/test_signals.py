@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import asyncpg
 import pytest
 
 from ripieno.store import signals
@@ -107,21 +108,27 @@ async def test_what_cannot_be_read_may_have_been_anything(database: Database, da
 async def test_whoever_comes_while_listeners_are_counted_is_not_forgotten(
     database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    counting = "select count(*) from pg_sleep(0.5) where $1 = 'what was there before the other came'"
+    """The count of one listener was taken before the other came, and is told after it has said that it listens."""
+    said: list[bool] = []
+    alone = property(lambda _one: said[-1], lambda _one, value: said.append(value))
+    monkeypatch.setattr(signals.Signals, "alone", alone, raising=False)
+    counting = "select 1 from pg_advisory_xact_lock_shared(7) where $1 <> ''"
     monkeypatch.setattr(signals, "_LISTENERS", counting)
     monkeypatch.setattr(signals, "_COUNT_EVERY_S", 60.0)
+    waits = "select from pg_stat_activity where query = $1 and wait_event_type = 'Lock'"
+    gate = await asyncpg.connect(database_url)
+    await gate.execute("select pg_advisory_lock(7)")
     one = Signals(database, "one")
     listener = asyncio.create_task(one.run(lambda _news: None))
     try:
-        async with asyncio.timeout(10):
-            while not await database.fetch("select from pg_stat_activity where query = $1", counting):  # noqa: ASYNC110
+        async with asyncio.timeout(20):
+            while not await database.fetch(waits, counting):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             await database.fetch("select pg_notify($1, $2)", CHANNEL, '{"from": "other", "listens": true}')
-            active = "select from pg_stat_activity where query = $1 and state = 'active'"
-            while await database.fetch(active, counting):  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
-            await one.send(News(everything=True))  # by now what the count has brought is known
+        await gate.execute("select pg_advisory_unlock(7)")
+        await _until(lambda: len(said) == 2)  # as it begins, and by the count
         assert not one.alone
     finally:
         listener.cancel()
         await asyncio.gather(listener, return_exceptions=True)
+        await gate.close()
