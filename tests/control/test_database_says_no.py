@@ -12,7 +12,7 @@ import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from control.replica import BareAgent, Served
+from control.replica import BareAgent, Served, serving
 from ripieno.background import Health
 from ripieno.config import ControlSettings
 from ripieno.control.errors import _foremost, _without_frames
@@ -87,6 +87,38 @@ async def test_a_fail_over_to_a_standby_and_back(
     await until_status(channel, SERVING)
     assert (await submitter.ListSessions(submitter_service_pb2.SessionFilter())).session_ids == ["s"]
     agent.leave()
+
+
+async def test_nobody_is_lost_while_nobody_could_be_renewed(
+    postgres: EmbeddedPostgres, database_url: str, tmp_path: Path
+) -> None:
+    """A replica that has no agents only reads, and a read-only database lets it."""
+    lease_s = 1.0
+    async with (
+        serving(database_url, tmp_path / "objects", lease_s=lease_s) as one,
+        serving(database_url, tmp_path / "objects", lease_s=lease_s) as other,
+        one.connect() as channel,
+    ):
+        await one.world.session()
+        await one.world.submit(task("t", "k"))
+        agent = BareAgent(channel)
+        await agent.hello(credit=1)
+        await agent.until(lambda: len(agent.assigned) == 1)
+        renewed = "select renewals::text from agents where renewals >= $1"
+        await execute(postgres, "alter system set default_transaction_read_only = on", "select pg_reload_conf()")
+        try:
+            await asyncio.sleep(2 * lease_s)  # for as long as it takes until an agent that nobody renews is lost
+        finally:
+            await execute(postgres, "alter system reset default_transaction_read_only", "select pg_reload_conf()")
+        await until_found(one.world)
+        await until_found(other.world)
+        before = int(str((await one.world.rows(renewed, 0))[0][0]))
+        async with asyncio.timeout(20):
+            while not await one.world.rows(renewed, before + 4):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        assert await one.world.rows("select detail from earlier_attempts") == []
+        assert await one.world.statuses("t") == ["DISPATCHED"]
+        agent.leave()
 
 
 async def test_waits_for_another_incarnation_end(

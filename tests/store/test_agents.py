@@ -17,8 +17,10 @@ from ripieno.store.agents import (
     register_agent,
     renew_leases,
     without_replica,
+    write_to,
 )
 from ripieno.store.confirmations import cancelling_at
+from ripieno.store.connections import Connection
 from store.world import World, over, task
 
 
@@ -45,6 +47,20 @@ async def test_an_agent_that_comes_back_has_its_number(world: World) -> None:
     assert await world.rows("select name, partitions from agents where agent_no = $1", number) == [
         ("after", ["", "gpu"])
     ]
+
+
+async def test_an_agent_that_is_written_to_is_what_it_was(world: World) -> None:
+    agent, other = await world.agent(), await world.agent()
+    before = await world.rows("select * from agents order by agent_no")
+
+    async def written(connection: Connection) -> set[int]:
+        found = await write_to(connection, [other, agent])
+        async with world.database.connection() as elsewhere:
+            assert await write_to(elsewhere, [agent, other]) == set()  # it does not wait for who writes to them
+        return found
+
+    assert await world.database.transaction(written) == {agent, other}
+    assert await world.rows("select * from agents order by agent_no") == before
 
 
 async def test_what_an_agent_holds(world: World) -> None:

@@ -10,6 +10,11 @@ machine slept, the event loop was held up, the database was away) gives every ag
 lease from the end of the gap: agents may have had as little chance to be renewed as we had to
 look. While no replica is there at all nobody is lost either.
 
+**Whoever could not have renewed accuses nobody.** A database that takes no writes (read-only, its disk
+full) can still be read: to a replica that only looks, the agents of others seem to stand still. So
+an agent that was not renewed for a while is written to by whoever looks, and a turn that fails at anything gives every
+agent a full lease, as a gap does.
+
 **An agent of another replica that is stopped.** A stopped replica renews nothing, but its session with
 the database stays, and a lock on it that bears the replica's number. Its agents have moved to
 other replicas within the lease if they know any; those that cannot are left alone for some
@@ -29,7 +34,14 @@ from ripieno.control.dispatcher import Dispatcher
 from ripieno.control.reports import Reports
 from ripieno.domain.errors import UnavailableError
 from ripieno.domain.outcomes import Failed, Failure, Outcome, Ticket
-from ripieno.store.agents import held_by_lapsed, introduce_replica, read_renewals, renew_leases, without_replica
+from ripieno.store.agents import (
+    held_by_lapsed,
+    introduce_replica,
+    read_renewals,
+    renew_leases,
+    without_replica,
+    write_to,
+)
 from ripieno.store.connections import Connection
 from ripieno.store.database import Database
 
@@ -40,6 +52,11 @@ _LOOKS = 4
 
 #: A gap between looks that is longer than this part of a lease was our own sleep.
 _GAP = 0.5
+
+#: An agent that was not renewed for this part of a lease is suspected: one that is well is renewed ``_LOOKS`` times
+#: a lease. What is left of the lease is enough for it to be renewed, should the database have taken no writes
+#: until just before we wrote.
+_SUSPECTED = 0.375
 
 #: Leases for which an agent is left alone while its replica is there but does not renew.
 _LEASES_OF_A_STOPPED_REPLICA = 6
@@ -62,7 +79,7 @@ class Observer:
         self._seen: dict[int, tuple[int, float]] = {}
 
     def look(self, renewals: Mapping[int, int], now: float) -> dict[int, float]:
-        """Take in what was read at ``now``; return the agents that were not renewed for a lease, and for how long.
+        """Take in what was read at ``now``; return for how long each agent was not renewed.
 
         Args:
             renewals: Of all agents that hold something; others cannot lose anything.
@@ -74,7 +91,11 @@ class Observer:
             agent_no: seen if (seen := self._seen.get(agent_no)) is not None and seen[0] == count else (count, now)
             for agent_no, count in renewals.items()
         }
-        return {agent_no: now - since for agent_no, (_, since) in self._seen.items() if now - since >= self._lease_s}
+        return {agent_no: now - since for agent_no, (_, since) in self._seen.items()}
+
+    def forget(self) -> None:
+        """Nothing that was seen so far says anything: everybody has a whole lease from the next look on."""
+        self._looked_at = None
 
 
 class Liveness:
@@ -117,10 +138,13 @@ class Liveness:
                 await self._introduce(session)
                 await self._renew(session)
                 renewals = await read_renewals(session)
-                still = self._observer.look(renewals, time.monotonic())
-                lost = await self._lost(session, still) if still else set()
-        except TimeoutError as error:
-            raise UnavailableError("the database does not answer in time; leases are renewed when it does") from error
+                lost = await self._lost(session, self._observer.look(renewals, time.monotonic()))
+        except BaseException as error:
+            self._observer.forget()
+            if isinstance(error, TimeoutError):
+                answer = "the database does not answer in time; leases are renewed when it does"
+                raise UnavailableError(answer) from error
+            raise
         if lost and (self._rescuing is None or self._rescuing.done()):
             assert self._group is not None, "turns are taken by run"
             self._rescuing = self._group.create_task(self._rescue({number: renewals[number] for number in lost}))
@@ -147,12 +171,18 @@ class Liveness:
                 link.close()
 
     async def _lost(self, session: Connection, still: Mapping[int, float]) -> set[int]:
-        """Of the agents that were not renewed for a lease: those that nobody but us could renew.
+        """Of the agents that were not renewed for so many seconds each: those that are lost.
 
-        Their replica is gone, or has been silent for too long, or is this one, which they have left.
+        They were not for a lease, although they could have been, and nobody but us could do it: their
+        replica is gone, or has been silent for too long, or is this one, which they have left.
         """
-        long_ago = {number for number, for_s in still.items() if for_s > _LEASES_OF_A_STOPPED_REPLICA * self._lease_s}
-        return long_ago | await without_replica(session, list(still), self.replica)
+        suspected = [number for number, for_s in still.items() if for_s >= _SUSPECTED * self._lease_s]
+        if not suspected:
+            return set()
+        written = await write_to(session, suspected)
+        late = {number: for_s for number in written if (for_s := still[number]) >= self._lease_s}
+        long_ago = {number for number, for_s in late.items() if for_s > _LEASES_OF_A_STOPPED_REPLICA * self._lease_s}
+        return long_ago | await without_replica(session, list(late), self.replica) if late else set()
 
     async def _rescue(self, lapsed: Mapping[int, int]) -> None:
         """Give the attempts of lost agents back; what cannot be done is left to the next look, which finds them again."""

@@ -78,6 +78,15 @@ async def read_renewals(connection: Connection) -> dict[int, int]:
     return {row["agent_no"]: row["renewals"] for row in await connection.fetch(_SQL.renewals)}
 
 
+async def write_to(connection: Connection, agents: Sequence[int]) -> set[int]:
+    """Write to the agents' rows what they hold: to see that the database takes it from whoever would renew their leases.
+
+    Returns:
+        Those it was written to; not those that somebody else writes to just now.
+    """
+    return {row["agent_no"] for row in await connection.fetch(_SQL.write_to, agents)}
+
+
 async def without_replica(connection: Connection, agents: Sequence[int], own: int) -> set[int]:
     """Those of the agents whose latest replica has ended, or is the one that asks, of the number ``own``."""
     return {row["agent_no"] for row in await connection.fetch(_SQL.without_replica, agents, own)}

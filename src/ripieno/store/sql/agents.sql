@@ -24,6 +24,15 @@ select pg_advisory_lock(hashtext('ripieno replica'), $1)
 select a.agent_no, a.renewals from agents a
 where exists (select from states s where s.agent_no = a.agent_no and s.claim is not null)
 
+-- name: write_to
+-- Of other agents, and in another order, than whoever renews: it waits for no row.
+with free as materialized (
+    select agent_no from agents where agent_no = any($1::bigint[]) for update skip locked
+)
+update agents a set lease_until = a.lease_until
+from free where a.agent_no = free.agent_no
+returning a.agent_no
+
 -- name: without_replica
 -- Those whose replica is gone, or is the one that asks and has not got them any more. A replica that is
 -- stopped, or does not come to renew, still has its session.
