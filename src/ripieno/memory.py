@@ -14,13 +14,10 @@ from pathlib import Path
 
 from ripieno.background import Health, Loop
 
-#: How often the size is looked at, and how far above the smallest one it may be.
-_EVERY_S = 1.0
+#: How often the size is looked at, and how far above the smallest one it may be. Where nothing can be given
+#: back a try takes some microseconds.
+_EVERY_S = 2.0
 _ABOVE_BYTES = 24 * 1024 * 1024
-
-#: What was given back was worth it from so many bytes on; else the pause until the next try grows to so many looks.
-_WORTH_BYTES = 4 * 1024 * 1024
-_LONGEST_PAUSE = 16
 
 _STATISTICS = Path("/proc/self/statm")
 
@@ -34,7 +31,6 @@ class Memory:
     def __init__(self, health: Health | None = None) -> None:
         self._trim = _trim()
         self._smallest = resident_bytes() if self._trim else 0
-        self._pause = self._looks = 1
         self._loop = Loop("giving memory back", self._look, every_s=_EVERY_S, health=health)
 
     async def run(self) -> None:
@@ -45,16 +41,11 @@ class Memory:
 
     async def _look(self) -> None:
         assert self._trim is not None, "the loop runs where memory can be given back"
-        self._looks -= 1
-        before = resident_bytes()
-        if self._looks > 0 or before - self._smallest <= _ABOVE_BYTES:
+        if resident_bytes() - self._smallest <= _ABOVE_BYTES:
             return
         # In a thread: it goes through all that was freed, some milliseconds for each hundred MiB.
         await asyncio.to_thread(self._trim)
-        after = resident_bytes()
-        self._smallest = min(self._smallest, after)
-        self._pause = 1 if before - after >= _WORTH_BYTES else min(2 * self._pause, _LONGEST_PAUSE)
-        self._looks = self._pause
+        self._smallest = min(self._smallest, resident_bytes())
 
 
 def resident_bytes() -> int:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -11,7 +12,6 @@ from functools import partial
 import grpc.aio
 
 from ripieno.client import AsyncClient, OverloadedError, TaskDefinition
-from ripieno.wire.protos.armonik_v2 import objects_pb2, submitter_service_pb2, submitter_service_pb2_grpc
 from ripieno.wire.protos.v1 import results_pb2, results_pb2_grpc
 from soak.stage import NOWHERE, ROLES, Stage, signal_all
 
@@ -118,25 +118,22 @@ async def _large_calls(stage: Stage, begins: Begins) -> None:
     """Eight callers at a time send 30 MiB each, where nobody works."""
     async with AsyncClient(stage.up.address, patience=300) as client:
         session = await client.session(partition=NOWHERE)
-        chunk = bytes(80_000)
-        requests = [objects_pb2.TaskRequest(payload=chunk) for _ in range(390)]
-
-        async def call(number: int) -> None:
-            async with grpc.aio.insecure_channel(stage.up.address, options=_OPTIONS) as channel:
-                message = submitter_service_pb2.CreateSmallTaskRequest(session_id=session.id)
-                for place, request in enumerate(requests):
-                    request.id = f"{session.id}/{number}/{place}"
-                    request.expected_output_keys[:] = [request.id]
-                    message.task_requests.append(request)
-                try:
-                    await submitter_service_pb2_grpc.SubmitterStub(channel).CreateSmallTasks(message, timeout=120)
-                except grpc.aio.AioRpcError as error:
-                    if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
-                        raise
-
-        begins()
-        for first in range(0, 24, 8):
-            await asyncio.gather(*(call(number) for number in range(first, first + 8)))
+        arguments = (sys.executable, "-m", "soak.large_calls", stage.up.address, session.id)
+        callers = await asyncio.create_subprocess_exec(
+            *arguments, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        )
+        assert callers.stdin is not None
+        assert callers.stdout is not None
+        try:
+            assert await callers.stdout.readline() == b"ready\n"
+            await asyncio.sleep(_SETTLE_S)
+            begins()
+            callers.stdin.write(b"\n")
+            assert await callers.wait() == 0, "they were answered otherwise than that it is too much"
+        finally:
+            if callers.returncode is None:
+                callers.kill()
+                await callers.wait()
         await session.cancel()
 
 
