@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+from google.protobuf.message import DecodeError
 from structlog.testing import capture_logs
 
 from ripieno.control.errors import ErrorInterceptor
@@ -169,3 +170,41 @@ async def test_each_interceptor_of_the_chain_is_asked_at_every_call(kind: str) -
     assert "call 4 may not pass" in ends[3][1]
     assert [keeper.asked for keeper in keepers] == [5, 5]
     assert len(reached) == 3
+
+
+@pytest.mark.parametrize("kind", ["stream_unary", "stream_stream"])
+@pytest.mark.parametrize("iterating", [False, True])
+async def test_rubbish_amid_a_stream_is_not_taken_for_its_end(kind: str, iterating: bool) -> None:
+    """However the method reads: what was half said is not taken for the whole."""
+    read: list[Any] = []
+
+    async def method(requests: Any, context: Any) -> None:
+        if iterating:
+            async for request in requests:
+                read.append(request)  # noqa: PERF401 - what was read before the error counts
+        else:
+            while isinstance(request := await context.read(), bytes):
+                read.append(request)
+
+    def parse(data: bytes) -> bytes:
+        if data == b"rubbish":
+            raise DecodeError("Wire format was corrupt")
+        return data
+
+    async def requests() -> AsyncIterator[bytes]:
+        yield b"good"
+        yield b"rubbish"
+
+    handlers = {"do": getattr(grpc, f"{kind}_rpc_method_handler")(method, parse, lambda _reply: b"")}
+    server = grpc.aio.server(interceptors=[ErrorInterceptor()])
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test", handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel, asyncio.timeout(_PATIENCE_S):
+            call = getattr(channel, kind)("/test/do")(requests())
+            assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert "not a valid message of its type" in await call.details()
+    finally:
+        await server.stop(0)
+    assert read == [b"good"]

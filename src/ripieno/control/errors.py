@@ -74,21 +74,23 @@ def _refusal(error: Exception) -> Any:
 
 
 def _wrap(handler: Any) -> Any:
-    parse = _forgiving(handler.request_deserializer)
+    # A single request is parsed before its method is called, and what that raises would reach nobody here.
+    # Those of a stream are parsed when the method reads them, by whichever way, and it raises what is raised then.
+    parse, parse_each = _forgiving(handler.request_deserializer), strictly(handler.request_deserializer)
     if handler.unary_unary:
         return grpc.unary_unary_rpc_method_handler(
             _guard_reply(handler.unary_unary), parse, handler.response_serializer
         )
     if handler.stream_unary:
         return grpc.stream_unary_rpc_method_handler(
-            _guard_reply(handler.stream_unary), parse, handler.response_serializer
+            _guard_reply(handler.stream_unary), parse_each, handler.response_serializer
         )
     if handler.unary_stream:
         return grpc.unary_stream_rpc_method_handler(
             _guard_replies(handler.unary_stream), parse, handler.response_serializer
         )
     return grpc.stream_stream_rpc_method_handler(
-        _guard_replies(handler.stream_stream), parse, handler.response_serializer
+        _guard_replies(handler.stream_stream), parse_each, handler.response_serializer
     )
 
 
@@ -120,12 +122,7 @@ def _forgiving(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
 def _checked(request: Any) -> Any:
     if isinstance(request, _Refused):
         raise request.error
-    return request if not hasattr(request, "__aiter__") else _checked_stream(request)
-
-
-async def _checked_stream(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    async for request in requests:
-        yield _checked(request)
+    return request
 
 
 def _guard_reply(method: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
