@@ -140,6 +140,14 @@ async def test_a_stream_is_weighed_as_it_comes(submitter: Any) -> None:
     await submitter.CreateLargeTasks(_stream(tasks(10, payload=b"x" * 60_000))())
 
 
+async def test_keys_are_counted_before_they_are_looked_at(submitter: Any) -> None:
+    """Looking at a million of them would keep everybody else waiting."""
+    request = tasks(1)
+    request.task_requests[0].data_dependencies.extend([""] * 31)
+    for call in (submitter.CreateSmallTasks(request), submitter.CreateLargeTasks(_stream(request)())):
+        assert "keys_per_call is 30, and this asks for 32 " in await refusal(call)
+
+
 async def test_requests_and_replies_with_too_many_ids_are_refused(submitter: Any, results: Any) -> None:
     many = [f"t{n}" for n in range(21)]
     by_id, by_session = _Filter(task=_Filter.IdsRequest(ids=many)), _Filter(session=_Filter.IdsRequest(ids=many))

@@ -65,6 +65,8 @@ _TASK_REQUESTS = submitter_service_pb2.CreateSmallTaskRequest.DESCRIPTOR.fields_
 #: The shortest task (an id and a key of one byte each): what is shorter than as many of them as are
 #: allowed need not be counted before it is parsed.
 _SHORTEST_TASK_BYTES = 8
+#: The same of a key: what is shorter than as many of them as are allowed need not be counted.
+_SHORTEST_KEY_BYTES = 2
 
 Handler = Any
 Method = Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Any]
@@ -151,7 +153,9 @@ class Admission(grpc.aio.ServerInterceptor):
                 raise limits.bytes_per_call.refused(f"{len(data):,}")  # a single task cannot be cut
             arriving.get().arrived(len(data))
             _count_tasks(data, limits.tasks_per_call)
-            return parse(data)
+            request = parse(data)
+            _count_keys(request, len(data), limits.keys_per_call)
+            return request
 
         def inquiry(data: bytes) -> Any:
             limits.bytes_per_call.check(len(data))
@@ -169,6 +173,14 @@ def _count_tasks(data: bytes, limit: Limit) -> None:
         count = count_field(data, _TASK_REQUESTS, limit.value + 1)
         if count > limit.value:
             raise limit.refused(f"more than {limit.value:,}")
+
+
+def _count_keys(request: submitter_service_pb2.CreateSmallTaskRequest, size: int, limit: Limit) -> None:
+    """Refuse more keys than are allowed before any of them is looked at: that takes a microsecond each."""
+    if size > _SHORTEST_KEY_BYTES * limit.value:
+        limit.check(
+            sum([len(task.expected_output_keys) + len(task.data_dependencies) for task in request.task_requests])
+        )
 
 
 def _through(handler: Handler, wrap: Callable[[Method], Method]) -> Handler:

@@ -111,9 +111,10 @@ class StreamedSubmission:
         opened: TaskOpened | None = None
         try:
             async for request in self._requests:
+                if request.init_task.HasField("header"):  # before its names are looked at
+                    await self._count(request.init_task.header)
                 match _read(self._reader, request):
                     case TaskOpened() as opened:
-                        await self._count(request.init_task.header)
                         spare = max(0, self._most_inline - self._inline_bytes)
                         payload = _Payload(self._objects, min(self._inline_limit, spare))
                     case PayloadContinued(data=data):

@@ -1,6 +1,6 @@
 """New tasks: what a client or a worker asks for, and the rules it must keep."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -67,11 +67,23 @@ def check_tasks(where: str, tasks: Sequence[NewTask]) -> None:
                     f"{where}[{index}].expected_output_keys", f"{key!r} stands twice in this request"
                 )
             keys.add(key)
-        for key in task.data_dependencies:
-            if not is_plain_identifier(key):
-                check_identifier(f"{where}[{index}].data_dependencies", key)
-            if key in task.expected_output_keys:
-                raise InvalidRequestError(
-                    f"{where}[{index}].data_dependencies",
-                    f"{key!r} is an output of the same task, which could never run",
-                )
+        if task.data_dependencies:
+            check_dependencies(f"{where}[{index}].data_dependencies", task.data_dependencies, task.expected_output_keys)
+
+
+def check_dependencies(field: str, dependencies: Iterable[str], outputs: Iterable[str]) -> None:
+    """Check the data dependencies of one task.
+
+    Args:
+        field: That holds them.
+        outputs: Of the same task.
+
+    Raises:
+        InvalidRequestError: one has no name, or is an output.
+    """
+    own = frozenset(outputs)  # there may be tens of thousands of each
+    for key in dependencies:
+        if not is_plain_identifier(key):
+            check_identifier(field, key)
+        if key in own:
+            raise InvalidRequestError(field, f"{key!r} is an output of the same task, which could never run")

@@ -20,6 +20,7 @@ from enum import Enum, auto
 
 from ripieno.domain.errors import InvalidRequestError
 from ripieno.domain.identifiers import check_identifier
+from ripieno.domain.submission import check_dependencies
 from ripieno.wire.protos.armonik_v2 import objects_pb2
 
 
@@ -150,12 +151,9 @@ class LargeTasksReader:
                     "init_task.header.expected_output_keys", f"{key!r} stands twice in this request"
                 )
             self._keys.add(key)
-        for key in header.data_dependencies:
-            check_identifier("init_task.header.data_dependencies", key)
-            if key in header.expected_output_keys:
-                raise InvalidRequestError(
-                    "init_task.header.data_dependencies",
-                    f"{key!r} is an output of the same task, which could never run",
-                )
+        if header.data_dependencies:
+            check_dependencies(
+                "init_task.header.data_dependencies", header.data_dependencies, header.expected_output_keys
+            )
         self._ids.add(header.id)
         return TaskOpened(header.id, tuple(header.expected_output_keys), tuple(header.data_dependencies))

@@ -6,6 +6,7 @@ from ripieno.domain.errors import AlreadyExistsError, InvalidRequestError
 from ripieno.domain.identifiers import attempt_id, check_identifier, is_plain_identifier, task_id_of_alias
 from ripieno.domain.options import TaskOptions, check_options
 from ripieno.domain.statuses import RESULT_TRANSITIONS, TASK_TRANSITIONS, ResultStatus, TaskStatus
+from ripieno.domain.submission import NewTask, check_tasks
 
 GOOD = ["a", "%", "a.b#c", " a ", "día", "x" * 1024, "ü" * 512, "###", "a###1"]
 BAD = ["", " ", "\t\n", "x" * 1025, "ü" * 513, "a\0b", "caf\udce9", "\ud83d"]
@@ -71,3 +72,17 @@ def test_the_first_ten_of_many_clashes_are_named() -> None:
     error = AlreadyExistsError("task ids", [f"t{number}" for number in range(12)])
     assert "'t9' and 2 more" in error.detail
     assert "'t10'" not in error.detail
+
+
+class Unsearchable(list[str]):
+    """Names that are too many to be searched one by one."""
+
+    def __contains__(self, _name: object) -> bool:
+        raise AssertionError("searched through")
+
+
+def test_a_task_of_many_outputs_and_many_dependencies_is_checked_in_one_pass() -> None:
+    outputs = Unsearchable(["a", "b"])
+    check_tasks("tasks", [NewTask("t", outputs, ["c", "d"], b"")])
+    with pytest.raises(InvalidRequestError, match=r"^tasks\[0\]\.data_dependencies: 'b' is an output of the same task"):
+        check_tasks("tasks", [NewTask("t", outputs, ["c", "b"], b"")])
