@@ -5,14 +5,17 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
+import pytest
 import pytest_asyncio
 
 from control.replica import BareAgent, Served, serving
 from ripieno.domain.statuses import TaskStatus
 from ripieno.store.changes import Changes
+from ripieno.wire.protos.v1 import agent_pb2, agent_pb2_grpc
 from store.world import task
 
 #: So long that nothing here is owed to the renewal of leases.
@@ -105,3 +108,27 @@ async def test_a_replica_that_has_a_former_connection_releases_nothing(two: tupl
             await two[0].replica._agents.reconcile()
             assert not two[0].replica._agents._unseen
         assert await two[0].world.statuses("t") == [TaskStatus.DISPATCHED.name]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("agent_id", b"short"),
+        ("name", "a\0b"),
+        ("name", "x" * 1025),
+        ("version", "\0"),
+        ("slots", 2**31),
+        ("partitions", ["a", "b\0"]),
+        ("partitions", ["a", " "]),
+        ("partitions", [str(number) for number in range(1001)]),
+        ("connection", 2**63 - 1),
+        ("predecessor", b"short"),
+    ],
+)
+async def test_what_no_agent_can_be_is_refused_by_its_field(channel: grpc.aio.Channel, field: str, value: Any) -> None:
+    call: Any = agent_pb2_grpc.AgentStub(channel).Connect()
+    hello = agent_pb2.Hello(**{"agent_id": uuid.uuid4().bytes, "name": "a", "slots": 1, "connection": 1, field: value})
+    await call.write(agent_pb2.AgentMessage(hello=hello))
+    async with asyncio.timeout(SOON_S):
+        assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert (await call.details()).startswith(f"hello.{field}: ")

@@ -50,7 +50,7 @@ class AgentLink:
         #: When the renewal of its lease that succeeded last was asked for (monotonic clock).
         self.renewed_at = time.monotonic()
         self.name = name
-        self.partitions = tuple(partitions) or (DEFAULT_PARTITION,)
+        self.partitions = frozenset(partitions) or frozenset({DEFAULT_PARTITION})
         self.credit = 0
         self.revocations = 0
         #: Claims that this agent has, as far as we know, each with its task's priority: named by it

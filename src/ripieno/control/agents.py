@@ -16,6 +16,8 @@ from ripieno.control.notices import Notices
 from ripieno.control.reports import Reports
 from ripieno.control.streams import both_ways
 from ripieno.domain.errors import InvalidRequestError
+from ripieno.domain.identifiers import check_identifier
+from ripieno.domain.options import DEFAULT_PARTITION
 from ripieno.domain.outcomes import Failed, Failure, Outcome, Ticket
 from ripieno.store.agents import (
     ENDED,
@@ -39,6 +41,11 @@ _log = structlog.get_logger(__name__)
 
 #: Names staged at once.
 _MOST_NAMES = 1_000
+
+#: What the store holds of an agent.
+_MOST_SLOTS = 2**31 - 1
+#: Partitions of one agent: each is looked at every two seconds.
+_MOST_PARTITIONS = 1_000
 
 #: Attempts of an agent that has ended that are rescued in one commit.
 _RESCUED_AT_ONCE = 500
@@ -88,8 +95,7 @@ class Agents(agent_pb2_grpc.AgentServicer):
                 self._reports.release(unsent)
 
     async def _welcome(self, hello: agent_pb2.Hello) -> AgentLink:
-        if len(hello.agent_id) != 16:
-            raise InvalidRequestError("hello.agent_id", f"has {len(hello.agent_id)} bytes instead of 16")
+        _check_hello(hello)
         if hello.predecessor:
             await self._end_predecessor(hello)
         epoch = hello.connection
@@ -269,6 +275,31 @@ class Agents(agent_pb2_grpc.AgentServicer):
     ) -> agent_pb2.StageObjectsReply:
         """Names for objects that the agent writes itself."""
         return agent_pb2.StageObjectsReply(names=await self._objects.stage(min(request.count, _MOST_NAMES)))
+
+
+def _check_hello(hello: agent_pb2.Hello) -> None:
+    """Check what an agent says of itself.
+
+    Raises:
+        InvalidRequestError: naming the offending field and value.
+    """
+    if len(hello.agent_id) != 16:
+        raise InvalidRequestError("hello.agent_id", f"has {len(hello.agent_id)} bytes instead of 16")
+    for field, text in (("name", hello.name), ("version", hello.version)):
+        if text:
+            check_identifier(f"hello.{field}", text)
+    if hello.slots > _MOST_SLOTS:
+        raise InvalidRequestError("hello.slots", f"is {hello.slots}; an agent has at most {_MOST_SLOTS}")
+    if len(hello.partitions) > _MOST_PARTITIONS:
+        raise InvalidRequestError(
+            "hello.partitions",
+            f"names {len(hello.partitions):,}, and an agent serves at most {_MOST_PARTITIONS:,}; start several agents",
+        )
+    for partition in hello.partitions:
+        if partition != DEFAULT_PARTITION:
+            check_identifier("hello.partitions", partition)
+    if hello.connection >= ENDED:
+        raise InvalidRequestError("hello.connection", f"is {hello.connection}; connections are counted from 1")
 
 
 async def _write(link: AgentLink, context: Context) -> None:

@@ -1,8 +1,8 @@
 """Dispatch: claims tasks in large batches for the agents connected to this replica.
 
 Agents grant credit. A partition is *hot* while it may have claimable tasks: from the moment
-something in it was told to have become claimable until a claim comes back with less than it
-asked for. A claim is made when a hot partition meets credit; while one is under way, credit
+something in it was told to have become claimable, or an agent came that serves it, until a claim comes back
+with less than it asked for, or no agent serves it. A claim is made when a hot partition meets credit; while one is under way, credit
 gathers for the next.
 
 Credit that a claim does not use is given back: the agent still counts on it, and would not grant it again.
@@ -161,9 +161,18 @@ class Dispatcher:
                     self._hurry(partition, priority)
                 if len(claimed) < len(credit.agents):
                     break
+            if not self._is_served(partition):
+                # Any client may name partitions, and as many as it likes. Whoever comes to serve one makes it hot.
+                self._hot.discard(partition)
+                self._submitted.pop(partition, None)
+
+    def _is_served(self, partition: str) -> bool:
+        return any(partition in link.partitions for link in self._links.values())
 
     def submitted(self, partition: str, priority: int) -> None:
         """Tasks up to this priority have been submitted here."""
+        if not self._is_served(partition):
+            return
         # A claim that is under way may not have seen them.
         self._submitted[partition] = max(priority, self._submitted.get(partition, 0))
         self._hurry(partition, priority)

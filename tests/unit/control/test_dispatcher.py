@@ -281,3 +281,23 @@ async def test_an_agent_that_does_not_read_gets_no_more_until_it_does() -> None:
         while "t21" not in told:
             told += await house.sent(0)
     assert told == [f"t{number}" for number in [*range(10), *range(18, 22)]]
+
+
+async def test_a_partition_that_nobody_serves_is_forgotten_until_somebody_does() -> None:
+    """Clients may name as many as they like, and none of them costs anything from then on."""
+    house = House(1)
+    async with running(house):
+        house.dispatcher.changed_here(Changes(partitions={str(number) for number in range(100)}))
+        house.dispatcher.submitted("7", 50)
+        house.submit(1)
+        assert await house.sent() == ["t1"]
+        async with asyncio.timeout(5):
+            while house.dispatcher._hot != {""}:  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(0.01)
+        assert not house.dispatcher._submitted
+        late = AgentLink(2, "a2", ["7"])
+        late.grant(1)
+        house.store.waiting.append(2)
+        house.dispatcher.connect(late)
+        async with asyncio.timeout(5):
+            assert [each.task_id for each in assignments_of(await late.next_message())] == ["t2"]
