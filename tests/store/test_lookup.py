@@ -1,7 +1,10 @@
 """Questions: what is unknown is left out, whatever it is called."""
 
+from pathlib import Path
+
 import pytest
 
+from ripieno.domain.errors import NotFoundError
 from ripieno.domain.filters import SessionFilter, TaskFilter
 from ripieno.domain.outcomes import Failure
 from ripieno.domain.statuses import ResultStatus, SessionStatus, TaskStatus
@@ -19,6 +22,7 @@ from ripieno.store.lookup import (
     task_failure,
     task_failures,
 )
+from ripieno.store.objects import ObjectStore
 from ripieno.wire.protos.armonik_v2 import submitter_service_pb2
 from ripieno.wire.requests import distinct_ids, task_filter
 from store.world import OPTIONS, World, done, failed, options, over, task
@@ -170,6 +174,16 @@ async def test_fetched_results_are_in_the_order_asked(world: World) -> None:
     fetched = await fetch_results(world.database, asked, MIB)
     assert fetched == [b"", "result 'k1' does not exist in this session", b"1", b""]
     assert await fetch_results(world.database, [], MIB) == []
+
+
+async def test_a_name_that_the_database_cannot_hold_is_nobodys(world: World, tmp_path: Path) -> None:
+    number = await world.number()
+    [a] = await world.begin(task("a", "k"))
+    await world.commit(done(a, {"k": b"1"}))
+    fetched = await fetch_results(world.database, [(number, "a\0b"), (number, "k")], MIB)
+    assert fetched == ["result 'a\\x00b' does not exist in this session", b"1"]
+    with pytest.raises(NotFoundError, match="holds no payload and no result"):
+        await ObjectStore(world.database, str(tmp_path)).find("aa/b\0")
 
 
 async def test_bytes_beyond_the_total_stay_where_they_are(world: World) -> None:

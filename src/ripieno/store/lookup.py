@@ -208,13 +208,19 @@ async def fetch_results(
     left = total_limit
     while (left > 0 or not fetched) and (part := keys[len(fetched) : len(fetched) + _FETCHED_AT_ONCE]):
         # The first statement brings at least one result, however large.
-        rows = await database.fetch(_SQL.results_within, *zip(*part, strict=True), left)
+        numbers, names = [number for number, _ in part], [_storable(key) for _, key in part]
+        rows = await database.fetch(_SQL.results_within, numbers, names, left)
         whole = list(itertools.takewhile(lambda row: not row["left_out"], rows))
-        fetched += [_fetched(row["key"], _found_result(row)) for row in whole]
+        fetched += [_fetched(key, _found_result(row)) for (_, key), row in zip(part, whole, strict=False)]
         left -= sum(len(row["data"]) for row in whole if row["data"] is not None)
         if len(whole) < len(rows):
             break
     return fetched
+
+
+def _storable(key: str) -> str:
+    """The key; a blank, which is nobody's either, for what PostgreSQL cannot be asked about."""
+    return "" if "\0" in key else key
 
 
 def _fetched(key: str, result: FoundResult | None) -> Data | str:

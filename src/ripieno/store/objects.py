@@ -93,7 +93,7 @@ class ObjectStore:
         Raises:
             NotFoundError: no payload or result lies there.
         """
-        row = await self._database.fetchrow(_LINKED, name)
+        row = None if "\0" in name else await self._database.fetchrow(_LINKED, name)  # PostgreSQL takes no NUL
         if row is None:
             raise NotFoundError(f"object {name!r} holds no payload and no result")
         return StoredObject(name, row["size"], row["sha256"])
