@@ -5,7 +5,6 @@ submissions wait for their turn before they are read, questions about many ids b
 answered (long ones unparsed), and each client's streams, waiting calls and what these wait for are counted.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -18,6 +17,7 @@ from ripieno.control.arrivals import Arrivals, arriving
 from ripieno.control.errors import strictly
 from ripieno.control.limits import ControlLimits, Limit, Meters, Shares, client_of
 from ripieno.control.questions import Questions
+from ripieno.domain.errors import InvalidRequestError
 from ripieno.wire.fields import count_field
 from ripieno.wire.protos.armonik_v2 import submitter_service_pb2
 from ripieno.wire.protos.v1 import results_pb2
@@ -96,35 +96,23 @@ class Admission(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
-        """Return the handler of a method that admits what is within the limits.
-
-        Raises:
-            OverloadedError: too many submissions are on their way.
-        """
+        """Return the handler of a method that admits what is within the limits."""
         method = handler_call_details.method
         handler = await continuation(handler_call_details)
         if handler is None or not method.startswith(_CLIENTS):
             return handler
-        if method == _SUBMIT:
-            await self._take_turn()
         known, admitting = self._admitting.get(method, (None, None))
         if known is not handler:
             admitting = self._admit(method, handler)
             self._admitting[method] = handler, admitting
         return admitting
 
-    async def _take_turn(self) -> None:
-        arrival = await self._arrivals.enter()
-        arriving.set(arrival)
-        call = asyncio.current_task()
-        assert call is not None, "gRPC serves each call in a task of its own"
-        call.add_done_callback(lambda _: arrival.leave())
-
     def _admit(self, method: str, handler: Handler) -> Handler:
         parse = self._weighed(handler.request_deserializer, method)
         if method == _SUBMIT:
-            handler = _through(handler, _holding)
-        elif method in _STREAMS:
+            behaviour = _arriving(self._arrivals, handler.unary_unary)
+            return grpc.stream_unary_rpc_method_handler(behaviour, parse, handler.response_serializer)
+        if method in _STREAMS:
             handler = _through(handler, lambda behaviour: _sharing(self._streams, behaviour))
         elif method in _WAITS:
             if (count_ids := _IDS.get(method)) is not None:
@@ -225,11 +213,23 @@ def _in_turn(
     return call
 
 
-def _holding(behaviour: Method) -> Method:
-    """Count a submission's bytes while its call lasts."""
+def _arriving(arrivals: Arrivals, behaviour: Method) -> Method:
+    """Read a submission when it is its turn, and count its bytes while its call lasts.
 
-    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        await arriving.get().hold()
-        return await behaviour(request, context)
+    To gRPC the call is one that takes a stream: such a method is called before its message is read. There is
+    no difference on the wire.
+    """
+
+    async def call(_requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        arrival = await arrivals.enter(context.peer())
+        try:
+            arriving.set(arrival)
+            request = await context.read()
+            if request is grpc.aio.EOF:
+                raise InvalidRequestError("", "the call brought no message; send one CreateSmallTaskRequest")
+            await arrival.hold()
+            return await behaviour(request, context)
+        finally:
+            arrival.leave()
 
     return call

@@ -61,10 +61,10 @@ async def test_a_turn_that_comes_as_its_taker_is_cancelled_goes_to_the_next() ->
 
 
 async def test_small_submissions_do_not_wait_for_large_ones(room: Arrivals) -> None:
-    large = await room.enter()
+    large = await room.enter("a")
     large.arrived(8 * MIB)
     await large.hold()
-    small = await room.enter()
+    small = await room.enter("b")
     small.arrived(1000)
     await small.hold()
     small.leave()
@@ -75,7 +75,7 @@ async def test_who_finds_no_room_is_told_the_limit_and_the_way_out(
     room: Arrivals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(arrivals, "_PATIENCE_S", 0.01)
-    first, second = await room.enter(), await room.enter()
+    first, second = await room.enter("a"), await room.enter("b")
     for arrival in first, second:
         arrival.arrived(5 * MIB)
     await first.hold()
@@ -89,4 +89,46 @@ async def test_a_message_that_takes_long_keeps_nobody_waiting(room: Arrivals, mo
     monkeypatch.setattr(arrivals, "_READ_WITHIN_S", 0.01)
     for _ in range(3 * arrivals._READ_AT_ONCE):
         async with asyncio.timeout(1):
-            await room.enter()
+            await room.enter("slow")
+
+
+async def test_who_brings_small_ones_is_not_read_behind_who_brings_large_ones(
+    room: Arrivals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrivals, "_PATIENCE_S", 0.01)
+    small = await room.enter("small")
+    small.arrived(1000)
+    small.leave()
+    reading = [await room.enter(f"large {number}") for number in range(arrivals._READ_AT_ONCE)]
+    with pytest.raises(OverloadedError, match=f"reads {arrivals._READ_AT_ONCE} submissions at a time"):
+        await room.enter("unknown")
+    deceiver = await room.enter("small")
+    deceiver.arrived(8 * MIB)
+    deceiver.leave()
+    with pytest.raises(OverloadedError):
+        await room.enter("small")
+    for arrival in reading:
+        arrival.leave()
+
+
+async def test_who_takes_long_is_not_expected_to_bring_a_small_one(
+    room: Arrivals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrivals, "_READ_WITHIN_S", 0.01)
+    room.brought("slow", small=True)
+    slow = await room.enter("slow")
+    async with asyncio.timeout(10):
+        while "slow" in room._expected:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
+    slow.arrived(1000)
+    slow.leave()
+    assert "slow" in room._expected
+
+
+async def test_of_no_more_than_so_many_connections_small_ones_are_expected(
+    room: Arrivals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrivals, "_MOST_EXPECTED", 2)
+    for connection in "abc":
+        room.brought(connection, small=True)
+    assert list(room._expected) == ["b", "c"]
