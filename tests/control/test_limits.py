@@ -129,6 +129,23 @@ def _stream(request: _Request) -> Callable[[], AsyncIterator[submitter_service_p
     return messages
 
 
+async def test_a_submission_that_is_refused_was_read_as_what_it_is(
+    submitter: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes after a large one waits for a moment, whatever became of it."""
+    sizes: list[int] = []
+    arrived = arrivals.Arrival.arrived
+
+    def watched(self: arrivals.Arrival, size: int) -> None:
+        sizes.append(size)
+        arrived(self, size)
+
+    monkeypatch.setattr(arrivals.Arrival, "arrived", watched)
+    request = tasks(2, payload=b"x" * 60_000)
+    assert "bytes_per_call" in await refusal(submitter.CreateSmallTasks(request))
+    assert sizes == [request.ByteSize()]
+
+
 async def test_a_stream_is_weighed_as_it_comes(submitter: Any) -> None:
     assert "tasks_per_call is 10, and this asks for 11 " in await refusal(
         submitter.CreateLargeTasks(_stream(tasks(11))())

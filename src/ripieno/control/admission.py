@@ -137,9 +137,9 @@ class Admission(grpc.aio.ServerInterceptor):
         limits, count_ids = self._limits, _IDS.get(method)
 
         def submission(data: bytes) -> Any:
+            arriving.get().arrived(len(data))
             if len(data) > limits.bytes_per_call.value and count_field(data, _TASK_REQUESTS, 2) > 1:
                 raise limits.bytes_per_call.refused(f"{len(data):,}")  # a single task cannot be cut
-            arriving.get().arrived(len(data))
             _count_tasks(data, limits.tasks_per_call)
             request = parse(data)
             _count_keys(request, len(data), limits.keys_per_call)

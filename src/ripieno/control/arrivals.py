@@ -20,13 +20,13 @@ from ripieno.domain.errors import OverloadedError
 
 #: Messages that are read at once from connections of which small ones are expected, and from all others. Small ones
 #: are there within a turn of the event loop; each of the others may be as large as a message can be.
-_SMALL_READ_AT_ONCE, _READ_AT_ONCE = 4, 2
+_SMALL_READ_AT_ONCE, _READ_AT_ONCE = 4, 1
 
 #: Connections of which small ones are expected that are remembered; of one that is not, nothing is.
 _MOST_EXPECTED = 10_000
 
 #: A message that takes longer keeps nobody waiting: a slow client must not hold up others.
-_READ_WITHIN_S = 0.5
+_READ_WITHIN_S = 0.25
 
 #: To put a message of many MiB together stops everything else in this process (1.2 ms a MiB, measured): after a large
 #: one the next waits, by so many bytes a second, and what else there is to do comes between.

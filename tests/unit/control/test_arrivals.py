@@ -132,3 +132,22 @@ async def test_of_no_more_than_so_many_connections_small_ones_are_expected(
     for connection in "abc":
         room.brought(connection, small=True)
     assert list(room._expected) == ["b", "c"]
+
+
+async def test_after_a_large_one_the_next_waits(room: Arrivals, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrivals, "_PATIENCE_S", 0.01)
+    monkeypatch.setattr(arrivals, "_LARGE_BYTES_S", MIB)
+    large = await room.enter("a")
+    large.arrived(8 * MIB)
+    large.leave()
+    with pytest.raises(OverloadedError, match="send the same again"):
+        await room.enter("b")
+    monkeypatch.setattr(arrivals, "_LARGE_BYTES_S", 1000 * MIB)
+    monkeypatch.setattr(arrivals, "_READ_AT_ONCE", 1)
+    other = Arrivals(Limit("submission_memory_bytes", 16 * MIB, "bytes of submissions in memory", "send it again"))
+    large = await other.enter("a")
+    large.arrived(8 * MIB)
+    large.leave()
+    monkeypatch.setattr(arrivals, "_PATIENCE_S", 10)
+    small = await other.enter("b")
+    small.leave()
