@@ -75,6 +75,8 @@ async def test_who_finds_no_room_is_told_the_limit_and_the_way_out(
     room: Arrivals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(arrivals, "_PATIENCE_S", 0.01)
+    for connection in "ab":
+        room.brought(connection, small=True)  # read at the same time
     first, second = await room.enter("a"), await room.enter("b")
     for arrival in first, second:
         arrival.arrived(5 * MIB)
