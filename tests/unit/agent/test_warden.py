@@ -211,3 +211,9 @@ async def test_orphans_that_end_are_no_zombies(tmp_path: Path) -> None:
         async with asyncio.timeout(10):
             while [child.pid for child in family.children(recursive=True)] != [process.pid]:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
+
+
+async def test_a_socket_that_cannot_be_removed_is_left(tmp_path: Path) -> None:
+    program = "import os; os.mkdir(os.environ['RIPIENO_WORKER_ADDRESS'].removeprefix('unix:'))"
+    assert "exit code 0" in await outcome(python(program), tmp_path)
+    assert (tmp_path / "w.sock").is_dir()
