@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
 from enum import Enum, auto
 
 import grpc.aio
+from google.protobuf.message import DecodeError
 
+from ripieno.agent.channels import describe
 from ripieno.agent.dispatcher import Dispatcher
 from ripieno.agent.slots import Lane, Slot
-from ripieno.wire.protos.armonik_v2 import objects_pb2, worker_service_pb2, worker_service_pb2_grpc
+from ripieno.domain.texts import reason
+from ripieno.wire.protos.armonik_v2 import worker_service_pb2
+
+_METHOD = "/ArmoniK.api.grpc.v1.Worker/HealthCheck"
+_Reply = worker_service_pb2.HealthCheckReply
 
 #: Between two questions to an idle worker, and how long it may take to answer.
 INTERVAL_S = 1.0
@@ -17,6 +25,8 @@ INTERVAL_S = 1.0
 #: (eight idle workers took 2 % of a core with a question a second each).
 STREAM_INTERVAL_S = 5.0
 ANSWER_S = 2.0
+#: Of a worker's own words about its health.
+DETAIL_BYTES = 500
 
 
 class Health(Enum):
@@ -25,7 +35,7 @@ class Health(Enum):
     SERVING = auto()
     UNIMPLEMENTED = auto()  # counts as serving
     NOT_SERVING = auto()
-    SILENT = auto()  # not reachable, or no answer in time
+    SILENT = auto()  # not reachable, no answer in time, or none that says how it is
 
     @property
     def serves(self) -> bool:
@@ -33,35 +43,58 @@ class Health(Enum):
         return self in (Health.SERVING, Health.UNIMPLEMENTED)
 
 
-async def ask(channel: grpc.aio.Channel, answer_s: float = ANSWER_S, *, wait: bool = False) -> Health:
-    """Ask once. With ``wait``, a worker that is not there yet has ``answer_s`` to appear."""
-    stub = worker_service_pb2_grpc.WorkerStub(channel)
+async def ask(channel: grpc.aio.Channel, answer_s: float = ANSWER_S) -> Health:
+    """Ask once."""
+    health, _ = await ask_why(channel, answer_s)
+    return health
+
+
+async def ask_why(channel: grpc.aio.Channel, answer_s: float = ANSWER_S, *, wait: bool = False) -> tuple[Health, str]:
+    """Ask once; also in words. With ``wait``, a worker that is not there yet has ``answer_s`` to appear."""
+    # Taken as bytes: gRPC logs a traceback of each reply that it cannot read.
+    call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_METHOD)
     try:
-        reply = await stub.HealthCheck(objects_pb2.Empty(), timeout=answer_s, wait_for_ready=wait)
+        reply = _Reply.FromString(await call(b"", timeout=answer_s, wait_for_ready=wait))
     except grpc.aio.AioRpcError as error:
-        return Health.UNIMPLEMENTED if error.code() is grpc.StatusCode.UNIMPLEMENTED else Health.SILENT
-    if reply.status == worker_service_pb2.HealthCheckReply.SERVING:
-        return Health.SERVING
-    return Health.NOT_SERVING
+        if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+            return Health.UNIMPLEMENTED, ""
+        if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return Health.SILENT, f"it did not answer HealthCheck within {answer_s:g} s"
+        return Health.SILENT, f"HealthCheck failed: {reason(describe(error), DETAIL_BYTES)}"
+    except DecodeError as error:
+        return Health.SILENT, f"HealthCheck was answered with bytes that are no reply: {error}"
+    if reply.status == _Reply.SERVING:
+        return Health.SERVING, ""
+    named = reply.status in _Reply.ServingStatus.values()
+    return Health.NOT_SERVING, f"HealthCheck says {_Reply.ServingStatus.Name(reply.status) if named else reply.status}"
 
 
-async def until_serving(channel: grpc.aio.Channel) -> None:
-    """Wait, as long as it takes, until a worker serves."""
-    while not (health := await ask(channel, wait=True)).serves:
-        if health is Health.NOT_SERVING:
-            await asyncio.sleep(INTERVAL_S)
+async def until_serving(channel: grpc.aio.Channel, heard: Callable[[str], None]) -> None:
+    """Wait, as long as it takes, until a worker serves; ``heard`` is told why it does not yet."""
+    while True:
+        asked_at = time.monotonic()
+        health, why = await ask_why(channel, wait=True)
+        if health.serves:
+            return
+        heard(why)
+        # A worker that fails at once is asked no more often than one that says that it does not serve.
+        await asyncio.sleep(max(0.0, asked_at + INTERVAL_S - time.monotonic()))
 
 
-async def watch(channel: grpc.aio.Channel, dispatcher: Dispatcher, slot: Slot, lane: Lane) -> None:
-    """Keep asking while the worker is idle; it is given nothing while it does not serve."""
+async def watch(
+    channel: grpc.aio.Channel, dispatcher: Dispatcher, slot: Slot, lane: Lane, paused: Callable[[str], None]
+) -> None:
+    """Keep asking while the worker is idle; it is given nothing while it does not serve, and ``paused`` is told why."""
     while True:
         await asyncio.sleep(STREAM_INTERVAL_S if lane.ahead and slot.lane is not None else INTERVAL_S)
         if slot.inbox:
             continue
-        serves = (await ask(channel)).serves
+        health, why = await ask_why(channel)
         if slot.inbox:
             continue
-        if not serves:
+        if health.serves:
+            if slot.lane is None:
+                dispatcher.up(slot, lane)
+        elif slot.lane is not None:
+            paused(why)
             dispatcher.paused(slot)
-        elif slot.lane is None:
-            dispatcher.up(slot, lane)

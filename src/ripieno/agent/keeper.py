@@ -111,9 +111,18 @@ class Keeper:
         self._dispatcher.down(self._slot, detail, blameless=blameless)
 
     async def _until_serving(self, channel: grpc.aio.Channel, silence: str) -> None:
-        telling = asyncio.get_running_loop().call_later(SILENT_S, self._complaints.say, self._slot.name, silence)
+        heard = ""
+
+        def hear(why: str) -> None:
+            nonlocal heard
+            heard = why
+
+        def tell() -> None:
+            self._complaints.say(self._slot.name, f"{silence}; {heard}" if heard else silence)
+
+        telling = asyncio.get_running_loop().call_later(SILENT_S, tell)
         try:
-            await health.until_serving(channel)
+            await health.until_serving(channel, hear)
         finally:
             telling.cancel()
 
@@ -134,8 +143,11 @@ class Keeper:
                 spawned=process is not None,
             )
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(health.watch(channel, self._dispatcher, self._slot, lane))
+            tasks.create_task(health.watch(channel, self._dispatcher, self._slot, lane, self._paused))
             await lane.run()
+
+    def _paused(self, why: str) -> None:
+        self._complaints.say(self._slot.name, f"it serves no more, and is given nothing until it does: {why}")
 
 
 def _next_backoff(backoff_s: float, started_at: float) -> float:
