@@ -136,7 +136,13 @@ class WorkerProcess:
         """End it at once; ``why`` is what its attempt is told. Always True."""
         self._reason = why
         self._ask(b"k")
+        # A worker may stop its warden: nobody would end it then.
+        asyncio.get_running_loop().call_later(WARDEN_END_S, self._kill_warden)
         return True
+
+    def _kill_warden(self) -> None:
+        if not self._told.is_set():
+            self._process.kill()
 
     async def stop(self) -> None:
         """Ask it to end, and see to it that it does, with all that it started; also when cancelled meanwhile."""

@@ -213,6 +213,19 @@ async def test_orphans_that_end_are_no_zombies(tmp_path: Path) -> None:
                 await asyncio.sleep(0.01)
 
 
+async def test_a_worker_that_stopped_its_warden_is_killed_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "WARDEN_END_S", 0.2)
+    program = "import os, signal, time; os.kill(os.getppid(), signal.SIGSTOP); time.sleep(300)"
+    async with minded(python(program), tmp_path) as process, asyncio.timeout(20):
+        while psutil.Process(process._process.pid).status() != psutil.STATUS_STOPPED or not process.pid:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        process.kill("the reason")
+        assert await process.ended() == "the reason"
+        await until_gone(process.pid)
+
+
 async def test_a_socket_that_cannot_be_removed_is_left(tmp_path: Path) -> None:
     program = "import os; os.mkdir(os.environ['RIPIENO_WORKER_ADDRESS'].removeprefix('unix:'))"
     assert "exit code 0" in await outcome(python(program), tmp_path)
