@@ -46,6 +46,12 @@ _NOTHING: tuple[Effect, ...] = ()
 _SHORT_STORY = 5
 #: Above this many expected outputs a set is searched instead of the list.
 _FEW_KEYS = 4
+#: Characters of a request id that may be remembered beyond its attempt.
+_LONGEST_KNOWN_ID = 256
+#: Data requests and large submissions of one attempt that are under way at once: an answer on its way to a worker
+#: that does not read takes 4 KB of the agent's memory. And the characters of all request ids that are in use.
+MOST_REQUESTS = 20_000
+MOST_ID_CHARACTERS = 16 * 1024 * 1024
 
 
 class _Results:
@@ -78,7 +84,18 @@ class Conversation:
     worker says matters.
     """
 
-    __slots__ = ("_expected", "_more", "_over", "_results", "_said_ok", "_streams", "_task_id", "limits")
+    __slots__ = (
+        "_expected",
+        "_id_characters",
+        "_more",
+        "_over",
+        "_requests",
+        "_results",
+        "_said_ok",
+        "_streams",
+        "_task_id",
+        "limits",
+    )
 
     def __init__(self, task_id: str, expected_output_keys: Sequence[str], limits: Limits) -> None:
         self.limits = limits
@@ -88,6 +105,7 @@ class Conversation:
         #: None until the worker says something that is not the commonest story.
         self._more: tuple[Family, Gatherer] | None = None
         self._streams: dict[str, _OpenResult | _Results | _DataRequest | LargeSubmission] = {}
+        self._requests = self._id_characters = 0
         self._results: list[tuple[str, Data]] = []
         self._said_ok = False
         self._over = False
@@ -123,6 +141,7 @@ class Conversation:
         limits = self.limits
         if (
             request_id != continued.request_id
+            or len(request_id) > _LONGEST_KNOWN_ID
             or not data
             or len(data) > limits.inline_limit_bytes
             or len(data) > limits.data_chunk_max_size
@@ -185,7 +204,7 @@ class Conversation:
 
     def data_answered(self, request_id: str) -> None:
         """The answer to a data request was sent as a whole; its id is free again."""
-        self._streams.pop(request_id, None)
+        self._free(request_id)
 
     def waits_for_data(self, request_id: str) -> bool:
         """Whether an answer to this data request may still be sent."""
@@ -220,10 +239,10 @@ class Conversation:
         if stream is not None and stream is not _RESULTS:
             raise ViolationError(f"result.init.{what} under {request_id!r}, which {self._carries(stream)}")
         if what == "last_result":
-            self._streams.pop(request_id, None)
+            self._free(request_id)
             return _NOTHING
         self._take_key(init.key)
-        self._streams[request_id] = _OpenResult(init.key)
+        self._use(request_id, _OpenResult(init.key))
         return _NOTHING
 
     def _take_key(self, key: str) -> None:
@@ -286,7 +305,7 @@ class Conversation:
             raise ViolationError(f"create_large_task under {request_id!r} has an empty oneof `type`")
         if what == "init_request":
             self._require_free(request_id, "create_large_task.init_request")
-            self._streams[request_id] = LargeSubmission(self._gatherer, request.init_request, self._family)
+            self._use(request_id, LargeSubmission(self._gatherer, request.init_request, self._family))
             return _NOTHING
         submission = self._streams.get(request_id)
         if not isinstance(submission, LargeSubmission):
@@ -295,7 +314,7 @@ class Conversation:
             return submission.payload(request.task_payload)
         if not submission.init_task(request.init_task):
             return _NOTHING
-        del self._streams[request_id]
+        self._free(request_id)
         refused = submission.offenders()
         if refused is not None:
             self._family.refused(submission.asked)
@@ -311,7 +330,7 @@ class Conversation:
             check_identifier("key", key)
         except InvalidRequestError as error:
             return [Answer(data_error(kind, request_id, key, error.detail))]
-        self._streams[request_id] = _DATA_REQUEST
+        self._use(request_id, _DATA_REQUEST)
         return [DataRequested(kind, request_id, key)]
 
     def _output(self, output: objects_pb2.Output) -> Sequence[Effect]:
@@ -332,6 +351,31 @@ class Conversation:
     def _complete(self) -> Sequence[Effect]:
         self._over = True
         return (Completed(self._results, self._family.batches),)
+
+    # ------------------------------------------------------------------ request ids
+
+    def _use(self, request_id: str, stream: _OpenResult | _DataRequest | LargeSubmission) -> None:
+        """From now on the id carries this."""
+        if request_id not in self._streams:
+            self._id_characters += len(request_id)
+            if self._id_characters > MOST_ID_CHARACTERS:
+                raise ViolationError(f"request ids in use have more than {MOST_ID_CHARACTERS:,} characters together")
+        if type(stream) is not _OpenResult:  # of those there are no more than expected outputs
+            self._requests += 1
+            if self._requests > MOST_REQUESTS:
+                raise ViolationError(
+                    f"more than {MOST_REQUESTS:,} data requests and large submissions under way at once;"
+                    " read what is answered before asking for more"
+                )
+        self._streams[request_id] = stream
+
+    def _free(self, request_id: str) -> None:
+        """The id carries nothing any more."""
+        stream = self._streams.pop(request_id, None)
+        if stream is not None:
+            self._id_characters -= len(request_id)
+            if stream is not _RESULTS:
+                self._requests -= 1
 
     # ------------------------------------------------------------------ violations
 

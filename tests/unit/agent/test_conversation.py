@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ripieno.agent.conversation import Conversation
+from ripieno.agent.conversation import MOST_ID_CHARACTERS, MOST_REQUESTS, Conversation
 from ripieno.agent.effects import (
     Answer,
     Completed,
@@ -410,6 +410,34 @@ def test_a_key_that_cannot_be_a_key_is_answered_at_once() -> None:
     assert "blank" in answer.request.common_data.init.error
 
 
+def test_requests_under_way_are_bounded_and_not_those_that_were_answered() -> None:
+    machine = conversation()
+    for number in range(MOST_REQUESTS):
+        tell(machine, said.resource(f"k{number}", request_id=str(number)))
+    machine.data_answered("0")
+    machine.data_answered("0")
+    tell(machine, said.large_begin(request_id="0"))
+    detail = violation(machine, said.resource("one more", request_id="one more"))
+    assert "more than 20,000 data requests and large submissions under way at once" in detail
+
+
+@pytest.mark.parametrize("way", ["result", "resource", "large"])
+def test_request_ids_in_use_are_bounded(way: str) -> None:
+    machine = conversation()
+    long = "x" * (MOST_ID_CHARACTERS - 1)
+    tell(machine, *said.result("a", b"1", request_id=long))
+    tell(machine, said.resource("k", request_id=long))
+    machine.data_answered(long)
+    for request_id in ("1", "2"):
+        tell(machine, said.resource("k", request_id=request_id))
+    begun = {
+        "result": said.result("b", b"1", request_id=long)[0],
+        "resource": said.resource("k", request_id=long),
+        "large": said.large_begin(request_id=long),
+    }
+    assert "request ids in use have more than 16,777,216 characters together" in violation(machine, begun[way])
+
+
 def test_output_drops_answers_under_way() -> None:
     machine = conversation()
     tell(machine, said.resource("k"))
@@ -488,6 +516,13 @@ def test_the_shortcut_tells_the_same_story(before: list[Reply], key: str, value:
 
 def test_the_shortcut_is_taken() -> None:
     assert conversation().receive_short([*said.result("a", b"x"), said.ok()]) == Completed([("a", b"x")], [])
+
+
+def test_the_shortcut_remembers_no_long_request_id() -> None:
+    for request_id, short in (("x" * 256, True), ("x" * 257, False)):
+        replies = [*said.result("a", b"1", request_id), said.ok()]
+        assert (conversation("a").receive_short(replies) is not None) == short
+        assert end(conversation("a"), *replies[:-1]).results == [("a", b"1")]
 
 
 # ------------------------------------------------------------------ results that the worker stored itself
