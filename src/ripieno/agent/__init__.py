@@ -20,7 +20,7 @@
 * ``inputs`` fetches data in batches, ``cache`` keeps small, ``spool`` large ones; ``link`` is
   the connection that they use.
 * ``keeper`` keeps a slot served; ``supervisor`` and ``warden`` mind processes; ``health`` asks.
-* ``disk`` knows whether this machine takes files; ``faults`` says whose fault an error is.
+* ``disk`` knows whether this machine takes files, ``threads`` wait for it; ``faults`` says whose fault an error is.
 
 Invariants (beside INV-5 of ``domain``):
 

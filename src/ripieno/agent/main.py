@@ -21,6 +21,7 @@ from ripieno.agent.scratch import SocketDirectory, locked_directory
 from ripieno.agent.slots import NAME_BYTES, Slot
 from ripieno.agent.spool import Spool
 from ripieno.agent.supervisor import Workshop, worker_command
+from ripieno.agent.threads import Threads
 from ripieno.agent.uplink import Uplink
 from ripieno.background import Loop, Setback
 from ripieno.config import AgentSettings
@@ -149,8 +150,9 @@ async def run_agent(settings: AgentSettings, *, stop: asyncio.Event, on_ready: C
             not be up by then.
 
     Raises:
-        OSError: there is no scratch directory to be had.
+        OSError: there is no scratch directory to be had, or no thread.
     """
+    asyncio.get_running_loop().set_default_executor(Threads())
     if settings.worker_logs is not None:
         settings.worker_logs.mkdir(parents=True, exist_ok=True)
     # A directory of its own: several agents may share one scratch.
