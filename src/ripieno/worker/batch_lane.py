@@ -192,7 +192,11 @@ class BatchLane:
         stream.finish_when_idle()
 
     async def _look_at_scratch(self, stream: _Stream, scratch: ObjectDirectory) -> None:
-        if await asyncio.to_thread(is_readable, scratch):
+        try:
+            readable = await asyncio.to_thread(is_readable, scratch)
+        except RuntimeError:
+            return  # no thread can be started: large data is sent then
+        if readable:
             stream.outbox.put(BatchReply(reads_scratch=True).SerializeToString())
 
     def _take(self, stream: _Stream, item: batch_worker_pb2.BatchRequest.Item) -> None:

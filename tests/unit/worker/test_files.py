@@ -1,8 +1,12 @@
 """Large data that a worker reads where its agent keeps it."""
 
+import asyncio
 import hashlib
+import threading
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import pytest_asyncio
@@ -10,6 +14,10 @@ import pytest_asyncio
 from ripieno.domain.data import ObjectDirectory
 from ripieno.objects import prove
 from ripieno.wire.protos.v1 import batch_worker_pb2
+from ripieno.worker.batch_lane import BatchLane, _Stream
+from ripieno.worker.inbox import BlockingInbox
+from ripieno.worker.outbox import Outbox
+from ripieno.worker.replies import OneResult
 from unit.worker import requests
 from unit.worker.agents import BatchRun, BatchStream, agent_of, rest_of, results_of
 from unit.worker.processes import WorkerProcess, until_closed, worker_process
@@ -77,6 +85,22 @@ async def test_of_another_directory_it_says_nothing(stream: BatchStream, tmp_pat
     run = await stream.begin(requests.whole_task("t", b"x", options={"do": "echo"}))
     assert results_of(await rest_of(run)) == {"r": b"x"}
     assert not stream.reads_scratch
+
+
+async def test_where_no_thread_can_be_started_it_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_more(_thread: threading.Thread) -> NoReturn:
+        raise RuntimeError("can't start new thread")
+
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor())
+    outbox = Outbox(loop)
+    async with asyncio.TaskGroup() as readers:
+        lane = BatchLane(BlockingInbox(), readers)
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", no_more)
+            await lane._look_at_scratch(_Stream(outbox, OneResult()), prove(tmp_path, "proof"))
+    outbox.finish()
+    assert not await outbox.take(1)
 
 
 async def test_payload_and_data_lie_in_files(stream: BatchStream, payload: File, tmp_path: Path) -> None:
