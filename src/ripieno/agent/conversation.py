@@ -79,8 +79,8 @@ class _OpenResult(Gathering):
 class Conversation:
     """What one attempt's worker has said so far.
 
-    Feed ``receive`` with each reply in order and ``stored`` and ``data_answered`` as effects
-    are carried out. The last effect is ``Completed`` or ``Failed``; after it, nothing the
+    Feed ``receive`` with each reply in order and ``stored``, ``data_answered`` and ``data_delivered`` as
+    effects are carried out. The last effect is ``Completed`` or ``Failed``; after it, nothing the
     worker says matters.
     """
 
@@ -203,8 +203,12 @@ class Conversation:
         return _NOTHING
 
     def data_answered(self, request_id: str) -> None:
-        """The answer to a data request was sent as a whole; its id is free again."""
+        """The answer to a data request is about to be sent to its end; its id is free again."""
         self._free(request_id)
+
+    def data_delivered(self) -> None:
+        """An answer to a data request holds nothing any more: it was sent, or given up."""
+        self._requests -= 1
 
     def waits_for_data(self, request_id: str) -> bool:
         """Whether an answer to this data request may still be sent."""
@@ -374,7 +378,7 @@ class Conversation:
         stream = self._streams.pop(request_id, None)
         if stream is not None:
             self._id_characters -= len(request_id)
-            if stream is not _RESULTS:
+            if isinstance(stream, LargeSubmission):
                 self._requests -= 1
 
     # ------------------------------------------------------------------ violations

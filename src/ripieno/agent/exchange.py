@@ -10,6 +10,7 @@ from typing import Protocol
 import grpc.aio
 
 from ripieno.agent.attempt import Attempt, Verdict
+from ripieno.agent.conversation import Conversation
 from ripieno.agent.dispatcher import Dispatcher
 from ripieno.agent.effects import (
     Answer,
@@ -84,8 +85,8 @@ class Exchange:
             elif isinstance(effect, Answer):
                 await sender.send(attempt, [effect.request])
             elif isinstance(effect, DataRequested):
-                assert self._tasks is not None
-                answer = self._answer(sender, attempt, effect)
+                assert self._tasks is not None and attempt.conversation is not None
+                answer = self._answer(sender, attempt, attempt.conversation, effect)
                 self._tasks.create_task(contained(self._dispatcher, attempt, answer))
             elif isinstance(effect, UploadStarted):
                 self._start_upload(attempt, effect.upload)
@@ -132,7 +133,16 @@ class Exchange:
 
     # ------------------------------------------------------------------ answers
 
-    async def _answer(self, sender: Sender, attempt: Attempt, request: DataRequested) -> None:
+    async def _answer(
+        self, sender: Sender, attempt: Attempt, conversation: Conversation, request: DataRequested
+    ) -> None:
+        try:
+            await self._answer_counted(sender, attempt, request)
+        finally:
+            # Not before: while its worker does not read, it waits, and takes memory.
+            conversation.data_delivered()
+
+    async def _answer_counted(self, sender: Sender, attempt: Attempt, request: DataRequested) -> None:
         try:
             datum, done = await self._inputs.read(attempt.session_no, request.kind, request.key)
         except DataUnavailableError as error:

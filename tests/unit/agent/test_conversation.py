@@ -415,7 +415,7 @@ def test_requests_under_way_are_bounded_and_not_those_that_were_answered() -> No
     for number in range(MOST_REQUESTS):
         tell(machine, said.resource(f"k{number}", request_id=str(number)))
     machine.data_answered("0")
-    machine.data_answered("0")
+    machine.data_delivered()
     tell(machine, said.large_begin(request_id="0"))
     detail = violation(machine, said.resource("one more", request_id="one more"))
     assert "more than 20,000 data requests and large submissions under way at once" in detail
@@ -428,6 +428,7 @@ def test_request_ids_in_use_are_bounded(way: str) -> None:
     tell(machine, *said.result("a", b"1", request_id=long))
     tell(machine, said.resource("k", request_id=long))
     machine.data_answered(long)
+    machine.data_delivered()
     for request_id in ("1", "2"):
         tell(machine, said.resource("k", request_id=request_id))
     begun = {
