@@ -6,9 +6,9 @@ then its bytes stay with the client: HTTP/2's flow control). What has arrived is
 its call ends. Whoever finds no room waits a few seconds in the order of arrival and is then
 refused; that passes, so the same may be sent again.
 
-Calls of a few MiB and those that are larger have rooms of their own: neither waits for the other. Before
-its message is there nobody knows what a call brings; but a connection whose last submission was a small one is likely
-to bring another, and is read in a lane of its own, which those that send large ones do not stand in.
+Calls of a few MiB and those that are larger have rooms of their own: neither waits for the other. The size
+of a submission is not known before its message is there. A connection whose last one was small is expected to bring
+another small one: such connections are read in a lane of their own, and do not wait for those that send large ones.
 """
 
 import asyncio
@@ -138,7 +138,7 @@ class Arrivals:
         return Arrival(reading, self, connection)
 
     def brought(self, connection: str, *, small: bool) -> None:
-        """A connection has brought a submission, a small one or not (or one that is not there in time)."""
+        """Remember whether a connection's last submission was a small one; one that is not there in time was not."""
         if not small:
             self._expected.pop(connection, None)
         elif connection not in self._expected:

@@ -94,7 +94,7 @@ class Observer:
         return {agent_no: now - since for agent_no, (_, since) in self._seen.items()}
 
     def forget(self) -> None:
-        """Nothing that was seen so far says anything: everybody has a whole lease from the next look on."""
+        """Drop what was seen so far: each agent has a whole lease from the next look on."""
         self._looked_at = None
 
 
