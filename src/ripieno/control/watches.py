@@ -125,15 +125,18 @@ class KeysWatch:
 
     def _look_for_new(self) -> None:
         self._soon = None
-        self._new = dict.fromkeys(self._waiting.among(self._new))
-        if self._new:
+        if any(key in self._waiting for key in self._new):  # the first one, as a rule
             self.look.ask_urgently()
+        else:
+            self._new.clear()
 
     async def _read(self, at_all: bool) -> None:
         asked, self._new = self._new, {}
-        keys = list(self._waiting) if at_all else self._waiting.among(asked)
+        keys = list(self._waiting if at_all else asked)
         for start in range(0, len(keys), _AT_ONCE):
             part = self._waiting.among(keys[start : start + _AT_ONCE])
+            if not part:
+                continue
             try:
                 self._deliver(
                     await finished_results(
