@@ -10,6 +10,7 @@ from collections.abc import Set
 from typing import Protocol
 
 from ripieno.agent.attempt import Attempt
+from ripieno.agent.gathering import MAX_OUTCOME_BYTES
 from ripieno.domain.data import Data, StoredObject
 from ripieno.domain.outcomes import Completed, Failed, Failure, SubTasks
 from ripieno.domain.texts import reason
@@ -19,10 +20,6 @@ from ripieno.wire.protos.v1 import agent_pb2
 
 AgentMessage = agent_pb2.AgentMessage
 Outcome = agent_pb2.Outcome
-
-#: An outcome that is longer cannot be committed, and is a final failure: a message that the
-#: control plane refuses would break the stream again and again.
-MAX_OUTCOME_BYTES = 24 * 1024 * 1024
 
 _REASONS = {
     Failure.ATTEMPT: Outcome.Failed.ATTEMPT,

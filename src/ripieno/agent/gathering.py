@@ -17,6 +17,11 @@ INLINE_BUDGET_BYTES = 2 * 1024 * 1024
 Place = Callable[[StoredObject], None]
 
 
+#: An outcome that is longer cannot be committed, and is a final failure: a message that the
+#: control plane refuses would break the stream again and again.
+MAX_OUTCOME_BYTES = 24 * 1024 * 1024
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What the control plane said in its Welcome: sizes in bytes, and how many sub-tasks an attempt may create."""

@@ -5,7 +5,7 @@ carries outcomes gets a number and is kept until that number is settled; after a
 what is kept is sent again. No I/O: ``uplink`` takes messages out, ``waiting`` wakes it.
 
 Bounds: a message has at most ``MESSAGE_BYTES``, or tells the end of one attempt, which has at most
-``endings.MAX_OUTCOME_BYTES``. Beyond ``MAX_UNSETTLED`` or ``MAX_UNSETTLED_BYTES`` the agent asks for no more work
+``gathering.MAX_OUTCOME_BYTES``. Beyond ``MAX_UNSETTLED`` or ``MAX_UNSETTLED_BYTES`` the agent asks for no more work
 (``congested``), beyond twice those bytes it begins nothing (``full``). Nothing is dropped before it is
 settled or lost.
 """

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ripieno.agent.endings import MAX_OUTCOME_BYTES
+from ripieno.agent.gathering import MAX_OUTCOME_BYTES
 from ripieno.agent.gathering import Limits
 from ripieno.agent.violations import TooMuchError
 from ripieno.domain.errors import InvalidRequestError

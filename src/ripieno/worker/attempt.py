@@ -14,12 +14,13 @@ from typing import Any
 
 from ripieno.domain.data import StoredObject
 from ripieno.domain.errors import InvalidRequestError
+from ripieno.objects import ObjectFile
 from ripieno.wire.chunks import DEFAULT_CHUNK_BYTES
 from ripieno.wire.protos.armonik_v2 import worker_service_pb2
 from ripieno.worker.conversation import Asked, Conversation, DataArrived, Event, TaskReady
 from ripieno.worker.errors import AttemptOver, TaskCancelled
 from ripieno.worker.forks import is_forked
-from ripieno.worker.objects import ObjectPlace, ObjectResult
+from ripieno.worker.objects import ObjectPlace
 from ripieno.worker.outbox import Outbox
 from ripieno.worker.replies import ProcessReply, result_ended
 
@@ -35,7 +36,7 @@ class Attempt(ABC):
         broken: How the agent broke the protocol in its course, if it did.
         interrupt: Called (on the I/O loop) when it is cancelled.
         open_results: Keys of results that are begun and not ended, by request id.
-        open_objects: Results that are being written into the object store, by key; None as
+        open_objects: Files of results that are being written into the object store, by key; None as
             long as nobody knows whether they are large.
     """
 
@@ -68,7 +69,7 @@ class Attempt(ABC):
         self._request_numbers: count[int] | None = None
         self._waits: dict[str, Future[Any]] | None = None
         self.open_results: dict[str, str] | None = None
-        self.open_objects: dict[str, ObjectResult | None] | None = None
+        self.open_objects: dict[str, ObjectFile | None] | None = None
 
     # ------------------------------------------------------------ how replies travel
 

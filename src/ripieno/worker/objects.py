@@ -4,7 +4,6 @@ Where the object store is a directory that the worker has before it, the bytes n
 the agent: a name for them is asked for, the file is written, and the agent is told of it.
 """
 
-import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -12,15 +11,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
 
-from ripieno.domain.data import ObjectDirectory, StoredObject
-from ripieno.objects import PIECE_BYTES, ObjectFile, is_writable
-
-if TYPE_CHECKING:
-    from ripieno.worker.attempt import Attempt
-    from ripieno.worker.operations import BytesLike, Operation
-
+from ripieno.domain.data import ObjectDirectory
+from ripieno.objects import ObjectFile, is_writable
 
 #: Names that have waited for longer are not used any more.
 USE_WITHIN_S = 600.0
@@ -46,7 +39,7 @@ class ObjectPlace:
         self._wanted: deque[Future[str]] = deque()
         self._closed = False
         # Looked at now: once the control plane has begun anew, its proof is another one.
-        self._is_writable = _threads().submit(is_writable, directory)
+        self._is_writable = object_threads().submit(is_writable, directory)
 
     @property
     def is_writable(self) -> bool:
@@ -99,86 +92,7 @@ class ObjectPlace:
 
 
 @cache
-def _threads() -> ThreadPoolExecutor:
+def object_threads() -> ThreadPoolExecutor:
+    """The threads in which large results are digested and written."""
     # One writes a piece while the other digests it and the handler makes the next.
     return ThreadPoolExecutor(2, "ripieno-objects")
-
-
-class ObjectResult:
-    """One large result on its way to its file; its methods are operations.
-
-    Holds at most three pieces of ``PIECE_BYTES``: one that is being written, one that is
-    whole and may be the last, and one that gathers.
-    """
-
-    def __init__(self, attempt: "Attempt", key: str, file: ObjectFile) -> None:
-        self._attempt = attempt
-        self._key = key
-        self._file = file
-        self._size = 0
-        self._digest = hashlib.sha256()
-        self._held = bytearray()
-        #: The last whole piece. What ends the result is digested, written and made durable in one
-        #: go: each trip to a thread costs 0.1 ms.
-        self._whole: bytearray | memoryview | None = None
-        self._writing: Sequence[Future[Any]] = ()
-
-    def write(self, piece: "BytesLike") -> "Operation[None]":
-        """Add a piece of any length.
-
-        Raises:
-            OSError: the disk is full, or fails.
-        """
-        rest = memoryview(piece).cast("B")
-        self._size += len(rest)
-        while rest:
-            if not self._held and len(rest) >= PIECE_BYTES and isinstance(piece, bytes):
-                taken = rest[:PIECE_BYTES]  # never changes, so it is written from where it lies
-                yield from self._put(taken)
-            else:
-                taken = rest[: PIECE_BYTES - len(self._held)]
-                self._held += taken
-                if len(self._held) == PIECE_BYTES:
-                    held, self._held = self._held, bytearray()
-                    yield from self._put(held)
-            rest = rest[len(taken) :]
-
-    def end(self) -> "Operation[None]":
-        """The result is complete: on the disk, and told to the agent.
-
-        Raises:
-            OSError: the disk is full, or fails.
-        """
-        yield from self._settle()
-        yield from self._wait(_threads().submit(self._finish))
-        self._attempt.require_usable()
-        self._attempt.send_stored(self._key, StoredObject(self._file.name, self._size, self._digest.digest()))
-
-    def discard(self) -> None:
-        """It will not be complete: leave nothing of it."""
-        self._file.discard()
-
-    def _put(self, piece: bytearray | memoryview) -> "Operation[None]":
-        whole, self._whole = self._whole, piece
-        if whole is not None:
-            yield from self._settle()
-            threads = _threads()
-            self._writing = (threads.submit(self._digest.update, whole), threads.submit(self._file.append, whole))
-
-    def _settle(self) -> "Operation[None]":
-        writing, self._writing = self._writing, ()
-        for future in writing:
-            yield from self._wait(future)
-
-    def _wait(self, future: Future[Any]) -> "Operation[None]":
-        self._attempt.require_usable()
-        name = self._attempt.new_request_id()
-        yield self._attempt.wait_for(name, future)
-        self._attempt.stop_waiting(name)
-
-    def _finish(self) -> None:
-        for piece in (self._whole, self._held):
-            if piece:
-                self._digest.update(piece)
-                self._file.append(piece)
-        self._file.finish()

@@ -1,22 +1,17 @@
-"""What a handler can do with its task, written once for both kinds of handlers.
+"""Operations: what a handler can do with its task, written once for both kinds of handlers (``drivers``)."""
 
-An operation is a generator: it yields each future that it must wait for and returns its
-value. ``blocking`` runs it in a thread, ``awaiting`` on an event loop.
-"""
-
-import asyncio
-import concurrent.futures
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import Any, TypeVar
 
 from ripieno.domain.identifiers import check_identifier
 from ripieno.domain.options import TaskOptions
-from ripieno.interruptible import result_of
+from ripieno.objects import ObjectFile
 from ripieno.worker.attempt import Attempt
 from ripieno.worker.conversation import Asked, DataArrived, DataRefused, SubTasksAnswered
+from ripieno.worker.drivers import BytesLike, Operation
 from ripieno.worker.errors import HandlerError, ResultUnavailable, SubTasksRefused, TaskCancelled
-from ripieno.worker.objects import ObjectPlace, ObjectResult
+from ripieno.worker.object_result import ObjectResult
+from ripieno.worker.objects import ObjectPlace
 from ripieno.worker.replies import (
     ProcessReply,
     data_wanted,
@@ -27,49 +22,6 @@ from ripieno.worker.replies import (
     result_ended,
 )
 from ripieno.worker.sub_tasks import SubTask, check_sub_tasks, creation_replies
-
-T = TypeVar("T")
-Operation = Generator[Future[Any], Any, T]
-
-BytesLike = bytes | bytearray | memoryview
-
-
-def blocking(operation: Operation[T]) -> T:
-    """Run an operation, blocking the thread while it waits.
-
-    Raises:
-        TaskCancelled: the attempt was cancelled meanwhile.
-    """
-    try:
-        future = next(operation)
-        while True:
-            try:
-                answer = result_of(future)
-            except concurrent.futures.CancelledError:
-                future = operation.throw(TaskCancelled())
-            else:
-                future = operation.send(answer)
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]
-
-
-async def awaiting(operation: Operation[T]) -> T:
-    """Run an operation on the running loop.
-
-    Raises:
-        TaskCancelled: the attempt was cancelled meanwhile (the handler's task is, too).
-    """
-    try:
-        future = next(operation)
-        while True:
-            try:
-                answer = await asyncio.wrap_future(future)
-            except asyncio.CancelledError as cancelled:
-                future = operation.throw(cancelled)
-            else:
-                future = operation.send(answer)
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]
 
 
 class ResultWriter:
@@ -132,8 +84,9 @@ class ResultWriter:
         """It is large: into the object store with it, if that is at hand."""
         self._place = None
         if name := (yield from self._object_name(place)) if place.is_writable else "":
-            self._object = ObjectResult(self._attempt, self._key, place.file(name))
-            self._open(self._object)
+            file = place.file(name)
+            self._object = ObjectResult(self._attempt, self._key, file)
+            self._open(file)
             self._attempt.require_usable()  # and if it ends from now on, it discards the file
             held, self._held = bytes(self._held), bytearray()
             yield from self._object.write(held)
@@ -150,10 +103,10 @@ class ResultWriter:
         self._attempt.stop_waiting(label)
         return come
 
-    def _open(self, result: ObjectResult | None) -> None:
+    def _open(self, file: ObjectFile | None) -> None:
         if self._attempt.open_objects is None:
             self._attempt.open_objects = {}
-        self._attempt.open_objects[self._key] = result
+        self._attempt.open_objects[self._key] = file
 
     def _close(self) -> None:
         if self._attempt.open_objects is not None:

@@ -9,7 +9,7 @@ from ripieno.worker.errors import TaskCancelled, TaskError
 from ripieno.worker.failures import describe, detail_of
 from ripieno.worker.forks import end_child, is_forked
 from ripieno.worker.inbox import BlockingInbox, LoopInbox
-from ripieno.worker.operations import awaiting, blocking
+from ripieno.worker.drivers import awaiting, blocking
 from ripieno.worker.surroundings import Surroundings
 from ripieno.worker.task import AsyncTask, Task
 

@@ -8,7 +8,8 @@ from ripieno.worker import operations
 from ripieno.worker.attempt import Attempt
 from ripieno.worker.conversation import Asked
 from ripieno.worker.errors import TaskCancelled
-from ripieno.worker.operations import BytesLike, ResultWriter, awaiting, blocking
+from ripieno.worker.drivers import BytesLike, awaiting, blocking
+from ripieno.worker.operations import ResultWriter
 from ripieno.worker.sub_tasks import SubTask
 
 

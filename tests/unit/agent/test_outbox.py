@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ripieno.agent.attempt import Attempt, RunOptions, Verdict
-from ripieno.agent.endings import MAX_OUTCOME_BYTES
+from ripieno.agent.gathering import MAX_OUTCOME_BYTES
 from ripieno.agent.outbox import MAX_UNSETTLED, MESSAGE_BYTES, Outbox
 from ripieno.domain.data import StoredObject
 from ripieno.domain.options import TaskOptions

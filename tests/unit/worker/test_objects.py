@@ -18,7 +18,8 @@ from ripieno.worker import objects
 from ripieno.worker.attempt import Attempt
 from ripieno.worker.errors import AttemptOver, TaskCancelled
 from ripieno.worker.objects import ObjectPlace
-from ripieno.worker.operations import ResultWriter, blocking
+from ripieno.worker.drivers import blocking
+from ripieno.worker.operations import ResultWriter
 from ripieno.worker.replies import ProcessReply
 from unit.worker import requests
 from unit.worker.agents import Agent, BatchRun, BatchStream, agent_of, rest_of, results_of
