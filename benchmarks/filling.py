@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import asyncpg
 
 from ripieno.domain.statuses import ResultStatus, TaskStatus
-from ripieno.store.migrate import SCHEMA, migrate
+from ripieno.store.database.migrate import SCHEMA, migrate
 
 #: Rows a statement: a transaction of bounded size.
 _ROWS = 250_000

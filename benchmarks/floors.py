@@ -22,8 +22,8 @@ import psutil
 import uvloop
 
 import benchmarks.bare  # noqa: F401 - sets what gRPC reads when it is first used
-from ripieno.agent.calls import Call
-from ripieno.agent.http2 import connect
+from ripieno.agent.transport.calls import Call
+from ripieno.agent.transport.http2 import connect
 
 _ALONE = 2_000
 _MANY = 5_000

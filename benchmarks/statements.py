@@ -21,12 +21,12 @@ from benchmarks.tasks import PAYLOAD, RESULT
 from ripieno.domain.options import TaskOptions
 from ripieno.domain.outcomes import Completed, Outcome
 from ripieno.domain.submission import NewTask
-from ripieno.store.agents import register_agent
-from ripieno.store.claim import Claimed, Claims
-from ripieno.store.commit import Committer
-from ripieno.store.database import Database
-from ripieno.store.sessions import Sessions
-from ripieno.store.submission import SubmissionCall, submit
+from ripieno.store.attempts.claim import Claimed, Claims
+from ripieno.store.attempts.commit import Committer
+from ripieno.store.cluster.agents import register_agent
+from ripieno.store.database.database import Database
+from ripieno.store.sessions.sessions import Sessions
+from ripieno.store.submitting.submission import SubmissionCall, submit
 
 TASKS = 50_000
 ALONE = 300

@@ -49,29 +49,37 @@ KNOBS = [
     *(
         Knob(
             f"tasks in one submission transaction: {value} (2,000)",
-            f"ripieno.control.submissions:_LARGEST_FLUSH={value}",
+            f"ripieno.control.submitting.submissions:_LARGEST_FLUSH={value}",
         )
         for value in (200, 8_000)
     ),
     *(
-        Knob(f"submission transactions at once: {value} (2)", f"ripieno.control.submissions:_FLUSHES={value}")
+        Knob(
+            f"submission transactions at once: {value} (2)", f"ripieno.control.submitting.submissions:_FLUSHES={value}"
+        )
         for value in (1, 4)
     ),
     *(
-        Knob(f"tasks in one claim: {value} (256)", f"ripieno.control.dispatcher:_LARGEST_CLAIM={value}")
+        Knob(f"tasks in one claim: {value} (256)", f"ripieno.control.agents.dispatcher:_LARGEST_CLAIM={value}")
         for value in (64, 512, 2_048)
     ),
     *(
-        Knob(f"outcomes in one commit: {value} (512)", f"ripieno.control.reports:_LARGEST_COMMIT={value}")
+        Knob(f"outcomes in one commit: {value} (512)", f"ripieno.control.agents.reports:_LARGEST_COMMIT={value}")
         for value in (64, 2_048)
     ),
-    *(Knob(f"commits at once: {value} (2)", f"ripieno.control.reports:_COMMITS={value}") for value in (1, 4)),
+    *(Knob(f"commits at once: {value} (2)", f"ripieno.control.agents.reports:_COMMITS={value}") for value in (1, 4)),
     *(
-        Knob(f"work sent ahead to a worker: {value * 1000:g} ms (5)", agent=f"ripieno.agent.pace:LOOKAHEAD_S={value}")
+        Knob(
+            f"work sent ahead to a worker: {value * 1000:g} ms (5)",
+            agent=f"ripieno.agent.scheduling.pace:LOOKAHEAD_S={value}",
+        )
         for value in (0.0, 0.001, 0.02)
     ),
     *(
-        Knob(f"work waiting in the agent: {value * 1000:g} ms (10)", agent=f"ripieno.agent.pace:STOCK_S={value}")
+        Knob(
+            f"work waiting in the agent: {value * 1000:g} ms (10)",
+            agent=f"ripieno.agent.scheduling.pace:STOCK_S={value}",
+        )
         for value in (0.001, 0.05)
     ),
     *(Knob(f"slots: {value} (2)", slots=value) for value in (1, 4, 8)),

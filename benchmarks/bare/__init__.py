@@ -2,5 +2,5 @@
 
 import os
 
-# As our own processes do (``ripieno.cli.serving``); read when gRPC is first used.
+# As our own processes do (``ripieno.cli.process.serving``); read when gRPC is first used.
 os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_client,-event_engine_listener")

@@ -1,6 +1,6 @@
 """Writing large data as objects: what the control plane, agents and workers have in common.
 
-An object is written under a fresh name that was noted before (see ``ripieno.store.objects``),
+An object is written under a fresh name that was noted before (see ``ripieno.store.cluster.objects``),
 by one writer, once; nobody reads it before a transaction has linked it. So a file needs no
 other name while it is written, and what is left of a broken write is garbage that is noted.
 """

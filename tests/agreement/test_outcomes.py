@@ -99,7 +99,7 @@ _REPEATED = (
     "ripieno.domain.errors.InvalidRequestError: key: 'a' was sent or delegated already; each result is made once"
 )
 _WHOSE = (
-    "ripieno.worker.errors.HandlerError: the handler returned bytes, which are the one result that is still owed,"
+    "ripieno.worker.terms.errors.HandlerError: the handler returned bytes, which are the one result that is still owed,"
     " but owed are: 'a', 'b'. Send each result with task.send_result(key, data) and return None"
 )
 

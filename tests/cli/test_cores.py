@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ripieno.cli.cores import granted_cores, usable_cores
+from ripieno.cli.terms.cores import granted_cores, usable_cores
 
 
 def laid_out(tmp_path: Path, membership: str, files: dict[str, str]) -> float:

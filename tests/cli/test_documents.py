@@ -86,7 +86,7 @@ def test_links_and_paths_lead_somewhere(document: Path) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=named)
 def test_files_that_are_named_exist(document: Path) -> None:
-    """A file may be named by the end of its path: `control/dispatcher.py`."""
+    """A file may be named by the end of its path: `control/agents/dispatcher.py`."""
     present = [f"/{path.relative_to(ROOT)}" for folder in _FOLDERS for path in (ROOT / folder).rglob("*.*")]
     present += [f"/{path.name}" for path in ROOT.iterdir()]
     wanted = {found["path"] for found in _FILE.finditer(document.read_text())}

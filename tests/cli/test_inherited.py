@@ -88,7 +88,7 @@ can_unshare = pytest.mark.skipif(
 )
 FIRST = """
 import os, signal, subprocess, sys, time
-from ripieno.cli.inherited import prepare_process
+from ripieno.cli.process.inherited import prepare_process
 prepare_process()
 assert os.getpid() != 1
 subprocess.run([sys.executable, "-c", "import os\\nfor _ in range(30):\\n  if os.fork() == 0: os._exit(0)\\nos._exit(0)"])

@@ -12,7 +12,7 @@ import grpc.aio
 import pytest
 import pytest_asyncio
 
-from ripieno.cli.terminal import printable
+from ripieno.cli.calling.terminal import printable
 from ripieno.wire.protos.armonik_v2 import objects_pb2, submitter_service_pb2, submitter_service_pb2_grpc
 
 _WITHIN_S = 30.0

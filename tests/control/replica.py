@@ -12,10 +12,10 @@ from typing import Any
 import grpc.aio
 
 from ripieno.config import ControlSettings
-from ripieno.control.reports import Reports
+from ripieno.control.agents.reports import Reports
 from ripieno.control.server import Replica
-from ripieno.store.database import Database
-from ripieno.store.objects import ObjectStore
+from ripieno.store.cluster.objects import ObjectStore
+from ripieno.store.database.database import Database
 from ripieno.wire.protos.v1 import agent_pb2, agent_pb2_grpc
 from store.world import World
 

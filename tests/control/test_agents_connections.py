@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from control.replica import BareAgent, Served, serving
 from ripieno.domain.statuses import TaskStatus
-from ripieno.store.changes import Changes
+from ripieno.store.sessions.changes import Changes
 from ripieno.wire.protos.v1 import agent_pb2, agent_pb2_grpc
 from store.world import task
 

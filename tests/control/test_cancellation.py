@@ -9,9 +9,9 @@ import pytest
 import pytest_asyncio
 
 from control.replica import BareAgent, Served, serving
-from ripieno.control.reminders import REMIND_EVERY_S
-from ripieno.store.cancel import cancel_session
-from ripieno.store.gates import gates
+from ripieno.control.agents.reminders import REMIND_EVERY_S
+from ripieno.store.database.gates import gates
+from ripieno.store.graph.cancel import cancel_session
 from ripieno.wire.protos.armonik_v2 import submitter_service_pb2, submitter_service_pb2_grpc
 from ripieno.wire.protos.v1 import agent_pb2
 from store.world import World, task, until_one_waits, whole

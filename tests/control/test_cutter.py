@@ -4,14 +4,14 @@ import asyncio
 
 import pytest
 
-from ripieno.control import cutter as cutters
-from ripieno.control.cutter import Cutter
-from ripieno.control.notices import Notices
+from ripieno.control.upkeep import cutter as cutters
+from ripieno.control.upkeep.cutter import Cutter
+from ripieno.control.waiting.notices import Notices
 from ripieno.domain.outcomes import Failure
-from ripieno.store import cuts, promotions
-from ripieno.store.changes import Changes
-from ripieno.store.database import Database
-from ripieno.store.signals import Signals
+from ripieno.store.cluster.signals import Signals
+from ripieno.store.database.database import Database
+from ripieno.store.graph import cuts, promotions
+from ripieno.store.sessions.changes import Changes
 from store.world import World, done, failed, task
 
 TASKS = 100

@@ -15,10 +15,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from control.replica import BareAgent, Served, serving
 from ripieno.background import Health
 from ripieno.config import ControlSettings
-from ripieno.control.errors import _foremost, _without_frames
+from ripieno.control.calls.errors import _foremost, _without_frames
 from ripieno.control.server import _keep_working, run_control
 from ripieno.domain.errors import NotFoundError, UnavailableError
-from ripieno.store.database import _LISTING_SESSIONS, Database
+from ripieno.store.database.database import _LISTING_SESSIONS, Database
 from ripieno.store.embedded import EmbeddedPostgres
 from ripieno.wire.protos.armonik_v2 import objects_pb2, submitter_service_pb2, submitter_service_pb2_grpc
 from ripieno.wire.protos.v1 import results_pb2, results_pb2_grpc

@@ -11,9 +11,9 @@ import pytest_asyncio
 import structlog
 
 from control.replica import Served, until
-from ripieno.control.downloads import pieces
-from ripieno.control.room import Room
-from ripieno.store.lookup import fetch_results
+from ripieno.control.results.downloads import pieces
+from ripieno.control.results.room import Room
+from ripieno.store.reading.lookup import fetch_results
 from ripieno.wire.protos.v1 import results_pb2, results_pb2_grpc
 from store.world import World, task
 

@@ -13,7 +13,7 @@ import pytest
 from google.protobuf.message import DecodeError
 from structlog.testing import capture_logs
 
-from ripieno.control.errors import ErrorInterceptor
+from ripieno.control.calls.errors import ErrorInterceptor
 from ripieno.domain.errors import InvariantError, NotFoundError, PermissionDeniedError, UnavailableError
 
 KINDS = ["unary_unary", "unary_stream", "stream_unary", "stream_stream"]

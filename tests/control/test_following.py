@@ -7,14 +7,14 @@ import grpc
 import grpc.aio
 import pytest
 
-import ripieno.control.following as following
+import ripieno.control.results.following as following
 from control.replica import BareAgent, Served, until
 from ripieno.background import Setback
-from ripieno.control.following import Follower
-from ripieno.control.room import STREAM_BYTES, Room
-from ripieno.control.watches import KeysWatch
+from ripieno.control.results.following import Follower
+from ripieno.control.results.room import STREAM_BYTES, Room
+from ripieno.control.waiting.watches import KeysWatch
 from ripieno.domain.statuses import ResultStatus
-from ripieno.store.lookup import FinishedKey, finished_results
+from ripieno.store.reading.lookup import FinishedKey, finished_results
 from ripieno.wire.protos.armonik_v2 import result_status_pb2, submitter_service_pb2, submitter_service_pb2_grpc
 from ripieno.wire.protos.v1 import results_pb2, results_pb2_grpc
 from store.world import World, done, task

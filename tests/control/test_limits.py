@@ -14,7 +14,7 @@ import pytest_asyncio
 from control.replica import BareAgent, Served, serving, until
 from ripieno.client import AsyncClient, LimitError, OverloadedError, TaskDefinition
 from ripieno.config import Limits
-from ripieno.control import arrivals
+from ripieno.control.calls import arrivals
 from ripieno.wire.protos.armonik_v2 import objects_pb2, submitter_service_pb2, submitter_service_pb2_grpc
 from ripieno.wire.protos.v1 import results_pb2, results_pb2_grpc
 

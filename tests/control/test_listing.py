@@ -7,12 +7,12 @@ import grpc
 import grpc.aio
 import pytest
 
-import ripieno.control.admission as admission
-import ripieno.control.listing as listing
-import ripieno.control.questions as questions
-import ripieno.store.lookup as lookup
+import ripieno.control.calls.admission as admission
+import ripieno.control.calls.questions as questions
+import ripieno.control.results.listing as listing
+import ripieno.store.reading.lookup as lookup
 from control.replica import Served, until
-from ripieno.control.arrivals import Turns
+from ripieno.control.calls.arrivals import Turns
 from ripieno.wire.protos.armonik_v2 import submitter_service_pb2, submitter_service_pb2_grpc
 from ripieno.wire.protos.v1 import results_pb2, results_pb2_grpc
 from store.world import World, task

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 import pytest_asyncio
 
 from control.replica import until
-from ripieno.control.notices import Notices
-from ripieno.store.changes import Changes
-from ripieno.store.database import Database
-from ripieno.store.signals import News, Signals
+from ripieno.control.waiting.notices import Notices
+from ripieno.store.cluster.signals import News, Signals
+from ripieno.store.database.database import Database
+from ripieno.store.sessions.changes import Changes
 
 EVERYTHING = News(everything=True)
 

@@ -11,12 +11,12 @@ from control.replica import Served
 from control.test_limits import refusal, tasks
 from ripieno.client import AsyncClient, LimitError, TaskOptions
 from ripieno.config import Limits
-from ripieno.control.limits import ControlLimits
-from ripieno.control.quotas import Quotas
+from ripieno.control.calls.limits import ControlLimits
+from ripieno.control.calls.quotas import Quotas
 from ripieno.domain import options
 from ripieno.domain.errors import OverloadedError
 from ripieno.domain.outcomes import Completed, Outcome, SubTasks
-from ripieno.store.counts import Usage, read_usage
+from ripieno.store.sessions.counts import Usage, read_usage
 from ripieno.wire.protos.armonik_v2 import submitter_service_pb2_grpc
 from store.world import World, done, task
 

@@ -9,9 +9,9 @@ import grpc.aio
 import pytest
 
 from control.replica import BareAgent, Served, serving, until
-from ripieno.control import reports
+from ripieno.control.agents import reports
 from ripieno.domain.statuses import TaskStatus
-from ripieno.store.changes import Changes
+from ripieno.store.sessions.changes import Changes
 from ripieno.wire.protos.v1 import agent_pb2
 from store.world import task
 

@@ -11,8 +11,8 @@ import pytest
 from control.replica import serving, until
 from ripieno.config import ControlSettings
 from ripieno.control.server import Replica
-from ripieno.store.database import Database
-from ripieno.store.objects import ObjectStore
+from ripieno.store.cluster.objects import ObjectStore
+from ripieno.store.database.database import Database
 from ripieno.wire.protos.armonik_v2 import (
     objects_pb2,
     submitter_service_pb2,

@@ -9,7 +9,7 @@ import grpc.aio
 import pytest
 
 from control.replica import Served
-from ripieno.control.streams import both_ways
+from ripieno.control.calls.streams import both_ways
 from ripieno.wire.protos.v1 import agent_pb2, agent_pb2_grpc
 
 _SOON_S = 10.0

@@ -9,20 +9,20 @@ import grpc.aio
 import pytest
 import pytest_asyncio
 
-import ripieno.control.waits as waits
-import ripieno.control.watches as watches
+import ripieno.control.waiting.waits as waits
+import ripieno.control.waiting.watches as watches
 from control.replica import Served, until
-from ripieno.control.questions import Questions
-from ripieno.control.waits import Waits
-from ripieno.control.watcher import Watcher
-from ripieno.control.watches import KeysWaiter, TasksWaiter
+from ripieno.control.calls.questions import Questions
+from ripieno.control.waiting.waits import Waits
+from ripieno.control.waiting.watcher import Watcher
+from ripieno.control.waiting.watches import KeysWaiter, TasksWaiter
 from ripieno.domain.errors import UnavailableError
 from ripieno.domain.filters import TaskFilter
 from ripieno.domain.outcomes import Failure
 from ripieno.domain.statuses import TaskStatus
-from ripieno.store.changes import Changes
-from ripieno.store.lookup import FinishedKey, find_tasks, finished_results, stopped_tasks
-from ripieno.store.signals import News
+from ripieno.store.cluster.signals import News
+from ripieno.store.reading.lookup import FinishedKey, find_tasks, finished_results, stopped_tasks
+from ripieno.store.sessions.changes import Changes
 from ripieno.wire.protos.armonik_v2 import objects_pb2, submitter_service_pb2, submitter_service_pb2_grpc
 from ripieno.wire.statuses import TASK_TO_WIRE
 from store.world import World, done, failed, task

@@ -17,8 +17,8 @@ from typing import Any
 import grpc
 import pytest
 
-from ripieno.agent.calls import Call
-from ripieno.agent.http2 import connect
+from ripieno.agent.transport.calls import Call
+from ripieno.agent.transport.http2 import connect
 from ripieno.domain.addresses import TcpAddress
 from ripieno.wire.channels import open_channel
 from unit.agent.replica import Replica, Task

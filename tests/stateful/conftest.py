@@ -12,7 +12,7 @@ from typing import cast
 import pytest
 import pytest_asyncio
 
-from ripieno.store.sanity import broken_invariants
+from ripieno.store.reading.sanity import broken_invariants
 from stateful.crossing import Replicas
 from store.ways import TwoWays
 from store.world import World

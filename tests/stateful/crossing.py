@@ -8,9 +8,9 @@ from typing import Any
 from ripieno.domain.errors import ConflictError
 from ripieno.domain.outcomes import Outcome, Ticket
 from ripieno.domain.submission import NewTask
-from ripieno.store import cuts
-from ripieno.store.changes import Changes
-from ripieno.store.claim import Claimed
+from ripieno.store.attempts.claim import Claimed
+from ripieno.store.graph import cuts
+from ripieno.store.sessions.changes import Changes
 from store.world import World, done, over, promoted, whole
 
 

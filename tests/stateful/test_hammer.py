@@ -5,11 +5,11 @@ from contextlib import suppress
 
 from ripieno.domain.outcomes import Failure, Ticket
 from ripieno.domain.submission import NewTask
-from ripieno.store.attempts import mark_interrupting_if_owned, mark_started_if_owned, release_if_owned
-from ripieno.store.claim import Claimed
-from ripieno.store.counts import fold_counts
-from ripieno.store.database import NotPlainError
-from ripieno.store.submission import submit_and_claim
+from ripieno.store.attempts.attempts import mark_interrupting_if_owned, mark_started_if_owned, release_if_owned
+from ripieno.store.attempts.claim import Claimed
+from ripieno.store.database.database import NotPlainError
+from ripieno.store.sessions.counts import fold_counts
+from ripieno.store.submitting.submission import submit_and_claim
 from stateful.crossing import Replicas, made
 from store.world import AGENT, failed, over, task
 

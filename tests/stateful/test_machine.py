@@ -25,13 +25,13 @@ from ripieno.domain.options import TaskOptions
 from ripieno.domain.outcomes import Completed, Failed, Failure, Outcome, SubTasks, Ticket
 from ripieno.domain.statuses import TaskStatus
 from ripieno.domain.submission import NewTask
-from ripieno.store.attempts import mark_started_if_owned, release_if_owned
-from ripieno.store.claim import Claimed
-from ripieno.store.counts import fold_counts
-from ripieno.store.database import Database, NotPlainError
-from ripieno.store.lookup import find_tasks
-from ripieno.store.sanity import broken_invariants
-from ripieno.store.submission import submit, submit_and_claim
+from ripieno.store.attempts.attempts import mark_started_if_owned, release_if_owned
+from ripieno.store.attempts.claim import Claimed
+from ripieno.store.database.database import Database, NotPlainError
+from ripieno.store.reading.lookup import find_tasks
+from ripieno.store.reading.sanity import broken_invariants
+from ripieno.store.sessions.counts import fold_counts
+from ripieno.store.submitting.submission import submit, submit_and_claim
 from stateful.model import Broken, CancelledError, Model, Ok, TakenError
 from store.world import AGENT, World
 

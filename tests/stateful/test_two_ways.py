@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from ripieno.domain.outcomes import Failure, Outcome
 from ripieno.domain.submission import NewTask
-from ripieno.store.claim import Claimed
-from ripieno.store.sanity import broken_invariants
+from ripieno.store.attempts.claim import Claimed
+from ripieno.store.reading.sanity import broken_invariants
 from store.contents import contents
 from store.twins import Twins, committed, open_twins, submitted
 from store.world import World, done, failed, options, task

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from ripieno.store.database import Database
-from ripieno.store.objects import ObjectStore
-from ripieno.store.sanity import broken_invariants
+from ripieno.store.cluster.objects import ObjectStore
+from ripieno.store.database.database import Database
+from ripieno.store.reading.sanity import broken_invariants
 from store.world import World
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from ripieno.store.database import Database
+from ripieno.store.database.database import Database
 
 Rows = list[tuple[object, ...]]
 

@@ -7,7 +7,8 @@ import pytest
 
 from ripieno.domain.errors import ConflictError
 from ripieno.domain.outcomes import Failed, Failure, Outcome, Ticket
-from ripieno.store.agents import (
+from ripieno.store.attempts.confirmations import cancelling_at
+from ripieno.store.cluster.agents import (
     check_held,
     forget_agents,
     held_by,
@@ -19,8 +20,7 @@ from ripieno.store.agents import (
     without_replica,
     write_to,
 )
-from ripieno.store.confirmations import cancelling_at
-from ripieno.store.connections import Connection
+from ripieno.store.database.connections import Connection
 from store.world import World, over, task
 
 

@@ -3,8 +3,8 @@
 import asyncio
 
 from ripieno.domain.outcomes import Ticket
-from ripieno.store.attempts import mark_interrupting_if_owned, mark_started_if_owned, release_if_owned
-from ripieno.store.queries import Queries
+from ripieno.store.attempts.attempts import mark_interrupting_if_owned, mark_started_if_owned, release_if_owned
+from ripieno.store.database.queries import Queries
 from store.world import World, done, failed, over, task, until_one_waits
 
 STARTED_AT_US = 1_700_000_000_250_000

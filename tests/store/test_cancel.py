@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from ripieno.store.attempts import mark_interrupting_if_owned, mark_started_if_owned, release_if_owned
-from ripieno.store.cancel import cancel_tasks
-from ripieno.store.confirmations import unconfirmed_in_sessions, unconfirmed_of_tasks
-from ripieno.store.queries import Queries
+from ripieno.store.attempts.attempts import mark_interrupting_if_owned, mark_started_if_owned, release_if_owned
+from ripieno.store.attempts.confirmations import unconfirmed_in_sessions, unconfirmed_of_tasks
+from ripieno.store.database.queries import Queries
+from ripieno.store.graph.cancel import cancel_tasks
 from store.world import AGENT, World, done, failed, over, task, until_one_waits, whole
 
 

@@ -2,9 +2,9 @@
 
 import asyncio
 
-from ripieno.store.claim import Claims
-from ripieno.store.database import Database
-from ripieno.store.queries import Queries
+from ripieno.store.attempts.claim import Claims
+from ripieno.store.database.database import Database
+from ripieno.store.database.queries import Queries
 from store.world import World, done, failed, options, task
 
 

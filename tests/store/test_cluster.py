@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from ripieno.domain.errors import InvalidRequestError
-from ripieno.store.cluster import agree_on_objects
-from ripieno.store.database import Database
+from ripieno.store.cluster.cluster import agree_on_objects
+from ripieno.store.database.database import Database
 
 
 @pytest.mark.parametrize("form", ["{}", "file://{}"])

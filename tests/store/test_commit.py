@@ -6,7 +6,7 @@ import pytest
 
 from ripieno.domain.data import StoredObject
 from ripieno.domain.outcomes import Failure
-from ripieno.store.commit import Committer
+from ripieno.store.attempts.commit import Committer
 from store.world import World, done, failed, options, over, task
 
 

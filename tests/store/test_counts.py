@@ -3,7 +3,7 @@
 import asyncio
 
 from ripieno.domain.statuses import TaskStatus
-from ripieno.store.counts import fold_counts, read_counts
+from ripieno.store.sessions.counts import fold_counts, read_counts
 from store.world import World, done, failed, task
 
 

@@ -3,10 +3,11 @@
 import pytest
 
 from ripieno.domain.outcomes import Failure
-from ripieno.store import cuts, turns
-from ripieno.store.abandoned import Abandoned
-from ripieno.store.cancel import cancel_session, cancel_tasks
-from ripieno.store.sanity import broken_invariants
+from ripieno.store.database import turns
+from ripieno.store.graph import cuts
+from ripieno.store.graph.abandoned import Abandoned
+from ripieno.store.graph.cancel import cancel_session, cancel_tasks
+from ripieno.store.reading.sanity import broken_invariants
 from store.world import World, failed, task, whole
 
 N = 40

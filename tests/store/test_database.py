@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from ripieno.domain.errors import InvalidRequestError, InvariantError, OutcomeUnknownError, UnavailableError
-from ripieno.store.database import Connection, Database
+from ripieno.store.database.database import Connection, Database
 from store.world import World, until_one_waits
 
 WRITE = "insert into staged_objects (name) values ($1)"

@@ -10,10 +10,10 @@ import pytest
 import pytest_asyncio
 
 from ripieno.domain.errors import NotFoundError, UnavailableError
-from ripieno.store.database import Connection, Database
+from ripieno.store.database.database import Connection, Database
+from ripieno.store.database.faults import StaleError
 from ripieno.store.embedded import EmbeddedPostgres
-from ripieno.store.faults import StaleError
-from ripieno.store.submission import submit
+from ripieno.store.submitting.submission import submit
 from store.world import World, done, task
 
 

@@ -8,8 +8,9 @@ from ripieno.domain.errors import NotFoundError
 from ripieno.domain.filters import SessionFilter, TaskFilter
 from ripieno.domain.outcomes import Failure
 from ripieno.domain.statuses import ResultStatus, SessionStatus, TaskStatus
-from ripieno.store.listing import page_of_tasks
-from ripieno.store.lookup import (
+from ripieno.store.cluster.objects import ObjectStore
+from ripieno.store.reading.listing import page_of_tasks
+from ripieno.store.reading.lookup import (
     FinishedKey,
     count_tasks,
     fetch_results,
@@ -22,7 +23,6 @@ from ripieno.store.lookup import (
     task_failure,
     task_failures,
 )
-from ripieno.store.objects import ObjectStore
 from ripieno.wire.protos.armonik_v2 import submitter_service_pb2
 from ripieno.wire.requests import distinct_ids, task_filter
 from store.world import OPTIONS, World, done, failed, options, over, task

@@ -9,9 +9,9 @@ import pytest
 import pytest_asyncio
 
 from ripieno.domain.errors import InvariantError
-from ripieno.store import migrate
-from ripieno.store.database import Database
-from ripieno.store.migrate import Migration, load_migrations
+from ripieno.store.database import migrate
+from ripieno.store.database.database import Database
+from ripieno.store.database.migrate import Migration, load_migrations
 
 ROWS = 60_000
 

@@ -6,9 +6,9 @@ import asyncpg
 import pytest
 
 from ripieno.domain.errors import InvalidRequestError
-from ripieno.store import migrate
-from ripieno.store.database import Database
-from ripieno.store.migrate import Migration, load_migrations
+from ripieno.store.database import migrate
+from ripieno.store.database.database import Database
+from ripieno.store.database.migrate import Migration, load_migrations
 
 
 async def fetch(url: str, query: str) -> list[tuple[object, ...]]:

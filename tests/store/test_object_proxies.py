@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from ripieno.cli.proxies import keep_loopback_direct
+from ripieno.cli.terms.proxies import keep_loopback_direct
 
 #: Puts one object by way of obstore, as the control plane does, in an environment of its own.
 _PUT = """
-from ripieno.cli.proxies import keep_loopback_direct
+from ripieno.cli.terms.proxies import keep_loopback_direct
 keep_loopback_direct()
 import obstore
 obstore.put(obstore.store.from_url("s3://bucket/prefix"), "name", b"data")

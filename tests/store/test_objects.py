@@ -12,8 +12,8 @@ import pytest
 from ripieno.domain.data import StoredObject
 from ripieno.domain.errors import ConflictError, InvalidRequestError, NotFoundError, UnavailableError
 from ripieno.objects import PIECE_BYTES, is_readable, is_writable
-from ripieno.store.database import Database
-from ripieno.store.objects import ObjectStore
+from ripieno.store.cluster.objects import ObjectStore
+from ripieno.store.database.database import Database
 from store.world import World, done, options, task, until_one_waits
 
 MIB = 1024 * 1024

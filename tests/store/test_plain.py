@@ -14,10 +14,10 @@ import pytest_asyncio
 
 from ripieno.domain.data import Data, StoredObject
 from ripieno.domain.outcomes import Failure
-from ripieno.store.attempts import mark_started_if_owned, release_if_owned
-from ripieno.store.claim import Claimed
-from ripieno.store.database import NotPlainError
-from ripieno.store.submission import SubmissionCall, submit, submit_and_claim
+from ripieno.store.attempts.attempts import mark_started_if_owned, release_if_owned
+from ripieno.store.attempts.claim import Claimed
+from ripieno.store.database.database import NotPlainError
+from ripieno.store.submitting.submission import SubmissionCall, submit, submit_and_claim
 from store.contents import contents
 from store.twins import Story, Told, Twins, committed, open_twins, submitted, told
 from store.world import World, done, failed, options, task, until_one_waits

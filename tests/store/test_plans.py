@@ -12,11 +12,11 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from ripieno.store import counts
-from ripieno.store.connections import SETTINGS as OF_SESSIONS
-from ripieno.store.database import Database
+from ripieno.store.database.connections import SETTINGS as OF_SESSIONS
+from ripieno.store.database.database import Database
+from ripieno.store.database.queries import Queries
 from ripieno.store.embedded import EmbeddedPostgres
-from ripieno.store.queries import Queries
+from ripieno.store.sessions import counts
 from store import functions, plans
 from store.filled import fill
 

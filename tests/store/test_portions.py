@@ -1,8 +1,14 @@
 """What goes into one transaction: so many bytes, rows and gates, and at least one outcome."""
 
 from ripieno.domain.outcomes import Completed, Completions, Failed, Failure, Outcome, SubTasks, Ticket
-from ripieno.store.gates import MOST_GATES
-from ripieno.store.portions import LARGEST_PORTION_BYTES, LARGEST_PORTION_ROWS, fits, portions_of_outcomes, rows_of
+from ripieno.store.attempts.portions import (
+    LARGEST_PORTION_BYTES,
+    LARGEST_PORTION_ROWS,
+    fits,
+    portions_of_outcomes,
+    rows_of,
+)
+from ripieno.store.database.gates import MOST_GATES
 from store.world import World, done, task
 
 

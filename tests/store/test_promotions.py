@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from ripieno.domain.outcomes import Failure
-from ripieno.store import promotions
-from ripieno.store.abandoned import Abandoned
-from ripieno.store.sanity import broken_invariants
+from ripieno.store.graph import promotions
+from ripieno.store.graph.abandoned import Abandoned
+from ripieno.store.reading.sanity import broken_invariants
 from store.world import World, done, failed, promoted, task
 
 N = 40

@@ -4,11 +4,11 @@ import time
 
 import pytest
 
-from ripieno.store import reaches
-from ripieno.store.claim import Claimed
-from ripieno.store.queries import Queries
-from ripieno.store.reaches import Reaches
-from ripieno.store.sanity import broken_invariants
+from ripieno.store.attempts import reaches
+from ripieno.store.attempts.claim import Claimed
+from ripieno.store.attempts.reaches import Reaches
+from ripieno.store.database.queries import Queries
+from ripieno.store.reading.sanity import broken_invariants
 from store import plans
 from store.world import World, done, failed, options, task
 

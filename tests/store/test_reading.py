@@ -17,7 +17,7 @@ from ripieno.control.server import Replica
 from ripieno.domain.data import StoredObject
 from ripieno.domain.outcomes import Failure
 from ripieno.objects import PIECE_BYTES, is_readable
-from ripieno.store.objects import ObjectStore
+from ripieno.store.cluster.objects import ObjectStore
 from ripieno.wire.outcomes import directory_from_wire, stored_from_wire
 from ripieno.wire.protos.armonik_v2 import objects_pb2, submitter_service_pb2_grpc
 from ripieno.wire.protos.v1 import results_pb2, results_pb2_grpc

@@ -8,8 +8,8 @@ import pytest
 import pytest_asyncio
 
 from ripieno.domain.errors import InvalidRequestError, UnavailableError
-from ripieno.store.connections import SETTINGS
-from ripieno.store.database import Database
+from ripieno.store.database.connections import SETTINGS
+from ripieno.store.database.database import Database
 from ripieno.store.embedded import EmbeddedPostgres
 from store.world import World, task
 

@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 import asyncpg
 import pytest
 
-from ripieno.store import signals
-from ripieno.store.database import Database
-from ripieno.store.signals import CHANNEL, News, Signals
+from ripieno.store.cluster import signals
+from ripieno.store.cluster.signals import CHANNEL, News, Signals
+from ripieno.store.database.database import Database
 
 EVERYTHING = News(everything=True)
 

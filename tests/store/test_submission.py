@@ -14,7 +14,7 @@ from ripieno.domain.errors import (
     SessionCancelledError,
 )
 from ripieno.domain.submission import NewTask
-from ripieno.store.submission import submit
+from ripieno.store.submitting.submission import submit
 from store.world import OPTIONS, World, done, options, task
 
 ODD = ['quote"', "back\\slash", "NULL", "{brace}", "comma,", " spaced ", "ключ", "%s", "$1", "new\nline"]

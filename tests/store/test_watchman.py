@@ -14,8 +14,8 @@ import pytest
 import pytest_asyncio
 
 from ripieno.domain.errors import OutcomeUnknownError, UnavailableError
-from ripieno.store.connections import Connection
-from ripieno.store.database import Database
+from ripieno.store.database.connections import Connection
+from ripieno.store.database.database import Database
 from ripieno.store.embedded import EmbeddedPostgres
 from store.silence import Proxy, silenced
 

@@ -6,9 +6,9 @@ from typing import NamedTuple, cast
 
 from ripieno.domain.data import Data
 from ripieno.domain.outcomes import Outcome
-from ripieno.store.changes import Changes
-from ripieno.store.sanity import broken_invariants
-from ripieno.store.submission import SubmissionCall, submit
+from ripieno.store.reading.sanity import broken_invariants
+from ripieno.store.sessions.changes import Changes
+from ripieno.store.submitting.submission import SubmissionCall, submit
 from store.contents import contents
 from store.ways import TwoWays
 from store.world import World

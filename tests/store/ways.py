@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ripieno.store.database import Database, NotPlainError
+from ripieno.store.database.database import Database, NotPlainError
 
 
 class TwoWays(Database):

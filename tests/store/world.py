@@ -9,16 +9,16 @@ from ripieno.domain.options import TaskOptions
 from ripieno.domain.outcomes import Cancelled, Completed, Failed, Failure, Outcome, SubTasks, Ticket
 from ripieno.domain.statuses import ResultStatus, TaskStatus
 from ripieno.domain.submission import NewTask
-from ripieno.store import cuts, promotions
-from ripieno.store.agents import register_agent
-from ripieno.store.cancel import cancel_session, cancel_tasks
-from ripieno.store.changes import Changes
-from ripieno.store.claim import Claimed, Claims
-from ripieno.store.commit import Committer
-from ripieno.store.database import Database
-from ripieno.store.lookup import find_result, find_tasks, result_statuses, task_failure
-from ripieno.store.sessions import Sessions
-from ripieno.store.submission import SubmissionCall, submit
+from ripieno.store.attempts.claim import Claimed, Claims
+from ripieno.store.attempts.commit import Committer
+from ripieno.store.cluster.agents import register_agent
+from ripieno.store.database.database import Database
+from ripieno.store.graph import cuts, promotions
+from ripieno.store.graph.cancel import cancel_session, cancel_tasks
+from ripieno.store.reading.lookup import find_result, find_tasks, result_statuses, task_failure
+from ripieno.store.sessions.changes import Changes
+from ripieno.store.sessions.sessions import Sessions
+from ripieno.store.submitting.submission import SubmissionCall, submit
 
 OPTIONS = TaskOptions(max_duration_us=10_000_000, max_retries=2, priority=50)
 AGENT = 7

@@ -6,12 +6,12 @@ from collections.abc import Callable
 import psutil
 import pytest
 
-from ripieno.agent.attempt import Attempt, RunOptions
-from ripieno.agent.gathering import Limits
-from ripieno.agent.opening import Opener, whole_opening
-from ripieno.agent.outbox import Outbox
+from ripieno.agent.attempts.attempt import Attempt, RunOptions
+from ripieno.agent.attempts.opening import Opener, whole_opening
+from ripieno.agent.conversation.gathering import Limits
+from ripieno.agent.scheduling.outbox import Outbox
 from ripieno.domain.outcomes import Completed
-from ripieno.worker.replies import OneResult
+from ripieno.worker.conversation.replies import OneResult
 
 MIB = 1 << 20
 DATA = b"x" * 50_000

@@ -12,7 +12,7 @@ from ripieno.domain.errors import (
     RipienoError,
     UnavailableError,
 )
-from ripieno.store.faults import (
+from ripieno.store.database.faults import (
     TABLE,
     ConnectionLostError,
     CrossedError,

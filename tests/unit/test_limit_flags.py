@@ -4,7 +4,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from ripieno.cli.limits import limit_flag, limits_from
+from ripieno.cli.terms.limits import limit_flag, limits_from
 from ripieno.config import LIMITS_VARIABLE, Limits
 
 

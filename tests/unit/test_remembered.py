@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ripieno.store.remembered import Remembered
+from ripieno.store.database.remembered import Remembered
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.binary(max_size=600)), max_size=40))

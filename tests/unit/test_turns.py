@@ -9,7 +9,7 @@ import pytest
 
 from ripieno.domain.errors import UnavailableError
 from ripieno.processors import Processors
-from ripieno.store.turns import _LARGEST, _LONGEST_PAUSE_S, _SMALLEST, STEP_S, Turns
+from ripieno.store.database.turns import _LARGEST, _LONGEST_PAUSE_S, _SMALLEST, STEP_S, Turns
 
 
 class _Busy(Processors):
@@ -94,7 +94,7 @@ async def test_long_work_whose_gate_is_held_does_not_keep_other_long_work_waitin
 async def test_the_size_of_steps_follows_their_time_within_bounds(
     took_s: float, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ripieno.store.turns._LONGEST_PAUSE_S", 0.0)
+    monkeypatch.setattr("ripieno.store.database.turns._LONGEST_PAUSE_S", 0.0)
     turns, steps = Turns(_Busy(0.0)), _Steps(took_s)
     for _ in range(12):
         await turns.take(steps, [1], steps.transaction)  # type: ignore[arg-type]

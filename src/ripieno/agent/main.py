@@ -8,21 +8,21 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
 
-from ripieno.agent.attempt import Attempt
-from ripieno.agent.complaints import Complaints
-from ripieno.agent.disk import Scratch
-from ripieno.agent.dispatcher import Dispatcher
-from ripieno.agent.exchange import Exchange
-from ripieno.agent.inputs import Inputs
-from ripieno.agent.keeper import Keeper
-from ripieno.agent.link import Link
-from ripieno.agent.outbox import Outbox
-from ripieno.agent.scratch import SocketDirectory, locked_directory
-from ripieno.agent.slots import NAME_BYTES, Slot
-from ripieno.agent.spool import Spool
-from ripieno.agent.supervisor import Workshop, worker_command
-from ripieno.agent.threads import Threads
-from ripieno.agent.uplink import Uplink
+from ripieno.agent.attempts.attempt import Attempt
+from ripieno.agent.data.disk import Scratch
+from ripieno.agent.data.inputs import Inputs
+from ripieno.agent.data.scratch import SocketDirectory, locked_directory
+from ripieno.agent.data.spool import Spool
+from ripieno.agent.scheduling.complaints import Complaints
+from ripieno.agent.scheduling.dispatcher import Dispatcher
+from ripieno.agent.scheduling.outbox import Outbox
+from ripieno.agent.scheduling.slots import NAME_BYTES, Slot
+from ripieno.agent.transport.threads import Threads
+from ripieno.agent.uplink.link import Link
+from ripieno.agent.uplink.uplink import Uplink
+from ripieno.agent.workers.exchange import Exchange
+from ripieno.agent.workers.keeper import Keeper
+from ripieno.agent.workers.supervisor import Workshop, worker_command
 from ripieno.background import Loop, Setback
 from ripieno.config import AgentSettings
 from ripieno.domain.texts import reason

@@ -19,8 +19,8 @@ EXTRAS = {
 def main() -> None:
     """Run the command line with the arguments of this process."""
     try:
+        from ripieno.cli.calling.terminal import run
         from ripieno.cli.root import cli
-        from ripieno.cli.terminal import run
 
         code = run(cli, "ripieno")
     except KeyboardInterrupt:

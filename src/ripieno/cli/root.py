@@ -8,15 +8,15 @@ import click
 
 #: Command -> module that holds it as ``command``, and its line in the list.
 COMMANDS = {
-    "up": ("ripieno.cli.up", "A whole cluster on this machine."),
-    "control": ("ripieno.cli.control", "One replica of the control plane."),
-    "agent": ("ripieno.cli.agent", "An agent with its workers."),
-    "worker": ("ripieno.cli.worker", "One Python worker."),
-    "session": ("ripieno.cli.session", "List, show and cancel sessions."),
-    "task": ("ripieno.cli.task", "List, show and cancel tasks."),
-    "result": ("ripieno.cli.result", "Show and fetch results."),
-    "bench": ("ripieno.cli.bench", "How fast a cluster is."),
-    "version": ("ripieno.cli.version", "What is installed here."),
+    "up": ("ripieno.cli.commands.up", "A whole cluster on this machine."),
+    "control": ("ripieno.cli.commands.control", "One replica of the control plane."),
+    "agent": ("ripieno.cli.commands.agent", "An agent with its workers."),
+    "worker": ("ripieno.cli.commands.worker", "One Python worker."),
+    "session": ("ripieno.cli.commands.session", "List, show and cancel sessions."),
+    "task": ("ripieno.cli.commands.task", "List, show and cancel tasks."),
+    "result": ("ripieno.cli.commands.result", "Show and fetch results."),
+    "bench": ("ripieno.cli.commands.bench", "How fast a cluster is."),
+    "version": ("ripieno.cli.commands.version", "What is installed here."),
 }
 
 

@@ -29,12 +29,12 @@ Rules that tests cite:
   threads for each of them.
 """
 
-from ripieno.client.async_client import AsyncClient
-from ripieno.client.async_session import AsyncSession, AsyncTask
-from ripieno.client.blocking import Client, Session, Task
-from ripieno.client.definitions import Payload, TaskDefinition, TaskOptions
-from ripieno.client.errors import TaskCancelledError, TaskFailedError
-from ripieno.client.results import Result
+from ripieno.client.asynchronous.async_client import AsyncClient
+from ripieno.client.asynchronous.async_session import AsyncSession, AsyncTask
+from ripieno.client.bridging.blocking import Client, Session, Task
+from ripieno.client.reading.results import Result
+from ripieno.client.terms.definitions import Payload, TaskDefinition, TaskOptions
+from ripieno.client.terms.errors import TaskCancelledError, TaskFailedError
 from ripieno.domain.errors import (
     AlreadyExistsError,
     ConflictError,

@@ -14,40 +14,40 @@ from grpc_reflection.v1alpha import reflection
 
 from ripieno.background import PASSING, Health, Setback, persist
 from ripieno.config import ControlSettings
-from ripieno.control.admission import Admission
-from ripieno.control.agents import Agents
-from ripieno.control.arrivals import Arrivals
-from ripieno.control.cancellation import Cancellation
-from ripieno.control.cutter import Cutter
-from ripieno.control.dispatcher import Dispatcher
-from ripieno.control.errors import ErrorInterceptor
-from ripieno.control.limits import ControlLimits, Meters
-from ripieno.control.liveness import Liveness
-from ripieno.control.lookups import ResultLookups
-from ripieno.control.notices import Notices
-from ripieno.control.questions import Questions
-from ripieno.control.quotas import Quotas
+from ripieno.control.agents.agents import Agents
+from ripieno.control.agents.dispatcher import Dispatcher
+from ripieno.control.agents.liveness import Liveness
+from ripieno.control.agents.reminders import Reminders
+from ripieno.control.agents.reports import Reports
+from ripieno.control.calls.admission import Admission
+from ripieno.control.calls.arrivals import Arrivals
+from ripieno.control.calls.errors import ErrorInterceptor
+from ripieno.control.calls.limits import ControlLimits, Meters
+from ripieno.control.calls.questions import Questions
+from ripieno.control.calls.quotas import Quotas
 from ripieno.control.readiness import Readiness
-from ripieno.control.reminders import Reminders
-from ripieno.control.reports import Reports
-from ripieno.control.results import Results
-from ripieno.control.room import REPLICA_BYTES, Room
-from ripieno.control.submissions import Submissions
+from ripieno.control.results.lookups import ResultLookups
+from ripieno.control.results.results import Results
+from ripieno.control.results.room import REPLICA_BYTES, Room
 from ripieno.control.submitter import Submitter
-from ripieno.control.upkeep import Upkeep
+from ripieno.control.submitting.submissions import Submissions
+from ripieno.control.upkeep.cancellation import Cancellation
+from ripieno.control.upkeep.cutter import Cutter
+from ripieno.control.upkeep.upkeep import Upkeep
+from ripieno.control.waiting.notices import Notices
+from ripieno.control.waiting.waits import Waits
+from ripieno.control.waiting.watcher import Watcher
 from ripieno.control.waiting_room import waiting_room
-from ripieno.control.waits import Waits
-from ripieno.control.watcher import Watcher
 from ripieno.domain.addresses import TcpAddress, parse_listen_address
 from ripieno.domain.errors import InvalidRequestError, InvariantError
 from ripieno.memory import Memory
-from ripieno.store.claim import Claims
-from ripieno.store.cluster import agree_on_objects
-from ripieno.store.commit import Committer
-from ripieno.store.database import Database
-from ripieno.store.objects import ObjectStore
-from ripieno.store.sessions import Sessions
-from ripieno.store.signals import Signals
+from ripieno.store.attempts.claim import Claims
+from ripieno.store.attempts.commit import Committer
+from ripieno.store.cluster.cluster import agree_on_objects
+from ripieno.store.cluster.objects import ObjectStore
+from ripieno.store.cluster.signals import Signals
+from ripieno.store.database.database import Database
+from ripieno.store.sessions.sessions import Sessions
 from ripieno.wire import pool
 from ripieno.wire.channels import target_of
 from ripieno.wire.protos.armonik_v2 import submitter_service_pb2, submitter_service_pb2_grpc

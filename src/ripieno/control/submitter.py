@@ -10,25 +10,25 @@ import grpc
 import grpc.aio
 
 from ripieno.config import ControlSettings
-from ripieno.control.arrivals import arrived_bytes
-from ripieno.control.cancellation import Cancellation
-from ripieno.control.downloads import pieces
-from ripieno.control.failures import task_error
-from ripieno.control.handover import Handover
-from ripieno.control.limits import ControlLimits, check_options
-from ripieno.control.listing import Listings
-from ripieno.control.lookups import ResultLookups
-from ripieno.control.room import Room
-from ripieno.control.submissions import Submissions
-from ripieno.control.waits import Waits
+from ripieno.control.calls.arrivals import arrived_bytes
+from ripieno.control.calls.limits import ControlLimits, check_options
+from ripieno.control.results.downloads import pieces
+from ripieno.control.results.failures import task_error
+from ripieno.control.results.handover import Handover
+from ripieno.control.results.listing import Listings
+from ripieno.control.results.lookups import ResultLookups
+from ripieno.control.results.room import Room
+from ripieno.control.submitting.submissions import Submissions
+from ripieno.control.upkeep.cancellation import Cancellation
+from ripieno.control.waiting.waits import Waits
 from ripieno.domain.data import StoredObject
 from ripieno.domain.errors import InvalidRequestError, NotFoundError
 from ripieno.domain.identifiers import check_identifier
 from ripieno.domain.statuses import ResultStatus, TaskStatus
-from ripieno.store.database import Database
-from ripieno.store.lookup import count_tasks, find_tasks, result_statuses, task_failure
-from ripieno.store.objects import ObjectStore
-from ripieno.store.sessions import KnownSession, Sessions
+from ripieno.store.cluster.objects import ObjectStore
+from ripieno.store.database.database import Database
+from ripieno.store.reading.lookup import count_tasks, find_tasks, result_statuses, task_failure
+from ripieno.store.sessions.sessions import KnownSession, Sessions
 from ripieno.wire.chunks import chunks
 from ripieno.wire.protos.armonik_v2 import objects_pb2, submitter_service_pb2, submitter_service_pb2_grpc
 from ripieno.wire.requests import (

@@ -17,7 +17,7 @@ it expects (``... and claim = $2 and status in (2, 3)``). Nothing is kept beside
 **How transactions cross without harm.** There is a *gate* for each session, an advisory
 lock that lives in memory only. Whoever adds to a session or commits outcomes in it holds
 its gate shared; whoever cuts its graph (a cancellation, an abort that reaches other tasks)
-holds it exclusively, for a short step at a time (``store.turns``). A cut therefore sees no half of anybody's work. Those who share the
+holds it exclusively, for a short step at a time (``store.database.turns``). A cut therefore sees no half of anybody's work. Those who share the
 gate take row locks in one order:
 
 1. gates, by session number
@@ -43,7 +43,7 @@ tests run both.
 server gone silent, and ``database`` sees to it that what was kept of one incarnation of the
 database is not used with the next.
 
-Invariants of the tables (``store.sanity`` checks them all; tests call it):
+Invariants of the tables (``store.reading.sanity`` checks them all; tests call it):
 
 * INV-10 ``claim`` is set exactly while an agent holds the task.
 * INV-11 ``unmet`` of a SUBMITTED task is the number of its distinct dependencies that are

@@ -6,7 +6,7 @@ nothing back (protocolbuffers/protobuf#10294). A message that lives for long and
 each task therefore keeps every value that it ever had.
 
 The rule of this project: a message is built, sent and dropped. The two exceptions
-(``agent.opening.Opener``, ``worker.replies.OneResult``) save two thirds of the time of building
+(``agent.attempts.opening.Opener``, ``worker.conversation.replies.OneResult``) save two thirds of the time of building
 one, and drop theirs after ``ARENA_BYTES``.
 """
 

@@ -39,7 +39,11 @@ import os
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 from ripieno.domain.options import TaskOptions
-from ripieno.worker.errors import (
+from ripieno.worker.author.task import AsyncTask, Task
+from ripieno.worker.conversation.sub_tasks import SubTask
+from ripieno.worker.running.handlers import load_handler
+from ripieno.worker.serving.serving import serve
+from ripieno.worker.terms.errors import (
     AttemptOver,
     HandlerError,
     ResultUnavailable,
@@ -48,10 +52,6 @@ from ripieno.worker.errors import (
     TaskCancelled,
     TaskError,
 )
-from ripieno.worker.handlers import load_handler
-from ripieno.worker.serving import serve
-from ripieno.worker.sub_tasks import SubTask
-from ripieno.worker.task import AsyncTask, Task
 
 __all__ = [
     "AsyncTask",

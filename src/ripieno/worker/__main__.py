@@ -11,8 +11,8 @@ from pathlib import Path
 
 from ripieno.config import SPAWNED_VARIABLE, WORKER_ADDRESS_VARIABLE
 from ripieno.domain.errors import RipienoError
-from ripieno.worker.handlers import load_handler
-from ripieno.worker.serving import serve
+from ripieno.worker.running.handlers import load_handler
+from ripieno.worker.serving.serving import serve
 
 FUNCTIONS_HANDLER = "ripieno.worker.functions:handle"
 

@@ -7,7 +7,7 @@ use it only where everyone who may submit may also run programs here.
 
 import cloudpickle
 
-from ripieno.worker.task import Task
+from ripieno.worker.author.task import Task
 
 
 def handle(task: Task) -> bytes:

@@ -9,10 +9,10 @@ from typing import cast
 
 from hpack import Decoder, Encoder
 
-from ripieno.agent.calls import Call
-from ripieno.agent.http2 import Connection, connect
-from ripieno.agent.liveness import Keepalive
-from ripieno.agent.streams import STREAM_WINDOW_BYTES
+from ripieno.agent.transport.calls import Call
+from ripieno.agent.transport.http2 import Connection, connect
+from ripieno.agent.transport.liveness import Keepalive
+from ripieno.agent.transport.streams import STREAM_WINDOW_BYTES
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
 END_STREAM, ACK, END_HEADERS, PADDED, WITH_PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20

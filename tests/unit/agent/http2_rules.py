@@ -7,8 +7,8 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ripieno.agent import frames
-from ripieno.agent.streams import LARGEST_CHATTER, LONGEST_FRAME_BYTES
+from ripieno.agent.transport import frames
+from ripieno.agent.transport.streams import LARGEST_CHATTER, LONGEST_FRAME_BYTES
 from unit.agent.bare_peer import (
     ACK,
     CONTINUATION,

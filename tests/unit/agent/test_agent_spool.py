@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from ripieno.agent import spool as spool_module
-from ripieno.agent.attempt import Spooled
-from ripieno.agent.disk import Scratch
-from ripieno.agent.gathering import Limits
-from ripieno.agent.link import Link
-from ripieno.agent.spool import Spool
+from ripieno.agent.attempts.attempt import Spooled
+from ripieno.agent.conversation.gathering import Limits
+from ripieno.agent.data import spool as spool_module
+from ripieno.agent.data.disk import Scratch
+from ripieno.agent.data.spool import Spool
+from ripieno.agent.uplink.link import Link
 from ripieno.domain.data import StoredObject
 from unit.agent.replica import Replica
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from ripieno.agent.attempt import Attempt, RunOptions
-from ripieno.agent.batch_lane import BatchLane
-from ripieno.agent.channels import worker_channel
+from ripieno.agent.attempts.attempt import Attempt, RunOptions
 from ripieno.agent.main import Agent
-from ripieno.agent.process_lane import ProcessLane
+from ripieno.agent.transport.channels import worker_channel
+from ripieno.agent.workers.batch_lane import BatchLane
+from ripieno.agent.workers.process_lane import ProcessLane
 from unit.agent.running import SETTINGS
 from unit.agent.test_objects import until
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from ripieno.agent.batch_lane import BatchLane
-from ripieno.agent.dispatcher import Dispatcher
-from ripieno.agent.inputs import Inputs
-from ripieno.agent.outbox import Outbox
-from ripieno.agent.uplink import Uplink
+from ripieno.agent.data.inputs import Inputs
+from ripieno.agent.scheduling.dispatcher import Dispatcher
+from ripieno.agent.scheduling.outbox import Outbox
+from ripieno.agent.uplink.uplink import Uplink
+from ripieno.agent.workers.batch_lane import BatchLane
 from unit.agent.conftest import Serve
 from unit.agent.replica import Replica, Task
 from unit.agent.running import agent

@@ -1,6 +1,6 @@
 """Results at hand: which are kept, for how long, and which never were any."""
 
-from ripieno.agent.cache import DataCache, ProducedCache
+from ripieno.agent.data.cache import DataCache, ProducedCache
 from ripieno.domain.data import StoredObject
 from ripieno.domain.outcomes import Completions
 from ripieno.wire.outcomes import completions_to_wire

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from ripieno.agent.complaints import Complaints
+from ripieno.agent.scheduling.complaints import Complaints
 
 
 def test_a_complaint_of_several_lines_is_logged_in_one(caplog: pytest.LogCaptureFixture) -> None:

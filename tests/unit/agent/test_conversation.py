@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ripieno.agent.conversation import MOST_ID_CHARACTERS, MOST_REQUESTS, Conversation
-from ripieno.agent.effects import (
+from ripieno.agent.conversation.conversation import MOST_ID_CHARACTERS, MOST_REQUESTS, Conversation
+from ripieno.agent.conversation.effects import (
     Answer,
     Completed,
     DataKind,
@@ -19,7 +19,7 @@ from ripieno.agent.effects import (
     UploadFinished,
     UploadStarted,
 )
-from ripieno.agent.gathering import INLINE_BUDGET_BYTES, Limits
+from ripieno.agent.conversation.gathering import INLINE_BUDGET_BYTES, Limits
 from ripieno.domain.data import StoredObject
 from ripieno.domain.outcomes import Failure
 from ripieno.wire.protos.armonik_v2 import objects_pb2

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from ripieno.agent import batch_lane, disk, exchange, faults, opening
-from ripieno.agent.attempt import Attempt
-from ripieno.agent.gathering import Limits
-from ripieno.agent.inputs import Inputs
+from ripieno.agent.attempts import opening
+from ripieno.agent.attempts.attempt import Attempt
+from ripieno.agent.conversation.gathering import Limits
+from ripieno.agent.data import disk
+from ripieno.agent.data.inputs import Inputs
+from ripieno.agent.scheduling import faults
+from ripieno.agent.workers import batch_lane, exchange
 from ripieno.background import Health
 from ripieno.wire.protos.v1 import batch_worker_pb2
 from unit.agent.conftest import Serve

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ripieno.agent.attempt import Attempt, RunOptions, Verdict
-from ripieno.agent.dispatcher import UNSERVED_S, Dispatcher
-from ripieno.agent.outbox import Outbox
-from ripieno.agent.pace import LONG_S, SHORT_AHEAD_S
-from ripieno.agent.placement import STUCK_S
-from ripieno.agent.slots import Slot
+from ripieno.agent.attempts.attempt import Attempt, RunOptions, Verdict
+from ripieno.agent.scheduling.dispatcher import UNSERVED_S, Dispatcher
+from ripieno.agent.scheduling.outbox import Outbox
+from ripieno.agent.scheduling.pace import LONG_S, SHORT_AHEAD_S
+from ripieno.agent.scheduling.placement import STUCK_S
+from ripieno.agent.scheduling.slots import Slot
 from ripieno.domain.data import StoredObject
 from ripieno.domain.outcomes import Completed, Failed, Failure
 from ripieno.wire.protos.v1 import agent_pb2
@@ -758,7 +758,7 @@ def test_an_unfit_machine_gives_back_what_has_not_begun_and_takes_nothing() -> N
 
 
 def test_attempts_larger_than_was_thought_go_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ripieno.agent.dispatcher.HELD_BYTES", 1_000)
+    monkeypatch.setattr("ripieno.agent.scheduling.dispatcher.HELD_BYTES", 1_000)
     house = House(slots=2, ahead=False, run_s=0.001)
     house.told()
     urgent = house.assign(2, payload=bytes(100), priority=9)
@@ -774,7 +774,7 @@ def test_attempts_larger_than_was_thought_go_back(monkeypatch: pytest.MonkeyPatc
 
 
 def test_each_worker_has_an_attempt_however_large_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ripieno.agent.dispatcher.HELD_BYTES", 1_000)
+    monkeypatch.setattr("ripieno.agent.scheduling.dispatcher.HELD_BYTES", 1_000)
     house = House(slots=4, ahead=False, run_s=0.001)
     attempts = house.assign(4, payload=bytes(5_000))
     assert all(attempt.claim in house.dispatcher.attempts for attempt in attempts)
@@ -785,7 +785,7 @@ def test_each_worker_has_an_attempt_however_large_they_are(monkeypatch: pytest.M
 
 
 def test_nothing_is_begun_while_too_much_is_unsettled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ripieno.agent.outbox.MAX_UNSETTLED_BYTES", 1_000)
+    monkeypatch.setattr("ripieno.agent.scheduling.outbox.MAX_UNSETTLED_BYTES", 1_000)
     house = House(ahead=False, run_s=0.001)
     first, second = house.assign(2)
     house.dispatcher.left(house.slots[0], first, house.now, 1)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ripieno.agent.environment import worker_environment
+from ripieno.agent.workers.environment import worker_environment
 
 OURS = {
     "PATH": "/bin",

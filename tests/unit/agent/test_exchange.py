@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from ripieno.agent import conversation as conversation_module
-from ripieno.agent.attempt import Attempt
-from ripieno.agent.conversation import Conversation
-from ripieno.agent.effects import DataKind, DataRequested, Failed, ProcessRequest
-from ripieno.agent.gathering import Limits
+from ripieno.agent.attempts.attempt import Attempt
+from ripieno.agent.conversation import conversation as conversation_module
+from ripieno.agent.conversation.conversation import Conversation
+from ripieno.agent.conversation.effects import DataKind, DataRequested, Failed, ProcessRequest
+from ripieno.agent.conversation.gathering import Limits
 from ripieno.agent.main import Agent
 from unit.agent import said
 from unit.agent.running import SETTINGS

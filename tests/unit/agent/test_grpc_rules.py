@@ -8,8 +8,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from ripieno.agent.calls import Call, CallEndedError
-from ripieno.agent.grpc_framing import LARGEST_MESSAGE_BYTES, MessageCutter
+from ripieno.agent.transport.calls import Call, CallEndedError
+from ripieno.agent.transport.grpc_framing import LARGEST_MESSAGE_BYTES, MessageCutter
 from unit.agent.bare_peer import ANSWER, DATA, END_STREAM, HEADERS, METHOD, RST_STREAM, Peer, all_of, played
 
 Code = grpc.StatusCode

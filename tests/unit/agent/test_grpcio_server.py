@@ -10,8 +10,8 @@ from typing import Any
 import grpc
 import pytest
 
-from ripieno.agent.calls import Call
-from ripieno.agent.http2 import connect
+from ripieno.agent.transport.calls import Call
+from ripieno.agent.transport.http2 import connect
 from unit.agent.bare_peer import all_of
 
 SIZES = [0, 1, 100, 16_384, 65_536, 3_000_000]

@@ -10,9 +10,9 @@ import grpc
 import grpc.aio
 import pytest
 
-from ripieno.agent import health, keeper
-from ripieno.agent.channels import worker_channel
-from ripieno.agent.health import Health
+from ripieno.agent.transport.channels import worker_channel
+from ripieno.agent.workers import health, keeper
+from ripieno.agent.workers.health import Health
 from unit.agent.conftest import Serve
 from unit.agent.replica import Replica, Task
 from unit.agent.running import agent

@@ -9,11 +9,11 @@ import grpc
 import grpc.aio
 import pytest
 
-from ripieno.agent import frames, http2
-from ripieno.agent.calls import Call, CallEndedError
-from ripieno.agent.http2 import connect
-from ripieno.agent.liveness import Keepalive
-from ripieno.agent.streams import STREAM_WINDOW_BYTES
+from ripieno.agent.transport import frames, http2
+from ripieno.agent.transport.calls import Call, CallEndedError
+from ripieno.agent.transport.http2 import connect
+from ripieno.agent.transport.liveness import Keepalive
+from ripieno.agent.transport.streams import STREAM_WINDOW_BYTES
 from unit.agent.bare_peer import (
     ACK,
     CONTINUATION,

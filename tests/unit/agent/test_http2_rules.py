@@ -6,9 +6,9 @@ from pathlib import Path
 import grpc
 import pytest
 
-from ripieno.agent.calls import Call
-from ripieno.agent.frames import name_of_error
-from ripieno.agent.streams import CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES
+from ripieno.agent.transport.calls import Call
+from ripieno.agent.transport.frames import name_of_error
+from ripieno.agent.transport.streams import CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES
 from unit.agent.bare_peer import (
     ACK,
     DATA,

@@ -10,8 +10,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from ripieno.agent.calls import Call
-from ripieno.agent.http2 import connect
+from ripieno.agent.transport.calls import Call
+from ripieno.agent.transport.http2 import connect
 from unit.agent.bare_peer import all_of
 
 SERVERS = Path(__file__).parent / "servers"

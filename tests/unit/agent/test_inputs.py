@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from ripieno.agent.attempt import Spooled
-from ripieno.agent.effects import DataKind
-from ripieno.agent.gathering import Limits
-from ripieno.agent.inputs import DataUnavailableError
+from ripieno.agent.attempts.attempt import Spooled
+from ripieno.agent.conversation.effects import DataKind
+from ripieno.agent.conversation.gathering import Limits
+from ripieno.agent.data.inputs import DataUnavailableError
+from ripieno.agent.data.spool import Spool
 from ripieno.agent.main import Agent
-from ripieno.agent.spool import Spool
 from unit.agent.conftest import Serve
 from unit.agent.replica import Replica, Task
 from unit.agent.running import SETTINGS, agent
@@ -22,7 +22,7 @@ from unit.agent.test_lanes import both_lanes
 async def test_what_is_too_much_for_memory_waits_on_the_disk(
     replica: Replica, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: bool
 ) -> None:
-    monkeypatch.setattr("ripieno.agent.inputs.KEPT_BYTES", 100_000)
+    monkeypatch.setattr("ripieno.agent.data.inputs.KEPT_BYTES", 100_000)
     kept: list[Spooled] = []
     former = Spool.keep
 
@@ -75,7 +75,7 @@ async def test_a_key_that_is_refused_fails_its_attempt_alone(replica: Replica, s
 async def test_data_for_many_attempts_is_fetched_in_turn(
     replica: Replica, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ripieno.agent.inputs._BATCH", 10)
+    monkeypatch.setattr("ripieno.agent.data.inputs._BATCH", 10)
     replica.results = {f"d{number}": b"x" for number in range(400)}
     _, address = await serve(batch=True)
     async with agent(replica, attach=(address,), cache_bytes=0):

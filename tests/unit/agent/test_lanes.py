@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from ripieno.agent import pace
-from ripieno.agent.calls import Call
+from ripieno.agent.scheduling import pace
+from ripieno.agent.transport.calls import Call
 from ripieno.wire.protos.armonik_v2 import worker_service_pb2
 from ripieno.wire.protos.v1 import agent_pb2
 from unit.agent.conftest import Serve

@@ -10,12 +10,12 @@ from typing import Any, cast
 
 import pytest
 
-from ripieno.agent import names, uplink
-from ripieno.agent.attempt import Attempt, RunOptions
-from ripieno.agent.batch_lane import MOST_NAMES, BatchLane
-from ripieno.agent.link import Link
-from ripieno.agent.names import ObjectNames
-from ripieno.agent.slots import Slot
+from ripieno.agent.attempts.attempt import Attempt, RunOptions
+from ripieno.agent.scheduling.slots import Slot
+from ripieno.agent.uplink import names, uplink
+from ripieno.agent.uplink.link import Link
+from ripieno.agent.uplink.names import ObjectNames
+from ripieno.agent.workers.batch_lane import MOST_NAMES, BatchLane
 from ripieno.domain.data import ObjectDirectory
 from ripieno.wire.outcomes import directory_to_wire
 from ripieno.wire.protos.v1 import agent_pb2
@@ -318,7 +318,7 @@ class Stub:
 
 async def test_names_are_asked_for_as_they_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_000.0
-    monkeypatch.setattr("ripieno.agent.names.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("ripieno.agent.uplink.names.time", SimpleNamespace(monotonic=lambda: now))
     stub = Stub()
     pool = ObjectNames(stub.here)
     taken = [await pool.take() for _ in range(1_000)]
@@ -331,7 +331,7 @@ async def test_names_are_asked_for_as_they_are_used(monkeypatch: pytest.MonkeyPa
 
 async def test_names_that_grew_old_are_not_given_out(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_000.0
-    monkeypatch.setattr("ripieno.agent.names.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("ripieno.agent.uplink.names.time", SimpleNamespace(monotonic=lambda: now))
     stub = Stub()
     pool = ObjectNames(stub.here)
     assert [await pool.take() for _ in range(2)] == ["0", "1"]

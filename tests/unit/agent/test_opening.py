@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from ripieno.agent.attempt import Attempt, RunOptions, Spooled
-from ripieno.agent.gathering import Limits
-from ripieno.agent.opening import Opener, items_with_files, opening, whole_opening
+from ripieno.agent.attempts.attempt import Attempt, RunOptions, Spooled
+from ripieno.agent.attempts.opening import Opener, items_with_files, opening, whole_opening
+from ripieno.agent.conversation.gathering import Limits
 from ripieno.wire.protos.armonik_v2 import worker_service_pb2
 from ripieno.wire.protos.v1 import batch_worker_pb2
-from ripieno.worker.conversation import Conversation, TaskReady
+from ripieno.worker.conversation.conversation import Conversation, TaskReady
 
 LIMITS = Limits(data_chunk_max_size=100, inline_limit_bytes=1_000)
 LARGE = bytes(range(256)) * 10

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ripieno.agent.attempt import Attempt, RunOptions, Verdict
-from ripieno.agent.gathering import MAX_OUTCOME_BYTES
-from ripieno.agent.outbox import MAX_UNSETTLED, MESSAGE_BYTES, Outbox
+from ripieno.agent.attempts.attempt import Attempt, RunOptions, Verdict
+from ripieno.agent.conversation.gathering import MAX_OUTCOME_BYTES
+from ripieno.agent.scheduling.outbox import MAX_UNSETTLED, MESSAGE_BYTES, Outbox
 from ripieno.domain.data import StoredObject
 from ripieno.domain.options import TaskOptions
 from ripieno.domain.outcomes import Completed, Failed, Failure, SubTasks

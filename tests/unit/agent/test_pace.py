@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ripieno.agent.pace import LONG_S, MAX_LOOKAHEAD, MAX_STOCK, SHORT_AHEAD_S, SHORT_S, Pace
+from ripieno.agent.scheduling.pace import LONG_S, MAX_LOOKAHEAD, MAX_STOCK, SHORT_AHEAD_S, SHORT_S, Pace
 
 
 def paced(run_s: float, mean_bytes: float = 0.0) -> Pace:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ripieno.agent import scratch
-from ripieno.agent.scratch import hold, locked_directory, sweep
+from ripieno.agent.data import scratch
+from ripieno.agent.data.scratch import hold, locked_directory, sweep
 
 
 def test_a_leftover_goes_and_what_is_held_stays(tmp_path: Path) -> None:

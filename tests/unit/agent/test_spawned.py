@@ -9,8 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ripieno.agent.scratch import SocketDirectory
-from ripieno.agent.supervisor import worker_command
+from ripieno.agent.data.scratch import SocketDirectory
+from ripieno.agent.workers.supervisor import worker_command
 from ripieno.wire.protos.v1 import agent_pb2
 from unit.agent.replica import Replica, Task
 from unit.agent.running import TOY, agent

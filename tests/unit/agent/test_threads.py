@@ -5,7 +5,7 @@ from typing import NoReturn
 
 import pytest
 
-from ripieno.agent.threads import Threads
+from ripieno.agent.transport.threads import Threads
 
 
 def no_more(_thread: threading.Thread) -> NoReturn:

@@ -50,7 +50,7 @@ async def test_a_congested_agent_asks_for_more_once_its_outcomes_are_settled(
     replica: Replica, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also when it has nothing in hand any more, so that nothing else reminds it."""
-    monkeypatch.setattr("ripieno.agent.outbox.MAX_UNSETTLED", 0)
+    monkeypatch.setattr("ripieno.agent.scheduling.outbox.MAX_UNSETTLED", 0)
     _, address = await serve(batch=True)
     replica.settling = False
     async with agent(replica, attach=(address,)):
@@ -247,7 +247,7 @@ async def test_what_cannot_be_read_goes_back_and_spoils_nothing(
     replica: Replica, serve: Serve, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a newer control plane, say: each assignment alone, and the stream stays."""
-    monkeypatch.setattr("ripieno.agent.uplink.AGAIN_AFTER_S", 0.05)
+    monkeypatch.setattr("ripieno.agent.uplink.uplink.AGAIN_AFTER_S", 0.05)
     _, address = await serve(batch=True)
     async with agent(replica, attach=(address,)):
         replica.claims |= {77: Task("no session"), 78: Task("no options"), 79: Task("columns")}
@@ -283,7 +283,7 @@ async def test_a_message_that_cannot_be_taken_in_breaks_the_stream_and_nothing_e
             monkeypatch.undo()
             raise RuntimeError("a bug")
 
-        monkeypatch.setattr("ripieno.agent.outbox.Outbox.settled", fails)
+        monkeypatch.setattr("ripieno.agent.scheduling.outbox.Outbox.settled", fails)
         replica.submit(Task("t"))
         await replica.until(lambda: len(replica.hellos) == 2)
         replica.submit(Task("next"))

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from ripieno.agent.link import Link
-from ripieno.agent.uploads import _WAITING_CHUNKS, Upload
+from ripieno.agent.data.uploads import _WAITING_CHUNKS, Upload
+from ripieno.agent.uplink.link import Link
 
 
 async def test_whoever_sends_to_an_upload_that_does_not_move_waits_until_it_is_aborted() -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ripieno.agent import supervisor, warden
-from ripieno.agent.supervisor import WorkerProcess, Workshop
+from ripieno.agent.workers import supervisor, warden
+from ripieno.agent.workers.supervisor import WorkerProcess, Workshop
 from unit.agent.wardens import minded, outcome, printed, python, until_gone
 
 #: Starts children in four ways, prints their numbers and its own, each with whether it left the group, and waits.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from ripieno.agent.supervisor import WorkerProcess, Workshop
+from ripieno.agent.workers.supervisor import WorkerProcess, Workshop
 
 
 def python(program: str) -> list[str]:

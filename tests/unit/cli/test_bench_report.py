@@ -4,10 +4,10 @@ import pickle
 
 import pytest
 
-from ripieno.cli import bench_task
-from ripieno.cli.bench_load import Load, Measured
-from ripieno.cli.bench_report import percentiles_ms, rate_over_time, rows, summary, utilisation
-from ripieno.cli.bench_task import Ran
+from ripieno.cli.bench import bench_task
+from ripieno.cli.bench.bench_load import Load, Measured
+from ripieno.cli.bench.bench_report import percentiles_ms, rate_over_time, rows, summary, utilisation
+from ripieno.cli.bench.bench_task import Ran
 
 
 def load(task_s: float = 0.0) -> Load:

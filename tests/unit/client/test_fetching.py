@@ -20,10 +20,10 @@ from ripieno.client import (
     NotFoundError,
     TaskFailedError,
     UnavailableError,
-    fetching,
-    objects,
 )
-from ripieno.client.fetching import Wanted, save
+from ripieno.client.connection import objects
+from ripieno.client.reading import fetching
+from ripieno.client.reading.fetching import Wanted, save
 from ripieno.domain.data import StoredObject
 from unit.client.cluster import CHUNK_BYTES, FakeCluster, failure
 

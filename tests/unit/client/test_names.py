@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ripieno.client import AsyncClient, InvalidRequestError, TaskDefinition, TaskOptions
-from ripieno.client.async_session import AsyncSession
+from ripieno.client.asynchronous.async_session import AsyncSession
 from unit.client.cluster import FakeCluster
 
 _ODD = ["k\udce9", "a\0b", "", "  ", "x" * 2_000, "\U0001f600" * 300]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ripieno.client.payloads import can_be_read_again, normal_payload, payload_chunks
+from ripieno.client.submitting.payloads import can_be_read_again, normal_payload, payload_chunks
 
 
 @given(pieces=st.lists(st.binary(max_size=60)), limit=st.integers(1, 25))

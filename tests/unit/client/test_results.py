@@ -15,8 +15,8 @@ from ripieno.client import (
     TaskFailedError,
     TaskStatus,
     UnavailableError,
-    following,
 )
+from ripieno.client.reading import following
 from unit.client.cluster import PUSHED_BYTES, FakeCluster, failure
 
 LARGE = bytes(range(256)) * 40  # 10 KiB: ten chunks and a bit, too long to be pushed

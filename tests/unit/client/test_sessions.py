@@ -22,9 +22,9 @@ from ripieno.client import (
     TaskStatus,
     UnauthenticatedError,
     UnavailableError,
-    fetching,
 )
-from ripieno.client.errors import FROM_CODE, from_rpc
+from ripieno.client.reading import fetching
+from ripieno.client.terms.errors import FROM_CODE, from_rpc
 from ripieno.wire.codes import CODES
 from unit.client.cluster import CHUNK_BYTES, FakeCluster, failure, serving_alike
 

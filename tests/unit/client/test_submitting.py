@@ -20,7 +20,7 @@ from ripieno.client import (
     TaskOptions,
     UnavailableError,
 )
-from ripieno.client.async_session import AsyncSession
+from ripieno.client.asynchronous.async_session import AsyncSession
 from unit.client.cluster import CHUNK_BYTES, FakeCluster
 
 

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from ripieno.control.agent_link import AgentLink
+from ripieno.control.agents.agent_link import AgentLink
 from ripieno.domain.data import Data, StoredObject
 from ripieno.domain.options import TaskOptions
 from ripieno.domain.outcomes import Ticket
-from ripieno.store.claim import Claimed
+from ripieno.store.attempts.claim import Claimed
 from ripieno.wire.protos.v1 import agent_pb2
 from unit.control.assignments import assignments_of
 

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from ripieno.control import arrivals
-from ripieno.control.arrivals import Arrivals, Turns
-from ripieno.control.limits import Limit
+from ripieno.control.calls import arrivals
+from ripieno.control.calls.arrivals import Arrivals, Turns
+from ripieno.control.calls.limits import Limit
 from ripieno.domain.errors import OverloadedError
 
 MIB = 1024 * 1024

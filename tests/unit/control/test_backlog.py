@@ -2,7 +2,7 @@
 
 import asyncio
 
-from ripieno.control.backlog import Backlog
+from ripieno.control.agents.backlog import Backlog
 
 
 async def test_whoever_would_add_to_what_is_too_much_waits_until_some_is_written() -> None:

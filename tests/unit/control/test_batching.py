@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from ripieno.control.batching import Batcher
+from ripieno.control.calls.batching import Batcher
 
 
 @asynccontextmanager

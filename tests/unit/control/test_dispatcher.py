@@ -8,14 +8,14 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from ripieno.control.agent_link import AgentLink
-from ripieno.control.dispatcher import Credit, Dispatcher
+from ripieno.control.agents.agent_link import AgentLink
+from ripieno.control.agents.dispatcher import Credit, Dispatcher
 from ripieno.domain.errors import ConflictError, InvariantError, UnavailableError
 from ripieno.domain.options import TaskOptions
 from ripieno.domain.outcomes import Ticket
-from ripieno.store.changes import Changes
-from ripieno.store.claim import Claimed, Claims
-from ripieno.store.sessions import KnownOptions, KnownSession, Sessions
+from ripieno.store.attempts.claim import Claimed, Claims
+from ripieno.store.sessions.changes import Changes
+from ripieno.store.sessions.sessions import KnownOptions, KnownSession, Sessions
 from unit.control.assignments import assignments_of
 
 OPTIONS = TaskOptions(1_000_000, 0, 5)

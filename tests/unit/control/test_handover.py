@@ -1,6 +1,6 @@
 """Results kept between the two calls of a client."""
 
-from ripieno.control.handover import Handover
+from ripieno.control.results.handover import Handover
 
 
 def test_a_result_is_handed_over_once() -> None:

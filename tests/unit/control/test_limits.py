@@ -5,7 +5,7 @@ from dataclasses import fields
 import pytest
 
 from ripieno.config import Limits
-from ripieno.control.limits import ControlLimits, Limit, Shares, client_of
+from ripieno.control.calls.limits import ControlLimits, Limit, Shares, client_of
 from ripieno.domain.errors import OverloadedError
 
 TWO = Limit("cups", 2, "cups of one guest", "drink first")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ripieno.control.liveness import Observer
+from ripieno.control.agents.liveness import Observer
 
 LEASE_S = 10.0
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from ripieno.background import Health, Setback
-from ripieno.control.looking import Look
+from ripieno.control.waiting.looking import Look
 from ripieno.domain.errors import UnavailableError
 
 _LIMIT_S = 10.0

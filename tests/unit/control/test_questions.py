@@ -5,8 +5,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from ripieno.control import questions
-from ripieno.control.questions import MANY_IDS, Questions
+from ripieno.control.calls import questions
+from ripieno.control.calls.questions import MANY_IDS, Questions
 from ripieno.domain.errors import OverloadedError
 
 MIB = 1024 * 1024

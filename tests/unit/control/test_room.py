@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ripieno.control.room import Room
+from ripieno.control.results.room import Room
 
 
 def test_a_part_is_bounded_by_itself_and_by_the_whole() -> None:

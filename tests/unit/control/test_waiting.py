@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ripieno.control.waiting import Waiter, Waiting
+from ripieno.control.waiting.waiting import Waiter, Waiting
 
 Keys = Waiting[str, tuple[str, int]]
 

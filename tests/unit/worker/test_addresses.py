@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ripieno.worker import ServeError, serve
-from ripieno.worker.server import prepare_address
+from ripieno.worker.serving.server import prepare_address
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ripieno.wire.protos.armonik_v2 import objects_pb2
-from ripieno.worker.conversation import (
+from ripieno.worker.conversation.conversation import (
     Asked,
     Conversation,
     DataArrived,
@@ -19,7 +19,7 @@ from ripieno.worker.conversation import (
     SubTasksAnswered,
     TaskReady,
 )
-from ripieno.worker.errors import ProtocolViolation
+from ripieno.worker.terms.errors import ProtocolViolation
 from unit.worker import requests
 from unit.worker.requests import ProcessRequest
 

@@ -4,9 +4,9 @@ from urllib.parse import quote
 import pytest
 
 from ripieno.domain.texts import REASON_LIMIT_BYTES
-from ripieno.worker.errors import TaskError
-from ripieno.worker.failures import describe, detail_of
-from ripieno.worker.process_lane import DETAIL_LIMIT_BYTES, fit_detail
+from ripieno.worker.running.failures import describe, detail_of
+from ripieno.worker.serving.process_lane import DETAIL_LIMIT_BYTES, fit_detail
+from ripieno.worker.terms.errors import TaskError
 
 NOT_UTF8 = os.fsdecode(b"caf\xe9.csv")
 

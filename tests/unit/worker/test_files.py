@@ -14,10 +14,10 @@ import pytest_asyncio
 from ripieno.domain.data import ObjectDirectory
 from ripieno.objects import prove
 from ripieno.wire.protos.v1 import batch_worker_pb2
-from ripieno.worker.batch_lane import BatchLane, _Stream
-from ripieno.worker.inbox import BlockingInbox
-from ripieno.worker.outbox import Outbox
-from ripieno.worker.replies import OneResult
+from ripieno.worker.attempts.outbox import Outbox
+from ripieno.worker.conversation.replies import OneResult
+from ripieno.worker.running.inbox import BlockingInbox
+from ripieno.worker.serving.batch_lane import BatchLane, _Stream
 from unit.worker import requests
 from unit.worker.agents import BatchRun, BatchStream, agent_of, rest_of, results_of
 from unit.worker.processes import WorkerProcess, until_closed, worker_process

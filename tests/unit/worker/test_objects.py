@@ -14,13 +14,13 @@ import pytest_asyncio
 
 from ripieno.domain.data import ObjectDirectory, StoredObject
 from ripieno.objects import PIECE_BYTES, ObjectFile
-from ripieno.worker import objects
-from ripieno.worker.attempt import Attempt
-from ripieno.worker.errors import AttemptOver, TaskCancelled
-from ripieno.worker.objects import ObjectPlace
-from ripieno.worker.drivers import blocking
-from ripieno.worker.operations import ResultWriter
-from ripieno.worker.replies import ProcessReply
+from ripieno.worker.attempts import objects
+from ripieno.worker.attempts.attempt import Attempt
+from ripieno.worker.attempts.drivers import blocking
+from ripieno.worker.attempts.objects import ObjectPlace
+from ripieno.worker.attempts.operations import ResultWriter
+from ripieno.worker.conversation.replies import ProcessReply
+from ripieno.worker.terms.errors import AttemptOver, TaskCancelled
 from unit.worker import requests
 from unit.worker.agents import Agent, BatchRun, BatchStream, agent_of, rest_of, results_of
 from unit.worker.processes import WorkerProcess, until_closed, worker_process
@@ -424,7 +424,7 @@ def test_names_come_in_order_and_are_used_once(asking: Asking) -> None:
 
 def test_names_that_grew_old_are_not_used(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_000.0
-    monkeypatch.setattr("ripieno.worker.objects.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("ripieno.worker.attempts.objects.time", SimpleNamespace(monotonic=lambda: now))
     asking.place.named(["old", "older"])
     now += objects.USE_WITHIN_S
     asking.place.named(["fresh"])

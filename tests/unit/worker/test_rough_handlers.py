@@ -12,7 +12,7 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from ripieno.worker.forks import blind_sockets
+from ripieno.worker.process.forks import blind_sockets
 from unit.worker import requests
 from unit.worker.agents import Agent, agent_of, rest_of, results_of
 from unit.worker.processes import WorkerProcess, worker_process

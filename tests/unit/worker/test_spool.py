@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ripieno.worker.spool import SPOOL_LIMIT_BYTES, Spool
+from ripieno.worker.conversation.spool import SPOOL_LIMIT_BYTES, Spool
 
 
 @given(st.lists(st.binary(max_size=20)), st.booleans())

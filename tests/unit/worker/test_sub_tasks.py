@@ -8,7 +8,7 @@ from ripieno.domain.errors import InvalidRequestError
 from ripieno.domain.options import TaskOptions
 from ripieno.wire.large_tasks import LargeTasksReader, PayloadContinued, TaskOpened
 from ripieno.wire.options import options_from_wire
-from ripieno.worker.sub_tasks import SubTask, check_sub_tasks, creation_replies
+from ripieno.worker.conversation.sub_tasks import SubTask, check_sub_tasks, creation_replies
 
 CHUNK_BYTES = 8
 OPTIONS = TaskOptions(max_duration_us=1_500_000, max_retries=0, priority=7, options={"a": "b"})

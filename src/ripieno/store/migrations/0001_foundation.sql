@@ -239,7 +239,7 @@ alter table tasks set (autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vac
 alter table blobs set (autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 1000000);
 alter table dependencies set (autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 1000000);
 alter table earlier_attempts set (autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 1000000);
--- Plans are generic and go through indexes whatever the statistics say (ripieno.store.database), so
+-- Plans are generic and go through indexes whatever the statistics say (ripieno.store.database.database), so
 -- the hot tables need not be analysed at each tenth of growth (measured: 5 % of PostgreSQL's time).
 alter table tasks set (autovacuum_analyze_scale_factor = 0.5, autovacuum_analyze_threshold = 5000);
 alter table states set (autovacuum_analyze_scale_factor = 0.5, autovacuum_analyze_threshold = 5000);
@@ -250,7 +250,7 @@ alter table session_counts set (autovacuum_analyze_scale_factor = 0.5, autovacuu
 
 -- The plain case in one round trip: functions for submissions and commits that clash with
 -- nothing. Whatever is not plain raises RP001 (or violates a unique index), changes nothing, and
--- is done again step by step, the careful way (ripieno.store.submission, ripieno.store.commit).
+-- is done again step by step, the careful way (ripieno.store.submitting.submission, ripieno.store.attempts.commit).
 --
 -- Both climb the ladder of locks of ripieno.store. Each statement of a function has a snapshot of
 -- its own, so what follows a gate or a lock sees what was committed before it was granted.
@@ -646,7 +646,7 @@ end $$;
 
 -- Cuts. An aborted result fails whoever waits for it, which aborts that task's results, and so on down the graph.
 -- The cut may be long: its first step is taken by the transaction that aborts something, if nobody else is in the
--- session just then; what is left is noted, and done in further steps (ripieno.store.cuts). A task that waits for an
+-- session just then; what is left is noted, and done in further steps (ripieno.store.graph.cuts). A task that waits for an
 -- aborted result is never claimable meanwhile: such an input is never met.
 
 -- The last phase of whoever has aborted results that somebody waits for: note them, and take the first step.

@@ -1,0 +1,1 @@
+"""Attempts: what is known of one, how it is assigned, opened towards a worker, and how its end is written."""

@@ -1,0 +1,176 @@
+"""Ends of attempts as messages: written, measured, cut, taken apart. Pure functions.
+
+Nothing here makes a message that the control plane would not take: a reason is cut to
+``REASON_LIMIT_BYTES``, and an outcome beyond ``MAX_OUTCOME_BYTES`` is a final failure that says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from typing import Protocol
+
+from ripieno.agent.attempts.attempt import Attempt
+from ripieno.agent.conversation.gathering import MAX_OUTCOME_BYTES
+from ripieno.domain.data import Data, StoredObject
+from ripieno.domain.outcomes import Completed, Failed, Failure, SubTasks
+from ripieno.domain.texts import reason
+from ripieno.wire.options import options_to_wire
+from ripieno.wire.outcomes import completions_from_wire, completions_to_wire
+from ripieno.wire.protos.v1 import agent_pb2
+
+AgentMessage = agent_pb2.AgentMessage
+Outcome = agent_pb2.Outcome
+
+_REASONS = {
+    Failure.ATTEMPT: Outcome.Failed.ATTEMPT,
+    Failure.TIMEOUT: Outcome.Failed.TIMEOUT,
+    Failure.OUTPUT: Outcome.Failed.OUTPUT,
+}
+
+
+class Ticketed(Protocol):
+    """What names an attempt: an ``Attempt``, or a ticket alone."""
+
+    @property
+    def task_no(self) -> int: ...
+
+    @property
+    def session_no(self) -> int: ...
+
+    @property
+    def claim(self) -> int: ...
+
+
+def outcome_of(attempt: Attempt, how: Completed | Failed | None, ended_at_us: int) -> Outcome:
+    """How an attempt ended; None means that it was cancelled. Its size is at most ``MAX_OUTCOME_BYTES``."""
+    outcome = Outcome(started_at_us=attempt.started_at_us, ended_at_us=ended_at_us, worker=attempt.worker)
+    put_ticket(outcome.ticket, attempt)
+    if how is None:
+        outcome.cancelled.SetInParent()
+    elif isinstance(how, Failed):
+        _put_failure(outcome, how)
+    else:
+        _put_completed(outcome.completed, how)
+        if (size := outcome.ByteSize()) > MAX_OUTCOME_BYTES:
+            detail = (
+                f"the outcome has {size} bytes, more than one commit takes ({MAX_OUTCOME_BYTES});"
+                " create fewer sub-tasks at once, and let them create the others"
+            )
+            return outcome_of(attempt, Failed(Failure.OUTPUT, detail), ended_at_us)
+    return outcome
+
+
+def put_ticket(ticket: agent_pb2.Ticket, named: Ticketed) -> None:
+    """Name an attempt."""
+    ticket.task_no = named.task_no
+    ticket.session_no = named.session_no
+    ticket.claim = named.claim
+
+
+def ended(message: AgentMessage) -> int:
+    """How many attempts a message tells the end of."""
+    return len(message.outcomes) + len(message.completions.task_nos)
+
+
+def tickets_of(message: AgentMessage) -> list[agent_pb2.Ticket]:
+    """Of the attempts that a message tells the end of."""
+    columns = message.completions
+    return [outcome.ticket for outcome in message.outcomes] + [
+        agent_pb2.Ticket(task_no=task_no, session_no=session_no, claim=claim)
+        for task_no, session_no, claim in zip(columns.task_nos, columns.session_nos, columns.claims, strict=True)
+    ]
+
+
+def without(message: AgentMessage, claims: Set[int]) -> AgentMessage:
+    """A message without the ends of some attempts; the same object if it tells of none of them."""
+    outcomes = [outcome for outcome in message.outcomes if outcome.ticket.claim not in claims]
+    same_columns = claims.isdisjoint(message.completions.claims)
+    if same_columns and len(outcomes) == len(message.outcomes):
+        return message
+    # A new message: one that is changed in place keeps in memory what was taken out (see wire.arenas).
+    left = _rest(message)
+    left.outcomes.extend(outcomes)
+    if same_columns:
+        left.completions.CopyFrom(message.completions)
+    else:
+        completions_to_wire(completions_from_wire(message.completions).without(claims), left.completions)
+    return left
+
+
+def halves(message: AgentMessage, refusal: str) -> list[AgentMessage]:
+    """A message that was refused for its size, as smaller ones that tell the same.
+
+    The end of a single attempt cannot be cut: it becomes a final failure that gives the reason.
+
+    Args:
+        refusal: What was said of the message.
+    """
+    claims = [outcome.ticket.claim for outcome in message.outcomes] + list(message.completions.claims)
+    if len(claims) > 1:
+        first, second = set(claims[: len(claims) // 2]), set(claims[len(claims) // 2 :])
+        rest = without(message, first)
+        told_once = AgentMessage(outcomes=rest.outcomes, completions=rest.completions)
+        return [without(message, second), told_once]
+    columns = message.completions
+    former = (
+        message.outcomes[0]
+        if message.outcomes
+        else Outcome(ticket=tickets_of(message)[0], started_at_us=columns.started_at_us[0], worker=columns.workers[0])
+    )
+    failure = Outcome(
+        ticket=former.ticket,
+        started_at_us=former.started_at_us,
+        ended_at_us=former.ended_at_us,
+        worker=former.worker,
+    )
+    detail = f"its outcome of {message.ByteSize()} bytes does not fit one message to the control plane: {refusal}"
+    _put_failure(failure, Failed(Failure.OUTPUT, detail))
+    left = _rest(message)
+    left.outcomes.append(failure)
+    return [left]
+
+
+def _rest(message: AgentMessage) -> AgentMessage:
+    """What a message says beside the ends of attempts."""
+    return AgentMessage(
+        credit=message.credit,
+        credit_revoked=message.credit_revoked,
+        draining=message.draining,
+        started=message.started,
+        released=message.released,
+        interrupting=message.interrupting,
+        outcomes_no=message.outcomes_no,
+    )
+
+
+def _put_failure(outcome: Outcome, how: Failed) -> None:
+    outcome.failed.reason = _REASONS[how.failure]
+    outcome.failed.detail = reason(how.detail)
+
+
+def _put_completed(completed: Outcome.Completed, how: Completed) -> None:
+    completed.SetInParent()
+    for key, data in how.results:
+        result = completed.results.add()
+        result.key = key
+        _put_data(result.data, data)
+    for batch in how.sub_tasks:
+        _put_sub_tasks(completed.sub_tasks.add(), batch)
+
+
+def _put_data(message: agent_pb2.Data, data: Data) -> None:
+    if isinstance(data, StoredObject):
+        stored = message.object
+        stored.name, stored.size, stored.sha256 = data.name, data.size, data.sha256
+    else:
+        message.inline = data
+
+
+def _put_sub_tasks(message: agent_pb2.SubTasks, batch: SubTasks) -> None:
+    if batch.options is not None:
+        message.options.CopyFrom(options_to_wire(batch.options))
+    for task in batch.tasks:
+        sub_task = message.tasks.add(
+            id=task.id, expected_output_keys=task.expected_output_keys, data_dependencies=task.data_dependencies
+        )
+        _put_data(sub_task.payload, task.payload)

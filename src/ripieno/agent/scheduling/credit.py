@@ -1,0 +1,41 @@
+"""How much more work to ask for, and when to keep none waiting: arithmetic on slots, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ripieno.agent.scheduling.pace import Pace
+from ripieno.agent.scheduling.slots import Slot
+
+
+def more_wanted(slots: Sequence[Slot], pace: Pace, owed: int, now: float, *, congested: bool) -> int:
+    """How many assignments to ask for beyond those that are held or owed already.
+
+    Args:
+        slots: All of the agent's.
+        owed: Attempts in hand, and assignments granted and not arrived.
+        congested: Too much is unsettled to ask for anything.
+    """
+    serving = [slot for slot in slots if slot.serves]
+    wanted = due = 0
+    if not congested:
+        windows = sum(pace.window(slot.lane.ahead) for slot in serving if slot.lane)
+        due = sum(len(slot.inbox) == 1 and pace.due(now - slot.head_since) for slot in serving)
+        wanted = pace.wanted(len(serving), windows, due)
+    missing = wanted - owed
+    # Granted by quarters, for a message to the control plane costs as much as ten tasks;
+    # but never so that a worker has nothing to do.
+    if missing > 0 and (missing >= wanted // 4 or owed < len(serving) + due):
+        return missing
+    return 0
+
+
+def busy_for_long(slots: Sequence[Slot], pace: Pace, now: float) -> float | None:
+    """For how long at least every worker has been busy with one attempt, if that is longer than its patience."""
+    serving = [slot for slot in slots if slot.serves]
+    for slot in serving:
+        assert slot.lane is not None
+        running_s = now - slot.head_since
+        if not slot.inbox or running_s <= pace.patience_s(slot.lane.ahead) or pace.due(running_s):
+            return None
+    return min(now - slot.head_since for slot in serving) if serving else None

@@ -1,0 +1,1 @@
+"""The stream to the control plane, and what the agent asks of it."""

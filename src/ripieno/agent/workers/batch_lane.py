@@ -1,0 +1,378 @@
+"""The way to a worker made with our SDK: many attempts to a message, one long-lived stream.
+
+Attempts are sent ahead; the worker runs them one at a time in the order sent. The messages
+of each are exactly those of ``Worker.Process``, and the same ``Conversation`` reads them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+
+from ripieno.agent.attempts.attempt import Attempt, Verdict
+from ripieno.agent.attempts.opening import Opener, items_with_files, opening
+from ripieno.agent.conversation.conversation import Conversation
+from ripieno.agent.conversation.effects import Effect, OutputReceived, ProcessRequest
+from ripieno.agent.scheduling.dispatcher import Dispatcher
+from ripieno.agent.scheduling.faults import MachineFaultError, contained, end_attempt
+from ripieno.agent.scheduling.slots import Slot
+from ripieno.agent.transport.calls import Call, CallEndedError
+from ripieno.agent.transport.channels import describe, reraise_own_cancellation
+from ripieno.agent.transport.http2 import connect
+from ripieno.agent.transport.liveness import SDK_WORKER
+from ripieno.agent.uplink.link import Link
+from ripieno.agent.workers.exchange import Exchange
+from ripieno.domain.outcomes import Completed, Failed, Failure
+from ripieno.wire.outcomes import directory_to_wire, stored_from_wire
+from ripieno.wire.protos.v1 import batch_worker_pb2
+
+BatchRequest = batch_worker_pb2.BatchRequest
+BatchReply = batch_worker_pb2.BatchReply
+_log = logging.getLogger(__name__)
+_METHOD = "/ripieno.v1.BatchWorker/Process"
+
+#: Names of objects that a worker is given at once.
+MOST_NAMES = 16
+#: How long a worker may take to say whether it knows this lane.
+PROBE_S = 5.0
+
+
+class LaneBrokenError(Exception):
+    """The way to a worker is gone.
+
+    Attributes:
+        blameless: Nothing in its inbox had begun.
+    """
+
+    def __init__(self, detail: str, *, blameless: bool = False) -> None:
+        super().__init__(detail)
+        self.blameless = blameless
+
+
+async def is_served(channel: grpc.aio.Channel) -> bool:
+    """Whether a worker knows the batch lane.
+
+    An empty stream is opened and ended at once, which a worker that knows it ends in turn.
+    Attempts are not put at risk to find out.
+    """
+    probe: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(_METHOD)
+    call = probe(b"", timeout=PROBE_S)
+    code = await call.code()
+    if code is grpc.StatusCode.OK:
+        return True
+    if code is grpc.StatusCode.UNIMPLEMENTED:
+        return False
+    raise LaneBrokenError(f"the worker does not answer: {code.name}: {await call.details()}", blameless=True)
+
+
+class BatchLane:
+    """One worker over ``BatchWorker.Process``."""
+
+    ahead = True
+
+    def __init__(
+        self,
+        address: str,
+        slot: Slot,
+        dispatcher: Dispatcher,
+        exchange: Exchange,
+        link: Link,
+        kill: Callable[[str], bool],
+    ) -> None:
+        self.kill = kill
+        self._address = address
+        self._slot = slot
+        self._dispatcher = dispatcher
+        self._exchange = exchange
+        self._link = link
+        self._attempts: dict[int, Attempt] = {}
+        self._number = 0
+        #: The worker was told where it may write large results.
+        self._offered = False
+        self._opener = Opener()
+        #: The worker opens large data where this agent keeps it.
+        self._reads_scratch = False
+        #: Names of objects that the worker has and has not used, and how many it was given last.
+        self._object_names: set[str] = set()
+        self._spare_names = 0
+        #: Encoded BatchRequest messages; joined, they are one.
+        self._pending: list[bytes] = []
+        self._wake = asyncio.Event()
+        self._writing = asyncio.Lock()
+        self._call: Call | None = None
+        self._tasks: asyncio.TaskGroup | None = None
+
+    async def run(self) -> None:
+        """Serve the worker until the stream breaks.
+
+        Raises:
+            LaneBrokenError: it broke, in a group of exceptions.
+        """
+        try:
+            # A process on this machine cannot vanish without a word, and may be stopped for as long as it likes.
+            keepalive = None if self._address.startswith("unix:") else SDK_WORKER
+            connection = await connect(self._address, keepalive=keepalive)
+        except OSError as error:
+            raise LaneBrokenError(f"the worker is not reachable: {error}", blameless=True) from error
+        self._call = Call(connection, _METHOD.encode())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                scratch = directory_to_wire(self._exchange.scratch)
+                self._pending.append(BatchRequest(scratch=scratch).SerializeToString())
+                self._wake.set()
+                tasks.create_task(self._write())
+                self._dispatcher.up(self._slot, self)
+                try:
+                    await self._read(self._call)
+                finally:
+                    # ``down`` follows, but not before it is known how the worker ended.
+                    self._dispatcher.paused(self._slot)
+        finally:
+            connection.close()
+            # Those that run again upload anew; what is left of the first time must not answer for it.
+            for attempt in self._attempts.values():
+                self._exchange.abort(attempt)
+
+    # ------------------------------------------------------------------ from the dispatcher
+
+    def start(self, attempts: Sequence[Attempt]) -> None:
+        """Put attempts into the worker's inbox."""
+        limits = self._link.limits
+        pending, table, number = self._pending, self._attempts, self._number
+        encode = self._opener.encode
+        if not self._offered:
+            self._offer_objects()
+        for attempt in attempts:
+            number += 1
+            attempt.number = number
+            table[number] = attempt
+            attempt.conversation = Conversation(attempt.task_id, attempt.expected_output_keys, limits)
+            if attempt.large:
+                assert self._tasks is not None
+                self._tasks.create_task(contained(self._dispatcher, attempt, self._feed(attempt)))
+                continue
+            pending.append(encode(attempt, limits))
+        self._number = number
+        self._wake.set()
+
+    def withdraw(self, attempts: Sequence[Attempt]) -> None:
+        """Ask attempts back that may not have begun."""
+        for attempt in attempts:
+            self._queue(BatchRequest.Item(attempt=attempt.number, withdraw=True))
+
+    def interrupt(self, attempt: Attempt) -> None:
+        """Stop an attempt, begun or not."""
+        self._exchange.abort(attempt)
+        self._queue(BatchRequest.Item(attempt=attempt.number, cancel=True))
+
+    def _offer_objects(self) -> None:
+        """Not before there are attempts: the worker may be up before the control plane has said Welcome."""
+        if self._link.objects is not None:
+            objects = BatchRequest.Objects(
+                directory=directory_to_wire(self._link.objects),
+                larger_than_bytes=self._link.limits.inline_limit_bytes,
+            )
+            self._pending.append(BatchRequest(objects=objects).SerializeToString())
+            self._offered = True
+
+    def _queue(self, item: BatchRequest.Item) -> None:
+        self._pending.append(BatchRequest(items=[item]).SerializeToString())
+        self._wake.set()
+
+    # ------------------------------------------------------------------ to the worker
+
+    async def send(self, attempt: Attempt, requests: Sequence[ProcessRequest]) -> None:
+        """Send messages of one attempt that runs; waits while the worker is behind."""
+        await self._send(BatchRequest.Item(attempt=attempt.number, requests=requests))
+
+    async def _send(self, item: BatchRequest.Item) -> None:
+        assert self._call is not None
+        async with self._writing:
+            await self._call.write([BatchRequest(items=[item]).SerializeToString()])
+
+    async def _write(self) -> None:
+        assert self._call is not None
+        with suppress(CallEndedError):  # the reader sees it, too, and knows why
+            await self._call.write([])
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                async with self._writing:
+                    batch, self._pending = self._pending, []
+                    if batch:
+                        await self._call.write([b"".join(batch)])
+
+    async def _feed(self, attempt: Attempt) -> None:
+        """Send an attempt with large data, message by message."""
+        number, limits = attempt.number, self._link.limits
+        with suppress(CallEndedError):  # the reader sees it, too, and knows why
+            if self._reads_scratch:
+                for item in items_with_files(attempt, limits):
+                    if attempt.over or attempt.verdict is not None or attempt.number != number:
+                        return
+                    await self._send(item)
+                return
+            async for request in opening(attempt, limits):
+                if attempt.over or attempt.verdict is not None or attempt.number != number:
+                    return
+                await self.send(attempt, [request])
+
+    # ------------------------------------------------------------------ from the worker
+
+    async def _read(self, call: Call) -> None:
+        try:
+            while messages := await call.read():
+                for message in messages:
+                    await self._take(BatchReply.FromString(message))
+        except CallEndedError:
+            pass  # met while an answer was sent; how it ended is told below
+        except DecodeError as error:
+            raise LaneBrokenError(f"the worker sent bytes that are no reply: {error}") from error
+        if call.code is grpc.StatusCode.OK:
+            raise LaneBrokenError("the worker ended its stream")
+        raise LaneBrokenError(f"the worker's stream broke: {call.status}")
+
+    async def _take(self, message: BatchReply) -> None:
+        slot, dispatcher, attempts = self._slot, self._dispatcher, self._attempts
+        since, now, now_us = slot.head_since, time.monotonic(), time.time_ns() // 1_000
+        ended = 0
+        withdrawn: list[Attempt] = []
+        self._reads_scratch |= message.reads_scratch
+        if message.wants_object:
+            # Twice as many as there were, for it needs more than one at a time, or they grew old.
+            self._spare_names = min(2 * self._spare_names, MOST_NAMES) or 1
+            self._name_objects(self._spare_names, at_once=True)
+        for item in message.items:
+            attempt = attempts.get(item.attempt)
+            if attempt is None:
+                continue  # ended before; what its worker still says is of no interest
+            if item.withdrawn:
+                del attempts[item.attempt]
+                if attempt.large and not attempt.withdrawing and attempt.verdict is None:
+                    self._refused(attempt, item.failed)
+                else:
+                    withdrawn.append(attempt)
+                continue
+            conversation = attempt.conversation
+            assert conversation is not None
+            how: Completed | Failed | None = None
+            try:
+                if attempt.verdict is None and not item.stored:
+                    how = conversation.receive_short(item.replies)
+                left = how is not None
+                if not left:
+                    how, left = await self._hear(attempt, conversation, item)
+                if item.HasField("failed"):
+                    how, left = Failed(Failure.ATTEMPT, item.failed), True
+            except CallEndedError:
+                raise
+            except Exception as error:  # noqa: BLE001 - it ends this attempt alone
+                end_attempt(dispatcher, attempt, error)
+                how, left = None, _is_last(item)
+            if left:
+                del attempts[item.attempt]
+                ended += 1
+                dispatcher.left(slot, attempt, now, now_us)
+                if how is not None or attempt.verdict is not None:
+                    dispatcher.finish(attempt, how or _SILENT, now_us)
+        if withdrawn:
+            dispatcher.withdrawn(slot, withdrawn)
+        if ended:
+            dispatcher.progressed(now - since, ended)
+
+    def _refused(self, attempt: Attempt, why: str) -> None:
+        """The worker has no room for the data of an attempt, or does not find it where it should lie."""
+        if self._dispatcher.refused(self._slot, attempt):
+            assert self._tasks is not None
+            self._tasks.create_task(contained(self._dispatcher, attempt, _raise(MachineFaultError(why))))
+
+    async def _hear(
+        self, attempt: Attempt, conversation: Conversation, item: BatchReply.Item
+    ) -> tuple[Completed | Failed | None, bool]:
+        """Take in what a worker says of one attempt; says how it ended and whether the worker is done with it."""
+        if item.stored and attempt.verdict is None:
+            self._take_stored(attempt, item)
+        how: Completed | Failed | None = None
+        left = False
+        for reply in item.replies:
+            if attempt.verdict is not None:
+                left = left or reply.HasField("output")
+                continue
+            effects = conversation.receive(reply)
+            if not effects:
+                continue
+            last = effects[-1]
+            if type(last) is Completed:
+                return last, True
+            how, left = await self._carry_out(attempt, effects, reply.HasField("output"))
+        return how, left
+
+    def _take_stored(self, attempt: Attempt, item: BatchReply.Item) -> None:
+        """Large results that the worker has written itself."""
+        conversation = attempt.conversation
+        assert conversation is not None
+        for each in item.stored:
+            name = each.object.name
+            if name in self._object_names:
+                self._object_names.remove(name)
+                # The next one goes out with whatever is sent next.
+                self._name_objects(1, at_once=False)
+                effects = conversation.receive_stored(each.key, stored_from_wire(each.object))
+            else:
+                effects = conversation.violated(f"object {name!r} is not one that it was given a name for")
+            for effect in effects:
+                assert isinstance(effect, Failed)
+                self._dispatcher.condemn(attempt, Verdict.FAILED, effect.detail)
+
+    def _name_objects(self, count: int, *, at_once: bool) -> None:
+        """Give the worker names to write large results under."""
+        assert self._tasks is not None
+        self._tasks.create_task(self._send_names(count, at_once=at_once))
+
+    async def _send_names(self, count: int, *, at_once: bool) -> None:
+        message = BatchRequest(no_object=True)
+        if self._link.objects is not None:
+            try:
+                names = [await self._link.names.take() for _ in range(count)]
+            except (grpc.RpcError, asyncio.CancelledError) as error:
+                reraise_own_cancellation()
+                _log.warning("no name for an object: %s; its data comes by the stream", describe(error))
+            else:
+                self._object_names.update(names)
+                message = BatchRequest(object_names=names)
+        self._pending.append(message.SerializeToString())
+        if at_once:
+            self._wake.set()
+
+    async def _carry_out(
+        self, attempt: Attempt, effects: Sequence[Effect], is_output: bool
+    ) -> tuple[Completed | Failed | None, bool]:
+        """Carry out effects of a reply; says how the attempt ended and whether the worker is done with it."""
+        how = await self._exchange.carry_out(self, attempt, effects)
+        if isinstance(effects[-1], OutputReceived):
+            return None, True
+        if isinstance(how, Failed) and not is_output:
+            self._dispatcher.condemn(attempt, Verdict.of(how), how.detail)
+            return None, False
+        return how, how is not None
+
+
+async def _raise(error: Exception) -> None:
+    raise error
+
+
+def _is_last(item: BatchReply.Item) -> bool:
+    """Whether a worker says nothing more of an attempt after this."""
+    return item.HasField("failed") or any(reply.HasField("output") for reply in item.replies)
+
+
+#: Stands for the end of an attempt whose verdict is known.
+_SILENT = Failed(Failure.ATTEMPT, "")

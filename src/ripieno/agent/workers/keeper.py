@@ -1,0 +1,173 @@
+"""Keeps one slot served: gets a worker, chooses the lane, begins again when it is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shlex
+import time
+from contextlib import suppress
+
+import grpc.aio
+
+from ripieno.agent.data.scratch import SocketDirectory
+from ripieno.agent.scheduling.complaints import Complaints
+from ripieno.agent.scheduling.dispatcher import Dispatcher
+from ripieno.agent.scheduling.slots import Slot
+from ripieno.agent.transport.channels import reraise_own_cancellation, worker_channel
+from ripieno.agent.uplink.link import Link
+from ripieno.agent.workers import health
+from ripieno.agent.workers.batch_lane import BatchLane, LaneBrokenError, is_served
+from ripieno.agent.workers.exchange import Exchange
+from ripieno.agent.workers.process_lane import ProcessLane
+from ripieno.agent.workers.supervisor import WorkerProcess, Workshop
+
+_log = logging.getLogger(__name__)
+
+FIRST_BACKOFF_S = 0.05
+LAST_BACKOFF_S = 5.0
+#: A worker that lived so long is replaced without delay.
+LIVED_S = 5.0
+#: After its connection broke, how long a process may take to be seen to have ended.
+EXIT_S = 0.5
+#: A worker that does not serve after this is spoken of, and waited for.
+SILENT_S = 5.0
+
+
+class Keeper:
+    """One slot's worker, attached or spawned."""
+
+    def __init__(
+        self, slot: Slot, dispatcher: Dispatcher, exchange: Exchange, link: Link, complaints: Complaints
+    ) -> None:
+        self._slot = slot
+        self._dispatcher = dispatcher
+        self._exchange = exchange
+        self._link = link
+        self._complaints = complaints
+
+    async def attach(self, address: str) -> None:
+        """Serve with a worker that others start. Never returns by itself."""
+        backoff_s = 0.0
+        while True:
+            started_at = time.monotonic()
+            await self._serve(address, None, f"nothing serves at {address}, where a worker is attached; waiting for it")
+            backoff_s = _next_backoff(backoff_s, started_at)
+            await asyncio.sleep(backoff_s or FIRST_BACKOFF_S)
+
+    async def spawn(self, workshop: Workshop, sockets: SocketDirectory, number: int) -> None:
+        """Serve with processes of our own, one after the other. Never returns by itself.
+
+        A process that cannot be started is a worker that was lost: the next try follows with back-off.
+        """
+        command = shlex.join(workshop.command)
+        backoff_s, generation = 0.0, 0
+        while True:
+            generation += 1
+            started_at = time.monotonic()
+            try:
+                process = WorkerProcess.start(workshop, sockets.address(number, generation), number)
+            except OSError as error:
+                self._complaints.say(
+                    self._slot.name, f"no process can be started for it: {os.strerror(error.errno or 0)}"
+                )
+            else:
+                try:
+                    await self._serve(
+                        process.address,
+                        process,
+                        f"`{command}` has run for {SILENT_S:g} s and does not serve yet; waiting for it."
+                        " A worker listens at the address in RIPIENO_WORKER_ADDRESS ({address} in its command)",
+                    )
+                finally:
+                    await process.stop()
+            backoff_s = _next_backoff(backoff_s, started_at)
+            await asyncio.sleep(backoff_s)
+
+    async def _serve(self, address: str, process: WorkerProcess | None, silence: str) -> None:
+        """Serve with one worker until it is lost; ``silence`` is what to say of one that does not serve."""
+        blameless, detail, served = True, "", False
+        try:
+            async with worker_channel(address) as channel, asyncio.TaskGroup() as tasks:
+                if process is not None:
+                    tasks.create_task(_until_ended(process))
+                await self._until_serving(channel, silence)
+                served = True
+                await self._run_lane(address, channel, process)
+        except* LaneBrokenError as group:
+            error = _first(group)
+            blameless, detail = error.blameless, str(error)
+        except* Exception as group:  # noqa: BLE001 - no slot may end the agent
+            _log.error("%s: serving with its worker failed by a bug; it begins anew", self._slot.name, exc_info=group)
+            blameless, detail = False, "this agent has failed by a bug; its log has the story"
+        reraise_own_cancellation()
+        if process is not None:
+            # The broken stream is often seen first; how the process ended says more.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(EXIT_S):
+                    detail = await process.ended()
+        self._complaints.say(self._slot.name, detail if served or process is None else f"it never served: {detail}")
+        self._dispatcher.down(self._slot, detail, blameless=blameless)
+
+    async def _until_serving(self, channel: grpc.aio.Channel, silence: str) -> None:
+        heard = ""
+
+        def hear(why: str) -> None:
+            nonlocal heard
+            heard = why
+
+        def tell() -> None:
+            self._complaints.say(self._slot.name, f"{silence}; {heard}" if heard else silence)
+
+        telling = asyncio.get_running_loop().call_later(SILENT_S, tell)
+        try:
+            await health.until_serving(channel, hear)
+        finally:
+            telling.cancel()
+
+    async def _run_lane(self, address: str, channel: grpc.aio.Channel, process: WorkerProcess | None) -> None:
+        kill = process.kill if process is not None else _not_ours
+        lane: BatchLane | ProcessLane
+        if await is_served(channel):
+            lane = BatchLane(address, self._slot, self._dispatcher, self._exchange, self._link, kill)
+        else:
+            lane = ProcessLane(
+                address,
+                channel,
+                self._slot,
+                self._dispatcher,
+                self._exchange,
+                self._link,
+                kill,
+                spawned=process is not None,
+            )
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(health.watch(channel, self._dispatcher, self._slot, lane, self._paused))
+            await lane.run()
+
+    def _paused(self, why: str) -> None:
+        self._complaints.say(self._slot.name, f"it serves no more, and is given nothing until it does: {why}")
+
+
+def _next_backoff(backoff_s: float, started_at: float) -> float:
+    """How long to wait before the next worker of a slot; 0 after one that lived."""
+    if time.monotonic() - started_at > LIVED_S:
+        return 0.0
+    return min(max(2 * backoff_s, FIRST_BACKOFF_S), LAST_BACKOFF_S)
+
+
+async def _until_ended(process: WorkerProcess) -> None:
+    raise LaneBrokenError(await process.ended())
+
+
+def _not_ours(reason: str) -> bool:
+    return False
+
+
+def _first(group: BaseExceptionGroup[LaneBrokenError]) -> LaneBrokenError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, LaneBrokenError)
+    return error

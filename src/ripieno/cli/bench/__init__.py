@@ -1,0 +1,1 @@
+"""`ripieno bench`: the load, the tasks, the report and the plot."""

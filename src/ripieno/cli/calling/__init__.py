@@ -1,0 +1,1 @@
+"""Commands that call a cluster, and what they show on the terminal."""

@@ -1,0 +1,118 @@
+"""Calling a cluster from a command: its address, its errors, the shape of answers."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+import click
+import grpc
+from rich.cells import cell_len
+
+from ripieno.cli.calling.terminal import one_line, printable
+from ripieno.cli.terms.values import server_addresses
+from ripieno.config import ADDRESS_VARIABLE, DEFAULT_ADDRESS
+from ripieno.domain.addresses import Address, parse_addresses
+from ripieno.wire.channels import open_blocking_channel
+from ripieno.wire.protos.armonik_v2.submitter_service_pb2_grpc import SubmitterStub
+
+#: A look-up that takes longer is stuck.
+CALL_TIMEOUT_S = 30.0
+#: A replica that takes no connection within this is passed over, if there is another.
+CONNECT_TIMEOUT_S = 2.0
+
+Row = Mapping[str, Any]
+
+
+def cluster_flags(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--address`` and ``--output``."""
+    for flag in (
+        click.option(
+            "--output",
+            type=click.Choice(["text", "json"]),
+            default="text",
+            show_default=True,
+            help="Shape of the answer.",
+        ),
+        click.option(
+            "--address",
+            type=cluster_address,
+            metavar="HOST:PORT[,...]",
+            envvar=ADDRESS_VARIABLE,
+            default=DEFAULT_ADDRESS,
+            show_default=True,
+            help="The cluster (or in RIPIENO_ADDRESS).",
+        ),
+    ):
+        command = flag(command)
+    return command
+
+
+def cluster_address(text: str) -> str:
+    """A flag's value that must be where a cluster is reached: any of its replicas."""
+    return ",".join(server_addresses(text))
+
+
+@contextmanager
+def submitter(address: str) -> Iterator[SubmitterStub]:
+    """The cluster's Submitter service.
+
+    Raises:
+        click.ClickException: a call inside failed; with what the cluster said.
+    """
+    with _open(parse_addresses("address", address)) as channel:
+        try:
+            yield SubmitterStub(channel)
+        except grpc.RpcError as error:
+            # Every error of a call is a Call as well, which the type does not say.
+            raise click.ClickException(_what_happened(address, cast(grpc.Call, error))) from error
+
+
+def _open(addresses: Sequence[Address]) -> grpc.Channel:
+    """A channel to the first of these replicas that takes connections; to the last one if none does."""
+    for address in addresses[:-1]:
+        channel = open_blocking_channel(address)
+        try:
+            grpc.channel_ready_future(channel).result(CONNECT_TIMEOUT_S)
+        except grpc.FutureTimeoutError:
+            channel.close()
+        else:
+            return channel
+    return open_blocking_channel(addresses[-1])
+
+
+def _what_happened(address: str, call: grpc.Call) -> str:
+    code, details = call.code(), one_line(call.details() or "")
+    if code == grpc.StatusCode.DEADLINE_EXCEEDED:
+        details = f"within {CALL_TIMEOUT_S:g} s"
+    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+        return (
+            f"no answer from {address} ({details}): start a cluster there with `ripieno up`, "
+            f"or name another one with --address or {ADDRESS_VARIABLE}"
+        )
+    if code == grpc.StatusCode.UNIMPLEMENTED:
+        return f"what listens at {address} is not a cluster of this kind ({details}); name another address"
+    return details or f"the cluster answered {code.name}"
+
+
+def show(rows: Sequence[Row], columns: Sequence[str], output: str) -> None:
+    """Print a list: a table for people, one JSON array for programs."""
+    if output == "json":
+        click.echo(json.dumps([{column: row[column] for column in columns} for row in rows]))
+        return
+    lines = [[printable(row[column]) for column in columns] for row in ({name: name for name in columns}, *rows)]
+    widths = [max(cell_len(line[index]) for line in lines) for index in range(len(columns))]
+    for line in lines:
+        padded = [cell + " " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True)]
+        click.echo("  ".join(padded).rstrip())
+
+
+def show_one(row: Row, output: str) -> None:
+    """Print one thing: a field a line for people, one JSON object for programs."""
+    if output == "json":
+        click.echo(json.dumps(dict(row)))
+        return
+    for name, value in row.items():
+        # A reason may have several lines; all else is one.
+        lines = [printable(line) for line in str(value).split("\n")]
+        click.echo((f"{name:12} " + "\n".join(lines)).rstrip())

@@ -1,0 +1,71 @@
+"""``ripieno task``: the tasks of a cluster."""
+
+import click
+
+from ripieno.cli.calling.calls import CALL_TIMEOUT_S, Row, cluster_flags, show, show_one, submitter
+from ripieno.cli.calling.terminal import name
+from ripieno.cli.commands.session import check_session
+from ripieno.domain.statuses import TaskStatus
+from ripieno.wire.protos.armonik_v2 import objects_pb2
+from ripieno.wire.protos.armonik_v2 import submitter_service_pb2 as messages
+from ripieno.wire.protos.armonik_v2.submitter_service_pb2_grpc import SubmitterStub
+from ripieno.wire.statuses import TASK_FROM_WIRE, TASK_TO_WIRE
+
+#: Ids in one request for their statuses.
+IDS_A_CALL = 5_000
+
+
+@click.group("task")
+def command() -> None:
+    """The tasks of a cluster."""
+
+
+@command.command("list")
+@click.argument("session_id", type=name)
+@click.option("--status", "statuses", multiple=True, type=click.Choice([status.name for status in TaskStatus], False),
+              help="Only tasks in this status; once for each.")  # fmt: skip
+@cluster_flags
+def list_tasks(session_id: str, statuses: tuple[str, ...], address: str, output: str) -> None:
+    """The tasks of a session with their statuses, in order of submission."""
+    request = messages.TaskFilter(session=messages.TaskFilter.IdsRequest(ids=[session_id]))
+    if statuses:
+        request.included.statuses.extend(TASK_TO_WIRE[TaskStatus[status.upper()]] for status in statuses)
+    with submitter(address) as cluster:
+        ids = list(cluster.ListTasks(request, timeout=CALL_TIMEOUT_S).task_ids)
+        if not ids:
+            check_session(cluster, session_id)
+        rows = _statuses(cluster, ids)
+    show(rows, ["id", "status"], output)
+
+
+@command.command("show")
+@click.argument("task_id", type=name)
+@cluster_flags
+def show_task(task_id: str, address: str, output: str) -> None:
+    """A task's status, and why it is not COMPLETED."""
+    with submitter(address) as cluster:
+        answer = cluster.TryGetTaskOutput(objects_pb2.ResultRequest(key=task_id), timeout=CALL_TIMEOUT_S)
+        [row] = _statuses(cluster, [task_id])
+    reason = answer.error.details if answer.WhichOneof("type") == "error" else ""
+    show_one({**row, "reason": reason}, output)
+
+
+@command.command("cancel")
+@click.argument("task_ids", type=name, nargs=-1, required=True)
+@cluster_flags
+def cancel_tasks(task_ids: tuple[str, ...], address: str, output: str) -> None:
+    """Cancel tasks that are not finished; show what became of each."""
+    request = messages.TaskFilter(task=messages.TaskFilter.IdsRequest(ids=task_ids))
+    with submitter(address) as cluster:
+        cluster.CancelTasks(request, timeout=CALL_TIMEOUT_S)
+        rows = _statuses(cluster, list(task_ids))
+    show(rows, ["id", "status"], output)
+
+
+def _statuses(cluster: SubmitterStub, ids: list[str]) -> list[Row]:
+    rows: list[Row] = []
+    for first in range(0, len(ids), IDS_A_CALL):
+        request = messages.GetTaskStatusRequest(task_ids=ids[first : first + IDS_A_CALL])
+        reply = cluster.GetTaskStatus(request, timeout=CALL_TIMEOUT_S)
+        rows += [{"id": entry.task_id, "status": TASK_FROM_WIRE[entry.status].name} for entry in reply.id_statuses]
+    return rows

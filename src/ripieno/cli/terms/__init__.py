@@ -1,0 +1,1 @@
+"""Values, limits and flags as they are given on the command line."""

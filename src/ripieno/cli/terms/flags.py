@@ -1,0 +1,122 @@
+"""Flags that several commands share."""
+
+import shlex
+from collections.abc import Callable
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ripieno.cli.terms.values import server_address
+
+
+def defaults_of(settings: type[Any]) -> dict[str, Any]:
+    """The defaults that a settings class gives: said there and nowhere else."""
+    return {field.name: field.default for field in fields(settings) if field.default is not MISSING}
+
+
+def slots_in_words(slots: int) -> str:
+    """``1 slot``, ``2 slots``."""
+    return f"{slots} slot" if slots == 1 else f"{slots} slots"
+
+
+def log_flags(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--log-level``, ``--log-format`` and ``--log-file``."""
+    for flag in (
+        click.option(
+            "--log-file",
+            type=click.Path(dir_okay=False, path_type=Path),
+            help="Log into this file; warnings still go to standard error.",
+        ),
+        click.option(
+            "--log-format",
+            type=click.Choice(["text", "json"]),
+            default="text",
+            show_default=True,
+            help="Shape of log lines.",
+        ),
+        click.option(
+            "--log-level",
+            type=click.Choice(["debug", "info", "warning", "error"]),
+            default="info",
+            show_default=True,
+            help="Least severe level that is logged.",
+        ),
+    ):
+        command = flag(command)
+    return command
+
+
+def worker_flags(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--slots``, ``--worker``, ``--attach`` and ``--pass-env``."""
+    for flag in (
+        click.option(
+            "--pass-env",
+            "pass_environment",
+            metavar="NAME",
+            multiple=True,
+            help="A variable that workers get although it is kept back from them; once for each. Kept back are "
+            "PG* and RIPIENO_*, which may hold the database's password.",
+        ),
+        click.option(
+            "--attach",
+            type=server_address,
+            metavar="ADDRESS",
+            multiple=True,
+            help="A worker that exists already, unix:/path or HOST:PORT; once for each, one slot each.",
+        ),
+        click.option(
+            "--worker",
+            metavar="COMMAND",
+            help="Command that starts a worker; the address to serve is in RIPIENO_WORKER_ADDRESS and in {address}. "
+            "Without it: the Python worker for functions.",
+        ),
+        click.option("--slots", type=click.IntRange(min=1), help="Workers to start.  [default: one a core]"),
+    ):
+        command = flag(command)
+    return command
+
+
+def check_worker_flags(worker: str | None, attach: tuple[str, ...]) -> None:
+    """Refuse combinations that contradict each other.
+
+    Raises:
+        click.UsageError: naming the flags and the way out.
+    """
+    if worker is not None and attach:
+        raise click.UsageError("--worker starts workers, --attach serves existing ones: give one of the two")
+    if worker is not None:
+        _check_command(worker)
+    twice = sorted({address for address in attach if attach.count(address) > 1})
+    if twice:
+        raise click.UsageError(f"--attach {twice[0]} is given twice: a worker is one slot")
+
+
+def _check_command(worker: str) -> None:
+    try:
+        words = shlex.split(worker)
+    except ValueError as error:
+        raise click.UsageError(
+            f"--worker {worker!r} is not a command: {str(error).lower()}; close the quotes, or escape with a backslash"
+        ) from error
+    if not words or not words[0]:
+        raise click.UsageError("--worker is empty: give the command that starts a worker, or leave the flag out")
+    if "\0" in worker:
+        raise click.UsageError("--worker contains a NUL character, which no command may")
+
+
+def start_logging(level: str, shape: str, file: Path | None) -> None:
+    """Send log lines where the flags of ``log_flags`` say.
+
+    Raises:
+        click.BadParameter: the file cannot be written.
+    """
+    from ripieno.telemetry import LogSettings, configure_logs
+
+    try:
+        configure_logs(LogSettings(level=level, json=shape == "json", file=file))
+    except OSError as error:
+        raise click.BadParameter(
+            f"cannot write {str(file)!r}: {error.strerror}; name another file", param_hint="--log-file"
+        ) from error

@@ -1,0 +1,150 @@
+"""The way in, for programs with an event loop."""
+
+import os
+import uuid
+from collections.abc import Mapping
+from datetime import timedelta
+from types import TracebackType
+from typing import Self
+
+import grpc.aio
+
+from ripieno.client.asynchronous.async_session import AsyncSession
+from ripieno.client.connection.background import Background
+from ripieno.client.connection.connection import Connection
+from ripieno.client.terms.definitions import DEFAULT_MAX_DURATION_S, DEFAULT_MAX_RETRIES, TaskOptions
+from ripieno.client.terms.errors import already_exists
+from ripieno.client.terms.handles import checked_name
+from ripieno.config import ADDRESS_VARIABLE, DEFAULT_ADDRESS
+from ripieno.domain.addresses import parse_addresses
+from ripieno.domain.errors import NotFoundError
+from ripieno.domain.options import MIN_PRIORITY
+from ripieno.wire.options import options_to_wire
+from ripieno.wire.protos.armonik_v2 import submitter_service_pb2
+
+DEFAULT_PATIENCE_S = 30.0
+
+
+class AsyncClient:
+    """A connection to a cluster::
+
+        async with AsyncClient() as client:
+            session = await client.session(max_retries=1)
+            task = await session.submit(b"21")
+            print(await task.result(timeout=10))
+
+    Args:
+        address: ``HOST:PORT`` or ``unix:/path`` of the control plane, or several replicas' with
+            commas between them, of which any will do; None takes the variable RIPIENO_ADDRESS,
+            or else 127.0.0.1:5001.
+        patience: For how many seconds a call is repeated while no server answers.
+        use_proxy: Go through the proxy that ``http_proxy`` and its like name, which is left
+            alone otherwise. Never for this machine's own addresses.
+
+    Raises:
+        InvalidRequestError: the address is none.
+
+    Attributes:
+        address: Where it connects to.
+    """
+
+    def __init__(
+        self, address: str | None = None, *, patience: float = DEFAULT_PATIENCE_S, use_proxy: bool = False
+    ) -> None:
+        field, text = "address", address
+        if text is None:
+            field, text = ADDRESS_VARIABLE, os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS
+        self._connection = Connection(parse_addresses(field, text), patience, use_proxy=use_proxy)
+        self.address = self._connection.address
+        self._is_open = False
+        self._background = Background()
+
+    async def __aenter__(self) -> Self:
+        """Open the channel; nothing is sent yet."""
+        self._connection.open()
+        await self._background.__aenter__()
+        self._is_open = True
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End what is under way and close the channel. Sessions and tasks live on in the cluster."""
+        self._is_open = False
+        try:
+            await self._background.__aexit__(kind, error, trace)
+        finally:
+            await self._connection.close()
+
+    async def session(
+        self,
+        *,
+        priority: int = MIN_PRIORITY,
+        max_retries: int = DEFAULT_MAX_RETRIES,
+        max_duration: float | timedelta = DEFAULT_MAX_DURATION_S,
+        partition: str | None = None,
+        options: Mapping[str, str] | None = None,
+        id: str | None = None,  # noqa: A002 - the protocol's word
+    ) -> AsyncSession:
+        """Create a session. Durable when it returns.
+
+        Args:
+            priority: Of its tasks by default, 1 to 99, larger is more urgent.
+            max_retries: How many attempts may follow the first that fails.
+            max_duration: Time limit of one attempt, in seconds or as a timedelta.
+            partition: Pool of workers that may run its tasks; None is the default one.
+            options: Free map, handed to the worker.
+            id: None makes a unique one.
+
+        Raises:
+            InvalidRequestError: an option is out of range, or the id breaks a rule for names.
+            AlreadyExistsError: there is, or was, a session with this id.
+            UnavailableError: no server answered.
+        """
+        connection = self._opened()
+        task_options = TaskOptions(priority, max_retries, max_duration, partition, options or {})
+        session_id = str(uuid.uuid4()) if id is None else checked_name("session id", id)
+        request = submitter_service_pb2.CreateSessionRequest(
+            id=session_id, default_task_option=options_to_wire(task_options.checked())
+        )
+        await _create(connection, request, id_is_ours=id is None)
+        return AsyncSession(connection, self._background, session_id, task_options)
+
+    async def open_session(self, id: str) -> AsyncSession:  # noqa: A002 - the protocol's word
+        """Attach to a session that exists, cancelled or not.
+
+        Raises:
+            NotFoundError: it does not exist.
+            UnavailableError: no server answered.
+        """
+        connection = self._opened()
+        checked_name("session id", id)
+        known = await connection.call(
+            "look up the session",
+            connection.submitter.ListSessions,
+            submitter_service_pb2.SessionFilter(sessions=[id]),
+        )
+        if id not in known.session_ids:
+            raise NotFoundError(f"there is no session {id!r}; create it with session(id=...)")
+        return AsyncSession(connection, self._background, id, None)
+
+    def _opened(self) -> Connection:
+        if not self._is_open:
+            raise RuntimeError("the client is not open; use it inside `async with AsyncClient() as client:`")
+        return self._connection
+
+
+async def _create(
+    connection: Connection, request: submitter_service_pb2.CreateSessionRequest, *, id_is_ours: bool
+) -> None:
+    patience = connection.patience("create a session")
+    while True:
+        try:
+            reply = await connection.submitter.CreateSession(request)
+        except grpc.aio.AioRpcError as failure:
+            await patience.pause(failure)
+            continue
+        # An id that we made up can be taken only by an earlier try of this very call.
+        if reply.WhichOneof("result") == "error" and not (id_is_ours and patience.retries):
+            raise already_exists(reply.error)
+        return

@@ -1,0 +1,289 @@
+"""Sessions and tasks, for programs with an event loop."""
+
+# ruff: noqa: ASYNC109 - one meaning of `timeout` for both flavours; the blocking one has no asyncio.timeout
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from contextlib import aclosing
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+from ripieno.client.connection.background import Background
+from ripieno.client.connection.connection import Connection
+from ripieno.client.connection.patience import time_limit
+from ripieno.client.reading import inquiries
+from ripieno.client.reading.fetching import Wanted, fetch, fetch_chunks, save
+from ripieno.client.reading.lookups import Lookups
+from ripieno.client.reading.results import Result, final_result, result_batches
+from ripieno.client.submitting.submission import TaskSender
+from ripieno.client.terms.definitions import Payload, TaskDefinition, TaskOptions
+from ripieno.client.terms.handles import TaskHandle, checked_results, ids_of, key_of, keys_of
+from ripieno.domain.statuses import ResultStatus, TaskStatus
+from ripieno.wire.protos.armonik_v2 import submitter_service_pb2
+
+#: One task or several, as handles or ids.
+Tasks = str | TaskHandle | Iterable[str | TaskHandle]
+
+HandleT = TypeVar("HandleT", bound=TaskHandle)
+
+
+class AsyncTask(TaskHandle):
+    """A submitted task of an AsyncSession."""
+
+    __slots__ = ()
+    session: "AsyncSession"
+
+    async def result(self, key: str | None = None, *, timeout: float | None = None) -> bytes:
+        """The bytes of the task's only result, or of the one named; see ``AsyncSession.result``."""
+        return await self.session.result(self.key if key is None else key, timeout=timeout)
+
+    async def status(self) -> TaskStatus:
+        """The task's status now.
+
+        Raises:
+            NotFoundError: the task is unknown.
+        """
+        return self.status_in(await self.session.status(self))
+
+    async def cancel(self) -> None:
+        """Cancel the task unless it is final."""
+        await self.session.cancel_tasks(self)
+
+
+class AsyncSession:
+    """Tasks that share options and fate. Made by ``AsyncClient.session`` or ``open_session``.
+
+    Attributes:
+        id: The session's id.
+        task_options: Its default options; None where it was opened, as servers do not tell.
+    """
+
+    def __init__(
+        self, connection: Connection, background: Background, session_id: str, task_options: TaskOptions | None
+    ) -> None:
+        self.id = session_id
+        self.task_options = task_options
+        self._connection = connection
+        self._sender = TaskSender(connection, session_id)
+        self._lookups = Lookups(connection, session_id, background)
+
+    def __repr__(self) -> str:
+        """Show the id."""
+        return f"<AsyncSession {self.id!r}>"
+
+    async def submit(
+        self,
+        payload: Payload | TaskDefinition = b"",
+        *,
+        expected_outputs: str | Sequence[str] = (),
+        dependencies: str | TaskHandle | Iterable[str | TaskHandle] = (),
+        id: str | None = None,  # noqa: A002 - the protocol's word
+        task_options: TaskOptions | None = None,
+    ) -> AsyncTask:
+        """Submit one task. Durable when it returns.
+
+        Args:
+            payload: The task's input: bytes, a path, or an iterable of bytes; or the whole
+                task as a TaskDefinition, which says the next three itself.
+            expected_outputs: Keys of the results it makes; none means one, named after the task.
+            dependencies: Results that it needs first: keys, or tasks with one result.
+            id: The task's id; None makes a unique one.
+            task_options: Instead of the session's defaults, as a whole.
+
+        Raises:
+            InvalidRequestError: a name or an option breaks a rule.
+            AlreadyExistsError: the id or a key is taken by a task that is not identical.
+            SessionCancelledError: the session takes no more work.
+            UnavailableError: no server answered; the same may be submitted again.
+        """
+        definition = TaskDefinition.of(payload, expected_outputs, dependencies, id)
+        return (await self.submit_many([definition], task_options=task_options))[0]
+
+    async def submit_many(
+        self, tasks: Iterable[TaskDefinition | Payload], *, task_options: TaskOptions | None = None
+    ) -> list[AsyncTask]:
+        """Submit tasks and return one handle each, in their order. Durable when it returns.
+
+        Small tasks travel up to 1,000 (or 2 MiB) to a call, large ones as streams, four
+        calls at a time. **Each call is atomic, the whole is not**: when one is refused, no
+        further one begins, and the error's note says how many tasks exist. Tasks with ids
+        of their own may simply be submitted again. Across calls, tasks of one priority may
+        be claimed in another order than this one.
+
+        Raises:
+            RipienoError: as for ``submit``.
+        """
+        return await self.send(tasks, task_options, partial(AsyncTask, self))
+
+    async def send(
+        self,
+        tasks: Iterable[TaskDefinition | Payload],
+        task_options: TaskOptions | None,
+        handle: Callable[[str, tuple[str, ...]], HandleT],
+    ) -> list[HandleT]:
+        """``submit_many`` with handles of another make; for wrappers of this class."""
+        return await self._sender.send(tasks, task_options, handle)
+
+    async def result(self, key: str | TaskHandle, *, timeout: float | None = None) -> bytes:
+        """Wait for one result and return its bytes.
+
+        Args:
+            key: The result's key, or a task with one result.
+            timeout: In seconds; None waits as long as it takes.
+
+        Raises:
+            TaskFailedError: it was aborted and will never exist.
+            NotFoundError: no task has announced the key, or the session is unknown.
+            TimeoutError: it is not final yet.
+        """
+        name = key_of(key)
+        async with time_limit(timeout, f"result {name!r} is not here"):
+            final = await self._final(name)
+            if final.has_data:
+                return final.data
+            return await fetch(self._connection, self.id, Wanted(name, final.stored))
+
+    async def result_chunks(
+        self, key: str | TaskHandle, *, timeout: float | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """Wait for one result and yield its bytes piece by piece, in bounded memory.
+
+        Args:
+            key: The result's key, or a task with one result.
+            timeout: How long to wait until it is final, in seconds; reading takes as long as it takes.
+
+        Raises:
+            RipienoError: as for ``result``.
+            TimeoutError: it is not final yet.
+        """
+        name = key_of(key)
+        async with time_limit(timeout, f"result {name!r} is not final"):
+            final = await self._final(name)
+        if final.has_data:
+            yield final.data
+            return
+        async with aclosing(fetch_chunks(self._connection, self.id, Wanted(name, final.stored))) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def download(
+        self, key: str | TaskHandle, path: str | os.PathLike[str], *, timeout: float | None = None
+    ) -> int:
+        """Wait for one result and write it to a file, in bounded memory.
+
+        The file appears whole or not at all; one that exists is replaced.
+
+        Returns:
+            Its size in bytes.
+
+        Raises:
+            RipienoError, TimeoutError: as for ``result_chunks``.
+            OSError: the file cannot be written.
+        """
+        async with aclosing(self.result_chunks(key, timeout=timeout)) as chunks:
+            return await save(chunks, Path(path))
+
+    @overload
+    def results(
+        self, tasks: Iterable[HandleT], *, with_data: bool = True, timeout: float | None = None
+    ) -> AsyncIterator[Result[HandleT]]: ...
+    @overload
+    def results(
+        self, tasks: Iterable[str], *, with_data: bool = True, timeout: float | None = None
+    ) -> AsyncIterator[Result[None]]: ...
+    async def results(
+        self, tasks: Iterable[TaskHandle | str], *, with_data: bool = True, timeout: float | None = None
+    ) -> AsyncIterator[Result[Any]]:
+        """Yield results as they become final, each once.
+
+        A result that failed is yielded like the others: look at its ``error``, or take
+        its ``data`` and let it raise.
+
+        Args:
+            tasks: Tasks (all their expected outputs) or result keys.
+            with_data: False leaves the bytes out: stream them with ``result_chunks``.
+            timeout: For all of them together, in seconds.
+
+        Raises:
+            RipienoError: the session is unknown, or no server answered.
+            TimeoutError: not all are final yet.
+        """
+        async with aclosing(self.result_batches(tasks, with_data=with_data, timeout=timeout)) as batches:
+            async for batch in batches:
+                for result in batch:
+                    yield result
+
+    async def result_batches(
+        self, tasks: Iterable[TaskHandle | str], *, with_data: bool = True, timeout: float | None = None
+    ) -> AsyncGenerator[list[Result[Any]], None]:
+        """``results`` in batches as they come over the wire; for wrappers of this class."""
+        clock = asyncio.get_running_loop().time
+        give_up_at = None if timeout is None else clock() + timeout
+        wanted = checked_results(tasks)
+        async with aclosing(result_batches(self._connection, self.id, wanted, with_data=with_data)) as batches:
+            while True:
+                try:
+                    async with asyncio.timeout_at(give_up_at):
+                        batch = await anext(batches, None)
+                except TimeoutError:
+                    raise TimeoutError(f"not all results are final after {timeout:g} s") from None
+                if batch is None:
+                    return
+                yield batch
+
+    async def wait(self, tasks: Tasks | None = None, *, timeout: float | None = None) -> dict[TaskStatus, int]:
+        """Wait until tasks are final, well or badly.
+
+        Args:
+            tasks: Handles or ids; None means all of the session, with those that are
+                submitted meanwhile (sub-tasks too).
+            timeout: In seconds; None waits as long as it takes.
+
+        Returns:
+            How many ended in each status; unknown ids are left out.
+
+        Raises:
+            TimeoutError: not all of them are final.
+        """
+        async with time_limit(timeout, "not all tasks are final"):
+            if tasks is None:
+                return await inquiries.wait_for_session(self._connection, self.id)
+            return await inquiries.wait_for_tasks(self._connection, ids_of(tasks))
+
+    async def status(self, tasks: Tasks | None = None) -> dict[str, TaskStatus]:
+        """Statuses by task id, of all tasks of the session where none are given; unknown ids are left out."""
+        task_ids = await self.task_ids() if tasks is None else ids_of(tasks)
+        return await inquiries.task_statuses(self._connection, task_ids)
+
+    async def result_status(self, results: Tasks) -> dict[str, ResultStatus]:
+        """Statuses by result key; unknown keys are left out."""
+        return await inquiries.result_statuses(self._connection, self.id, keys_of(results))
+
+    async def counts(self) -> dict[TaskStatus, int]:
+        """How many tasks of the session are in each status; no entry for none."""
+        return await inquiries.count(self._connection, self.id)
+
+    async def task_ids(self) -> list[str]:
+        """Ids of all tasks of the session, sub-tasks too, in the order of submission."""
+        return await inquiries.list_ids(self._connection, self.id)
+
+    async def cancel(self) -> None:
+        """Cancel the session: its unfinished tasks, and all that would still be submitted. May be repeated.
+
+        When it returns no cancelled task starts and none commits.
+        """
+        await self._connection.call(
+            "cancel the session", self._connection.submitter.CancelSession, submitter_service_pb2.Session(id=self.id)
+        )
+
+    async def cancel_tasks(self, tasks: Tasks) -> None:
+        """Cancel tasks that are not final; the others stay as they are. May be repeated."""
+        await inquiries.cancel(self._connection, ids_of(tasks))
+
+    async def _final(self, key: str) -> Result[None]:
+        result = final_result(await self._lookups.get(key), None)
+        if result.error is not None:
+            raise result.error
+        return result

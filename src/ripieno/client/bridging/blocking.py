@@ -1,0 +1,164 @@
+"""The client for ordinary programs: the async one, reached over a bridge.
+
+Nothing is implemented here. What differs from ``AsyncClient`` and ``AsyncSession`` is
+that a call returns when it is done, and that handles and iterators are of the blocking
+kind.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from types import TracebackType
+from typing import Any, Self, overload
+
+from ripieno.client.asynchronous.async_client import DEFAULT_PATIENCE_S, AsyncClient
+from ripieno.client.asynchronous.async_session import AsyncSession, HandleT
+from ripieno.client.bridging.bridge import Bridge, blocking, blocking_as
+from ripieno.client.reading.results import Result
+from ripieno.client.terms.definitions import Payload, TaskDefinition, TaskOptions
+from ripieno.client.terms.handles import TaskHandle
+from ripieno.domain.statuses import TaskStatus
+
+
+class Task(TaskHandle):
+    """A submitted task of a Session."""
+
+    __slots__ = ()
+    session: "Session"
+
+    def result(self, key: str | None = None, *, timeout: float | None = None) -> bytes:
+        """The bytes of the task's only result, or of the one named; see ``Session.result``."""
+        return self.session.result(self.key if key is None else key, timeout=timeout)
+
+    def status(self) -> TaskStatus:
+        """The task's status now; see ``AsyncTask.status``."""
+        return self.status_in(self.session.status(self))
+
+    def cancel(self) -> None:
+        """Cancel the task unless it is final."""
+        self.session.cancel_tasks(self)
+
+
+class Session:
+    """Tasks that share options and fate. Made by ``Client.session`` or ``open_session``.
+
+    Attributes:
+        target: The AsyncSession behind it.
+    """
+
+    def __init__(self, bridge: Bridge, target: AsyncSession) -> None:
+        self.bridge = bridge
+        self.target = target
+
+    def __repr__(self) -> str:
+        """Show the id."""
+        return f"<Session {self.id!r}>"
+
+    @property
+    def id(self) -> str:
+        """The session's id."""
+        return self.target.id
+
+    @property
+    def task_options(self) -> TaskOptions | None:
+        """Its default options; None where it was opened, as servers do not tell."""
+        return self.target.task_options
+
+    def submit(
+        self,
+        payload: Payload | TaskDefinition = b"",
+        *,
+        expected_outputs: str | Sequence[str] = (),
+        dependencies: str | TaskHandle | Iterable[str | TaskHandle] = (),
+        id: str | None = None,  # noqa: A002 - the protocol's word
+        task_options: TaskOptions | None = None,
+    ) -> Task:
+        """Submit one task; see ``AsyncSession.submit``."""
+        definition = TaskDefinition.of(payload, expected_outputs, dependencies, id)
+        return self.submit_many([definition], task_options=task_options)[0]
+
+    def submit_many(
+        self, tasks: Iterable[TaskDefinition | Payload], *, task_options: TaskOptions | None = None
+    ) -> list[Task]:
+        """Submit tasks and return one handle each, in their order; see ``AsyncSession.submit_many``.
+
+        An iterable is read to its end first, in the calling thread.
+        """
+        whole = tasks if isinstance(tasks, list | tuple) else list(tasks)
+        return self.bridge.run(self.target.send(whole, task_options, partial(Task, self)))
+
+    @overload
+    def results(
+        self, tasks: Iterable[HandleT], *, with_data: bool = True, timeout: float | None = None
+    ) -> Iterator[Result[HandleT]]: ...
+    @overload
+    def results(
+        self, tasks: Iterable[str], *, with_data: bool = True, timeout: float | None = None
+    ) -> Iterator[Result[None]]: ...
+    def results(
+        self, tasks: Iterable[TaskHandle | str], *, with_data: bool = True, timeout: float | None = None
+    ) -> Iterator[Result[Any]]:
+        """Yield results as they become final, each once; see ``AsyncSession.results``."""
+        whole = list(tasks)
+        batches = self.target.result_batches(whole, with_data=with_data, timeout=timeout)
+        return itertools.chain.from_iterable(self.bridge.iterate(batches))
+
+    def result_chunks(self, key: str | TaskHandle, *, timeout: float | None = None) -> Iterator[bytes]:
+        """Wait for one result and yield its bytes piece by piece; see ``AsyncSession.result_chunks``."""
+        return self.bridge.iterate(self.target.result_chunks(key, timeout=timeout))
+
+    result = blocking(AsyncSession.result)
+    download = blocking(AsyncSession.download)
+    wait = blocking(AsyncSession.wait)
+    status = blocking(AsyncSession.status)
+    result_status = blocking(AsyncSession.result_status)
+    counts = blocking(AsyncSession.counts)
+    task_ids = blocking(AsyncSession.task_ids)
+    cancel = blocking(AsyncSession.cancel)
+    cancel_tasks = blocking(AsyncSession.cancel_tasks)
+
+
+class Client:
+    """A connection to a cluster, for any number of threads::
+
+        with Client() as client:
+            session = client.session(max_retries=1)
+            print(session.submit(b"21").result(timeout=10))
+
+    Opens at once; nothing is sent before the first call.
+
+    Args:
+        address: ``HOST:PORT`` or ``unix:/path`` of the control plane, or several replicas' with
+            commas between them, of which any will do; None takes the variable RIPIENO_ADDRESS,
+            or else 127.0.0.1:5001.
+        patience: For how many seconds a call is repeated while no server answers.
+        use_proxy: As for ``AsyncClient``.
+    """
+
+    def __init__(
+        self, address: str | None = None, *, patience: float = DEFAULT_PATIENCE_S, use_proxy: bool = False
+    ) -> None:
+        self.target = AsyncClient(address, patience=patience, use_proxy=use_proxy)
+        self.bridge = Bridge(self.target)
+
+    @property
+    def address(self) -> str:
+        """Where it connects to."""
+        return self.target.address
+
+    session = blocking_as(Session, AsyncClient.session)
+    open_session = blocking_as(Session, AsyncClient.open_session)
+
+    def close(self) -> None:
+        """Close the connection; sessions and tasks live on in the cluster. May be repeated."""
+        self.bridge.close()
+
+    def __enter__(self) -> Self:
+        """Return the client itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connection."""
+        self.close()

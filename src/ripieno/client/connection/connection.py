@@ -1,0 +1,126 @@
+"""The channels to the control plane, and plain calls over them."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar, cast
+
+import grpc.aio
+
+from ripieno.client.connection import forks
+from ripieno.client.connection.objects import ObjectsHere
+from ripieno.client.connection.outage import Outage
+from ripieno.client.connection.patience import Patience
+from ripieno.client.connection.replicas import Replicas
+from ripieno.domain.addresses import Address
+from ripieno.wire.protos.armonik_v2 import objects_pb2, submitter_service_pb2_grpc
+from ripieno.wire.protos.v1 import results_pb2_grpc
+
+RequestT = TypeVar("RequestT")
+ReplyT = TypeVar("ReplyT")
+StubT = TypeVar("StubT")
+
+_CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
+    # After a restart of the server, be back soon.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    # An attempt to connect may take so long; by itself gRPC waits 20 s for a host that says nothing.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
+)
+
+
+class Connection:
+    """Channels to one or several replicas, their stubs, and what they said of themselves.
+
+    Attributes:
+        address: ``HOST:PORT`` or ``unix:/path``, in its one spelling; several with commas between them.
+        pushes_results, reads_results, lists_tasks: Whether the server has ``Results.Follow``,
+            ``Results.Read`` and ``Results.ListTaskIds``; True until it says no.
+        objects: Where large results may be read instead.
+        follows: How many streams of ``Results.Follow`` are open.
+    """
+
+    def __init__(self, addresses: Sequence[Address], patience_s: float, *, use_proxy: bool = False) -> None:
+        self.address = ",".join(map(str, addresses))
+        self.pushes_results = True
+        self.reads_results = True
+        self.lists_tasks = True
+        self.objects = ObjectsHere()
+        self.follows = 0
+        self._patience_s = patience_s
+        self._chunk_limit_bytes = 0
+        self._addresses = addresses
+        self._use_proxy = use_proxy
+        self._replicas: Replicas | None = None
+        self._outage = Outage(self.address, patience_s, self._turn)
+        self._submitter: submitter_service_pb2_grpc.SubmitterAsyncStub | None = None
+        self._results: results_pb2_grpc.ResultsAsyncStub | None = None
+
+    @property
+    def submitter(self) -> "submitter_service_pb2_grpc.SubmitterAsyncStub":
+        """The protocol's own calls."""
+        return _opened(self._submitter)
+
+    @property
+    def results(self) -> "results_pb2_grpc.ResultsAsyncStub":
+        """The calls that only this project's servers have."""
+        return _opened(self._results)
+
+    def open(self) -> None:
+        """Make the channels, inside the event loop that uses it; again, if it was closed. Nothing is sent yet.
+
+        Raises:
+            RuntimeError: gRPC cannot be used in this process.
+        """
+        forks.connection_opened()
+        self._replicas = replicas = Replicas(self._addresses, _CHANNEL_OPTIONS, use_proxy=self._use_proxy)
+        channel = cast(grpc.aio.Channel, replicas)  # as far as stubs use one
+        self._submitter = submitter_service_pb2_grpc.SubmitterStub(channel)
+        self._results = results_pb2_grpc.ResultsStub(channel)
+
+    def patience(self, purpose: str) -> Patience:
+        """The retries of one operation; ``purpose`` completes the sentence "could not ..."."""
+        return Patience(self._patience_s, self.address, purpose, self._outage)
+
+    async def call(self, purpose: str, method: Callable[[RequestT], Awaitable[ReplyT]], request: RequestT) -> ReplyT:
+        """One unary call that may be repeated without harm.
+
+        Raises:
+            RipienoError: the server refused it, or none answered.
+        """
+        patience = self.patience(purpose)
+        while True:
+            try:
+                reply = await method(request)
+            except grpc.aio.AioRpcError as error:
+                await patience.pause(error)
+            else:
+                self._outage.over()
+                return reply
+
+    async def chunk_limit(self) -> int:
+        """The longest chunk that the server takes, in bytes; asked once."""
+        if not self._chunk_limit_bytes:
+            configuration = await self.call(
+                "ask for the server's configuration", self.submitter.GetServiceConfiguration, objects_pb2.Empty()
+            )
+            self._chunk_limit_bytes = configuration.data_chunk_max_size
+        return self._chunk_limit_bytes
+
+    async def close(self) -> None:
+        """End all calls and close the channels. May be repeated."""
+        if self._replicas is not None:
+            replicas, self._replicas = self._replicas, None
+            self._submitter = self._results = None
+            try:
+                await replicas.close()
+            finally:
+                forks.connection_closed()
+
+    def _turn(self) -> None:
+        if self._replicas is not None:
+            self._replicas.turn()
+
+
+def _opened(stub: StubT | None) -> StubT:
+    if stub is None:
+        raise RuntimeError("the client is closed")
+    return stub

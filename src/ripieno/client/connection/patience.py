@@ -1,0 +1,86 @@
+"""How long to go on when no server answers."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc.aio
+
+from ripieno.client.connection.outage import Outage
+from ripieno.client.terms.errors import from_rpc
+from ripieno.domain.errors import OverloadedError, UnavailableError
+
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 2.0
+
+
+class Patience:
+    """The retries of one operation: pauses that grow, up to a total since its last success.
+
+    Only what is safe to retry is: UnavailableError (nothing happened, or what happened may be asked
+    for again: reads, and submissions that are identical), and OverloadedError where the server
+    says that it passes.
+
+    Attributes:
+        retries: How many pauses were made so far.
+    """
+
+    def __init__(self, seconds: float, address: str, purpose: str, outage: Outage) -> None:
+        self.retries = 0
+        self._seconds = seconds
+        self._outage = outage
+        self._address = address
+        self._purpose = purpose
+        self._pause_s = _FIRST_PAUSE_S
+        self._give_up_at: float | None = None
+
+    def renew(self) -> None:
+        """Something came through: start counting afresh."""
+        self._give_up_at = None
+        self._pause_s = _FIRST_PAUSE_S
+        self._outage.over()
+
+    async def pause(self, error: grpc.aio.AioRpcError | UnavailableError) -> None:
+        """Wait a little before the next try.
+
+        Raises:
+            RipienoError: what ``error`` stands for, where a retry would not help.
+            UnavailableError, OverloadedError: patience is at its end.
+        """
+        failure = from_rpc(error) if isinstance(error, grpc.aio.AioRpcError) else error
+        if not failure.retry_is_safe:
+            raise failure from error
+        now = asyncio.get_running_loop().time()
+        if self._give_up_at is None:
+            self._give_up_at = now + self._seconds
+        if isinstance(failure, UnavailableError):
+            self._outage.noticed(self._purpose, failure.detail)
+        left = self._give_up_at - now
+        if left <= 0:
+            if isinstance(failure, OverloadedError):
+                raise OverloadedError(
+                    f"could not {self._purpose}: {self._address} had no room for {self._seconds:g} s ({failure.detail})"
+                ) from error
+            raise UnavailableError(
+                f"could not {self._purpose}: {self._address} did not answer for {self._seconds:g} s"
+                f" ({failure.detail}); is the address right and the cluster up?"
+            ) from error
+        self.retries += 1
+        # Spread out, so that many clients do not come back in step.
+        await asyncio.sleep(min(left, self._pause_s * random.uniform(0.5, 1.0)))  # noqa: S311 - not a secret
+        self._pause_s = min(self._pause_s * 2, _LONGEST_PAUSE_S)
+
+
+@asynccontextmanager
+async def time_limit(seconds: float | None, what: str) -> AsyncIterator[None]:
+    """Bound what happens inside; None means no limit.
+
+    Raises:
+        TimeoutError: saying ``what`` was still so when the time was up.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise TimeoutError(f"{what} after {seconds:g} s") from None

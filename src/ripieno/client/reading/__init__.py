@@ -1,0 +1,1 @@
+"""Results, statuses and lists: followed, fetched, asked for."""

@@ -1,0 +1,1 @@
+"""Submissions: cut into calls, small and large."""

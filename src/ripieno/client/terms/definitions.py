@@ -1,0 +1,116 @@
+"""What a user says of the tasks to submit."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from ripieno.client.terms.handles import TaskHandle
+from ripieno.domain import options as domain
+from ripieno.domain.errors import InvalidRequestError
+
+#: Input of a task: bytes; a file; or an iterable of pieces of bytes, whose total may be
+#: larger than memory.
+Payload = bytes | bytearray | memoryview | os.PathLike[str] | Iterable[bytes]
+
+DEFAULT_MAX_DURATION_S = 300.0
+DEFAULT_MAX_RETRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDefinition:
+    """One task to submit, where bytes alone do not say it all.
+
+    Attributes:
+        payload: Its input. A file or an iterable is read while it is sent, in bounded
+            memory. A one-shot iterator (a generator) cannot be sent again when the
+            connection breaks; a file or a list can.
+        expected_outputs: Keys of the results it makes; none means one, named after the task.
+        dependencies: Results that it needs first: keys of the session, or tasks (a task
+            stands for its only result).
+        id: None makes a unique one. With an id of your own a submission that is
+            repeated, identical, is a success and creates nothing twice.
+    """
+
+    payload: Payload = b""
+    expected_outputs: str | Sequence[str] = ()
+    dependencies: str | TaskHandle | Iterable[str | TaskHandle] = ()
+    id: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        payload: "Payload | TaskDefinition",
+        expected_outputs: str | Sequence[str],
+        dependencies: str | TaskHandle | Iterable[str | TaskHandle],
+        task_id: str | None,
+    ) -> "TaskDefinition":
+        """The definition of a task that is given in parts, or whole.
+
+        Raises:
+            TypeError: both.
+        """
+        if not isinstance(payload, TaskDefinition):
+            return cls(payload, expected_outputs, dependencies, task_id)
+        if expected_outputs or dependencies or task_id is not None:
+            raise TypeError("a TaskDefinition says the task's outputs, dependencies and id itself")
+        return payload
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOptions:
+    """What tasks may cost and how urgent they are.
+
+    Attributes:
+        priority: 1 to 99, larger is more urgent.
+        max_retries: How many attempts may follow the first that fails.
+        max_duration: Time limit of one attempt, in seconds or as a timedelta.
+        partition: Pool of workers that may run the tasks; None is the default one.
+        options: Free map, handed to the worker.
+    """
+
+    priority: int = domain.MIN_PRIORITY
+    max_retries: int = DEFAULT_MAX_RETRIES
+    max_duration: float | timedelta = DEFAULT_MAX_DURATION_S
+    partition: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def checked(self) -> domain.TaskOptions:
+        """The same in the domain's terms.
+
+        Raises:
+            InvalidRequestError: a value is out of range.
+            TypeError: a value is of another kind.
+        """
+        self._check_kinds()
+        limit = self.max_duration
+        try:
+            limit = limit if isinstance(limit, timedelta) else timedelta(seconds=limit)
+        except (OverflowError, ValueError):
+            raise InvalidRequestError("task_options.max_duration", f"{limit} s is out of range") from None
+        free_map = dict(self.options)
+        if self.partition is not None:
+            free_map[domain.PARTITION_OPTION] = self.partition
+        checked = domain.TaskOptions(
+            max_duration_us=limit // timedelta(microseconds=1),
+            max_retries=self.max_retries,
+            priority=self.priority,
+            options=free_map,
+        )
+        domain.check_options("task_options", checked)
+        return checked
+
+    def _check_kinds(self) -> None:
+        free: object = self.options
+        text_of_text = isinstance(free, Mapping) and all(
+            isinstance(text, str) for item in free.items() for text in item
+        )
+        for name, value, fits, kind in (
+            ("priority", self.priority, isinstance(self.priority, int), "int"),
+            ("max_retries", self.max_retries, isinstance(self.max_retries, int), "int"),
+            ("max_duration", self.max_duration, isinstance(self.max_duration, int | float | timedelta), "float"),
+            ("partition", self.partition, self.partition is None or isinstance(self.partition, str), "str"),
+            ("options", self.options, text_of_text, "mapping of str to str"),
+        ):
+            if not fits:
+                raise TypeError(f"task_options.{name} is a {kind}, not {value!r}")

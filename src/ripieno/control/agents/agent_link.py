@@ -1,0 +1,345 @@
+"""One connected agent, as the control plane sees it: its credit and what is to be sent to it."""
+
+import asyncio
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import cast
+
+from ripieno.domain.data import StoredObject
+from ripieno.domain.options import DEFAULT_PARTITION, TaskOptions
+from ripieno.domain.outcomes import Ticket
+from ripieno.store.attempts.claim import Claimed
+from ripieno.wire.outcomes import data_to_wire, ticket_to_wire
+from ripieno.wire.protos.v1 import agent_pb2
+
+#: A message is cut at about this size, so that neither end holds much at once.
+_LARGEST_MESSAGE_BYTES = 2 * 1024 * 1024
+
+#: With more than so many bytes unsent an agent is given no more tasks. What claims under way bring comes on top.
+_FULL_BYTES = 8 * 1024 * 1024
+#: With more than so many nothing more is read from it: what it says is answered, and the answers are not read.
+_OVERFULL_BYTES = 4 * _FULL_BYTES
+
+#: A ticket in a message; the number of an outcome message, or of a session with its id.
+_TICKET_BYTES = 40
+_NUMBER_BYTES = 16
+
+#: A message of its own for each settled outcome would cost a lone task 0.2 ms of both ends (measured).
+_SETTLE_WITHIN_S = 0.01
+
+#: A claim that has committed is handed out within much less.
+_HAND_OUT_S = 60.0
+
+
+class AgentLink:
+    """Credit of one agent, and its outbox.
+
+    What is put into the outbox while a message is being written goes into the next one. An agent that does not
+    read is given no more tasks, and is not read from, before the outbox could grow without end.
+
+    Attributes:
+        on_room: Called when the outbox is not full any more.
+    """
+
+    def __init__(self, agent_no: int, name: str, partitions: Sequence[str], epoch: int = 0) -> None:
+        self.agent_no = agent_no
+        #: Which of the agent's connections it is; a later one makes this one void.
+        self.epoch = epoch
+        #: When the renewal of its lease that succeeded last was asked for (monotonic clock).
+        self.renewed_at = time.monotonic()
+        self.name = name
+        self.partitions = frozenset(partitions) or frozenset({DEFAULT_PARTITION})
+        self.credit = 0
+        self.revocations = 0
+        #: Claims that this agent has, as far as we know, each with its task's priority: named by it
+        #: at the start (their priority is not known: 0), or sent since.
+        self.claims: dict[int, int] = {}
+        self._priorities: Counter[int] = Counter()
+        #: Claims that were cancelled between the claim's commit and its hand-out, and when.
+        self._cancelled_early: dict[int, float] = {}
+        #: Claims whose cancellation was told, and when; infinity once the agent has confirmed it.
+        self._cancelled: dict[int, float] = {}
+        self._messages: list[agent_pb2.ControlMessage] = []
+        #: About how long each of them is, and all together.
+        self._sizes: list[int] = []
+        self.unsent_bytes = 0
+        self.on_room: Callable[[], None] = lambda: None
+        self._room = asyncio.Event()
+        self._room.set()
+        self._open: agent_pb2.ControlMessage | None = None
+        #: What the open message has said of options and sessions.
+        self._told_options: set[int] = set()
+        self._told_sessions: set[int] = set()
+        #: Claims whose cancellation is told in a message that was not sent yet.
+        self._telling_cancelled: set[int] = set()
+        self._filled = asyncio.Event()
+        self._closed = False
+        self._settling: asyncio.TimerHandle | None = None
+
+    def grant(self, more: int) -> None:
+        """The agent takes more."""
+        self.credit += more
+
+    @property
+    def full(self) -> bool:
+        """Whether so much is unsent that the agent should be given no more tasks."""
+        return self.unsent_bytes > _FULL_BYTES
+
+    async def readable(self) -> None:
+        """Wait until so little is unsent that the agent may be heard."""
+        await self._room.wait()
+
+    def revoke(self) -> None:
+        """What was granted is void, and so is what a claim under way would give back of it."""
+        self.credit = 0
+        self.revocations += 1
+        # In a message of its own, behind all assignments that were sent before.
+        self._next_message().revocations = self.revocations
+        self._filled.set()
+
+    def assign(self, tasks: Sequence[Claimed], options: Mapping[int, TaskOptions], sessions: Mapping[int, str]) -> None:
+        """Send assignments; their credit was taken before."""
+        plain = [task for task in tasks if isinstance(task.payload, bytes) and not task.data_dependencies]
+        for batch, size in _batches(plain, options):
+            self._introduce(batch, size, options, sessions)
+            _put_plain(self._message().plain, batch)
+        if len(plain) < len(tasks):
+            for task in tasks:
+                if isinstance(task.payload, StoredObject) or task.data_dependencies:
+                    self._introduce([task], _size(task), options, sessions)
+                    self._message().assignments.append(_assignment(task))
+        self._filled.set()
+
+    def _introduce(
+        self, tasks: Sequence[Claimed], size: int, options: Mapping[int, TaskOptions], sessions: Mapping[int, str]
+    ) -> None:
+        """Before some assignments are put into the open message: what they refer to, and their claims."""
+        if self._open is not None and self._sizes[-1] > _LARGEST_MESSAGE_BYTES:
+            self._next_message()
+        message = self._message()
+        for options_no in {task.options_no for task in tasks} - self._told_options:
+            known = options[options_no]
+            message.options.add(
+                options_no=options_no,
+                options=known.options,
+                max_duration_us=known.max_duration_us,
+                priority=known.priority,
+            )
+            self._told_options.add(options_no)
+            size += _size_of_options(known)
+        for session_no in {task.ticket.session_no for task in tasks} - self._told_sessions:
+            message.sessions.add(session_no=session_no, id=sessions[session_no])
+            self._told_sessions.add(session_no)
+            size += _NUMBER_BYTES + len(sessions[session_no])
+        self.hold([(task.ticket.claim, options[task.options_no].priority) for task in tasks])
+        if self._cancelled_early:
+            for task in tasks:
+                if self._cancelled_early.pop(task.ticket.claim, None):
+                    self._cancelled[task.ticket.claim] = time.monotonic()
+                    # In the same message: the agent reads its assignments first.
+                    message.cancelled.append(ticket_to_wire(task.ticket))
+        self._grow(size)
+
+    def welcome(self, welcome: agent_pb2.Welcome) -> None:
+        """Introduce the cluster; part of the first message."""
+        self._message().welcome.CopyFrom(welcome)
+        self._filled.set()
+
+    def settle(self, outcomes_no: int, claims: Iterable[int]) -> None:
+        """Outcomes of one message are durably decided."""
+        self.drop(claims)
+        self._message().settled.append(outcomes_no)
+        self._grow(_NUMBER_BYTES)
+        # It only frees what the agent keeps: it waits a moment for something to travel with.
+        if self._settling is None:
+            self._settling = asyncio.get_running_loop().call_later(_SETTLE_WITHIN_S, self._send_settled)
+
+    def _send_settled(self) -> None:
+        self._settling = None
+        if self._messages:
+            self._filled.set()
+
+    def hold(self, claims: Iterable[tuple[int, int]]) -> None:
+        """The agent has these claims, each with its priority."""
+        for claim, priority in claims:
+            self.claims[claim] = priority
+            self._priorities[priority] += 1
+
+    def drop(self, claims: Iterable[int]) -> None:
+        """The agent has these no more."""
+        for claim in claims:
+            self._cancelled.pop(claim, None)
+            priority = self.claims.pop(claim, None)
+            if priority is not None:
+                self._priorities[priority] -= 1
+                if not self._priorities[priority]:
+                    del self._priorities[priority]
+
+    def hurry(self, priority: int) -> None:
+        """Tasks of this priority wait and there is no credit: what is less urgent may make room for them."""
+        if self.credit <= 0 and self._priorities and min(self._priorities) < priority:
+            message = self._message()
+            message.urgent = max(message.urgent, priority)
+            self._filled.set()
+
+    def lose(self, tickets: Sequence[Ticket]) -> None:
+        """The agent owns these no more."""
+        if tickets:
+            self.drop(ticket.claim for ticket in tickets)
+            self._message().lost.extend(ticket_to_wire(ticket) for ticket in tickets)
+            self._grow(_TICKET_BYTES * len(tickets))
+            self._filled.set()
+
+    def cancel(self, tickets: Sequence[Ticket]) -> None:
+        """A user has cancelled these; those that the agent has yet to be sent are told as they are sent."""
+        now = time.monotonic()
+        for claim, since in list(self._cancelled_early.items()):
+            if now - since > _HAND_OUT_S:
+                del self._cancelled_early[claim]  # handed out elsewhere, or released
+        for ticket in tickets:
+            if ticket.claim in self.claims:
+                self._cancelled[ticket.claim] = now
+                if ticket.claim not in self._telling_cancelled:
+                    self._telling_cancelled.add(ticket.claim)
+                    self._message().cancelled.append(ticket_to_wire(ticket))
+                    self._grow(_TICKET_BYTES)
+                    self._filled.set()
+            else:
+                self._cancelled_early[ticket.claim] = now
+
+    def confirm(self, claims: Iterable[int]) -> None:
+        """The agent interrupts these cancelled attempts: it need not be told again."""
+        for claim in claims:
+            if claim in self.claims:
+                self._cancelled[claim] = math.inf
+
+    def remind(self, tickets: Sequence[Ticket], after_s: float) -> None:
+        """The store says that these are being cancelled: tell what was not told for so long, and is not confirmed."""
+        if self._messages:
+            return  # what was told is still here: the agent reads slowly, or not at all
+        before = time.monotonic() - after_s
+        self.cancel([ticket for ticket in tickets if self._cancelled.get(ticket.claim, 0.0) <= before])
+
+    def say_goodbye(self) -> None:
+        """This replica is going away: the agent dials another one."""
+        self.revoke()
+        self._message().draining = True
+        self._filled.set()
+
+    def close(self) -> None:
+        """Send nothing more: the stream ends after the message that is being written."""
+        self._closed = True
+        self._filled.set()
+
+    async def has_more(self) -> bool:
+        """Wait for something to send; False when the link is closed."""
+        await self._filled.wait()
+        return not self._closed
+
+    async def next_message(self) -> agent_pb2.ControlMessage:
+        """Wait for something to send, and take it."""
+        await self._filled.wait()
+        message = self._messages.pop(0)
+        was_full = self.full
+        self.unsent_bytes -= self._sizes.pop(0)
+        if message is self._open:
+            self._open = None
+        if not self._messages:
+            self._filled.clear()
+            self._telling_cancelled.clear()
+        if self.unsent_bytes <= _OVERFULL_BYTES:
+            self._room.set()
+        if was_full and not self.full:
+            self.on_room()
+        return message
+
+    def unsent(self) -> list[Ticket]:
+        """Tickets of assignments that were never sent; they are to be released."""
+        return [
+            Ticket(each.ticket.task_no, each.ticket.session_no, each.ticket.claim)
+            for message in self._messages
+            for each in message.assignments
+        ] + [
+            Ticket(*columns)
+            for message in self._messages
+            for columns in zip(message.plain.task_nos, message.plain.session_nos, message.plain.claims, strict=True)
+        ]
+
+    def _message(self) -> agent_pb2.ControlMessage:
+        return self._open if self._open is not None else self._next_message()
+
+    def _next_message(self) -> agent_pb2.ControlMessage:
+        self._open = agent_pb2.ControlMessage()
+        self._told_options, self._told_sessions = set(), set()
+        self._messages.append(self._open)
+        self._sizes.append(0)
+        return self._open
+
+    def _grow(self, size: int) -> None:
+        """The open message, which is the last one, has so many bytes more."""
+        self._sizes[-1] += size
+        self.unsent_bytes += size
+        if self.unsent_bytes > _OVERFULL_BYTES:
+            self._room.clear()
+
+
+def _size(task: Claimed) -> int:
+    payload = task.payload
+    size = 200 if isinstance(payload, StoredObject) else 200 + len(payload)
+    for key in task.expected_output_keys:
+        size += len(key)
+    for key in task.data_dependencies:
+        size += len(key)
+    return size
+
+
+def _size_of_options(options: TaskOptions) -> int:
+    return _NUMBER_BYTES + sum([len(name) + len(value) for name, value in options.options.items()])
+
+
+def _batches(tasks: Sequence[Claimed], options: Mapping[int, TaskOptions]) -> Iterator[tuple[Sequence[Claimed], int]]:
+    """Cut so that the last of a message, and the options that it brings, do not make it much too large.
+
+    Yields:
+        Tasks, and their size without the options.
+    """
+    start, size, options_size = 0, 0, 0
+    told: set[int] = set()
+    for place, task in enumerate(tasks):
+        size += _size(task)
+        if task.options_no not in told:
+            told.add(task.options_no)
+            options_size += _size_of_options(options[task.options_no])
+        if size + options_size > _LARGEST_MESSAGE_BYTES:
+            yield tasks[start : place + 1], size
+            start, size, options_size = place + 1, 0, 0
+            told.clear()
+    if start < len(tasks):
+        yield tasks[start:], size
+
+
+def _put_plain(message: agent_pb2.PlainAssignments, tasks: Sequence[Claimed]) -> None:
+    tickets = [task.ticket for task in tasks]
+    message.task_nos.extend([ticket.task_no for ticket in tickets])
+    message.session_nos.extend([ticket.session_no for ticket in tickets])
+    message.claims.extend([ticket.claim for ticket in tickets])
+    message.task_ids.extend([task.task_id for task in tasks])
+    message.retries.extend([task.retry for task in tasks])
+    message.options_nos.extend([task.options_no for task in tasks])
+    message.payloads.extend([cast(bytes, task.payload) for task in tasks])
+    message.output_counts.extend([len(task.expected_output_keys) for task in tasks])
+    message.expected_output_keys.extend([key for task in tasks for key in task.expected_output_keys])
+
+
+def _assignment(task: Claimed) -> agent_pb2.Assignment:
+    return agent_pb2.Assignment(
+        ticket=ticket_to_wire(task.ticket),
+        task_id=task.task_id,
+        retry=task.retry,
+        options_no=task.options_no,
+        expected_output_keys=task.expected_output_keys,
+        data_dependencies=task.data_dependencies,
+        payload=data_to_wire(task.payload),
+    )

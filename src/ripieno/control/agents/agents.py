@@ -1,0 +1,308 @@
+"""The Agent service: the agents' streams and their data."""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import grpc
+import grpc.aio
+import structlog
+
+from ripieno.config import ControlSettings
+from ripieno.control.agents.agent_link import AgentLink
+from ripieno.control.agents.dispatcher import Dispatcher
+from ripieno.control.agents.reports import Reports
+from ripieno.control.calls.streams import both_ways
+from ripieno.control.waiting.notices import Notices
+from ripieno.domain.errors import InvalidRequestError
+from ripieno.domain.identifiers import check_identifier
+from ripieno.domain.options import DEFAULT_PARTITION
+from ripieno.domain.outcomes import Failed, Failure, Outcome, Ticket
+from ripieno.store.attempts.confirmations import cancelling_at
+from ripieno.store.cluster.agents import (
+    ENDED,
+    check_held,
+    end_agent,
+    held_by,
+    held_by_ended,
+    held_for_a_while,
+    register_agent,
+)
+from ripieno.store.cluster.objects import ObjectStore
+from ripieno.store.cluster.signals import News
+from ripieno.store.database.database import Database
+from ripieno.store.reading.lookup import fetch_results
+from ripieno.store.sessions.changes import Changes
+from ripieno.wire.outcomes import data_to_wire, directory_to_wire, stored_to_wire, ticket_from_wire
+from ripieno.wire.protos.v1 import agent_pb2, agent_pb2_grpc
+
+_log = structlog.get_logger(__name__)
+
+#: Names staged at once.
+_MOST_NAMES = 1_000
+
+#: What the store holds of an agent.
+_MOST_SLOTS = 2**31 - 1
+#: Partitions of one agent: each is looked at every two seconds.
+_MOST_PARTITIONS = 1_000
+
+#: Attempts of an agent that has ended that are rescued in one commit.
+_RESCUED_AT_ONCE = 500
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Agents(agent_pb2_grpc.AgentServicer):
+    """Serves agents."""
+
+    def __init__(
+        self,
+        settings: ControlSettings,
+        database: Database,
+        objects: ObjectStore,
+        dispatcher: Dispatcher,
+        reports: Reports,
+        notices: Notices,
+        replica: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """Serve agents; ``replica`` is how the store knows this replica now (``control.agents.liveness``)."""
+        self._settings = settings
+        self._database = database
+        self._objects = objects
+        self._dispatcher = dispatcher
+        self._reports = reports
+        self._notices = notices
+        self._replica = replica
+        #: Claims that their agents had not seen when it was looked last.
+        self._unseen: set[int] = set()
+
+    # The stubs know generators only; writing to the context is the other documented way.
+    async def Connect(self, request_iterator: Any, context: Context) -> None:  # type: ignore[override]  # noqa: N802
+        """One agent's life line: envelopes in both directions until either side ends it."""
+        first = await context.read()
+        if not isinstance(first, agent_pb2.AgentMessage) or not first.HasField("hello"):
+            raise InvalidRequestError("hello", "is missing: the first message of an agent introduces it")
+        link = await self._welcome(first.hello)
+        self._dispatcher.connect(link)
+        _log.info("agent connected", agent=link.name, number=link.agent_no)
+        try:
+            await both_ways(self._receive_all(link, first, context), _write(link, context), link.close)
+        finally:
+            self._dispatcher.disconnect(link)
+            _log.info("agent disconnected", agent=link.name, number=link.agent_no)
+            if unsent := link.unsent():
+                self._reports.release(unsent)
+
+    async def _welcome(self, hello: agent_pb2.Hello) -> AgentLink:
+        _check_hello(hello)
+        if hello.predecessor:
+            await self._end_predecessor(hello)
+        epoch = hello.connection
+        registered_at = time.monotonic()
+        number = await register_agent(
+            self._database,
+            UUID(bytes=hello.agent_id),
+            name=hello.name,
+            slots=hello.slots,
+            partitions=list(hello.partitions),
+            version=hello.version,
+            lease_s=self._settings.lease_s,
+            epoch=epoch,
+            replica=self._replica(),
+        )
+        self._void({number: epoch})  # it is here again before we noticed that it was gone
+        self._notices.publish(Changes(connected={number: epoch}))
+        link = AgentLink(number, hello.name, hello.partitions, epoch)
+        link.renewed_at = registered_at
+        link.welcome(self._introduction())
+        held = [ticket_from_wire(ticket) for ticket in hello.held]
+        link.hold((ticket.claim, 0) for ticket in held)
+        lost, cancelled = await check_held(self._database, number, held)
+        link.lose(lost)
+        link.cancel(cancelled)
+        # What we once assigned and the agent has never seen goes back.
+        unseen = set(await held_by(self._database, number, epoch)).difference(held)
+        if unseen:
+            self._reports.release(list(unseen))
+        return link
+
+    async def _end_predecessor(self, hello: agent_pb2.Hello) -> None:
+        """End the agent that this one replaces, on every replica, and have what it held run again without its lease.
+
+        The agent id is a secret of that agent and of whoever started it: 16 random bytes that no reply shows.
+        """
+        if len(hello.predecessor) != 16:
+            raise InvalidRequestError("hello.predecessor", f"has {len(hello.predecessor)} bytes instead of 16")
+        if hello.predecessor == hello.agent_id:
+            raise InvalidRequestError("hello.predecessor", "is the agent itself")
+        number = await end_agent(self._database, UUID(bytes=hello.predecessor))
+        if number is not None:
+            self._void({number: ENDED})
+            self._notices.publish(Changes(connected={number: ENDED}))
+            # Beside the welcome: a database that is slow now does not keep the new agent waiting.
+            self._reports.spawn(self._rescue_from(number))
+
+    async def _rescue_from(self, ended: int) -> None:
+        """Give back what an agent that has ended held. What cannot be done now is done when its lease has run out."""
+        while held := await held_by_ended(self._database, ended, _RESCUED_AT_ONCE):
+            _log.warning("rescuing attempts of an agent whose process has ended", agent=held[0][1], attempts=len(held))
+            await self._reports.commit(
+                [
+                    Outcome(ticket, Failed(Failure.ATTEMPT, f"agent {name!r} was lost: its process ended"))
+                    for ticket, name in held
+                ]
+            )
+
+    def _introduction(self) -> agent_pb2.Welcome:
+        directory = self._objects.proven
+        return agent_pb2.Welcome(
+            lease_s=self._settings.lease_s,
+            data_chunk_max_size=self._settings.data_chunk_max_size,
+            inline_limit_bytes=self._settings.inline_limit_bytes,
+            objects=None if directory is None else directory_to_wire(directory),
+            sub_tasks_per_attempt=self._settings.limits.sub_tasks_per_attempt,
+            options_bytes=self._settings.limits.options_bytes,
+        )
+
+    async def _receive_all(self, link: AgentLink, first: agent_pb2.AgentMessage, context: Context) -> None:
+        message: object = first
+        while isinstance(message, agent_pb2.AgentMessage):
+            await self._receive(link, message)
+            # What an agent says costs memory until it is written and answered: a bounded amount.
+            await link.readable()
+            await self._reports.room()
+            message = await context.read()
+        link.close()
+
+    async def _receive(self, link: AgentLink, message: agent_pb2.AgentMessage) -> None:
+        if message.draining or message.credit_revoked:
+            link.revoke()
+        if message.outcomes_no:
+            self._reports.ended(link, message)
+        if message.started:
+            self._reports.started(message.started)
+        if message.released:
+            link.drop(ticket.claim for ticket in message.released)
+            # Before its credit counts: what it gave back may be the most urgent there is.
+            await self._reports.release_now([ticket_from_wire(ticket) for ticket in message.released])
+        if message.interrupting:
+            link.confirm(ticket.claim for ticket in message.interrupting)
+            self._reports.interrupting([ticket_from_wire(ticket) for ticket in message.interrupting])
+        if message.credit and not message.draining:
+            link.grant(message.credit)
+            self._dispatcher.credit_granted()
+
+    async def reconcile(self) -> None:
+        """Release what the store says that agents hold and they have never seen.
+
+        A replica may go on assigning to a stream that has died without a word, while the
+        agent is connected to another one already, which therefore looks after it.
+        """
+        links = dict(self._dispatcher.links)
+        epochs = {number: link.epoch for number, link in links.items()}
+        held = await held_for_a_while(self._database, epochs) if links else []
+        suspects = [ticket for agent_no, ticket in held if ticket.claim not in links[agent_no].claims]
+        # Twice in a row: what is on its way now is there by the next look, whatever clocks say.
+        unseen = [ticket for ticket in suspects if ticket.claim in self._unseen]
+        self._unseen = {ticket.claim for ticket in suspects}.difference(ticket.claim for ticket in unseen)
+        if unseen:
+            _log.warning("releasing attempts that their agents have never seen", attempts=len(unseen))
+            self._reports.release(unseen)
+
+    def connected_elsewhere(self, news: News) -> None:
+        """Agents have connected to another replica: what connection they have here is void."""
+        self._void(news.connected)
+
+    def _void(self, epochs: Mapping[int, int]) -> None:
+        """End the connections that these agents had before those of these epochs."""
+        for number, epoch in epochs.items():
+            link = self._dispatcher.links.get(number)
+            if link is not None and link.epoch < epoch:
+                self._dispatcher.disconnect(link)
+                link.close()
+
+    def cancel_here(self, changes: Changes) -> None:
+        """A transaction of this replica has cancelled attempts: tell those agents that are here."""
+        by_agent: dict[int, list[Ticket]] = {}
+        for agent_no, ticket in changes.cancelled:
+            by_agent.setdefault(agent_no, []).append(ticket)
+        for agent_no, tickets in by_agent.items():
+            if link := self._dispatcher.links.get(agent_no):
+                link.cancel(tickets)
+
+    def cancel_elsewhere(self, news: News) -> None:
+        """Another replica has cancelled attempts, perhaps of agents that are here."""
+        links = self._dispatcher.links
+        concerned = list(links) if news.everything else [number for number in news.agents if number in links]
+        if concerned:
+            self._reports.spawn(self._cancel_read(concerned))
+
+    async def _cancel_read(self, agents: Sequence[int]) -> None:
+        for agent_no, tickets in (await cancelling_at(self._database, agents)).items():
+            if link := self._dispatcher.links.get(agent_no):
+                link.cancel(tickets)
+
+    async def FetchResults(  # noqa: N802 - the protocol's name
+        self, request: agent_pb2.FetchResultsRequest, context: Context
+    ) -> agent_pb2.FetchResultsReply:
+        """Results by key: small ones inline, large ones by name; the first ones, if they are too many bytes."""
+        keys = [(key.session_no, key.key) for key in request.keys]
+        reply = agent_pb2.FetchResultsReply()
+        for data in await fetch_results(self._database, keys):
+            if isinstance(data, str):
+                reply.fetched.add(error=data)
+            else:
+                reply.fetched.add(data=data_to_wire(data))
+        return reply
+
+    # The stubs know generators only; writing to the context is the other documented way.
+    async def ReadObject(self, request: agent_pb2.ReadObjectRequest, context: Context) -> None:  # type: ignore[override]  # noqa: N802
+        """The bytes of a stored object."""
+        stored = await self._objects.find(request.name)
+        async for piece in self._objects.read(stored):
+            await context.write(agent_pb2.ObjectChunk(data=piece))
+
+    async def WriteObject(self, request_iterator: Any, context: Context) -> agent_pb2.StoredObject:  # noqa: N802
+        """Store bytes under a fresh name, as fast as the object store takes them."""
+        async with await self._objects.writer() as writer:
+            while isinstance(chunk := await context.read(), agent_pb2.ObjectChunk):
+                await writer.write(chunk.data)
+        return stored_to_wire(writer.stored)
+
+    async def StageObjects(  # noqa: N802 - the protocol's name
+        self, request: agent_pb2.StageObjectsRequest, context: Context
+    ) -> agent_pb2.StageObjectsReply:
+        """Names for objects that the agent writes itself."""
+        return agent_pb2.StageObjectsReply(names=await self._objects.stage(min(request.count, _MOST_NAMES)))
+
+
+def _check_hello(hello: agent_pb2.Hello) -> None:
+    """Check what an agent says of itself.
+
+    Raises:
+        InvalidRequestError: naming the offending field and value.
+    """
+    if len(hello.agent_id) != 16:
+        raise InvalidRequestError("hello.agent_id", f"has {len(hello.agent_id)} bytes instead of 16")
+    for field, text in (("name", hello.name), ("version", hello.version)):
+        if text:
+            check_identifier(f"hello.{field}", text)
+    if hello.slots > _MOST_SLOTS:
+        raise InvalidRequestError("hello.slots", f"is {hello.slots}; an agent has at most {_MOST_SLOTS}")
+    if len(hello.partitions) > _MOST_PARTITIONS:
+        raise InvalidRequestError(
+            "hello.partitions",
+            f"names {len(hello.partitions):,}, and an agent serves at most {_MOST_PARTITIONS:,}; start several agents",
+        )
+    for partition in hello.partitions:
+        if partition != DEFAULT_PARTITION:
+            check_identifier("hello.partitions", partition)
+    if hello.connection >= ENDED:
+        raise InvalidRequestError("hello.connection", f"is {hello.connection}; connections are counted from 1")
+
+
+async def _write(link: AgentLink, context: Context) -> None:
+    write: Callable[[agent_pb2.ControlMessage], Awaitable[None]] = context.write
+    while await link.has_more():
+        await write(await link.next_message())

@@ -1,0 +1,235 @@
+"""Admission: what is refused, or waits, before a call's work begins.
+
+An interceptor behind the one that maps errors. Requests are weighed before they are parsed,
+submissions wait for their turn before they are read, questions about many ids before they are
+answered (long ones unparsed), and each client's streams, waiting calls and what these wait for are counted.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message import Message
+
+from ripieno.control.calls.arrivals import Arrivals, arriving
+from ripieno.control.calls.errors import strictly
+from ripieno.control.calls.limits import ControlLimits, Limit, Meters, Shares, client_of
+from ripieno.control.calls.questions import Questions
+from ripieno.domain.errors import InvalidRequestError
+from ripieno.wire.fields import count_field
+from ripieno.wire.protos.armonik_v2 import submitter_service_pb2
+from ripieno.wire.protos.v1 import results_pb2
+
+
+def _methods(service: ServiceDescriptor, *names: str) -> frozenset[str]:
+    return frozenset(f"/{service.full_name}/{service.methods_by_name[name].name}" for name in names)
+
+
+_SUBMITTER_SERVICE = submitter_service_pb2.DESCRIPTOR.services_by_name["Submitter"]
+_RESULTS_SERVICE = results_pb2.DESCRIPTOR.services_by_name["Results"]
+_SUBMITTER = _SUBMITTER_SERVICE.full_name
+_RESULTS = _RESULTS_SERVICE.full_name
+#: Agents are no clients: what they send is weighed by themselves, and bounded by gRPC's limit of a message.
+_CLIENTS = (f"/{_SUBMITTER}/", f"/{_RESULTS}/")
+
+_SUBMIT = f"/{_SUBMITTER}/CreateSmallTasks"
+_STREAMS = _methods(_SUBMITTER_SERVICE, "CreateLargeTasks", "TryGetResultStream") | _methods(
+    _RESULTS_SERVICE, "Follow", "Read", "ListTaskIds"
+)
+_WAITS = _methods(_SUBMITTER_SERVICE, "WaitForCompletion", "WaitForAvailability")
+
+#: How many ids a request names, for each method that takes many.
+_IDS: Mapping[str, Callable[[Any], int]] = {
+    f"/{_SUBMITTER}/ListTasks": lambda request: len(request.session.ids) + len(request.task.ids),
+    f"/{_SUBMITTER}/CountTasks": lambda request: len(request.session.ids) + len(request.task.ids),
+    f"/{_SUBMITTER}/CancelTasks": lambda request: len(request.session.ids) + len(request.task.ids),
+    f"/{_SUBMITTER}/WaitForCompletion": lambda wait: len(wait.filter.session.ids) + len(wait.filter.task.ids),
+    f"/{_SUBMITTER}/ListSessions": lambda request: len(request.sessions),
+    f"/{_SUBMITTER}/GetTaskStatus": lambda request: len(request.task_ids),
+    f"/{_SUBMITTER}/GetResultStatus": lambda request: len(request.result_ids),
+    f"/{_RESULTS}/Read": lambda request: len(request.keys),
+    f"/{_RESULTS}/Follow": lambda request: len(request.keys),
+}
+
+#: Of these, the ones that answer at once.
+_QUESTIONS = _IDS.keys() & _methods(
+    _SUBMITTER_SERVICE, "ListTasks", "CountTasks", "ListSessions", "GetTaskStatus", "GetResultStatus"
+)
+#: What is longer waits for its turn unparsed: that takes a fifth of the memory.
+_LONG_QUESTION_BYTES = 64 * 1024
+
+_TASK_REQUESTS = submitter_service_pb2.CreateSmallTaskRequest.DESCRIPTOR.fields_by_name["task_requests"].number
+
+#: The shortest task (an id and a key of one byte each): what is shorter than as many of them as are
+#: allowed need not be counted before it is parsed.
+_SHORTEST_TASK_BYTES = 8
+#: The same of a key: what is shorter than as many of them as are allowed need not be counted.
+_SHORTEST_KEY_BYTES = 2
+
+Handler = Any
+Method = Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Any]
+
+
+class Admission(grpc.aio.ServerInterceptor):
+    """Applies the limits that hold for calls as such.
+
+    Args:
+        arrivals: Where submissions wait for their turn.
+        waited: What clients wait for.
+        questions: Where long ones wait for their turn.
+    """
+
+    def __init__(self, limits: ControlLimits, arrivals: Arrivals, waited: Meters, questions: Questions) -> None:
+        self._limits = limits
+        self._arrivals = arrivals
+        self._streams = Shares(limits.streams_per_client)
+        self._waits = Shares(limits.waiters_per_client)
+        self._waited = waited
+        self._questions = questions
+        #: For each method that exists: the handler that was found last, and what became of it.
+        self._admitting: dict[str, tuple[Handler, Handler]] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        """Return the handler of a method that admits what is within the limits."""
+        method = handler_call_details.method
+        handler = await continuation(handler_call_details)
+        if handler is None or not method.startswith(_CLIENTS):
+            return handler
+        known, admitting = self._admitting.get(method, (None, None))
+        if known is not handler:
+            admitting = self._admit(method, handler)
+            self._admitting[method] = handler, admitting
+        return admitting
+
+    def _admit(self, method: str, handler: Handler) -> Handler:
+        parse = self._weighed(handler.request_deserializer, method)
+        if method == _SUBMIT:
+            behaviour = _arriving(self._arrivals, handler.unary_unary)
+            return grpc.stream_unary_rpc_method_handler(behaviour, parse, handler.response_serializer)
+        if method in _STREAMS:
+            handler = _through(handler, lambda behaviour: _sharing(self._streams, behaviour))
+        elif method in _WAITS:
+            if (count_ids := _IDS.get(method)) is not None:
+                handler = _through(handler, lambda behaviour: _metered(self._waited, count_ids, behaviour))
+            handler = _through(handler, lambda behaviour: _sharing(self._waits, behaviour))
+        elif method in _QUESTIONS:
+            return self._admit_question(handler, method, parse)
+        return handler._replace(request_deserializer=parse)
+
+    def _admit_question(self, handler: Handler, method: str, parse: Callable[[bytes], Any]) -> Handler:
+        def parse_short(data: bytes) -> Any:
+            self._limits.bytes_per_call.check(len(data))
+            return data if len(data) > _LONG_QUESTION_BYTES else parse(data)
+
+        behave = _through(
+            handler, lambda behaviour: _in_turn(self._questions, _IDS[method], strictly(parse), behaviour)
+        )
+        return behave._replace(request_deserializer=parse_short)
+
+    def _weighed(self, parse: Callable[[bytes], Any], method: str) -> Callable[[bytes], Any]:
+        """Parse what is within the limits."""
+        limits, count_ids = self._limits, _IDS.get(method)
+
+        def submission(data: bytes) -> Any:
+            arriving.get().arrived(len(data))
+            if len(data) > limits.bytes_per_call.value and count_field(data, _TASK_REQUESTS, 2) > 1:
+                raise limits.bytes_per_call.refused(f"{len(data):,}")  # a single task cannot be cut
+            _count_tasks(data, limits.tasks_per_call)
+            request = parse(data)
+            _count_keys(request, len(data), limits.keys_per_call)
+            return request
+
+        def inquiry(data: bytes) -> Any:
+            limits.bytes_per_call.check(len(data))
+            request = parse(data)
+            if count_ids is not None:
+                limits.ids_per_request.check(count_ids(request))
+            return request
+
+        return submission if method == _SUBMIT else inquiry
+
+
+def _count_tasks(data: bytes, limit: Limit) -> None:
+    """Refuse more tasks than are allowed before any of them is parsed."""
+    if len(data) > _SHORTEST_TASK_BYTES * limit.value:
+        count = count_field(data, _TASK_REQUESTS, limit.value + 1)
+        if count > limit.value:
+            raise limit.refused(f"more than {limit.value:,}")
+
+
+def _count_keys(request: submitter_service_pb2.CreateSmallTaskRequest, size: int, limit: Limit) -> None:
+    """Refuse more keys than are allowed before any of them is looked at: that takes a microsecond each."""
+    if size > _SHORTEST_KEY_BYTES * limit.value:
+        limit.check(
+            sum([len(task.expected_output_keys) + len(task.data_dependencies) for task in request.task_requests])
+        )
+
+
+def _through(handler: Handler, wrap: Callable[[Method], Method]) -> Handler:
+    """A handler whose behaviour goes through ``wrap``."""
+    kinds = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
+    return handler._replace(**{kind: wrap(getattr(handler, kind)) for kind in kinds if getattr(handler, kind)})
+
+
+def _sharing(shares: Shares, behaviour: Method) -> Method:
+    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        with shares.hold(client_of(context.peer())):
+            return await behaviour(request, context)
+
+    return call
+
+
+def _metered(waited: Meters, count_ids: Callable[[Any], int], behaviour: Method) -> Method:
+    """Count the ids that a call waits for."""
+
+    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        ids, client = count_ids(request) if isinstance(request, Message) else 0, client_of(context.peer())
+        waited.check(client, ids)
+        with waited.counting(client, lambda: ids):
+            return await behaviour(request, context)
+
+    return call
+
+
+def _in_turn(
+    questions: Questions, count_ids: Callable[[Any], int], parse: Callable[[bytes], Any], behaviour: Method
+) -> Method:
+    """Answer a question about many ids when it is its turn; a long one comes as bytes."""
+
+    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        if isinstance(request, bytes):
+            async with questions.turn(None, len(request)):
+                return await behaviour(parse(request), context)
+        # What an interceptor refused while it was parsed names nothing; the method says so.
+        async with questions.turn(count_ids(request) if isinstance(request, Message) else 0, _LONG_QUESTION_BYTES):
+            return await behaviour(request, context)
+
+    return call
+
+
+def _arriving(arrivals: Arrivals, behaviour: Method) -> Method:
+    """Read a submission when it is its turn, and count its bytes while its call lasts.
+
+    To gRPC the call is one that takes a stream: such a method is called before its message is read. There is
+    no difference on the wire.
+    """
+
+    async def call(_requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        arrival = await arrivals.enter(context.peer())
+        try:
+            arriving.set(arrival)
+            request = await context.read()
+            if request is grpc.aio.EOF:
+                raise InvalidRequestError("", "the call brought no message; send one CreateSmallTaskRequest")
+            await arrival.hold()
+            return await behaviour(request, context)
+        finally:
+            arrival.leave()
+
+    return call

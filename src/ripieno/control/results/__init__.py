@@ -1,0 +1,1 @@
+"""Results, failures and lists on their way to clients."""

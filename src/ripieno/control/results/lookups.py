@@ -1,0 +1,47 @@
+"""Results that clients ask for one call each, looked up together.
+
+A client of the original protocol reads each result by a call of its own, many at a time:
+what is asked for while a statement is under way shares the next one (a statement costs
+0.1 ms of PostgreSQL and as much of this process).
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ripieno.control.calls.batching import Batcher
+from ripieno.store.database.database import Database
+from ripieno.store.database.faults import OTHER_INCARNATION, StaleError
+from ripieno.store.reading.lookup import FoundResult, find_results
+
+#: Results in one statement, each with up to the inline limit of bytes.
+_LARGEST_LOOKUP = 64
+
+
+class _Asked(NamedTuple):
+    """A result, by numbers of one incarnation of the database."""
+
+    incarnation: int
+    session_no: int
+    key: str
+
+
+class ResultLookups:
+    """Looks up single results."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._keys: Batcher[_Asked, FoundResult | None] = Batcher(self._find, largest=_LARGEST_LOOKUP)
+
+    async def run(self) -> None:
+        """Look up until cancelled."""
+        await self._keys.run()
+
+    def find(self, session_no: int, key: str) -> "asyncio.Future[FoundResult | None]":
+        """A result as it stands, with its data; None if nobody has announced the key."""
+        return self._keys.put(_Asked(self._database.incarnation, session_no, key))
+
+    async def _find(self, asked: Sequence[_Asked]) -> list[FoundResult | None]:
+        if any(each.incarnation != self._database.incarnation for each in asked):
+            raise StaleError(OTHER_INCARNATION)
+        return await find_results(self._database, [(each.session_no, each.key) for each in asked])

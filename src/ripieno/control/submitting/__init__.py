@@ -1,0 +1,1 @@
+"""Submissions on their way to the store."""

@@ -1,0 +1,102 @@
+"""Cancelling, and the promise that after the reply nothing cancelled starts or commits.
+
+The store refuses commits from the moment of the cancellation. What an agent has in hand but
+has not begun might still begin: the reply waits until the agent has said of each such
+attempt that it is over, or that it had begun before (and is being interrupted). An agent
+that is lost meanwhile is rescued from, which ends the wait too.
+
+The promise holds for every call, whichever cancelled the tasks: what a reply waits for is
+read from the store (``store.attempts.confirmations``). A call whose caller goes away in the middle is
+finished all the same, since a cancellation that is committed must be told; and a notice that
+was lost is told again by ``control.agents.reminders``.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+
+from ripieno.control.waiting.notices import Notices
+from ripieno.control.waiting.watcher import Watcher
+from ripieno.domain.filters import TaskFilter
+from ripieno.store.attempts.confirmations import unconfirmed_in_sessions, unconfirmed_of_tasks
+from ripieno.store.database.database import Database
+from ripieno.store.graph.cancel import UNFINISHED, cancel_session, cancel_sessions_tasks, cancel_tasks
+from ripieno.store.reading.lookup import find_tasks, session_numbers
+from ripieno.store.sessions.changes import Changes
+from ripieno.store.sessions.sessions import Sessions
+
+
+class Cancellation:
+    """Cancels sessions and tasks. ``run`` must be running."""
+
+    def __init__(self, database: Database, sessions: Sessions, notices: Notices, watcher: Watcher) -> None:
+        self._database = database
+        self._sessions = sessions
+        self._notices = notices
+        self._watcher = watcher
+        self._group: asyncio.TaskGroup | None = None
+
+    async def run(self) -> None:
+        """Keep what callers have begun until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            await asyncio.Event().wait()
+
+    async def session(self, session_id: str) -> None:
+        """Cancel a session. Idempotent; returns when none of its cancelled attempts can begin any more.
+
+        Raises:
+            NotFoundError: no such session.
+            UnavailableError: the replica is going away; ask again.
+        """
+        session = await self._sessions.find(session_id)
+        session_no = session.session_no
+        await self._to_the_end(cancel_session(self._database, session_no, session.incarnation))
+        await self._confirmed([session_no], lambda: unconfirmed_in_sessions(self._database, [session_no]))
+
+    async def tasks(self, which: TaskFilter) -> None:
+        """Cancel the matching tasks that are unfinished. Idempotent; returns as ``session`` does.
+
+        Raises:
+            UnavailableError: the replica is going away; ask again.
+        """
+        statuses = UNFINISHED if which.statuses is None else sorted(which.statuses.intersection(UNFINISHED))
+        if which.task_ids is None:
+            sessions = await session_numbers(self._database, which.session_ids or ())
+            await self._to_the_end(cancel_sessions_tasks(self._database, sessions, statuses))
+            await self._confirmed(sessions, lambda: unconfirmed_in_sessions(self._database, sessions))
+        else:
+            found = (await find_tasks(self._database, which.task_ids)).values()
+            numbers = [task.task_no for task in found]
+            await self._to_the_end(cancel_tasks(self._database, numbers, statuses))
+            sessions = [task.session_no for task in found]
+            await self._confirmed(sessions, lambda: unconfirmed_of_tasks(self._database, numbers))
+
+    async def _to_the_end(self, steps: AsyncIterator[Changes]) -> None:
+        """Cancel in the store and tell each step, whether or not the caller stays for it."""
+        assert self._group is not None, "cancellations run before calls are served"
+        begun = self._group.create_task(self._told(steps))
+        error = await asyncio.shield(begun)
+        if error is not None:
+            raise error
+
+    async def _told(self, steps: AsyncIterator[Changes]) -> Exception | None:
+        """Return an error instead of raising it: it is the caller's, and none of the task group."""
+        try:
+            async for changes in steps:
+                self._notices.publish(changes)
+        except Exception as error:  # noqa: BLE001 - handed to the caller
+            return error
+        return None
+
+    async def _confirmed(self, sessions: Iterable[int], unconfirmed: Callable[[], Awaitable[int]]) -> None:
+        """Wait until no cancelled attempt can begin any more."""
+        if not await unconfirmed():
+            return
+        stopped: asyncio.Future[None] = self._watcher.promise()
+
+        async def look() -> None:
+            if not await unconfirmed() and not stopped.done():
+                stopped.set_result(None)
+
+        with self._watcher.looks(sorted(set(sessions)), look):
+            await stopped

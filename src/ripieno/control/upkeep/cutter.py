@@ -1,0 +1,110 @@
+"""Goes on with cuts and promotions that a transaction has begun, step by step, and with what others left in the middle.
+
+Each session takes its turn, however much there is to cut in one of them; between two steps
+whoever waits at a gate comes through (``store.database.turns``). Cuts that one step did not finish go on
+beside those that begin.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from ripieno.background import Health, Loop
+from ripieno.control.waiting.notices import Notices
+from ripieno.store.database.database import Database
+from ripieno.store.graph import cuts, promotions
+from ripieno.store.graph.abandoned import Abandoned
+from ripieno.store.graph.cancel import cancel_session
+from ripieno.store.sessions.changes import Changes
+
+#: Between two looks for what nobody works on; who works on something moves it many times meanwhile.
+LOOK_EVERY_S = 5.0
+
+
+class Cutter:
+    """The cuts and promotions of one replica."""
+
+    def __init__(self, database: Database, notices: Notices, health: Health | None = None) -> None:
+        self._database = database
+        self._notices = notices
+        self._waiting: dict[int, None] = {}
+        #: Sessions in which a step was not enough, as long as there is more to cut.
+        self._long: set[int] = set()
+        self._going_on: dict[int, None] = {}
+        self._promoting: dict[int, None] = {}
+        self._abandoned = Abandoned(database)
+        self._cuts = Loop("cutting graphs", self._cut, every_s=LOOK_EVERY_S, health=health)
+        self._long_cuts = Loop("cutting large graphs", self._go_on, every_s=LOOK_EVERY_S, health=health)
+        self._promotions = Loop("promoting dependents", self._promote, every_s=LOOK_EVERY_S, health=health)
+        self._looks = Loop("looking for abandoned cuts", self._look, every_s=LOOK_EVERY_S, health=health)
+
+    def changed_here(self, changes: Changes) -> None:
+        """A transaction of this replica has committed."""
+        if goes_on := changes.cuts & self._long:
+            self._going_on.update(dict.fromkeys(goes_on))
+            self._long_cuts.wake()
+        if begins := changes.cuts - self._long:
+            self._waiting.update(dict.fromkeys(begins))
+            self._cuts.wake()
+        if changes.promotions:
+            self._promoting.update(dict.fromkeys(changes.promotions))
+            self._promotions.wake()
+
+    async def run(self) -> None:
+        """Cut and promote until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._cuts.run())
+            group.create_task(self._long_cuts.run())
+            group.create_task(self._promotions.run())
+            group.create_task(self._looks.run())
+
+    async def _cut(self) -> None:
+        await self._by_turns(self._waiting, self._step)  # which pauses by itself
+
+    async def _go_on(self) -> None:
+        await self._by_turns(self._going_on, partial(self._step, goes_on=True))
+
+    async def _step(self, database: Database, session_no: int, *, goes_on: bool = False) -> Changes:
+        changes = await cuts.step(database, session_no, goes_on=goes_on)
+        if changes.cuts:
+            self._long.add(session_no)
+        else:
+            self._long.discard(session_no)
+        return changes
+
+    async def _promote(self) -> None:
+        await self._by_turns(self._promoting, promotions.step, pause=1.0)
+
+    async def _by_turns(
+        self, waiting: dict[int, None], step: Callable[[Database, int], Awaitable[Changes]], pause: float = 0.0
+    ) -> None:
+        """Take a step in each of the sessions, again and again until none is left.
+
+        Args:
+            pause: After each step, as a part of the time that it took: the database has other work, too.
+        """
+        while waiting:
+            began = time.monotonic()
+            session_no = next(iter(waiting))
+            del waiting[session_no]
+            try:
+                changes = await step(self._database, session_no)
+            except BaseException:
+                waiting[session_no] = None  # behind the others, which it must not hold up
+                raise
+            self._notices.publish(changes)  # which puts it behind the others, if more is left to do
+            await asyncio.sleep(pause * (time.monotonic() - began))
+
+    async def _look(self) -> None:
+        found = await self._abandoned.look()
+        self.changed_here(Changes(cuts=set(found.cuts), promotions=set(found.promotions)))
+        errors: list[Exception] = []
+        for session_no, cancellation in found.cancellations:
+            try:
+                async for changes in cancel_session(self._database, session_no, cancellation=cancellation):
+                    self._notices.publish(changes)
+            except Exception as error:  # noqa: BLE001 - one of them must not hold up the others
+                errors.append(error)
+        if errors:
+            raise errors[0]

@@ -1,0 +1,60 @@
+"""What a replica does in the background beside liveness: looking after assignments, counts, garbage."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from ripieno.background import Health, Loop
+from ripieno.store.cluster.agents import forget_agents
+from ripieno.store.cluster.objects import ObjectStore
+from ripieno.store.database.database import Database
+from ripieno.store.sessions.changes import Changes
+from ripieno.store.sessions.counts import fold_counts
+
+_FOLD_EVERY_S = 1.0
+_RECONCILE_EVERY_S = 5.0
+_COLLECT_EVERY_S = 3600.0
+
+
+class Upkeep:
+    """The background work of one replica.
+
+    Args:
+        reconcile: Looks after assignments that their agents have never seen.
+    """
+
+    def __init__(
+        self, database: Database, objects: ObjectStore, reconcile: Callable[[], Awaitable[None]], health: Health
+    ) -> None:
+        self._database = database
+        self._objects = objects
+        self._changed: set[int] = set()
+        self._loops = [
+            Loop("looking after assignments", reconcile, every_s=_RECONCILE_EVERY_S, health=health),
+            Loop("folding counts", self._fold, every_s=_FOLD_EVERY_S, health=health),
+            # Garbage can wait: a store that does not delete makes nobody unready.
+            Loop("collecting garbage", self._collect, every_s=_COLLECT_EVERY_S),
+        ]
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for loop in self._loops:
+                group.create_task(loop.run())
+
+    def changed_here(self, changes: Changes) -> None:
+        """A transaction of this replica has committed."""
+        self._changed |= changes.sessions
+
+    async def _fold(self) -> None:
+        # What it changed itself: looking at every session each second would cost more the more there are.
+        changed, self._changed = self._changed, set()
+        if changed:
+            try:
+                await fold_counts(self._database, sorted(changed))
+            except BaseException:
+                self._changed |= changed
+                raise
+
+    async def _collect(self) -> None:
+        await self._objects.collect_garbage()
+        await forget_agents(self._database)

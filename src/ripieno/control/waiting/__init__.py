@@ -1,0 +1,1 @@
+"""Who waits for what, and who is told when something changed, here or at another replica."""

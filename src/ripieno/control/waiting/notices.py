@@ -1,0 +1,166 @@
+"""News: from committed transactions to those who wait, on this replica and the others.
+
+Here at once; to the others by NOTIFY, coalesced: what gathers while one message is being
+sent goes into the next. What gathers is bounded, however long the database takes no message: where
+there is more, less is said of it, and at last that anything may have changed.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from ripieno.background import Setback
+from ripieno.store.cluster.signals import News, Signals
+from ripieno.store.sessions.changes import Changes
+
+#: Two messages to the other replicas are at least so far apart: they share the work of
+#: sending and of looking, and a wait elsewhere ends well within 100 ms all the same.
+_PAUSE_S = 0.01
+
+#: Keys of results and numbers of tasks in one turn of messages; what is beyond is told by its session alone.
+_MOST_NAMED_BYTES = 256 * 1024
+_TASK_BYTES = 10
+
+#: Sessions, partitions and agents that are named at a time. More would not fit into one message;
+#: the others are told that anything may have changed.
+_MOST_NAMED = 2_000
+
+
+class Notices:
+    """Spreads changes.
+
+    Use ``subscribe`` before ``run``; publish after a commit, never before (INV-20).
+
+    Attributes:
+        named_bytes: Names of results and tasks that gather for the next messages.
+    """
+
+    def __init__(self, signals: Signals) -> None:
+        self._signals = signals
+        self._local: list[Callable[[Changes], None]] = []
+        self._remote: list[Callable[[News], None]] = []
+        self._sessions: set[int] = set()
+        self._partitions: set[str] = set()
+        self._agents: set[int] = set()
+        self._connected: dict[int, int] = {}
+        self._results: dict[int, list[str]] = {}
+        self.named_bytes = 0
+        self._unnamed: set[int] = set()
+        self._ended: dict[int, list[int]] = {}
+        self._stopped: set[int] = set()
+        self._everything = False
+        self._pending = asyncio.Event()
+        signals.on_listener = self._tell_everything
+
+    def subscribe(
+        self, *, local: Callable[[Changes], None] | None = None, remote: Callable[[News], None] | None = None
+    ) -> None:
+        """Register who wants to hear of this replica's changes, of the others', or both."""
+        if local is not None:
+            self._local.append(local)
+        if remote is not None:
+            self._remote.append(remote)
+
+    def publish(self, changes: Changes) -> None:
+        """Tell what a committed transaction has changed."""
+        for subscriber in self._local:
+            subscriber(changes)
+        if self._everything:
+            return  # nothing can be added to that
+        self._sessions |= changes.sessions
+        self._partitions |= changes.partitions
+        self._agents.update(agent_no for agent_no, _ in changes.cancelled)
+        self._connected |= changes.connected
+        self._name_results(changes)
+        self._name_tasks(changes)
+        if self.named > _MOST_NAMED:
+            self._take()
+            self._everything = True
+        if self.named or self._everything:
+            self._pending.set()
+
+    def _tell_everything(self) -> None:
+        """Tell the others that anything may have changed."""
+        self._everything = True
+        self._pending.set()
+
+    @property
+    def named(self) -> int:
+        """How many sessions, partitions and agents gather for the next messages."""
+        return len(self._sessions) + len(self._partitions) + len(self._agents) + len(self._connected)
+
+    def _name_results(self, changes: Changes) -> None:
+        self._unnamed |= changes.unnamed
+        for final in (changes.completed, changes.aborted):
+            for session_no, keys in final.items():
+                if self._may_name(sum(map(len, keys))):
+                    self._results.setdefault(session_no, []).extend(keys)
+                else:
+                    self._unnamed.add(session_no)
+
+    def _name_tasks(self, changes: Changes) -> None:
+        self._stopped |= changes.stopped
+        for session_no, tasks in changes.ended.items():
+            if self._may_name(_TASK_BYTES * len(tasks)):
+                self._ended.setdefault(session_no, []).extend(tasks)
+            else:
+                self._stopped.add(session_no)
+
+    def _may_name(self, size: int) -> bool:
+        """Whether there is room for so many bytes of names, which are then counted."""
+        # Alone, names are for nobody; but another replica may be there when this is sent.
+        if self._signals.alone or self.named_bytes + size > _MOST_NAMED_BYTES:
+            return False
+        self.named_bytes += size
+        return True
+
+    def _take(self) -> News:
+        news = News(
+            frozenset(self._sessions),
+            frozenset(self._partitions),
+            frozenset(self._agents),
+            self._results,
+            frozenset(self._unnamed),
+            self._connected,
+            self._ended,
+            frozenset(self._stopped),
+            self._everything,
+        )
+        for gathered in (self._sessions, self._partitions, self._agents, self._unnamed, self._stopped):
+            gathered.clear()
+        self._results, self._ended, self.named_bytes = {}, {}, 0
+        self._connected = {}
+        self._everything = False
+        return news
+
+    async def run(self) -> None:
+        """Exchange news with the other replicas until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._signals.run(self._hear))
+            group.create_task(self._send())
+
+    def _hear(self, news: News) -> None:
+        for subscriber in self._remote:
+            subscriber(news)
+
+    async def _send(self) -> None:
+        setback = Setback("telling the other replicas")
+        lost = False
+        while True:
+            if not lost:
+                await self._pending.wait()
+            self._pending.clear()
+            gathered = self._take()
+            news = News(everything=True) if lost else gathered
+            if self._signals.alone:
+                lost = False
+                continue
+            try:
+                await self._signals.send(news)
+            except Exception as error:  # noqa: BLE001 - nothing that a message meets ends the telling of news
+                # What it said is lost: the next one says that anything may have changed.
+                lost = True
+                await asyncio.sleep(setback.note(error))
+            else:
+                lost = False
+                setback.over()
+            await asyncio.sleep(_PAUSE_S)

@@ -1,0 +1,1 @@
+"""Attempts: claimed, confirmed, committed, with the data that they made."""

@@ -1,0 +1,419 @@
+"""The commit: outcomes, results, sub-tasks, delegations, dependents, in one transaction.
+
+Outcomes of many attempts share it. What becomes visible, becomes visible together, but for what
+follows for very many others: those whom the transaction does not promote or fail itself wait
+for later steps, which it notes (``store.graph.promotions``, ``store.graph.cuts``). An outcome whose claim no
+longer owns its task changes nothing (INV-5). Committing the same outcome twice is harmless: the
+second time its claim owns nothing.
+
+The order of work is the ladder of ``ripieno.store``: gates, own states, keys (new ones,
+then existing ones), new tasks, dependents.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import asyncpg
+
+from ripieno.domain.data import Data, StoredObject
+from ripieno.domain.errors import AlreadyExistsError, ConflictError, InvariantError, LimitError
+from ripieno.domain.outcomes import Cancelled, Completed, Completions, Failed, Failure, Outcome, Ticket
+from ripieno.domain.statuses import SessionStatus, TaskStatus
+from ripieno.store.attempts.blobs import BlobNumbers
+from ripieno.store.attempts.portions import fits, portions_of_outcomes
+from ripieno.store.database.database import Connection, Database, NotPlainError
+from ripieno.store.database.gates import gates
+from ripieno.store.database.queries import Queries
+from ripieno.store.graph import cuts, graph, promotions
+from ripieno.store.graph.creation import (
+    Key,
+    PlannedTask,
+    create_tasks,
+    link_objects,
+    lock_open_keys,
+    task_numbers,
+)
+from ripieno.store.sessions.changes import Changes
+from ripieno.store.sessions.counts import Tally
+from ripieno.store.sessions.sessions import KnownOptions, Sessions
+
+_SQL = Queries("commit")
+
+
+class _Ended(NamedTuple):
+    """An attempt that is ours to end, and how."""
+
+    outcome: Outcome
+    how: Completed | Failed | Cancelled
+    row: asyncpg.Record
+
+    @property
+    def task_no(self) -> int:
+        number: int = self.row["task_no"]
+        return number
+
+    @property
+    def retried(self) -> bool:
+        """Whether another attempt follows."""
+        return (
+            isinstance(self.how, Failed) and self.how.failure.may_retry and self.row["retry"] < self.row["max_retries"]
+        )
+
+    @property
+    def status(self) -> TaskStatus:
+        """The status in which this attempt ends."""
+        match self.how:
+            case Completed():
+                return TaskStatus.COMPLETED
+            case Failed(failure=failure):
+                return failure.status
+            case Cancelled():
+                return TaskStatus.CANCELLED
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What one flush is going to write."""
+
+    ended: list[_Ended]
+    produced: dict[Key, tuple[int, Data]] = field(default_factory=dict)
+    sub_tasks: list[PlannedTask] = field(default_factory=list)
+    #: Tasks whose remaining outputs are aborted.
+    aborting: list[int] = field(default_factory=list)
+    touched: set[Key] = field(default_factory=set)
+
+
+class Committer:
+    """Commits outcomes.
+
+    Args:
+        sessions: Resolves the options of sub-tasks.
+    """
+
+    def __init__(self, database: Database, sessions: Sessions) -> None:
+        self._database = database
+        self._sessions = sessions
+        self._numbers = BlobNumbers(database)
+
+    async def commit(self, outcomes: Sequence[Outcome]) -> tuple[Changes, list[Ticket]]:
+        """Commit outcomes, durably, each of those whose claim still owns its task.
+
+        Together as far as they fit into one portion (``store.attempts.portions``); one outcome is never divided.
+
+        Returns:
+            What has changed, and the tickets that own their task no more.
+
+        Raises:
+            UnavailableError, OutcomeUnknownError: commit the same outcomes again.
+        """
+        changes, lost = Changes(), []
+        for portion in portions_of_outcomes(outcomes):
+            plain = Completions.of(portion)
+            changed, refused = await (self._commit_apart(portion) if plain is None else self._commit_columns(plain))
+            changes.add(changed)
+            lost += refused
+        return changes, lost
+
+    async def _commit_apart(self, outcomes: Sequence[Outcome]) -> tuple[Changes, list[Ticket]]:
+        """Together if nothing clashes, else what can clash apart from the rest."""
+        try:
+            return await self._commit_together(outcomes)
+        except (AlreadyExistsError, LimitError) as error:  # the same again if it ran again
+            if len(outcomes) == 1:
+                clash = Failed(Failure.OUTPUT, f"its sub-tasks were refused: {error.detail}")
+                return await self._commit_together([outcomes[0]._replace(how=clash)])
+        except ConflictError as error:
+            if len(outcomes) == 1:
+                gone = Failed(Failure.ATTEMPT, error.detail)
+                return await self._commit_together([outcomes[0]._replace(how=gone)])
+        others = [outcome for outcome in outcomes if not _may_conflict(outcome)]
+        changes, lost = await self._commit_together(others) if others else (Changes(), [])
+        # In the order in which they would be numbered together.
+        for suspect in sorted(filter(_may_conflict, outcomes), key=lambda outcome: outcome.ticket.task_no):
+            changed, refused = await self._commit_apart([suspect])
+            changes.add(changed)
+            lost += refused
+        return changes, lost
+
+    async def _commit_together(self, outcomes: Sequence[Outcome]) -> tuple[Changes, list[Ticket]]:
+        incarnation = self._database.incarnation
+        options = await self._options_of_sub_tasks(outcomes)
+        blob_numbers = await self._numbers.take(
+            sum(len(outcome.how.results) for outcome in outcomes if isinstance(outcome.how, Completed))
+        )
+        flush = _Flush(outcomes, options, blob_numbers)
+        opening = gates(outcome.ticket.session_no for outcome in outcomes)
+        return await self._database.transaction(flush.write, opening=opening, incarnation=incarnation)
+
+    async def commit_completions(self, attempts: Completions) -> tuple[Changes, list[Ticket]]:
+        """``commit`` for attempts that completed and did nothing else: one round trip as a rule."""
+        if not fits(attempts):
+            return await self.commit(attempts.outcomes())
+        return await self._commit_columns(attempts)
+
+    async def _commit_columns(self, attempts: Completions) -> tuple[Changes, list[Ticket]]:
+        try:
+            return await self._commit_plain(attempts), []
+        except NotPlainError:  # nothing has happened; what clashes is found out step by step
+            return await self._commit_apart(attempts.outcomes())
+
+    async def _commit_plain(self, attempts: Completions) -> Changes:
+        sessions = set(attempts.session_nos)
+        incarnation = self._database.incarnation
+        numbers = await self._numbers.take(len(attempts.keys))
+        inline_nos, inline, objects = _apart(numbers, attempts.data)
+        partitions = await self._database.call_plain(
+            _SQL.commit_plain,
+            *_sizes_of_sessions(attempts, sessions),
+            attempts.task_nos,
+            attempts.claims,
+            attempts.session_nos,
+            attempts.started_at_us,
+            attempts.workers,
+            attempts.result_places(),
+            attempts.keys,
+            numbers,
+            inline_nos,
+            inline,
+            [number for number, _ in objects],
+            [stored.name for _, stored in objects],
+            [stored.size for _, stored in objects],
+            [stored.sha256 for _, stored in objects],
+            incarnation=incarnation,
+        )
+        changes = Changes(sessions, set(partitions))
+        if len(sessions) == 1:
+            changes.ended[attempts.session_nos[0]] = list(attempts.task_nos)
+        else:
+            changes.add_ended(zip(attempts.session_nos, attempts.task_nos, strict=True))
+        if len(sessions) == 1 and attempts.keys:
+            changes.completed[attempts.session_nos[0]] = dict(zip(attempts.keys, attempts.data, strict=True))
+        else:
+            for place, key, data in zip(attempts.result_places(), attempts.keys, attempts.data, strict=True):
+                changes.add_completed(attempts.session_nos[place - 1], key, data)
+        return changes
+
+    async def _options_of_sub_tasks(self, outcomes: Sequence[Outcome]) -> dict[tuple[int, int], KnownOptions]:
+        """Stored options of each batch of sub-tasks, by task number and place of the batch."""
+        known = {}
+        for outcome in outcomes:
+            if isinstance(outcome.how, Completed):
+                for place, batch in enumerate(outcome.how.sub_tasks):
+                    session = await self._sessions.by_number(outcome.ticket.session_no)
+                    options = await self._sessions.intern_options(session, batch.options)
+                    known[outcome.ticket.task_no, place] = options
+        return known
+
+
+@dataclass(frozen=True, slots=True)
+class _Flush:
+    """One transaction's worth of outcomes."""
+
+    outcomes: Sequence[Outcome]
+    options: dict[tuple[int, int], KnownOptions]
+    blob_numbers: Sequence[int]
+
+    async def write(self, connection: Connection) -> tuple[Changes, list[Ticket]]:
+        """The transaction; the gates are held already."""
+        ended, lost = await self._lock_own(connection)
+        changes = Changes(sessions={each.row["session_no"] for each in ended})
+        changes.add_ended((each.row["session_no"], each.task_no) for each in ended)
+        if not ended:
+            return changes, lost
+        plan = await self._plan(connection, ended)
+        to_cut = await self._write_tasks(connection, plan)
+        awaited = await self._write_outcomes(connection, plan)
+        if plan.aborting:
+            aborted = await graph.abort_outputs(connection, plan.aborting)
+            changes.add_aborted(aborted)
+            to_cut |= {key: 0 for key, somebody_waits in aborted.items() if somebody_waits}
+        if again := [each for each in ended if each.retried]:
+            await connection.execute(_SQL.retry_attempts, *_ended_columns(again))
+            changes.partitions |= {each.row["partition"] for each in again}
+        if awaited:
+            changes.add(await promotions.begin(connection, awaited))
+        for (session_no, key), (_, data) in plan.produced.items():
+            changes.add_completed(session_no, key, data)
+        if to_cut:
+            changes.add(await cuts.begin(connection, to_cut))
+        changes.partitions |= {task.options.options.partition for task in plan.sub_tasks}
+        return changes, lost
+
+    async def _lock_own(self, connection: Connection) -> tuple[list[_Ended], list[Ticket]]:
+        ordered = sorted(self.outcomes, key=lambda outcome: outcome.ticket.task_no)
+        rows = await connection.fetch(
+            _SQL.lock_attempts,
+            [outcome.ticket.task_no for outcome in ordered],
+            [outcome.ticket.claim for outcome in ordered],
+        )
+        # By claim too: a late outcome and its successor's may be in the same flush.
+        own = {(row["task_no"], row["claim"]): row for row in rows}
+        ended, lost = [], []
+        for outcome in ordered:
+            row = own.pop((outcome.ticket.task_no, outcome.ticket.claim), None)
+            if row is None or row["session_no"] != outcome.ticket.session_no:
+                lost.append(outcome.ticket)
+            else:
+                ended.append(_Ended(outcome, _judged(outcome, row), row))
+        return ended, lost
+
+    async def _plan(self, connection: Connection, ended: list[_Ended]) -> _Plan:
+        plan = _Plan(ended)
+        for each in ended:
+            if isinstance(each.how, Completed):
+                self._plan_completed(plan, each, each.how)
+            elif not each.retried and each.row["status"] != TaskStatus.CANCELLING:  # else they are aborted already
+                plan.aborting.append(each.task_no)
+                plan.touched |= {(each.row["session_no"], key) for key in each.row["expected_output_keys"]}
+        if plan.sub_tasks:
+            numbers = await task_numbers(connection, len(plan.sub_tasks))
+            plan.sub_tasks = [
+                task._replace(task_no=number) for task, number in zip(plan.sub_tasks, numbers, strict=True)
+            ]
+        return plan
+
+    def _plan_completed(self, plan: _Plan, each: _Ended, how: Completed) -> None:
+        session_no = each.row["session_no"]
+        own_keys = frozenset(each.row["expected_output_keys"])
+        left = set(own_keys)
+        for key, data in how.results:
+            plan.produced[session_no, key] = (each.task_no, data)
+            left.discard(key)
+        for place, batch in enumerate(how.sub_tasks):
+            options = self.options[each.task_no, place]
+            for task in batch.tasks:
+                delegated = own_keys.intersection(task.expected_output_keys)
+                left -= delegated
+                plan.sub_tasks.append(PlannedTask(0, session_no, options, task, each.task_no, delegated))
+        if left:
+            plan.aborting.append(each.task_no)  # it completed without producing them
+        if left or how.sub_tasks:
+            plan.touched |= {(session_no, key) for key in own_keys}
+
+    async def _write_tasks(self, connection: Connection, plan: _Plan) -> dict[Key, int]:
+        """Phases 3 to 5 for all keys that are touched, but for completing them.
+
+        Returns:
+            Aborted keys that sub-tasks wait for, as ``create_tasks`` does.
+        """
+        aborted: dict[Key, int] = {}
+        if plan.touched or plan.sub_tasks:
+            plan.touched |= plan.produced.keys()
+        if plan.sub_tasks:
+            aborted = await create_tasks(connection, plan.sub_tasks, plan.touched)
+            await _delegate(connection, plan.sub_tasks)
+        elif plan.touched:
+            await lock_open_keys(connection, plan.touched)
+        return aborted
+
+    async def _write_outcomes(self, connection: Connection, plan: _Plan) -> list[Key]:
+        """Complete results and end attempts; return those of the keys that somebody waits for."""
+        tally = Tally()
+        for each in plan.ended:
+            after = TaskStatus.SUBMITTED if each.retried else each.status
+            tally.move(each.row["session_no"], TaskStatus(each.row["status"]), after)
+        for (session_no, _), (_, data) in plan.produced.items():
+            tally.store(session_no, data.size if isinstance(data, StoredObject) else len(data))
+        ordered = sorted(plan.produced.items())
+        numbers = self.blob_numbers[: len(ordered)]
+        written = await connection.fetchrow(
+            _SQL.write_outcomes,
+            [key[0] for key, _ in ordered],
+            [key[1] for key, _ in ordered],
+            [owner for _, (owner, _) in ordered],
+            numbers,
+            [None if isinstance(data, StoredObject) else data for _, (_, data) in ordered],
+            *_ended_columns([each for each in plan.ended if not each.retried]),
+            *tally.columns(),
+        )
+        assert written is not None  # an aggregate always has a row
+        if written["completed"] != len(ordered):
+            raise InvariantError("a task that may commit does not own its open results")
+        await link_objects(
+            connection,
+            [(no, data) for no, (_, (_, data)) in zip(numbers, ordered, strict=True) if isinstance(data, StoredObject)],
+        )
+        return list(zip(written["awaited_sessions"], written["awaited_keys"], strict=True))
+
+
+def _apart(
+    numbers: Sequence[int], data: Sequence[Data]
+) -> tuple[Sequence[int], Sequence[Data], list[tuple[int, StoredObject]]]:
+    """Blob numbers and bytes of what travels inline, and what lies in the object store."""
+    objects = [(number, datum) for number, datum in zip(numbers, data, strict=True) if isinstance(datum, StoredObject)]
+    if not objects:
+        return numbers, data, objects
+    inline = [(number, datum) for number, datum in zip(numbers, data, strict=True) if isinstance(datum, bytes)]
+    return [number for number, _ in inline], [datum for _, datum in inline], objects
+
+
+def _judged(outcome: Outcome, row: asyncpg.Record) -> Completed | Failed | Cancelled:
+    """What an outcome comes to, given what the task has become meanwhile."""
+    if row["status"] == TaskStatus.CANCELLING:
+        return Cancelled()
+    if isinstance(outcome.how, Cancelled):
+        return Failed(Failure.ATTEMPT, "its agent reported it as cancelled, but nobody had cancelled it")
+    if isinstance(outcome.how, Completed):
+        if outcome.how.sub_tasks and row["session_status"] != SessionStatus.RUNNING:
+            return Cancelled()  # nothing is submitted to it any more, and its turn to be cancelled comes
+        own_keys = row["expected_output_keys"]
+        foreign = {key for key, _ in outcome.how.results}.difference(own_keys)
+        if foreign:
+            return Failed(Failure.ATTEMPT, f"results {sorted(foreign)} are not expected outputs of the task")
+        if outcome.how.sub_tasks and (doubled := _given_twice(outcome.how, frozenset(own_keys))):
+            return Failed(Failure.ATTEMPT, f"results {doubled} were sent or delegated more than once")
+    return outcome.how
+
+
+def _given_twice(how: Completed, own_keys: frozenset[str]) -> list[str]:
+    """Keys of the task that its outcome both sends and delegates, or delegates twice."""
+    given = Counter(key for key, _ in how.results)
+    for batch in how.sub_tasks:
+        for task in batch.tasks:
+            given.update(own_keys.intersection(task.expected_output_keys))
+    return sorted(key for key, times in given.items() if times > 1)
+
+
+def _may_conflict(outcome: Outcome) -> bool:
+    """Whether its sub-tasks can clash with what exists, or its large data be gone."""
+    return isinstance(outcome.how, Completed) and (
+        bool(outcome.how.sub_tasks) or any(isinstance(data, StoredObject) for _, data in outcome.how.results)
+    )
+
+
+async def _delegate(connection: Connection, sub_tasks: Sequence[PlannedTask]) -> None:
+    passed = [(task, key) for task in sub_tasks for key in sorted(task.delegated)]
+    if passed:
+        await connection.execute(
+            _DELEGATE,
+            [task.session_no for task, _ in passed],
+            [key for _, key in passed],
+            [task.task_no for task, _ in passed],
+            [task.parent_no for task, _ in passed],
+        )
+
+
+def _sizes_of_sessions(attempts: Completions, sessions: set[int]) -> tuple[list[int], list[int]]:
+    """The sessions in order, and how many bytes of results each gets."""
+    sizes = [data.size if isinstance(data, StoredObject) else len(data) for data in attempts.data]
+    if len(sessions) == 1:
+        return list(sessions), [sum(sizes)]
+    sums = dict.fromkeys(sorted(sessions), 0)
+    for place, size in zip(attempts.result_places(), sizes, strict=True):
+        sums[attempts.session_nos[place - 1]] += size
+    return list(sums), list(sums.values())
+
+
+_DELEGATE = Queries("submission").delegate_keys
+
+
+def _ended_columns(ended: Sequence[_Ended]) -> tuple[list[int], list[int], list[str | None], list[str], list[int]]:
+    return (
+        [each.task_no for each in ended],
+        [each.status for each in ended],
+        [each.how.detail if isinstance(each.how, Failed) else None for each in ended],
+        [each.outcome.worker for each in ended],
+        [each.outcome.started_at_us for each in ended],
+    )

@@ -1,0 +1,95 @@
+"""Portions: how much goes into one transaction, by bytes, by rows and by gates.
+
+A transaction is one message to PostgreSQL as a rule, whose limit is 1 GiB, and it is in memory
+more than once on its way; each session in it takes a place in the server's table of locks; and whoever
+shares it waits for all of it.
+Whoever writes for many at once writes in portions of a size at which another portion costs
+nothing any more.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+from ripieno.domain.data import Data
+from ripieno.domain.outcomes import Completed, Completions, Outcome
+from ripieno.store.database.gates import MOST_GATES
+
+Item = TypeVar("Item")
+
+LARGEST_PORTION_BYTES = 16 * 1024 * 1024
+
+#: Tasks, results and dependencies that are written: some 100 ms at the most.
+LARGEST_PORTION_ROWS = 4_000
+
+
+def _one(_item: object) -> int:
+    return 1
+
+
+def portions(
+    items: Sequence[Item],
+    session_no: Callable[[Item], int],
+    size: Callable[[Item], int],
+    rows: Callable[[Item], int] = _one,
+) -> Iterator[Sequence[Item]]:
+    """Cut items into runs of up to ``LARGEST_PORTION_BYTES``, as many rows and ``MOST_GATES`` sessions, but at least one item.
+
+    Args:
+        session_no: The session that an item belongs to.
+        size: Its bytes.
+        rows: What is written for it.
+    """
+    portion: list[Item] = []
+    sessions: set[int] = set()
+    taken, written = 0, 0
+    for item in items:
+        number, item_bytes, item_rows = session_no(item), size(item), rows(item)
+        too_large = taken + item_bytes > LARGEST_PORTION_BYTES or written + item_rows > LARGEST_PORTION_ROWS
+        if portion and (too_large or (number not in sessions and len(sessions) == MOST_GATES)):
+            yield portion
+            portion, sessions, taken, written = [], set(), 0, 0
+        portion.append(item)
+        sessions.add(number)
+        taken += item_bytes
+        written += item_rows
+    if portion:
+        yield portion
+
+
+def portions_of_outcomes(outcomes: Sequence[Outcome]) -> Iterator[Sequence[Outcome]]:
+    """Outcomes in portions, in their order."""
+    return portions(outcomes, lambda outcome: outcome.ticket.session_no, _outcome_bytes, rows_of)
+
+
+def fits(attempts: Completions) -> bool:
+    """Whether completions are one portion."""
+    return (
+        len(set(attempts.session_nos)) <= MOST_GATES
+        and len(attempts) + len(attempts.keys) <= LARGEST_PORTION_ROWS
+        and sum(map(_inline_bytes, attempts.data)) <= LARGEST_PORTION_BYTES
+    )
+
+
+def rows_of(outcome: Outcome) -> int:
+    """Tasks, results and dependencies that an outcome writes; what it makes fail, or claimable, goes in steps."""
+    if not isinstance(outcome.how, Completed):
+        return 1
+    sub_tasks = [task for batch in outcome.how.sub_tasks for task in batch.tasks]
+    keys = sum([len(task.expected_output_keys) + len(task.data_dependencies) for task in sub_tasks])
+    return 1 + len(outcome.how.results) + len(sub_tasks) + keys
+
+
+def bytes_of(attempts: Completions, outcomes: Sequence[Outcome]) -> int:
+    """Inline data of ended attempts."""
+    return sum(map(_inline_bytes, attempts.data)) + sum(map(_outcome_bytes, outcomes))
+
+
+def _outcome_bytes(outcome: Outcome) -> int:
+    if not isinstance(outcome.how, Completed):
+        return 0
+    results = sum(_inline_bytes(data) for _, data in outcome.how.results)
+    return results + sum(_inline_bytes(task.payload) for batch in outcome.how.sub_tasks for task in batch.tasks)
+
+
+def _inline_bytes(data: Data) -> int:
+    return len(data) if isinstance(data, bytes) else 0

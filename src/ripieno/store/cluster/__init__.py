@@ -1,0 +1,1 @@
+"""Agents, replicas, news between replicas, and objects in the object store."""

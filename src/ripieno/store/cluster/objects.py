@@ -1,0 +1,175 @@
+"""Large data in the object store: a directory, S3, GCS, Azure or anything obstore speaks.
+
+An object is written under a fresh name, linked by the transaction that makes it visible,
+and collected when nothing links to it: its name is noted in ``staged_objects`` before the
+first byte is written, and linking removes the note, so no listing of the store is needed
+to find what was left behind.
+"""
+
+import hashlib
+import socket
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from pathlib import Path
+from typing import Any
+
+import obstore
+import obstore.store
+
+from ripieno.domain.data import ObjectDirectory, StoredObject
+from ripieno.domain.errors import InvalidRequestError, NotFoundError, UnavailableError
+from ripieno.objects import PIECE_BYTES, FileWriter, ObjectWriter, fresh_name, make_folders, prove, store_fault
+from ripieno.store.database.database import Connection, Database
+
+#: An object that nothing has linked for a day never will be, unless an attempt that may have
+#: written it is still running. An agent may have the name for a while before it begins the
+#: attempt that uses it: for much less than the hour that is left here. The notes stay locked while
+#: the objects are deleted: whoever links one of them after all waits, finds its note gone, and is
+#: refused.
+_GARBAGE = """
+select name from staged_objects
+where created_at < least(
+    now() - interval '1 day', (select min(claimed_at) - interval '1 hour' from states where claim is not null))
+limit 100 for update skip locked
+"""
+
+#: The database waits meanwhile until the objects are deleted.
+_PATIENT = "set local idle_in_transaction_session_timeout = '60s'"
+
+_STAGE = "insert into staged_objects (name) select * from unnest($1::text[])"
+
+_FORGET = "delete from staged_objects where name = any($1::text[])"
+
+_LINKED = "select size, sha256 from blobs where object = $1"
+
+
+class ObjectStore:
+    """Reads and writes large data.
+
+    Attributes:
+        directory: Where it is one. obstore does not wait for the disk, so files are written without it.
+        proven: The same, with a proof for others; None elsewhere, and before ``prove``.
+    """
+
+    def __init__(self, database: Database, url: str) -> None:
+        """Open the store at a URL or a directory.
+
+        Raises:
+            InvalidRequestError: the URL is not one that obstore understands.
+        """
+        self._database = database
+        self.proven: ObjectDirectory | None = None
+        self.directory = None if "://" in url else Path(url)
+        try:
+            self._store: Any = (
+                obstore.store.from_url(url)
+                if self.directory is None
+                else obstore.store.LocalStore(self.directory, mkdir=True)
+            )
+        except Exception as error:
+            raise InvalidRequestError("objects", f"{url!r} cannot be opened as an object store: {error}") from error
+
+    def prove(self, address: str) -> None:
+        """Ready the directory, if it is one, for others who write there: the proof is this replica's."""
+        if self.directory is not None:
+            # The same file again after a restart: none is left behind by those that crash.
+            file = f"proof-{hashlib.sha256(f'{socket.gethostname()} {address}'.encode()).hexdigest()[:16]}"
+            make_folders(self.directory)
+            self.proven = prove(self.directory, file)
+
+    async def stage(self, count: int) -> Sequence[str]:
+        """Fresh names, noted as garbage until something links to them. Write within the hour."""
+        names = [fresh_name() for _ in range(count)]
+        await self._database.fetch(_STAGE, names)
+        return names
+
+    async def writer(self) -> ObjectWriter:
+        """A writer of one new object: an async context manager that has yet to be entered."""
+        [name] = await self.stage(1)
+        return _StoreWriter(self._store, name) if self.directory is None else FileWriter(self.directory, name)
+
+    async def find(self, name: str) -> StoredObject:
+        """The object that a blob links to by this name.
+
+        Raises:
+            NotFoundError: no payload or result lies there.
+        """
+        row = None if "\0" in name else await self._database.fetchrow(_LINKED, name)  # PostgreSQL takes no NUL
+        if row is None:
+            raise NotFoundError(f"object {name!r} holds no payload and no result")
+        return StoredObject(name, row["size"], row["sha256"])
+
+    async def read(self, stored: StoredObject, offset: int = 0) -> AsyncIterator[bytes]:
+        """The bytes of an object from ``offset`` on, in order, in pieces of at most ``PIECE_BYTES``.
+
+        Ranged reads of this size from a local directory are ten times faster than obstore's
+        stream of the same object (measured: 2.4 GB/s, 0.24 GB/s).
+
+        Raises:
+            UnavailableError: the object store does not answer, or has lost the object.
+        """
+        for start in range(offset, stored.size, PIECE_BYTES):
+            yield await self.read_piece(stored, start, PIECE_BYTES)
+
+    async def read_piece(self, stored: StoredObject, offset: int, most: int) -> bytes:
+        """The bytes of an object from ``offset`` on, ``most`` of them or up to its end; raises as ``read`` does."""
+        length = min(most, stored.size - offset)
+        try:
+            piece = await obstore.get_range_async(self._store, stored.name, start=offset, length=length)
+        except Exception as error:
+            raise store_fault(f"object {stored.name} cannot be read from the object store", error) from error
+        if len(piece) < length:  # obstore gives what there is
+            raise UnavailableError(f"object {stored.name} ends early: its size is {stored.size}")
+        return bytes(piece)
+
+    async def collect_garbage(self) -> int:
+        """Delete objects that were written a day ago and never linked; return how many.
+
+        Raises:
+            UnavailableError: the object store does not answer; what is left is for next time.
+        """
+        collected = 0
+        while some := await self._database.transaction(self._collect_some, opening=_PATIENT):
+            collected += some
+        return collected
+
+    async def _collect_some(self, connection: Connection) -> int:
+        names = [row["name"] for row in await connection.fetch(_GARBAGE)]
+        if names:
+            await self._delete(names)
+            await connection.execute(_FORGET, names)
+        return len(names)
+
+    async def _delete(self, names: list[str]) -> None:
+        """Delete objects that may be there; a writer that was abandoned leaves a note but no object."""
+        try:
+            await obstore.delete_async(self._store, names)
+        except FileNotFoundError:
+            if len(names) > 1:
+                for name in names:
+                    await self._delete([name])
+        except Exception as error:
+            raise store_fault("the object store deletes nothing", error) from error
+
+
+class _StoreWriter(ObjectWriter):
+    """Writes an object through obstore, into a store that makes it durable by itself."""
+
+    def __init__(self, store: Any, name: str) -> None:
+        super().__init__(name)
+        self._writer: Any = obstore.open_writer_async(store, name, buffer_size=PIECE_BYTES)
+
+    def _append(self, piece: bytes) -> Awaitable[None]:
+        appended: Awaitable[None] = self._writer.write(piece)
+        return appended
+
+    async def _finish(self, piece: bytes) -> None:
+        self._digest.update(piece)
+        if piece:
+            await self._writer.write(piece)
+        await self._writer.close()
+
+    async def _abandon(self) -> None:
+        if not await self._writer.closed():
+            # Told of an error, it gives up what it has written so far.
+            error = UnavailableError("abandoned")
+            await self._writer.__aexit__(type(error), error, None)

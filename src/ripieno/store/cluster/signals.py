@@ -1,0 +1,188 @@
+"""News between replicas: LISTEN and NOTIFY on one channel.
+
+A message is sent after the commit it speaks of, so that a NOTIFY never makes a commit wait.
+It names what has changed (sessions, results that became final, tasks that ended), or says that
+it is too much to name. It may be lost (a broken connection); whoever waits looks again now and
+then, as a safety net.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from ripieno.background import Setback
+from ripieno.domain.errors import RipienoError
+from ripieno.store.database.database import Database
+from ripieno.store.database.faults import ConnectionLostError
+
+CHANNEL = "ripieno"
+
+#: PostgreSQL's limit for a payload is 8,000 bytes.
+_LONGEST = 7_800
+#: What is left of it for keys, beside the name of the replica and the session.
+_LONGEST_KEYS = 7_000
+
+#: Numbers of tasks in one message, of 19 digits each at the most.
+_MOST_TASKS = 300
+
+_COUNT_EVERY_S = 5.0
+
+_APPLICATION = "ripieno news"
+_LISTENERS = """
+select count(*) from pg_stat_activity where application_name = $1 and datname = current_database()
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What another replica has changed.
+
+    Attributes:
+        sessions: Those in which anything has changed, whatever else is said of them.
+        results: Keys of results that became final, by session.
+        unnamed: Sessions in which more results became final than could be named.
+        ended: Numbers of tasks whose attempts ended, by session.
+        stopped: Sessions in which tasks became final, or are being cancelled, that are not named.
+        partitions: Those in which tasks became claimable.
+        agents: Those that hold attempts which were cancelled.
+        connected: Agents that have connected, each with the epoch of that connection.
+        everything: Too much to name, or the connection was broken meanwhile: look at all.
+    """
+
+    sessions: frozenset[int] = frozenset()
+    partitions: frozenset[str] = frozenset()
+    agents: frozenset[int] = frozenset()
+    results: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    unnamed: frozenset[int] = frozenset()
+    connected: Mapping[int, int] = field(default_factory=dict)
+    ended: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    stopped: frozenset[int] = frozenset()
+    everything: bool = False
+
+
+class Signals:
+    """Sends and receives news. ``run`` receives until it is cancelled.
+
+    Attributes:
+        alone: No other replica listens, so that news need not be sent. A new one says so
+            before it looks at everything for the first time; that one has gone is noticed
+            within some seconds.
+        on_listener: Called when another replica has begun to listen. What was not sent because nobody did may
+            have happened after that one has looked.
+    """
+
+    def __init__(self, database: Database, replica: str) -> None:
+        self._database = database
+        self._replica = replica
+        self.alone = False
+        self.on_listener: Callable[[], None] = lambda: None
+        #: Another replica was heard since the listeners were counted last.
+        self._met = False
+
+    async def send(self, news: News) -> None:
+        """Tell the other replicas.
+
+        Raises:
+            UnavailableError: the database cannot be reached.
+        """
+        texts = [json.dumps({"from": self._replica, **part}) for part in _parts(news)]
+        if news.everything or any(len(text) > _LONGEST for text in texts):
+            texts = [json.dumps({"from": self._replica, "everything": True})]
+        await self._notify(texts)
+
+    async def _notify(self, texts: Sequence[str]) -> None:
+        await self._database.fetch("select pg_notify($1, text) from unnest($2::text[]) as text", CHANNEL, texts)
+
+    async def run(self, heard: Callable[[News], None]) -> None:
+        """Receive news, reconnecting for ever; call ``heard`` for each message of others."""
+        setback = Setback("listening to the other replicas")
+        while True:
+            try:
+                await self._listen(heard, setback)
+            except RipienoError as error:
+                await asyncio.sleep(setback.note(error))
+
+    async def _listen(self, heard: Callable[[News], None], setback: Setback) -> None:
+        broken = asyncio.Event()
+
+        def on_message(_connection: object, _pid: int, _channel: str, payload: object) -> None:
+            try:
+                message = json.loads(str(payload))
+                sender, news = message["from"], None if "listens" in message else _decode(message)
+            except (ValueError, TypeError, LookupError, AttributeError):
+                sender, news = None, News(everything=True)  # of another version, or nobody's: who knows what it says
+            if sender != self._replica:
+                self._met = True
+                if self.alone:
+                    self.alone = False
+                    self.on_listener()
+                if news is not None:
+                    heard(news)
+
+        connection = await self._database.connect(_APPLICATION)
+        try:
+            connection.on_closed(broken.set)
+            await connection.listen(CHANNEL, on_message)
+            # The others know from here on that somebody listens.
+            await self._notify([json.dumps({"from": self._replica, "listens": True})])
+            heard(News(everything=True))
+            setback.over()
+            while not broken.is_set():
+                self._met = False
+                listeners = await connection.fetchval(_LISTENERS, _APPLICATION)
+                # Whoever has said meanwhile that it listens may have come too late to be counted.
+                self.alone = listeners <= 1 and not self._met
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_COUNT_EVERY_S):
+                        await broken.wait()
+            raise ConnectionLostError("the connection broke; news may have been missed")
+        finally:
+            self.alone = False
+            await connection.close()
+
+
+def _parts(news: News) -> Iterator[Mapping[str, object]]:
+    """News as the contents of messages: one, and more where results or tasks are named."""
+    yield {
+        "sessions": sorted(news.sessions),
+        "partitions": sorted(news.partitions),
+        "agents": sorted(news.agents),
+        "unnamed": sorted(news.unnamed),
+        "stopped": sorted(news.stopped),
+        "connected": sorted(news.connected.items()),
+    }
+    for session_no, tasks in news.ended.items():
+        for start in range(0, len(tasks), _MOST_TASKS):
+            yield {"session": session_no, "ended": tasks[start : start + _MOST_TASKS]}
+    for session_no, keys in news.results.items():
+        part: list[str] = []
+        size = 0
+        for key in keys:
+            # As JSON writes it: six characters for one that is not ASCII.
+            key_size = len(json.dumps(key)) + 2
+            if part and size + key_size > _LONGEST_KEYS:
+                yield {"session": session_no, "results": part}
+                part, size = [], 0
+            part.append(key)
+            size += key_size
+        if part:
+            yield {"session": session_no, "results": part}
+
+
+def _decode(message: Mapping[str, Any]) -> News:
+    results = {message["session"]: message["results"]} if "results" in message else {}
+    ended = {message["session"]: message["ended"]} if "ended" in message else {}
+    return News(
+        frozenset(message.get("sessions", [*results, *ended])),
+        frozenset(message.get("partitions", ())),
+        frozenset(message.get("agents", ())),
+        results,
+        frozenset(message.get("unnamed", ())),
+        dict(message.get("connected", ())),
+        ended,
+        frozenset(message.get("stopped", ())),
+        message.get("everything", False),
+    )

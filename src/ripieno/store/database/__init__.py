@@ -1,0 +1,1 @@
+"""The database: connections, transactions, faults, locks, migrations, statements from files."""

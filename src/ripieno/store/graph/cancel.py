@@ -1,0 +1,266 @@
+"""Cancellation, in short turns that have the session for themselves (``store.database.turns``).
+
+What does not run is CANCELLED; what runs is CANCELLING, and becomes CANCELLED when its agent
+says that the worker has let go. Results of both are aborted with it, so that nothing that was
+cancelled can commit. Dependents of cancelled tasks fail once all that is to be cancelled is:
+until then the table ``pending_cancellations`` keeps the cuts of the session waiting.
+
+A session is first marked as cancelled, after which nothing is submitted to it, and no sub-task
+comes into being. That it is being cancelled is stored with the mark: if the replica ends in the
+middle, another one goes on (``store.graph.abandoned``).
+"""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import NamedTuple
+from uuid import UUID, uuid4
+
+import asyncpg
+
+from ripieno.domain.outcomes import Ticket
+from ripieno.domain.statuses import TaskStatus
+from ripieno.store.database.database import Connection, Database
+from ripieno.store.database.gates import MOST_GATES
+from ripieno.store.database.queries import Queries
+from ripieno.store.graph import cuts
+from ripieno.store.sessions.changes import Changes
+
+_SQL = Queries("cancel")
+
+UNFINISHED = (TaskStatus.SUBMITTED, TaskStatus.DISPATCHED, TaskStatus.PROCESSING)
+
+_NO_END = (1 << 63) - 1
+
+#: Tasks asked for in one statement.
+_READ_AT_ONCE = 10_000
+
+#: A session with fewer unfinished tasks shares a step with others.
+_SMALL_SESSION = 256
+
+
+async def cancel_session(
+    database: Database, session_no: int, incarnation: int | None = None, cancellation: UUID | None = None
+) -> AsyncIterator[Changes]:
+    """Cancel a session and its unfinished tasks. Idempotent, durable at the end.
+
+    Args:
+        cancellation: One that was left in the middle, to go on with.
+
+    Yields:
+        What each step has changed.
+    """
+    sweep = _Sweep(database, session_no, cancellation or uuid4(), incarnation=incarnation)
+
+    async def mark(connection: Connection) -> None:
+        await connection.execute(_SQL.mark_cancelled, session_no, sweep.cancellation)
+
+    await database.turns.take(database, [session_no], mark, incarnation=incarnation)
+    async for changes in sweep.run(cut=False):
+        yield changes
+
+
+async def cancel_sessions_tasks(
+    database: Database, sessions: Sequence[int], statuses: Sequence[TaskStatus] = UNFINISHED
+) -> AsyncIterator[Changes]:
+    """Cancel the unfinished tasks that these sessions have by now and that are in one of the statuses.
+
+    Yields:
+        What each step has changed.
+    """
+    newest = await database.fetchrow(_SQL.newest_task)
+    assert newest is not None  # a sequence has one row
+    for start in range(0, len(sessions), MOST_GATES):
+        some = sessions[start : start + MOST_GATES]
+        # All of a few small sessions in one step; one that has more than fits into a step is swept by itself.
+        rows = await database.fetch(
+            _SQL.unfinished_of_sessions, some, newest["task_no"], list(statuses), _SMALL_SESSION
+        )
+        large = {
+            session_no
+            for session_no, tasks in Counter(row["session_no"] for row in rows).items()
+            if tasks >= _SMALL_SESSION
+        }
+        async for changes in _cancel_found(database, [row for row in rows if row["session_no"] not in large], statuses):
+            yield changes
+        for session_no in sorted(large):
+            sweep = _Sweep(database, session_no, uuid4(), upto=newest["task_no"], statuses=statuses)
+            await database.fetch(_SQL.begin_cancellation, [session_no], sweep.cancellation)
+            async for changes in sweep.run(cut=True):
+                yield changes
+
+
+async def cancel_tasks(
+    database: Database, tasks: Sequence[int], statuses: Sequence[TaskStatus] = UNFINISHED
+) -> AsyncIterator[Changes]:
+    """Cancel those of the tasks that are in one of the statuses. Idempotent, durable at the end.
+
+    Args:
+        tasks: Their numbers.
+
+    Yields:
+        What each step has changed.
+    """
+    found: list[asyncpg.Record] = []
+    for start in range(0, len(tasks), _READ_AT_ONCE):
+        found += await database.fetch(_SQL.unfinished_of, tasks[start : start + _READ_AT_ONCE], list(statuses))
+    async for changes in _cancel_found(database, found, statuses):
+        yield changes
+
+
+async def _cancel_found(
+    database: Database, found: Iterable[asyncpg.Record], statuses: Sequence[TaskStatus]
+) -> AsyncIterator[Changes]:
+    cancellation = uuid4()
+    parts = list(
+        _parts(sorted({(row["session_no"], row["task_no"], row["weight"]) for row in found}), database.turns.size)
+    )
+    # A session that does not fit into one step: its cuts wait for the last one.
+    divided = sorted({part.sessions[0] for part in parts if part.to_be_continued})
+    if divided:
+        await database.fetch(_SQL.begin_cancellation, divided, cancellation)
+    cut_in: set[int] = set()
+    for place, part in enumerate(parts):
+        changes = await _cancel_part(database, part, cancellation, statuses, goes_on=place > 0)
+        cut_in |= changes.cuts
+        yield changes
+    async for changes in cuts.finish(database, cut_in):
+        yield changes
+
+
+class _Part(NamedTuple):
+    """Tasks that are cancelled in one step: of several sessions, or some of one that takes more steps than one."""
+
+    sessions: Sequence[int]
+    numbers: Sequence[int]
+    to_be_continued: bool = False
+    ends: bool = False
+
+
+def _parts(tasks: Sequence[tuple[int, int, int]], size: int) -> Iterator[_Part]:
+    """Small sessions share a step, up to ``MOST_GATES``; a large one has steps of its own.
+
+    Args:
+        tasks: Session number, task number and weight of each, in order.
+    """
+    sessions: list[int] = []
+    numbers: list[int] = []
+    gathered = 0
+    for session_no, group in groupby(tasks, key=lambda task: task[0]):
+        own = list(group)
+        weight = sum(each for _, _, each in own)
+        if numbers and (gathered + weight > size or len(sessions) == MOST_GATES):
+            yield _Part(sessions, numbers)
+            sessions, numbers, gathered = [], [], 0
+        if weight > size and len(own) > 1:
+            slices = list(_slices(own, size))
+            for place, part in enumerate(slices, 1):
+                yield _Part([session_no], part, place < len(slices), place == len(slices))
+        else:
+            sessions = [*sessions, session_no]
+            numbers = numbers + [number for _, number, _ in own]
+            gathered += weight
+    if numbers:
+        yield _Part(sessions, numbers)
+
+
+def _slices(tasks: Sequence[tuple[int, int, int]], size: int) -> Iterator[list[int]]:
+    part: list[int] = []
+    gathered = 0
+    for _, number, weight in tasks:
+        if part and gathered + weight > size:
+            yield part
+            part, gathered = [], 0
+        part.append(number)
+        gathered += weight
+    yield part
+
+
+async def _cancel_part(
+    database: Database, part: _Part, cancellation: UUID, statuses: Sequence[TaskStatus], *, goes_on: bool
+) -> Changes:
+    async def write(connection: Connection) -> Changes:
+        changes = await _cancel(connection, part.numbers, statuses, cut=True)
+        cut_in, changes.cuts = changes.cuts, set()
+        if part.to_be_continued:
+            await connection.execute(_SQL.go_on, part.sessions, cancellation)
+            return changes
+        if part.ends:
+            await connection.execute(_SQL.end_cancellation, part.sessions, cancellation)
+            cut_in = set(part.sessions)
+        if cut_in:
+            changes.add(await cuts.go_on(connection, cut_in, database.turns.size))
+        return changes
+
+    return await database.turns.take(database, part.sessions, write, goes_on=goes_on)
+
+
+class _Sweep:
+    """Cancels whatever is unfinished in a session, from the lowest number on."""
+
+    def __init__(
+        self,
+        database: Database,
+        session_no: int,
+        cancellation: UUID,
+        *,
+        upto: int = _NO_END,
+        statuses: Sequence[TaskStatus] = UNFINISHED,
+        incarnation: int | None = None,
+    ) -> None:
+        self.cancellation = cancellation
+        self._database = database
+        self._session_no = session_no
+        self._upto = upto
+        self._statuses = [int(status) for status in statuses if status in UNFINISHED]
+        self._incarnation = incarnation
+        self._reached = 0
+        self._finished = False
+        #: The step before was not enough.
+        self._goes_on = False
+
+    async def run(self, *, cut: bool) -> AsyncIterator[Changes]:
+        """Step by step; at the end dependents are cut, if so asked."""
+        while not self._finished:
+            yield await self._database.turns.take(
+                self._database, [self._session_no], lambda connection: self._step(connection, cut),
+                goes_on=self._goes_on, incarnation=self._incarnation,
+            )  # fmt: skip
+        if cut:
+            async for changes in cuts.finish(self._database, [self._session_no]):
+                yield changes
+
+    async def _step(self, connection: Connection, cut: bool) -> Changes:
+        size = self._database.turns.size
+        found = await connection.fetchrow(
+            _SQL.unfinished_tasks, self._session_no, self._reached, self._upto, self._statuses, size
+        )
+        assert found is not None  # an aggregate always has a row
+        numbers: list[int] = found["numbers"]
+        self._finished = not numbers
+        self._goes_on = found["more"]
+        if self._finished:
+            await connection.execute(_SQL.end_cancellation, [self._session_no], self.cancellation)
+            return Changes()
+        if found["waiting"]:
+            self._reached = max(numbers)
+        await connection.execute(_SQL.go_on, [self._session_no], self.cancellation)
+        changes = await _cancel(connection, numbers, self._statuses, cut=cut)
+        changes.cuts.clear()  # not before everything is cancelled
+        return changes
+
+
+async def _cancel(connection: Connection, numbers: Sequence[int], statuses: Sequence[int], *, cut: bool) -> Changes:
+    row = await connection.fetchrow(_SQL.cancel_numbered, numbers, list(statuses), cut)
+    assert row is not None  # a function has one row
+    return _changes(row)
+
+
+def _changes(row: asyncpg.Record) -> Changes:
+    changes = Changes(sessions=set(row["sessions"]), stopped=set(row["sessions"]), cuts=set(row["cut_in"]))
+    changes.add_aborted(zip(row["aborted_sessions"], row["aborted_keys"], strict=True))
+    held = zip(row["held_agents"], row["held_nos"], row["held_sessions"], row["held_claims"], strict=True)
+    changes.cancelled = [
+        (agent_no, Ticket(task_no, session_no, claim)) for agent_no, task_no, session_no, claim in held
+    ]
+    return changes

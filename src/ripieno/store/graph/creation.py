@@ -1,0 +1,202 @@
+"""Bringing tasks into existence inside a transaction: phases 3 to 5 of ``ripieno.store``.
+
+Submissions of clients and sub-tasks of workers both come here. The caller holds the gates.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from ripieno.domain.data import StoredObject
+from ripieno.domain.errors import AlreadyExistsError, ConflictError
+from ripieno.domain.statuses import ResultStatus
+from ripieno.domain.submission import NewTask
+from ripieno.store.database.database import Connection, array_literal
+from ripieno.store.database.queries import Queries
+from ripieno.store.sessions.counts import Tally
+from ripieno.store.sessions.sessions import KnownOptions
+
+SQL = Queries("submission")
+
+#: A result key with the session that it belongs to. Sorted, such pairs are in the order
+#: in which rows are locked.
+Key = tuple[int, str]
+
+
+class PlannedTask(NamedTuple):
+    """A task with its number.
+
+    Attributes:
+        delegated: Those of its expected outputs that pass to it from ``parent_no``.
+    """
+
+    task_no: int
+    session_no: int
+    options: KnownOptions
+    task: NewTask
+    parent_no: int | None = None
+    delegated: frozenset[str] = frozenset()
+
+    def new_keys(self) -> list[Key]:
+        """The keys that this task announces."""
+        if not self.delegated:
+            return [(self.session_no, key) for key in self.task.expected_output_keys]
+        return [(self.session_no, key) for key in self.task.expected_output_keys if key not in self.delegated]
+
+    def dependencies(self) -> list[Key]:
+        """Its distinct dependencies."""
+        return [(self.session_no, key) for key in dict.fromkeys(self.task.data_dependencies)]
+
+
+async def task_numbers(connection: Connection, count: int) -> list[int]:
+    """Take the next numbers in the order of submission."""
+    numbers: list[int] = await connection.fetchval(SQL.task_numbers, count)
+    return numbers
+
+
+async def create_tasks(
+    connection: Connection, planned: Sequence[PlannedTask], also_lock: Iterable[Key] = ()
+) -> dict[Key, int]:
+    """Write tasks, their results, dependencies and payloads.
+
+    Args:
+        also_lock: Existing keys that the caller is about to change; they are locked in
+            the same climb, so that phase 4 is passed once.
+
+    Returns:
+        Dependencies that are ABORTED already, each with a number below those of the tasks that
+        wait for it: the caller must cut what hangs on them (``store.graph.cuts``).
+
+    Raises:
+        AlreadyExistsError: an id or a key is taken. The transaction must be rolled back.
+        ConflictError: the data of a large payload are gone; likewise.
+    """
+    owners: dict[Key, int] = {}
+    for task in planned:
+        for key in task.new_keys():
+            if owners.setdefault(key, task.task_no) != task.task_no:
+                raise AlreadyExistsError("result keys", [key[1]])
+    dependencies = {key for task in planned if task.task.data_dependencies for key in task.dependencies()}
+    statuses = await _settle_keys(connection, owners, dependencies, set(also_lock))
+    unmet = {key for key in dependencies if statuses[key] is not ResultStatus.COMPLETED}
+    await _insert(connection, planned, unmet)
+    return _aborted(planned, {key for key in dependencies if statuses[key] is ResultStatus.ABORTED})
+
+
+def _aborted(planned: Sequence[PlannedTask], aborted: set[Key]) -> dict[Key, int]:
+    before: dict[Key, int] = {}
+    for task in planned if aborted else ():
+        for key in aborted.intersection(task.dependencies()):
+            before[key] = min(before.get(key, task.task_no), task.task_no - 1)
+    return before
+
+
+async def _settle_keys(
+    connection: Connection, owners: Mapping[Key, int], dependencies: set[Key], also_lock: set[Key]
+) -> Mapping[Key, ResultStatus]:
+    """Phases 3 and 4: announce the new keys, and learn (and hold) the status of all."""
+    keys = sorted(owners.keys() | (dependencies - also_lock))
+    named = 0
+    if keys:
+        awaited = [key in dependencies for key in keys] if dependencies else [False] * len(keys)
+        tag = await connection.execute(SQL.name_keys, *columns(keys), [owners.get(key) for key in keys], awaited)
+        named = written_rows(tag)
+    if named == len(keys) and not also_lock:
+        return dict.fromkeys(keys, ResultStatus.CREATED)
+    await lock_open_keys(connection, also_lock.union(keys))
+    rows = await connection.fetch(SQL.read_keys, *columns(keys + sorted(dependencies & also_lock)))
+    found = {(row["session_no"], row["key"]): row for row in rows}
+    taken = [key for key, owner in owners.items() if found[key]["owner_no"] not in (None, owner)]
+    if taken:
+        raise AlreadyExistsError("result keys", sorted(key[1] for key in taken))
+    announced = sorted(key for key in owners if found[key]["owner_no"] is None)
+    if announced:
+        await connection.execute(SQL.announce_keys, *columns(announced), [owners[key] for key in announced])
+    statuses = {key: ResultStatus(row["status"]) for key, row in found.items()}
+    newly_awaited = sorted(key for key in dependencies if not (found[key]["awaited"] or statuses[key].final))
+    if newly_awaited:
+        await connection.execute(SQL.mark_awaited, *columns(newly_awaited))
+    return statuses
+
+
+async def _insert(connection: Connection, planned: Sequence[PlannedTask], unmet: set[Key]) -> None:
+    """Phase 5, and what follows from it."""
+    waits = [(key, task.task_no) for task in planned for key in task.dependencies() if key in unmet] if unmet else []
+    unmet_of = Counter(task_no for _, task_no in waits)
+    by_id = sorted(planned, key=lambda planned_task: planned_task.task.id)
+    created = await connection.fetchval(
+        SQL.insert_tasks,
+        [task.task_no for task in by_id],
+        [task.session_no for task in by_id],
+        [task.options.options_no for task in by_id],
+        [task.task.id for task in by_id],
+        [array_literal(task.task.expected_output_keys) for task in by_id],
+        [array_literal(task.task.data_dependencies) for task in by_id],
+        [unmet_of[task.task_no] for task in by_id],
+        [task.options.options.max_retries for task in by_id],
+        [task.options.options.priority for task in by_id],
+        [task.options.options.partition for task in by_id],
+        [None if isinstance(task.task.payload, StoredObject) else task.task.payload for task in by_id],
+    )
+    if created != len(by_id):
+        raise AlreadyExistsError("task ids", await _taken_ids(connection, by_id))
+    if waits:
+        await connection.execute(
+            SQL.insert_dependencies, *columns([key for key, _ in waits]), [task_no for _, task_no in waits]
+        )
+    tally, objects = Tally(), []
+    for each in planned:
+        if isinstance(each.task.payload, StoredObject):
+            objects.append((each.task_no, each.task.payload))
+            tally.store(each.session_no, each.task.payload.size)
+    await link_objects(connection, objects)
+    await tally.write(connection)
+
+
+async def _taken_ids(connection: Connection, by_id: Sequence[PlannedTask]) -> list[str]:
+    """Which of the ids are those of other tasks, or stand twice among the planned ones."""
+    own = {task.task_no for task in by_id}
+    rows = await connection.fetch(
+        "select id, task_no from tasks where id = any($1::text[])", [task.task.id for task in by_id]
+    )
+    taken = {row["id"] for row in rows if row["task_no"] not in own}
+    doubled = {task.task.id for task, after in pairwise(by_id) if task.task.id == after.task.id}
+    return sorted(taken | doubled)
+
+
+async def link_objects(connection: Connection, objects: Sequence[tuple[int, StoredObject]]) -> None:
+    """Link data in the object store, each under its blob number.
+
+    Raises:
+        ConflictError: an object has been collected as garbage before anything linked it, or
+            something has linked it already. The transaction must be rolled back.
+    """
+    if objects:
+        tag = await connection.execute(
+            SQL.insert_objects,
+            [number for number, _ in objects],
+            [stored.size for _, stored in objects],
+            [stored.name for _, stored in objects],
+            [stored.sha256 for _, stored in objects],
+        )
+        if written_rows(tag) != len(objects):
+            raise ConflictError(
+                "large data are gone: they were not used within a day of being written, or are in use already;"
+                " write them again"
+            )
+
+
+async def lock_open_keys(connection: Connection, keys: Iterable[Key]) -> None:
+    """Phase 4: hold those of the keys that are not final, in order."""
+    await connection.execute(SQL.lock_open_keys, *columns(sorted(keys)))
+
+
+def columns(keys: Sequence[Key]) -> tuple[list[int], list[str]]:
+    """Keys as two arrays: session numbers and names."""
+    return [key[0] for key in keys], [key[1] for key in keys]
+
+
+def written_rows(tag: str) -> int:
+    """How many rows a command wrote, from its tag (``INSERT 0 512``)."""
+    return int(tag.rpartition(" ")[2])

@@ -1,0 +1,1 @@
+"""What is read: results, statuses, lists, reasons, and checks that the store agrees with itself."""

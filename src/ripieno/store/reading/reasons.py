@@ -1,0 +1,67 @@
+"""Why a task failed, put together when somebody asks.
+
+A reason is stored once, with the task in which it arose. A task that failed because an input
+was aborted stores which input that was, and which task's own end was the first cause; what a
+reader gets to see names each link between the two, if they are few.
+"""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+import asyncpg
+
+from ripieno.domain.statuses import TaskStatus
+from ripieno.store.database.database import Database
+from ripieno.store.database.queries import Queries
+
+_SQL = Queries("lookup")
+
+#: Links that are told one by one; of a longer chain its beginning, and its root.
+_MOST_LINKS = 8
+
+#: A cause is told down to its root; in between it may be shortened to this many characters.
+_LONGEST_CAUSE = 4_000
+
+
+async def causes(database: Database, tasks: Sequence[int]) -> dict[int, str]:
+    """For each of these tasks, which failed because an input was aborted, the cause down to its root."""
+    if not tasks:
+        return {}
+    rows = await database.fetch(_SQL.causes, tasks, _MOST_LINKS, _LONGEST_CAUSE)
+    return {asked: _cause(list(links)) for asked, links in groupby(rows, key=lambda row: row["asked"])}
+
+
+def _cause(links: Sequence[asyncpg.Record]) -> str:
+    """Names each input, the task that should have made it, and at the end that task's own reason."""
+    said = []
+    for link in links:
+        if link["place"] > _MOST_LINKS:
+            said.append(f"[...] task {link['id']!r} ended in {as_it_ends(link['status']).name}")
+        elif link["place"] > 0:
+            said.append(f"task {link['id']!r} ended in {as_it_ends(link['status']).name}")
+        if link["input"] is not None:
+            said.append(f"input {link['input']!r} was aborted")
+    root = links[-1]
+    said.append(unmade(root["id"]) if root["status"] == TaskStatus.COMPLETED else own_reason(root) or "no reason given")
+    text = ": ".join(said)
+    if len(text) <= _LONGEST_CAUSE:
+        return text
+    half = _LONGEST_CAUSE // 2
+    return f"{text[:half]} [...] {text[-half:]}"
+
+
+def own_reason(row: asyncpg.Record) -> str:
+    """The reason that arose with a task itself."""
+    if row["detail"]:
+        return str(row["detail"])
+    return "cancelled" if as_it_ends(row["status"]) is TaskStatus.CANCELLED else ""
+
+
+def unmade(task_id: str) -> str:
+    """Why there is no result of a task that went well."""
+    return f"task {task_id!r} completed without producing it"
+
+
+def as_it_ends(status: int) -> TaskStatus:
+    """A task whose worker has yet to let go ends as CANCELLED, whatever the worker does."""
+    return TaskStatus.CANCELLED if status == TaskStatus.CANCELLING else TaskStatus(status)

@@ -1,0 +1,1 @@
+"""Sessions, their options and counts, and what a transaction has changed."""

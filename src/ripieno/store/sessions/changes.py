@@ -1,0 +1,71 @@
+"""What a transaction has changed, for those who wait: told after its commit, never before."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from ripieno.domain.data import Data
+from ripieno.domain.outcomes import Ticket
+
+
+@dataclass(slots=True)
+class Changes:
+    """What may now be looked at again.
+
+    Attributes:
+        sessions: Tasks or results of these have changed.
+        partitions: Something in these has become claimable.
+        completed: Results that were completed, with their data, by session: known only
+            to the replica that committed them.
+        aborted: Keys of results that were aborted, by session.
+        unnamed: Sessions in which results became final that are not named here, because
+            they were too many.
+        ended: Numbers of tasks whose attempts ended, by session; final or not.
+        stopped: Sessions in which other tasks became final, or are being cancelled, that are not named here.
+        cancelled: Attempts to be interrupted, each with the agent that holds it.
+        connected: Agents that have connected, each with the epoch of that connection.
+        cuts: Sessions in which a cut is not finished: ``store.graph.cuts`` goes on with it.
+        promotions: The same for promotions (``store.graph.promotions``).
+    """
+
+    sessions: set[int] = field(default_factory=set)
+    partitions: set[str] = field(default_factory=set)
+    completed: dict[int, dict[str, Data]] = field(default_factory=dict)
+    aborted: dict[int, list[str]] = field(default_factory=dict)
+    unnamed: set[int] = field(default_factory=set)
+    ended: dict[int, list[int]] = field(default_factory=dict)
+    stopped: set[int] = field(default_factory=set)
+    cancelled: list[tuple[int, Ticket]] = field(default_factory=list)
+    connected: dict[int, int] = field(default_factory=dict)
+    cuts: set[int] = field(default_factory=set)
+    promotions: set[int] = field(default_factory=set)
+
+    def add(self, other: "Changes") -> None:
+        """Take in what another transaction has changed."""
+        self.sessions |= other.sessions
+        self.partitions |= other.partitions
+        self.unnamed |= other.unnamed
+        self.stopped |= other.stopped
+        self.cancelled += other.cancelled
+        self.connected |= other.connected
+        self.cuts |= other.cuts
+        self.promotions |= other.promotions
+        for session_no, results in other.completed.items():
+            self.completed.setdefault(session_no, {}).update(results)
+        for session_no, keys in other.aborted.items():
+            self.aborted.setdefault(session_no, []).extend(keys)
+        for session_no, tasks in other.ended.items():
+            self.ended.setdefault(session_no, []).extend(tasks)
+
+    def add_completed(self, session_no: int, key: str, data: Data) -> None:
+        """Note one completed result."""
+        self.completed.setdefault(session_no, {})[key] = data
+
+    def add_ended(self, tasks: Iterable[tuple[int, int]]) -> None:
+        """Note tasks whose attempts ended, each by its session and number."""
+        for session_no, task_no in tasks:
+            self.ended.setdefault(session_no, []).append(task_no)
+
+    def add_aborted(self, results: Iterable[tuple[int, str]]) -> None:
+        """Note results that were aborted, each by its session and key."""
+        for session_no, key in results:
+            self.aborted.setdefault(session_no, []).append(key)

@@ -1,0 +1,244 @@
+"""Submission of tasks by clients: atomic for each call, durable when it returns.
+
+Calls that arrive while others are being written share one transaction (``submit`` takes
+several at once). If any of them clashes, the transaction is rolled back and each call is
+tried alone, so that one caller's fault is never another's.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
+
+import asyncpg
+
+from ripieno.domain.data import Data, StoredObject
+from ripieno.domain.errors import (
+    ConflictError,
+    InvalidRequestError,
+    InvariantError,
+    RipienoError,
+    SessionCancelledError,
+)
+from ripieno.domain.outcomes import Ticket
+from ripieno.domain.submission import NewTask
+from ripieno.store.attempts.claim import Claimed, random_claims
+from ripieno.store.attempts.portions import portions
+from ripieno.store.database.database import Connection, Database, NotPlainError, array_literal
+from ripieno.store.database.gates import MOST_GATES, gates
+from ripieno.store.graph import cuts
+from ripieno.store.graph.creation import SQL, PlannedTask, create_tasks
+from ripieno.store.sessions.changes import Changes
+from ripieno.store.sessions.sessions import KnownOptions, KnownSession
+
+#: Stands for the dependencies of a task that has none, beside others that have some.
+_NO_NEED = (None,)
+
+
+@dataclass(frozen=True, slots=True)
+class SubmissionCall:
+    """One call, its names resolved."""
+
+    session: KnownSession
+    options: KnownOptions
+    tasks: Sequence[NewTask]
+
+    @property
+    def is_inline(self) -> bool:
+        """Whether all payloads are inline."""
+        return all(isinstance(task.payload, bytes) for task in self.tasks)
+
+    @property
+    def inline_bytes(self) -> int:
+        """Bytes of its inline payloads."""
+        return sum(len(task.payload) for task in self.tasks if isinstance(task.payload, bytes))
+
+    @property
+    def is_free(self) -> bool:
+        """Whether no task depends on anything."""
+        return not any(task.data_dependencies for task in self.tasks)
+
+
+async def submit(database: Database, calls: Sequence[SubmissionCall]) -> tuple[list[RipienoError | None], Changes]:
+    """Create the tasks of each call, all of a call's tasks or none.
+
+    Idempotent by ids: a call that is identical to one that succeeded changes nothing.
+
+    Returns:
+        For each call what kept it from happening, None where it is done and durable; and
+        what has changed.
+    """
+    faults: list[RipienoError | None] = []
+    changes = Changes()
+    for portion in portions(calls, lambda call: call.session.session_no, lambda call: call.inline_bytes):
+        try:
+            refused, changed = await _submit_portion(database, portion)
+        except RipienoError as error:
+            if not faults:
+                raise
+            refused, changed = [error] * len(portion), Changes()  # what is before it is done, and has to be told
+        faults += refused
+        changes.add(changed)
+    return faults, changes
+
+
+async def _submit_portion(
+    database: Database, calls: Sequence[SubmissionCall]
+) -> tuple[list[RipienoError | None], Changes]:
+    try:
+        return [None] * len(calls), await _submit_together(database, calls)
+    except ConflictError as error:
+        if len(calls) == 1:
+            retried = await _is_identical(database, calls[0])
+            return [None if retried else error], Changes()
+    except (InvalidRequestError, InvariantError):  # of one of them, and no fault of the others
+        if len(calls) == 1:
+            raise
+    faults: list[RipienoError | None] = []
+    changes = Changes()
+    for call in calls:
+        try:
+            [fault], changed = await _submit_portion(database, [call])
+        except RipienoError as error:  # what is before it is done, and has to be told
+            faults.append(error)
+        else:
+            faults.append(fault)
+            changes.add(changed)
+    return faults, changes
+
+
+async def _submit_together(database: Database, calls: Sequence[SubmissionCall]) -> Changes:
+    if all(call.is_inline for call in calls):
+        try:
+            return await _submit_plain(database, calls)
+        except NotPlainError:
+            pass  # nothing has happened; what clashes is found out step by step
+    return await database.transaction(
+        partial(_write, calls=calls),
+        opening=gates(call.session.session_no for call in calls),
+        incarnation=_incarnation(calls),
+    )
+
+
+async def submit_and_claim(
+    database: Database, calls: Sequence[SubmissionCall], agents: Sequence[int]
+) -> tuple[Changes, list[Claimed]]:
+    """``submit`` tasks without dependencies that are claimed as they are created, the i-th by the i-th agent.
+
+    A lone task on an idle cluster is thereby on its way to a worker after one transaction.
+
+    Raises:
+        NotPlainError: nothing happened; submit them without claiming them.
+        UnavailableError, OutcomeUnknownError: submit the same calls again.
+    """
+    if len({call.session.session_no for call in calls}) > MOST_GATES:
+        raise NotPlainError
+    first_claim = random_claims()
+    numbers = await _call_plain(database, calls, agents, first_claim)
+    tasks = [(call, task) for call in calls for task in call.tasks]
+    claimed = [
+        Claimed(
+            Ticket(task_no, call.session.session_no, first_claim + place),
+            agent_no,
+            task.id,
+            0,
+            call.options.options_no,
+            task.expected_output_keys,
+            (),
+            task.payload,
+        )
+        for place, (task_no, agent_no, (call, task)) in enumerate(zip(numbers, agents, tasks, strict=True), 1)
+    ]
+    return Changes({call.session.session_no for call in calls}), claimed
+
+
+async def _submit_plain(database: Database, calls: Sequence[SubmissionCall]) -> Changes:
+    await _call_plain(database, calls, (), 0)
+    return Changes({call.session.session_no for call in calls}, {call.options.options.partition for call in calls})
+
+
+async def _call_plain(
+    database: Database, calls: Sequence[SubmissionCall], claimants: Sequence[int], first_claim: int
+) -> list[int]:
+    """Nothing clashes, as a rule: one round trip. Phases and checks are those of ``_write``."""
+    tasks = [task for call in calls for task in call.tasks]
+    needs: list[tuple[str | None, int]] = []
+    if any(task.data_dependencies for task in tasks):
+        needs = [
+            (key, place)
+            for place, task in enumerate(tasks, 1)
+            for key in dict.fromkeys(task.data_dependencies or _NO_NEED)
+        ]
+    sizes = dict.fromkeys(sorted({call.session.session_no for call in calls}), 0)
+    for call in calls:
+        sizes[call.session.session_no] += call.inline_bytes
+    numbers: list[int] = await database.call_plain(
+        SQL.submit_plain,
+        list(sizes),
+        list(sizes.values()),
+        [number for call in calls for number in repeat(call.options.options_no, len(call.tasks))],
+        [task.id for task in tasks],
+        [array_literal(task.expected_output_keys) for task in tasks],
+        [array_literal(task.data_dependencies) for task in tasks],
+        [len(task.expected_output_keys) for task in tasks],
+        [task.payload for task in tasks],
+        [key for task in tasks for key in task.expected_output_keys],
+        [place for place, task in enumerate(tasks, 1) for _ in task.expected_output_keys],
+        [key for key, _ in needs],
+        [place for _, place in needs],
+        claimants,
+        first_claim,
+        incarnation=_incarnation(calls),
+    )
+    return numbers
+
+
+def _incarnation(calls: Sequence[SubmissionCall]) -> int:
+    """Of the database that the calls' sessions are known from; if it is not one, the oldest, which is refused."""
+    return min(call.session.incarnation for call in calls)
+
+
+async def _write(connection: Connection, calls: Sequence[SubmissionCall]) -> Changes:
+    sessions = {call.session.session_no: call.session.id for call in calls}
+    opened = await connection.fetchrow(SQL.open_submission, sum(len(call.tasks) for call in calls), list(sessions))
+    assert opened is not None  # it has one row always
+    if opened["cancelled"] is not None:
+        raise SessionCancelledError(sessions[opened["cancelled"]])
+    next_number = iter(opened["numbers"]).__next__
+    planned = [
+        PlannedTask(next_number(), call.session.session_no, call.options, task) for call in calls for task in call.tasks
+    ]
+    aborted = await create_tasks(connection, planned)
+    changes = Changes(
+        sessions=set(sessions),
+        partitions={task.options.options.partition for task in planned},
+    )
+    if aborted:
+        changes.add(await cuts.begin(connection, aborted))
+    return changes
+
+
+async def _is_identical(database: Database, call: SubmissionCall) -> bool:
+    """Whether exactly this call has succeeded before."""
+    rows = await database.fetch(SQL.existing_tasks, [task.id for task in call.tasks])
+    existing = {row["id"]: row for row in rows}
+    return all(task.id in existing and _matches(call, task, existing[task.id]) for task in call.tasks)
+
+
+def _matches(call: SubmissionCall, task: NewTask, row: asyncpg.Record) -> bool:
+    return (
+        row["session_no"] == call.session.session_no
+        and row["options_no"] == call.options.options_no
+        and row["expected_output_keys"] == list(task.expected_output_keys)
+        and row["data_dependencies"] == list(task.data_dependencies)
+        and _same_data(task.payload, row)
+    )
+
+
+def _same_data(payload: Data, row: asyncpg.Record) -> bool:
+    if isinstance(payload, bytes) and row["data"] is not None:
+        return bool(row["data"] == payload)
+    digest = payload.sha256 if isinstance(payload, StoredObject) else hashlib.sha256(payload).digest()
+    stored = row["sha256"] if row["data"] is None else hashlib.sha256(row["data"]).digest()
+    return bool(digest == stored)

@@ -1,0 +1,1 @@
+"""One attempt: what its handler may do, and how that travels."""

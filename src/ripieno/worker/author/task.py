@@ -1,0 +1,190 @@
+"""A task as its handler sees it."""
+
+from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
+from typing import BinaryIO
+
+from ripieno.domain.options import TaskOptions
+from ripieno.worker.attempts import operations
+from ripieno.worker.attempts.attempt import Attempt
+from ripieno.worker.attempts.drivers import BytesLike, awaiting, blocking
+from ripieno.worker.attempts.operations import ResultWriter
+from ripieno.worker.conversation.conversation import Asked
+from ripieno.worker.conversation.sub_tasks import SubTask
+from ripieno.worker.terms.errors import TaskCancelled
+
+
+class _Data(Mapping[str, bytes]):
+    """The data dependencies by key; large ones are read from disk each time."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._spools = attempt.conversation.data
+
+    def __getitem__(self, key: str) -> bytes:
+        return self._spools[key].read()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._spools)
+
+    def __len__(self) -> int:
+        return len(self._spools)
+
+
+class _Received:
+    """What a handler was given; the same for both kinds of tasks."""
+
+    __slots__ = ("_attempt",)
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+
+    @property
+    def session_id(self) -> str:
+        """The session that the task belongs to."""
+        return self._attempt.conversation.init.session_id
+
+    @property
+    def task_id(self) -> str:
+        """The attempt's id: the task's id the first time, ``<id>###<n>`` on retry n."""
+        return self._attempt.conversation.init.task_id
+
+    @property
+    def options(self) -> dict[str, str]:
+        """The free map of the task's options."""
+        return dict(self._attempt.conversation.init.task_options)
+
+    @property
+    def expected_output_keys(self) -> tuple[str, ...]:
+        """The results that the task is to make."""
+        return tuple(self._attempt.conversation.init.expected_output_keys)
+
+    @property
+    def payload(self) -> bytes:
+        """The task's input, whole. For a large one prefer ``open_payload``."""
+        return self._attempt.conversation.payload.read()
+
+    def open_payload(self) -> BinaryIO:
+        """The task's input as a readable binary file, valid until the handler returns.
+
+        Whatever its size, at most 1 MiB of it is in memory.
+        """
+        return self._attempt.conversation.payload.open()
+
+    @property
+    def data(self) -> Mapping[str, bytes]:
+        """The bytes of the data dependencies by key. For large ones prefer ``open_data``."""
+        return _Data(self._attempt)
+
+    def open_data(self, key: str) -> BinaryIO:
+        """One data dependency as a readable binary file, valid until the handler returns.
+
+        Raises:
+            KeyError: the task does not depend on ``key``.
+        """
+        return self._attempt.conversation.data[key].open()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the attempt is cancelled, timed out or lost; what it does counts no more."""
+        return self._attempt.cancelled
+
+    def raise_if_cancelled(self) -> None:
+        """Stop here if the attempt is cancelled; call it now and then in a long computation.
+
+        Raises:
+            TaskCancelled: let it through.
+        """
+        if self._attempt.cancelled:
+            raise TaskCancelled
+
+
+class Task(_Received):
+    """A task, for a handler that is a plain function.
+
+    The methods that talk to the cluster raise TaskCancelled once the attempt is
+    cancelled. They may be called from any thread of the handler, until it returns.
+    """
+
+    __slots__ = ()
+
+    def send_result(self, key: str, data: BytesLike | Iterable[BytesLike]) -> None:
+        """Send one result, as bytes or as pieces of any length; in bounded memory.
+
+        It becomes visible when the attempt is committed, together with all else that
+        the task made, or not at all.
+
+        Raises:
+            InvalidRequestError: ``key`` is not an expected output that is still owed.
+            TypeError: a piece is not bytes.
+        """
+        writer = ResultWriter(self._attempt, key)
+        for piece in (data,) if isinstance(data, BytesLike) else data:
+            blocking(writer.write(piece))
+        blocking(writer.end())
+
+    def submit(self, sub_tasks: Iterable[SubTask], options: TaskOptions | None = None) -> list[SubTask]:
+        """Create sub-tasks: all of them or none, and only if this attempt is committed.
+
+        Args:
+            sub_tasks: One whose ``expected_output_keys`` contain one of this task's takes
+                over that result (delegation): do not send it then.
+            options: None takes the session's default.
+
+        Raises:
+            InvalidRequestError: the batch breaks a rule; nothing was sent.
+            SubTasksRefused: the cluster refused it; nothing of it exists.
+        """
+        return blocking(operations.submit(self._attempt, list(sub_tasks), options))
+
+    def resource(self, key: str) -> bytes:
+        """The bytes of a completed result of the session, read from the store.
+
+        Raises:
+            InvalidRequestError: no result can have such a key.
+            ResultUnavailable: it is unknown or not completed.
+        """
+        return blocking(operations.fetch(self._attempt, Asked.RESOURCE, key))
+
+    def common_data(self, key: str) -> bytes:
+        """Like ``resource``, fetched once per agent and kept there for the session's tasks."""
+        return blocking(operations.fetch(self._attempt, Asked.COMMON_DATA, key))
+
+    def direct_data(self, key: str) -> bytes:
+        """Like ``resource``, but served only if the agent has it already."""
+        return blocking(operations.fetch(self._attempt, Asked.DIRECT_DATA, key))
+
+
+class AsyncTask(_Received):
+    """A task, for a handler that is a coroutine function.
+
+    The same as Task with coroutines; a cancelled attempt has its coroutine cancelled,
+    as asyncio does it.
+    """
+
+    __slots__ = ()
+
+    async def send_result(self, key: str, data: BytesLike | Iterable[BytesLike] | AsyncIterable[BytesLike]) -> None:
+        """See Task.send_result; the pieces may come from an asynchronous iterable."""
+        writer = ResultWriter(self._attempt, key)
+        if isinstance(data, AsyncIterable):
+            async for piece in data:
+                await awaiting(writer.write(piece))
+        else:
+            for piece in (data,) if isinstance(data, BytesLike) else data:
+                await awaiting(writer.write(piece))
+        await awaiting(writer.end())
+
+    async def submit(self, sub_tasks: Iterable[SubTask], options: TaskOptions | None = None) -> list[SubTask]:
+        """See Task.submit."""
+        return await awaiting(operations.submit(self._attempt, list(sub_tasks), options))
+
+    async def resource(self, key: str) -> bytes:
+        """See Task.resource."""
+        return await awaiting(operations.fetch(self._attempt, Asked.RESOURCE, key))
+
+    async def common_data(self, key: str) -> bytes:
+        """See Task.common_data."""
+        return await awaiting(operations.fetch(self._attempt, Asked.COMMON_DATA, key))
+
+    async def direct_data(self, key: str) -> bytes:
+        """See Task.direct_data."""
+        return await awaiting(operations.fetch(self._attempt, Asked.DIRECT_DATA, key))

@@ -1,0 +1,1 @@
+"""The worker's half of `Worker.Process`, and the messages that it sends."""

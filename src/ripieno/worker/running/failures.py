@@ -1,0 +1,38 @@
+"""What is told of a handler's exception."""
+
+import traceback
+from pathlib import Path
+from types import TracebackType
+
+from ripieno.domain.texts import REASON_LIMIT_BYTES, reason
+
+_PACKAGE = str(Path(__file__).parents[1])
+
+
+def describe(error: BaseException) -> str:
+    """The traceback of a handler's exception, without this package's frames above the handler.
+
+    Never raises, whatever the exception is like (its text may be endless, no text at all, or an error
+    itself), and is at most ``REASON_LIMIT_BYTES`` of valid UTF-8.
+    """
+    shown: TracebackType | None = error.__traceback__
+    while shown is not None and shown.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+        shown = shown.tb_next
+    try:
+        lines = traceback.format_exception(type(error), error, shown)
+    except BaseException as strange:  # noqa: BLE001 - notes, causes and code of any kind may run in it
+        lines = [f"{_name(error)} (its traceback cannot be shown: {_name(strange)})"]
+    return reason("".join(lines).rstrip("\n"), REASON_LIMIT_BYTES)
+
+
+def detail_of(error: BaseException) -> str:
+    """The text that a handler gave an exception on purpose, as it can be told."""
+    try:
+        text = str(error)
+    except BaseException as strange:  # noqa: BLE001 - an exception's own __str__ may do anything
+        text = f"{_name(error)} (its text cannot be shown: {_name(strange)})"
+    return reason(text, REASON_LIMIT_BYTES)
+
+
+def _name(error: BaseException) -> str:
+    return type(error).__qualname__

@@ -1,0 +1,36 @@
+"""Finding a handler by its name."""
+
+import importlib
+from operator import attrgetter
+from typing import cast
+
+from ripieno.worker.running.runner import AsyncHandler, Handler
+from ripieno.worker.terms.errors import HandlerError
+
+
+def load_handler(name: str) -> Handler | AsyncHandler:
+    """Import the handler called ``MODULE:FUNCTION``.
+
+    Raises:
+        HandlerError: the name has another shape, there is no such module or function, or
+            it cannot be called. An error inside the module comes as it is.
+    """
+    module_name, _, function_name = name.partition(":")
+    if not module_name or not function_name:
+        raise HandlerError(f"{name!r} does not name a handler; write MODULE:FUNCTION, as in my_tasks:handle")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # the module is there; one that it imports is not
+        raise HandlerError(
+            f"there is no module {error.name!r} (for the handler {name!r}); it must be installed or lie in the"
+            " current directory"
+        ) from error
+    try:
+        handler = attrgetter(function_name)(module)
+    except AttributeError as error:
+        raise HandlerError(f"module {module_name!r} has no {function_name!r}") from error
+    if not callable(handler):
+        raise HandlerError(f"{name!r} is {type(handler).__name__}, which cannot be called; name a function")
+    return cast("Handler | AsyncHandler", handler)

@@ -1,0 +1,94 @@
+"""Tasks that are ready, on their way from the I/O loop to the thread of the handler."""
+
+import asyncio
+from collections import deque
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from threading import Lock
+from typing import Protocol
+
+from ripieno.interruptible import LOOK_UP_S
+from ripieno.worker.attempts.attempt import Attempt
+
+
+class Inbox(Protocol):
+    """Tasks that are ready, on their way to the handler, in order."""
+
+    def put(self, attempt: Attempt) -> None:
+        """Add one (from the I/O loop)."""
+
+    def stop(self) -> None:
+        """Hand out no more, not even what is there (any thread, a signal handler too)."""
+
+
+class BlockingInbox:
+    """For a thread that runs plain functions."""
+
+    def __init__(self) -> None:
+        self._queue: SimpleQueue[Attempt | None] = SimpleQueue()
+        self._stopped = False
+
+    def put(self, attempt: Attempt) -> None:
+        """Add one."""
+        self._queue.put(attempt)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing waits."""
+        return self._queue.empty()
+
+    def stop(self) -> None:
+        """Hand out no more."""
+        self._stopped = True
+        self._queue.put(None)
+
+    def get(self) -> Attempt | None:
+        """Wait for the next attempt; None once stopped."""
+        attempt = None
+        while attempt is None and not self._stopped:
+            with suppress(Empty):
+                attempt = self._queue.get(timeout=LOOK_UP_S)
+        return None if self._stopped else attempt
+
+
+class LoopInbox:
+    """For an event loop that runs coroutine functions."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._lock = Lock()
+        self._entries: deque[Attempt] = deque()
+        self._wakened = asyncio.Event()
+        self._asleep = False
+        self._stopped = False
+
+    def put(self, attempt: Attempt) -> None:
+        """Add one."""
+        with self._lock:
+            self._entries.append(attempt)
+            wake = self._asleep
+            self._asleep = False
+        if wake:
+            self._loop.call_soon_threadsafe(self._wakened.set)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing waits."""
+        return not self._entries
+
+    def stop(self) -> None:
+        """Hand out no more."""
+        # No lock here: a signal handler may interrupt its holder.
+        self._stopped = True
+        self._loop.call_soon_threadsafe(self._wakened.set)
+
+    async def get(self) -> Attempt | None:
+        """Wait for the next attempt; None once stopped."""
+        while not self._stopped:
+            with self._lock:
+                if self._entries:
+                    return self._entries.popleft()
+                self._asleep = True
+                self._wakened.clear()
+            await self._wakened.wait()
+        return None

@@ -1,0 +1,1 @@
+"""The server that an agent speaks to, and its two lanes."""

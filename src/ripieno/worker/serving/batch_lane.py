@@ -1,0 +1,271 @@
+"""``BatchWorker``: many attempts to a gRPC message, over one long-lived stream.
+
+The stream goes on being read while a handler runs, so that withdrawals and cancels get
+through; what the handler answers gathers while the last batch is written and goes out
+with the next, at once when nothing is under way.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from ripieno.domain.data import ObjectDirectory, StoredObject
+from ripieno.domain.texts import reason
+from ripieno.objects import is_readable
+from ripieno.wire.outcomes import directory_from_wire, stored_to_wire
+from ripieno.wire.protos.armonik_v2 import worker_service_pb2
+from ripieno.wire.protos.v1 import batch_worker_pb2
+from ripieno.worker.attempts.attempt import Attempt
+from ripieno.worker.attempts.objects import ObjectPlace
+from ripieno.worker.attempts.outbox import Outbox
+from ripieno.worker.conversation.conversation import Stage
+from ripieno.worker.conversation.replies import OneResult, ProcessReply
+from ripieno.worker.running.inbox import Inbox
+from ripieno.worker.terms.errors import ProtocolViolation
+
+BATCH_LIMIT_BYTES = 1024 * 1024
+
+BatchReply = batch_worker_pb2.BatchReply
+_SERVICE = "ripieno.v1.BatchWorker"
+
+
+class _Stream:
+    """One call of BatchWorker.Process.
+
+    Attributes:
+        open: Attempts that arrived and have not ended, by number.
+        outbox: Encoded BatchReply messages, which may be joined.
+        objects: Where large results may be written.
+        read_to_end: The agent sends nothing more.
+        failure: Why the stream cannot go on.
+    """
+
+    def __init__(self, outbox: Outbox, one_result: OneResult) -> None:
+        self.open: dict[int, BatchAttempt] = {}
+        self.outbox = outbox
+        self.one_result = one_result
+        self.objects: ObjectPlace | None = None
+        self.read_to_end = False
+        self.failure: str | None = None
+
+    def end(self, attempt: "BatchAttempt", last: bytes) -> None:
+        """The last word about an attempt (any thread)."""
+        self.open.pop(attempt.number, None)
+        self.outbox.put(last)
+        if self.read_to_end:
+            self.finish_when_idle()
+
+    def want_object(self) -> None:
+        """Ask for the name of an object (any thread)."""
+        self.outbox.put(BatchReply(wants_object=True).SerializeToString())
+
+    def finish_when_idle(self) -> None:
+        """Let the stream end once nothing is left to be told."""
+        if not self.open:
+            self.outbox.finish()
+
+
+class BatchAttempt(Attempt):
+    """An attempt that shares its stream with others; ``number`` is its tag there."""
+
+    __slots__ = ("_stream", "number")
+
+    def __init__(self, stream: _Stream, number: int) -> None:
+        super().__init__(stream.outbox)
+        self._stream = stream
+        self.number = number
+
+    def send(self, replies: Sequence[ProcessReply]) -> None:
+        self.outbox.put(_encode(BatchReply.Item(attempt=self.number, replies=replies)))
+
+    def finish(self, replies: Sequence[ProcessReply]) -> None:
+        self._finish(_encode(BatchReply.Item(attempt=self.number, replies=replies)))
+
+    def finish_with_result(self, key: str, data: bytes) -> None:
+        self._finish(self._stream.one_result.encode(self.number, key, data))
+
+    def fail(self, detail: str) -> None:
+        self._finish(_encode(BatchReply.Item(attempt=self.number, failed=detail)))
+
+    @property
+    def objects(self) -> ObjectPlace | None:
+        return self._stream.objects
+
+    def send_stored(self, key: str, stored: StoredObject) -> None:
+        told = BatchReply.Stored(key=key, object=stored_to_wire(stored))
+        self.outbox.put(_encode(BatchReply.Item(attempt=self.number, stored=[told])))
+
+    def tell_withdrawn(self, why: str | None = None) -> None:
+        """It never began and never will; ``why``, unless it was asked back."""
+        self._finish(_encode(BatchReply.Item(attempt=self.number, withdrawn=True, failed=why)))
+
+    def _finish(self, last: bytes) -> None:
+        self.end()
+        self._stream.end(self, last)
+
+
+class BatchLane:
+    """Serves ``BatchWorker``.
+
+    A second stream is served beside the first: an agent that lost its connection may be
+    back before the loss is noticed here. One attempt runs at a time all the same.
+
+    Args:
+        inbox: Where tasks go that are ready to run.
+        readers: Owns the tasks that read streams (see ProcessLane).
+    """
+
+    def __init__(self, inbox: Inbox, readers: asyncio.TaskGroup) -> None:
+        self._inbox = inbox
+        self._readers = readers
+        self._streams: set[_Stream] = set()
+        self._one_result = OneResult()
+        self._draining = False
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Register the service. Replies are encoded already when they get to gRPC."""
+        method: grpc.RpcMethodHandler[batch_worker_pb2.BatchRequest, bytes] = grpc.stream_stream_rpc_method_handler(
+            self.process, request_deserializer=batch_worker_pb2.BatchRequest.FromString, response_serializer=None
+        )
+        methods = grpc.method_handlers_generic_handler(_SERVICE, {"Process": method})
+        server.add_generic_rpc_handlers((methods,))
+
+    def drain(self) -> None:
+        """Begin nothing any more; what has not begun goes back to its agent as withdrawn."""
+        self._draining = True
+        for stream in self._streams:
+            for attempt in list(stream.open.values()):
+                if attempt.withdraw():
+                    attempt.tell_withdrawn()
+            stream.read_to_end = True
+            stream.finish_when_idle()
+
+    async def process(self, _requests: Any, context: Any) -> None:
+        """One stream: reads and writes it itself instead of iterating and yielding."""
+        stream = _Stream(Outbox(asyncio.get_running_loop()), self._one_result)
+        self._streams.add(stream)
+        try:
+            self._readers.create_task(self._read(stream, context))
+            while entries := await stream.outbox.take(BATCH_LIMIT_BYTES):
+                await context.write(entries[0] if len(entries) == 1 else b"".join(entries))
+        finally:
+            # However it ended: without their stream the attempts have nobody to talk to.
+            self._streams.discard(stream)
+            stream.outbox.close()
+            for attempt in list(stream.open.values()):
+                if not attempt.withdraw():
+                    attempt.cancel()
+        if stream.failure is not None:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, stream.failure)
+
+    async def _read(self, stream: _Stream, context: Any) -> None:
+        """Take in what the stream brings, until it ends."""
+        while True:
+            try:
+                batch = await context.read()
+            except Exception as error:  # noqa: BLE001 - bytes that are no message, say: it ends this stream alone
+                stream.failure = f"the stream cannot be read: {error}"
+                stream.outbox.finish()
+                return
+            if batch is grpc.aio.EOF or stream.outbox.closed:
+                break
+            if batch.HasField("objects"):
+                directory = directory_from_wire(batch.objects.directory)
+                if directory is not None:
+                    stream.objects = ObjectPlace(directory, batch.objects.larger_than_bytes, stream.want_object)
+            if stream.objects is not None and (batch.object_names or batch.no_object):
+                stream.objects.named(batch.object_names)
+            if batch.HasField("scratch") and (scratch := directory_from_wire(batch.scratch)) is not None:
+                # In a thread: it is a look at a file system. Nobody waits for the answer.
+                self._readers.create_task(self._look_at_scratch(stream, scratch))
+            for item in batch.items:
+                self._take(stream, item)
+        if stream.objects is not None:
+            stream.objects.close()
+        for attempt in list(stream.open.values()):
+            if attempt.conversation.stage is not Stage.RUNNING:
+                attempt.break_off("the stream ended before the task was complete")
+        stream.read_to_end = True
+        stream.finish_when_idle()
+
+    async def _look_at_scratch(self, stream: _Stream, scratch: ObjectDirectory) -> None:
+        try:
+            readable = await asyncio.to_thread(is_readable, scratch)
+        except RuntimeError:
+            return  # no thread can be started: large data is sent then
+        if readable:
+            stream.outbox.put(BatchReply(reads_scratch=True).SerializeToString())
+
+    def _take(self, stream: _Stream, item: batch_worker_pb2.BatchRequest.Item) -> None:
+        attempt = stream.open.get(item.attempt)
+        if attempt is None:
+            attempt = self._admit(stream, item)
+            if attempt is None:
+                return
+        else:
+            for request in item.requests:
+                if not self._feed(attempt, request):
+                    return
+        if item.HasField("file") and not self._feed_file(attempt, item.file):
+            return
+        if item.cancel or item.withdraw:
+            if attempt.withdraw():
+                attempt.tell_withdrawn()
+            elif item.cancel:
+                attempt.cancel()
+
+    def _admit(self, stream: _Stream, item: batch_worker_pb2.BatchRequest.Item) -> BatchAttempt | None:
+        """Open an attempt with its first item; None if there is nothing (left) to go on with."""
+        requests = item.requests
+        attempt = BatchAttempt(stream, item.attempt)
+        whole = attempt.conversation.receive_whole(requests)
+        if not whole and not (requests and requests[0].compute.HasField("init_request")):
+            return None  # about an attempt that has ended: the two messages crossed
+        stream.open[attempt.number] = attempt
+        if self._draining and attempt.withdraw():
+            attempt.tell_withdrawn()
+            return None
+        if whole:
+            self._inbox.put(attempt)
+            return attempt
+        return attempt if all(self._feed(attempt, request) for request in requests) else None
+
+    def _feed_file(self, attempt: BatchAttempt, file: batch_worker_pb2.BatchRequest.File) -> bool:
+        """Give an attempt a file; False if it has no place there, or is not to be had."""
+        try:
+            attempt.conversation.receive_file(file.path, file.size)
+        except ProtocolViolation as error:
+            attempt.break_off(str(error))
+            return False
+        except OSError as error:
+            self._cannot_hold(attempt, error)
+            return False
+        return True
+
+    def _feed(self, attempt: BatchAttempt, request: worker_service_pb2.ProcessRequest) -> bool:
+        """Give an attempt its next message; False if it breaks the protocol."""
+        try:
+            if attempt.receive(request):
+                self._inbox.put(attempt)
+        except ProtocolViolation as error:
+            attempt.break_off(str(error))
+            return False
+        except OSError as error:
+            self._cannot_hold(attempt, error)
+            return False
+        return True
+
+    @staticmethod
+    def _cannot_hold(attempt: BatchAttempt, error: OSError) -> None:
+        """Its data cannot be kept or read on this machine: no fault of its own, so it goes back if it has not begun."""
+        if attempt.withdraw():
+            attempt.tell_withdrawn(f"its worker cannot hold its data: {reason(str(error))}")
+        else:
+            attempt.break_off(f"data for it cannot be held: {error}")
+
+
+def _encode(item: batch_worker_pb2.BatchReply.Item) -> bytes:
+    return BatchReply(items=[item]).SerializeToString()

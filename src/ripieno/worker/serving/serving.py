@@ -1,0 +1,156 @@
+"""``serve``: one process, one handler, one attempt at a time, until it is told to stop."""
+
+import asyncio
+import inspect
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+from typing import cast
+
+from ripieno.config import WORKER_ADDRESS_VARIABLE
+from ripieno.worker.process.forks import guard_forks
+from ripieno.worker.process.parent import watch_parent
+from ripieno.worker.process.surroundings import Surroundings
+from ripieno.worker.running.inbox import BlockingInbox, Inbox, LoopInbox
+from ripieno.worker.running.runner import AsyncHandler, Handler, run_awaiting, run_blocking
+from ripieno.worker.serving.server import WorkerServer, remove_socket
+from ripieno.worker.terms.errors import ServeError
+
+#: How long a handler that computes may keep the interpreter while the I/O has something to do. With
+#: Python's own 5 ms, five results of 1 ms each gather before the first one goes out.
+SWITCH_INTERVAL_S = 0.0005
+
+
+def serve(
+    handler: Handler | AsyncHandler,
+    address: str | None = None,
+    on_ready: Callable[[str], object] | None = None,
+    *,
+    batch: bool = True,
+) -> None:
+    """Serve tasks with a handler until SIGTERM or SIGINT.
+
+    The handler runs in the calling thread (the main one, normally; a coroutine function
+    on an event loop there), one attempt at a time; the I/O has a thread of its own, so that the
+    worker answers while a handler runs. A first signal lets the running attempt finish
+    and gives back those that have not begun; a second one ends the process at once.
+
+    A handler may start processes of any kind, fork ones too, threads and event loops. In the main
+    thread, the current directory, the umask, the standard streams and the worker's own signals are
+    put back before another task could be disturbed by what a handler did to them.
+
+    Args:
+        handler: ``def handle(task: Task)`` or ``async def handle(task: AsyncTask)``. What
+            it returns, if it is bytes, is the task's single result. TaskError fails the
+            task for good; any other exception fails the attempt.
+        address: ``unix:/path`` or ``HOST:PORT``; None takes RIPIENO_WORKER_ADDRESS.
+        on_ready: Called with the address once the worker listens.
+        batch: False serves ``Worker`` alone, as a worker of another make does: one call
+            an attempt. What a task can do is the same, it only costs more.
+
+    Raises:
+        ServeError: there is no address, or it cannot listen there.
+    """
+    where = address or os.environ.get(WORKER_ADDRESS_VARIABLE)
+    if not where:
+        raise ServeError(f"no address to serve: give one (unix:/path or HOST:PORT) or set {WORKER_ADDRESS_VARIABLE}")
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    watch_parent()
+    if is_async(handler):
+        asyncio.run(_serve_async(cast(AsyncHandler, handler), where, on_ready, batch))
+        return
+    inbox = BlockingInbox()
+    with _listening(where, inbox, on_ready, batch) as surroundings:
+        run_blocking(inbox, cast(Handler, handler), surroundings)
+
+
+async def _serve_async(
+    handler: AsyncHandler, address: str, on_ready: Callable[[str], object] | None, batch: bool
+) -> None:
+    loop = asyncio.get_running_loop()
+    inbox = LoopInbox(loop)
+    with _listening(address, inbox, on_ready, batch, loop) as surroundings:
+        await run_awaiting(inbox, handler, surroundings)
+
+
+def is_async(handler: Callable[..., object]) -> bool:
+    """Whether a handler is a coroutine function, or an object whose call is one."""
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__)
+
+
+@contextmanager
+def _listening(
+    address: str,
+    inbox: Inbox,
+    on_ready: Callable[[str], object] | None,
+    batch: bool,
+    loop: asyncio.AbstractEventLoop | None = None,
+) -> Iterator[Surroundings | None]:
+    """A server that feeds the inbox, and the signals that stop both; ``loop`` runs in this thread, if one does.
+
+    Yields what to put back after each attempt: None in a thread that is not the main one, since the
+    process, its signals and its directory belong to somebody else then.
+    """
+    in_charge = threading.current_thread() is threading.main_thread()
+    surroundings = Surroundings() if in_charge else None
+    server = WorkerServer(address, inbox, batch=batch)
+    bound = server.start()
+
+    def stop() -> None:
+        if surroundings is not None:
+            surroundings.keep_signals({})
+        inbox.stop()
+        server.drain()
+
+    try:
+        with _stopping_on_signals(stop, loop, in_charge=in_charge) as handlers:
+            guard_forks(bound, handlers)
+            if surroundings is not None:
+                surroundings.keep_signals(handlers)
+            if on_ready is not None:
+                on_ready(bound)
+            yield surroundings
+    finally:
+        guard_forks("", {})
+        server.stop()
+        remove_socket(address)
+        if surroundings is not None:
+            surroundings.close()
+
+
+@contextmanager
+def _stopping_on_signals(
+    stop: Callable[[], object], loop: asyncio.AbstractEventLoop | None, *, in_charge: bool
+) -> Iterator[Mapping[signal.Signals, object]]:
+    """Call ``stop`` on the first SIGTERM or SIGINT; let the second one take its usual effect.
+
+    A loop is told by its own means: a plain handler would not run while the loop waits for
+    events, if the signal arrived just before it began to. Yields the handlers as they stand.
+    """
+    if not in_charge:
+        yield {}
+        return
+    signals = (signal.SIGTERM, signal.SIGINT)
+
+    def on_signal(_number: int = 0, _frame: FrameType | None = None) -> None:
+        for number in signals:
+            if loop is not None:
+                loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+        stop()
+
+    before = {number: signal.signal(number, on_signal) for number in signals}
+    if loop is not None:
+        for number in signals:
+            loop.add_signal_handler(number, on_signal)
+    try:
+        yield {number: signal.getsignal(number) for number in signals}
+    finally:
+        for number, action in before.items():
+            if loop is not None:
+                loop.remove_signal_handler(number)
+            signal.signal(number, action)
