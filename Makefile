@@ -10,7 +10,7 @@ TESTS ?=
 # Processes that run tests at once. Most tests wait more than they compute.
 WORKERS ?= 2
 
-.PHONY: help demo test test-long soak check bench format stubs clean
+.PHONY: help demo test test-long soak check bench format stubs map clean
 
 help: ## list the targets
 	@echo "Targets (PYTHON=... chooses the interpreter of .venv, now: $(PYTHON)):"
@@ -41,12 +41,13 @@ test-long: $(READY) ## the tests that take minutes
 soak: $(READY) ## 20 minutes of mixed load while each fault happens in turn (SOAK="--minutes 5 --only killed")
 	PYTHONPATH=tests:. $(BIN)/python -m soak $(SOAK)
 
-check: $(READY) ## format, lint, types, layers, generated code, fast tests
+check: $(READY) ## format, lint, types, layers, generated code and map, fast tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/generate_stubs.py --check
+	$(BIN)/python tools/draw_map.py --check
 	$(BIN)/python -m pytest -q tests/unit
 
 format: $(READY) ## write the code in the one format, mend what lint can mend
@@ -58,6 +59,9 @@ bench: $(READY) ## our figures and the peers', in turn: about half an hour (BENC
 
 stubs: $(READY) ## compile the .proto files into the committed stubs
 	$(BIN)/python tools/generate_stubs.py
+
+map: $(READY) ## draw docs/map.md, the rooms of the packages, from the imports
+	$(BIN)/python tools/draw_map.py
 
 clean: ## remove what was built, .venv too; data of clusters stays
 	rm -rf .venv benchmarks/.venv-peers dist build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

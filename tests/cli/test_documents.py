@@ -28,6 +28,8 @@ _BLOCK = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```", re.DOTALL | re.
 _LINK = re.compile(r"\]\((?!https?:)(?P<path>[^)#]+)")
 _FILE = re.compile(r"`(?P<path>[\w./-]+\.(?:py|sql|md|toml))`")
 _PATH = re.compile(r"`(?P<path>(?:benchmarks|docs|examples|src|tests|tools)/[\w./-]*)`")
+#: Code or a link that is longer than half a line.
+_LONG_SPAN = re.compile(r"`[^`]{50,}`|\[[^\]]*\]\([^)]*\)\S*$")
 _FOLDERS = ("benchmarks", "docs", "examples", "src", "tests", "tools")
 #: Directories and names that a document speaks of and that somebody makes by running something.
 _MADE = ("benchmarks/.venv-peers", "benchmarks/results")
@@ -91,6 +93,14 @@ def test_files_that_are_named_exist(document: Path) -> None:
     present += [f"/{path.name}" for path in ROOT.iterdir()]
     wanted = {found["path"] for found in _FILE.finditer(document.read_text())}
     assert [name for name in sorted(wanted) if not any(path.endswith(f"/{name}") for path in present)] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+def test_prose_ends_by_column_100(document: Path) -> None:
+    """What cannot be broken is let be: tables, blocks, and a word (a path, a link) that is too long by itself."""
+    prose = _BLOCK.sub("", document.read_text()).splitlines()
+    breakable = [line for line in prose if not line.startswith(("|", "#", "    ")) and " " in line[:100].strip()]
+    assert [line for line in breakable if len(line) > 100 and not _LONG_SPAN.search(line)] == []
 
 
 async def test_the_first_program_runs_as_it_is_printed(tmp_path: Path) -> None:

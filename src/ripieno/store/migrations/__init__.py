@@ -1,0 +1,1 @@
+"""The schema, as numbered steps of SQL that `store.database.migrate` applies."""
