@@ -1,8 +1,8 @@
-"""Ripieno: runs tasks on many workers and loses none. Its parts are imported by their own names."""
+"""Ripieno runs tasks on many workers and loses none. Import its subpackages by name; this module re-exports nothing."""
 
 import os as _os
 
-# gRPC reads this when it is first imported. Its handlers of forks, on by default, do not work beside
+# gRPC reads this variable when it is first imported. Its fork handlers, on by default, do not work beside
 # the thread with which grpc.aio waits for events: children of a program with an open connection
-# crashed three times in ten (grpcio 1.8x). Without them a child that leaves gRPC alone is well.
+# crashed three times in ten (grpcio 1.8x). Without the handlers, a child that does not use gRPC is safe.
 _os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")

@@ -1,4 +1,4 @@
-"""``python -m ripieno`` is the command ``ripieno``."""
+"""Entry point of ``python -m ripieno``, which is the command ``ripieno``."""
 
 from ripieno.cli import main
 

@@ -1,14 +1,14 @@
-"""Loops in the background of a process, and what they do about faults.
+"""Background loops of a process, and how they handle faults.
 
-A ``Loop`` does a piece of work again and again, by due time on the monotonic clock: an early
-turn (``wake``) never puts off the next due one. A fault of a turn never ends the loop, nor the
-process: the fault is logged once, turns go on after growing pauses, the process says that it
-is not ready meanwhile (``Health``), and the end of the fault is logged once.
+A ``Loop`` repeats a piece of work by due time on the monotonic clock: an early turn (``wake``)
+never puts off the next due one. An exception in a turn ends neither the loop nor the process: the
+fault is logged once, turns go on after growing pauses, the process reports that it is not ready
+meanwhile (``Health``), and the end of the fault is logged once.
 
-``persist`` is the same for one piece of work that has to be done, however long it takes.
+``persist`` does the same for a single piece of work that has to be done, however long it takes.
 
-Whoever decides by time that another is dead looks at ``Loop.late_s`` first: a loop that runs
-late was itself stopped, asleep or held up, and what it did not hear meanwhile proves nothing.
+Code that declares a peer dead after a time of silence must look at ``Loop.late_s`` first: a loop
+that runs late was itself stopped, asleep or held up, and what it did not hear meanwhile proves nothing.
 """
 
 import asyncio
@@ -22,49 +22,49 @@ from ripieno.domain.errors import InvariantError, OutcomeUnknownError, Overloade
 
 _log = logging.getLogger(__name__)
 
-#: The first pause after a fault, and the longest.
+#: The first pause after a fault and the longest, in seconds.
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 2.0
 
-#: A fault that comes and goes is told no more often than this.
+#: A fault that comes and goes is logged at most once in this time.
 TELL_EVERY_S = 10.0
 
-#: What may simply be tried again: nothing is wrong with the work itself.
+#: Errors after which the same work may be tried again: nothing is wrong with the work itself.
 PASSING = (UnavailableError, OutcomeUnknownError, OverloadedError)
 
 Done = TypeVar("Done")
 
 
 class Health:
-    """Which parts of a process are at fault right now, and why.
+    """The parts of a process that are at fault right now, and why.
 
     A part may be several pieces of work at a time (commits, say): its fault begins with the
-    first that fails and ends with the first that succeeds. Both are logged, the fault as often as it
+    first that fails and ends with the first that succeeds. Both are logged, the fault each time it
     comes back but no more than once in ``TELL_EVERY_S``.
 
     Args:
-        changed: Called when the first part falls into fault and when the last one is out of it,
-            with whether the process is well.
+        changed: Called with whether the process is well, when the first part falls into fault
+            and when the last one recovers.
     """
 
     def __init__(self, changed: Callable[[bool], None] = lambda _well: None) -> None:
         self.changed = changed
         self._faults: dict[str, _Fault] = {}
-        #: When a fault of this part, or its end, may be told again.
+        #: Part -> monotonic time from which a new fault of it may be logged again.
         self._quiet_until: dict[str, float] = {}
 
     @property
     def faults(self) -> Mapping[str, str]:
-        """What is wrong, by the name of the part."""
+        """The reason of each present fault, by the name of the part."""
         return {part: fault.why for part, fault in self._faults.items()}
 
     @property
     def well(self) -> bool:
-        """Whether nothing is at fault."""
+        """Whether no part is at fault."""
         return not self._faults
 
     def fault(self, part: str, error: Exception) -> None:
-        """A part does not work."""
+        """Note that a try of `part` failed with `error`; log it if this begins a fault."""
         was_well, now = self.well, time.monotonic()
         fault = self._faults.get(part)
         if fault is None:
@@ -79,7 +79,7 @@ class Health:
             self.changed(False)
 
     def works(self, part: str) -> None:
-        """A part works."""
+        """Note that a try of `part` succeeded, which ends its fault; log that if the fault was logged."""
         if (fault := self._faults.pop(part, None)) is not None:
             if fault.told:
                 lasted_s = time.monotonic() - fault.since
@@ -88,13 +88,13 @@ class Health:
                 self.changed(True)
 
     def drop(self, part: str) -> None:
-        """A part is not tried any more, without having worked."""
+        """Forget the fault of a part that is not tried any more, without having worked."""
         if self._faults.pop(part, None) is not None and self.well:
             self.changed(True)
 
 
 class _Fault:
-    """One fault, from its first failure on."""
+    """One fault of a part: when it began, the latest reason, the failed tries, and whether it was logged."""
 
     def __init__(self, since: float) -> None:
         self.since = since
@@ -111,11 +111,13 @@ def _tell(part: str, error: Exception) -> None:
 
 
 class Setback:
-    """How often one piece of work has failed in a row, and how long to pause before the next try.
+    """Counts the failures of one piece of work in a row, and says how long to pause before the next try.
 
     Args:
         part: Names the part that the work belongs to, in logs and in ``health``.
-        health: Told of the fault and of its end; None for one of the work's own.
+        health: Told of the fault and of its end; None for a private ``Health``.
+        first_pause_s: Longest pause after the first failure; doubled after each further one.
+        longest_pause_s: Limit of that doubling.
     """
 
     def __init__(
@@ -138,22 +140,22 @@ class Setback:
         return self._tries > 0
 
     def note(self, error: Exception) -> float:
-        """A try has failed; return the seconds to pause before the next one."""
+        """Note a failed try; return the seconds to pause before the next one."""
         self._tries += 1
         self._health.fault(self._part, error)
         pause_s = self._pause_s
         self._pause_s = min(2 * pause_s, self._longest_pause_s)
-        # Whoever failed for the same reason at the same time does not try again at the same time.
+        # A random share of the pause: processes that failed together must not try again together.
         return random.uniform(0.5, 1.0) * pause_s  # noqa: S311 - no secret
 
     def over(self) -> None:
-        """A try has succeeded."""
+        """Note a successful try: the fault is over and pauses start short again."""
         if self._tries:
             self._health.works(self._part)
             self._begin_anew()
 
     def drop(self) -> None:
-        """It is not tried any more."""
+        """Note that the work is given up: its fault is forgotten."""
         if self._tries:
             self._health.drop(self._part)
             self._begin_anew()
@@ -164,7 +166,7 @@ class Setback:
 
 
 class Loop:
-    """Work that is done again and again, by due time.
+    """Repeats a piece of work (a turn), by due time.
 
     Guarantee: a turn begins ``every_s`` after the last due one began, however often ``wake``
     asked for one in between; turns that were missed are not made up for. Only cancelling
@@ -172,15 +174,16 @@ class Loop:
 
     Args:
         part: Names the loop in logs and in ``health``.
-        turn: The work. Whatever it raises is a fault: told once, and tried again.
-        every_s: The time between due turns.
-        health: Where a fault is noted while it lasts.
+        turn: The work. Any exception it raises is a fault: logged once, and the turn is tried again.
+        every_s: Seconds between due turns.
+        health: Where a fault is noted while it lasts; None for a private ``Health``.
         at_once: Whether the first turn is due at the start instead of after ``every_s``.
+        clock: Time in seconds, monotonic.
 
     Attributes:
-        due: Whether the present turn is a due one, and not one that was only asked for. A turn
+        due: Whether the present turn is a due one rather than one that ``wake`` asked for. A turn
             that failed stays due until one succeeds.
-        late_s: By how much the present turn began later than it should have: the process was
+        late_s: Seconds by which the present turn began later than it should have: the process was
             stopped, the machine slept, or something held up the event loop or the last turn.
     """
 
@@ -204,11 +207,11 @@ class Loop:
         self._setback = Setback(part, health, longest_pause_s=max(FIRST_PAUSE_S, min(LONGEST_PAUSE_S, every_s)))
 
     def wake(self) -> None:
-        """Ask for a turn now; the next due one stays when it is. After a fault the pause stays, too."""
+        """Ask for a turn now. Neither the time of the next due turn nor a pause after a fault changes."""
         self._asked.set()
 
     async def run(self) -> None:
-        """Do the work until cancelled."""
+        """Take turns until cancelled."""
         due_at = self._clock() + (0.0 if self._at_once else self._every_s)
         while True:
             self.due = await self._until(due_at)
@@ -230,28 +233,28 @@ class Loop:
                 async with asyncio.timeout(left_s):
                     await self._asked.wait()
             except TimeoutError:
-                pass  # a due turn needs nobody to ask for it
+                pass  # the turn is due
         self._asked.clear()
         return self._clock() >= due_at
 
     async def _failed(self) -> float | None:
-        """Take one turn; return None, or how long to pause after its failure."""
+        """Take one turn; return None, or the seconds to pause after its failure."""
         try:
             await self._turn()
-        except Exception as error:  # noqa: BLE001 - a loop outlives whatever its turn meets
+        except Exception as error:  # noqa: BLE001 - no fault of a turn ends the loop
             return self._setback.note(error)
         self._setback.over()
         return None
 
 
 async def persist(part: str, work: Callable[[], Awaitable[Done]], health: Health | None = None) -> Done:
-    """Do a piece of work that has to be done, again and again while what it needs is not there.
+    """Call ``work`` until it succeeds, and return its result.
 
-    ``work`` is tried again after growing pauses while it raises one of ``PASSING``, so doing it
-    twice has to be harmless. The fault is logged once, and once its end.
+    ``work`` is called again after growing pauses while it raises one of ``PASSING``, so doing it
+    twice has to be harmless. The fault and its end are logged once each.
 
     Raises:
-        Exception: whatever else ``work`` raises, at once: trying again would not help.
+        Exception: whatever else ``work`` raises is passed on at once, as trying again would not help.
     """
     setback = Setback(part, health)
     while True:

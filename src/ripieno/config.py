@@ -1,4 +1,4 @@
-"""Settings of the processes: read once by the command line, then handed down.
+"""Settings of the processes; the command line reads them once and hands them down.
 
 Nothing below this module reads the environment. Sizes are in bytes, times in seconds.
 """
@@ -11,13 +11,13 @@ from pathlib import Path
 DEFAULT_ADDRESS = "127.0.0.1:5001"
 ADDRESS_VARIABLE = "RIPIENO_ADDRESS"
 WORKER_ADDRESS_VARIABLE = "RIPIENO_WORKER_ADDRESS"
-#: Limits of a replica, ``name=value`` with blanks between them.
+#: Holds limits of a replica, ``name=value`` with blanks between them.
 LIMITS_VARIABLE = "RIPIENO_LIMITS"
-#: Set for workers that an agent starts: nobody waits for their ready line.
+#: Set for workers that an agent starts: nobody waits for their ready line, so they print none.
 SPAWNED_VARIABLE = "RIPIENO_SPAWNED"
 #: Set for workers that an agent starts: a number from 0 that no two live workers of the agent share.
 SLOT_VARIABLE = "RIPIENO_SLOT"
-#: Of this project's own variables, those that workers inherit: a handler may be a client.
+#: Those of this project's own variables that workers inherit, because a handler may itself be a client.
 PASSED_VARIABLES = frozenset({ADDRESS_VARIABLE})
 
 
@@ -27,9 +27,9 @@ def _default_name() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one caller may ask of a replica; beyond it the answer is RESOURCE_EXHAUSTED.
+    """Limits of what one caller may ask of a replica; a request beyond one is answered RESOURCE_EXHAUSTED.
 
-    ``docs/limits.md`` says of each what happens at it. They are the same for every caller.
+    ``docs/limits.md`` says for each limit what happens at it. The limits are the same for every caller.
 
     Attributes:
         tasks_per_call: Tasks in one submission.
@@ -70,18 +70,20 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class ControlSettings:
-    """One replica of the control plane.
+    """Settings of one replica of the control plane.
 
     Attributes:
         database: PostgreSQL URL.
         listen: ``HOST:PORT``; port 0 takes a free one.
         objects: URL or directory of the object store; None takes a directory of the
             user's own, named after the cluster. All replicas of a cluster must agree.
-        data_chunk_max_size: Longest chunk on the wire, told to clients and workers.
+        name: Name of this replica in logs.
+        data_chunk_max_size: Longest chunk on the wire in bytes, told to clients and workers.
         inline_limit_bytes: Data up to this size travels and is stored inline.
         lease_s: How long an agent may be silent before its tasks are rescued.
         pool_size: Database connections of this replica.
-        limits: What one caller may ask of it.
+        drain_s: How long calls under way may go on after the stop.
+        limits: What one caller may ask of this replica.
     """
 
     database: str
@@ -98,28 +100,30 @@ class ControlSettings:
 
 @dataclass(frozen=True, slots=True)
 class AgentSettings:
-    """One agent.
+    """Settings of one agent.
 
     Attributes:
         control: Addresses of replicas, ``HOST:PORT``; any of them will do.
         slots: Worker processes to spawn; ignored with ``attach``.
-        worker: Command of a worker. ``{address}`` in it, and the variable
-            RIPIENO_WORKER_ADDRESS, carry the address that it must serve. None takes
+        worker: Command that starts a worker. ``{address}`` in it, and the variable
+            RIPIENO_WORKER_ADDRESS, carry the address that the worker must serve. None takes
             this project's own Python worker for functions.
         attach: Addresses of workers that exist already (``unix:/path`` or
             ``HOST:PORT``); each is one slot.
-        partitions: Which partitions it serves; empty means the default one alone.
+        partitions: Partitions that the agent serves; empty means the default one alone.
+        name: Name of this agent in logs and lists.
         cancel_grace_s: How long a cancelled or timed-out worker may go on before its
             process is replaced.
         cache_bytes: Memory for results that several tasks of a session read.
+        drain_s: How long running attempts may go on after the stop.
         scratch: Directory for sockets and spilled data; None takes a temporary one.
-        agent_id: 16 bytes by which the control plane knows this process, a secret; empty for random ones.
+        agent_id: Secret of 16 bytes by which the control plane knows this process; empty for random ones.
         predecessor: The ``agent_id`` of an agent that this one replaces and whose process has
-            ended for certain: what it held is rescued at once. Empty for none.
+            ended for certain: the tasks it held are rescued at once. Empty for none.
         worker_logs: Directory for what spawned workers print, a file for each slot that is
             put aside at 5 MiB; None means the agent's standard error.
-        pass_environment: Variables that spawned workers get although they are kept back
-            (those of this project and of PostgreSQL's client library).
+        pass_environment: Names of variables that spawned workers get although variables of their
+            kind (those of this project and of PostgreSQL's client library) are kept back.
         worker_open_files: Soft and hard limit of open files of spawned workers; None
             leaves them the agent's.
     """

@@ -1,8 +1,8 @@
-"""Memory that was freed goes back to the system.
+"""Returning freed memory to the system.
 
-The C library keeps what was freed for the next who needs it, in pieces that lie between others that are
-in use. After a burst of large calls a process would stay as large as it was at the most (measured: 306 MiB
-after 30 calls of 14 MiB, 114 MiB once they were given back).
+The C library keeps freed memory for later allocations, in pieces that lie between others that are in use.
+After a burst of large calls a process would stay as large as it was at its peak (measured: 306 MiB
+after 30 calls of 14 MiB, 114 MiB once the freed memory was returned).
 """
 
 import asyncio
@@ -14,8 +14,8 @@ from pathlib import Path
 
 from ripieno.background import Health, Loop
 
-#: How often the size is looked at, and how far above the smallest one it may be. Where nothing can be given
-#: back a try takes some microseconds.
+#: How often the process's size is checked, in seconds, and how far above its smallest it may be before memory
+#: is returned. Where nothing can be returned a try takes some microseconds.
 _EVERY_S = 2.0
 _ABOVE_BYTES = 24 * 1024 * 1024
 
@@ -23,9 +23,12 @@ _STATISTICS = Path("/proc/self/statm")
 
 
 class Memory:
-    """Gives freed memory back while the process is larger than it has been.
+    """Returns freed memory to the system while this process is larger than it has been.
 
-    Works with glibc on Linux; elsewhere it does nothing.
+    It works with glibc on Linux and does nothing elsewhere.
+
+    Args:
+        health: Where a fault of the loop is noted.
     """
 
     def __init__(self, health: Health | None = None) -> None:
@@ -34,7 +37,7 @@ class Memory:
         self._loop = Loop("giving memory back", self._look, every_s=_EVERY_S, health=health)
 
     async def run(self) -> None:
-        """Look by due time, until cancelled."""
+        """Check the size of the process every two seconds, until cancelled."""
         if self._trim is None:
             await asyncio.Event().wait()
         await self._loop.run()
@@ -43,13 +46,13 @@ class Memory:
         assert self._trim is not None, "the loop runs where memory can be given back"
         if resident_bytes() - self._smallest <= _ABOVE_BYTES:
             return
-        # In a thread: it goes through all that was freed, some milliseconds for each hundred MiB.
+        # In a thread: `malloc_trim` walks all freed memory, which takes some milliseconds for each hundred MiB.
         await asyncio.to_thread(self._trim)
         self._smallest = min(self._smallest, resident_bytes())
 
 
 def resident_bytes() -> int:
-    """How much memory this process has."""
+    """Return the resident memory of this process, in bytes."""
     return int(_STATISTICS.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 

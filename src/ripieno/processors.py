@@ -1,22 +1,25 @@
-"""How busy the processors of this machine are, for work that can wait until there is time."""
+"""How busy the processors of this machine are, for work that can wait until they have time to spare."""
 
 import time
 from pathlib import Path
 
 _STATISTICS = Path("/proc/stat")
 
-#: Linux counts in hundredths of a second; a shorter time says little.
+#: Shortest time between two readings: Linux counts in hundredths of a second, so a shorter one says little.
 _LEAST_S = 0.2
 
-#: With less of their time in use others do not wait for it.
+#: While a smaller share of the processors' time than this is in use, other work does not wait for them.
 _SPARE = 0.7
 
 
 class Processors:
-    """The processors of this machine, all together. On a system that is not Linux they are never seen busy.
+    """The load of this machine's processors, all together; always 0 on a system that is not Linux.
+
+    Args:
+        statistics: The file of the kernel's counters, in the format of ``/proc/stat``.
 
     Attributes:
-        busy: The part of their time in which they were not idle lately, from 0 to 1.
+        busy: Share of the processors' time in which they were not idle, from 0 to 1, as of the last ``look``.
     """
 
     def __init__(self, statistics: Path = _STATISTICS) -> None:
@@ -27,11 +30,11 @@ class Processors:
 
     @property
     def lack(self) -> float:
-        """How much they lack time to spare: 0 up to 70 % of it in use, 1 where they are never idle."""
+        """The lack of spare processor time: 0 while up to 70 % of the time is in use, 1 if never idle."""
         return max(0.0, self.look() - _SPARE) / (1 - _SPARE)
 
     def look(self) -> float:
-        """Look again, if the last time is long enough ago; return ``busy``."""
+        """Read the counters again if the last reading is at least 0.2 s old; return ``busy``."""
         now = time.monotonic()
         if now - self._looked_at >= _LEAST_S:
             idle, total = self._read()
@@ -41,7 +44,7 @@ class Processors:
         return self.busy
 
     def _read(self) -> tuple[int, int]:
-        """Idle time and all time since the machine has started."""
+        """Return the idle time and all time since the machine started, in the kernel's ticks; zeros if unreadable."""
         try:
             with self._statistics.open() as file:
                 # user nice system idle iowait irq softirq steal; guests count as user already (man 5 proc_stat).

@@ -1,8 +1,8 @@
-"""Where unix sockets can lie: directories whose paths are short enough, and plain.
+"""Directories in which unix sockets can lie: their paths are short enough, and plain.
 
-A socket's path holds 107 bytes (103 on macOS). And what is not a plain character (``#``, ``%``,
-a space) means something to some of the programs that are handed such a path as an address, and
-nothing to others: gRPC of several languages decode it, not always alike.
+A socket's path holds 107 bytes (103 on macOS). Characters that are not plain (``#``, ``%``, a space)
+have a meaning for some of the programs that are handed such a path as an address, and none for
+others: gRPC's implementations in several languages decode them, not always alike.
 """
 
 import os
@@ -15,29 +15,29 @@ from pathlib import Path
 from ripieno.domain.addresses import LONGEST_SOCKET_PATH_BYTES
 
 _PLAIN = re.compile(rb"[A-Za-z0-9/._-]+\Z")
-#: Tried in this order behind what TMPDIR says. The last ones are rarely there, or are meant for other things.
+#: Directories tried in this order after TMPDIR. The last ones rarely exist, or are meant for other things.
 _USUAL = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - private directories are made in them
 
 
 def is_short_enough(directory: Path, longest_name: str) -> bool:
-    """Whether sockets with names of this length can lie in a directory."""
+    """Whether a socket named `longest_name` in `directory` has a path that the kernel takes."""
     return len(os.fsencode(directory.absolute() / longest_name)) <= LONGEST_SOCKET_PATH_BYTES
 
 
 def is_fit_for_sockets(directory: Path, longest_name: str) -> bool:
-    """Whether they can for programs of any kind, too."""
+    """Whether the path is short enough and plain, so that programs of any kind can use sockets there."""
     plain = _PLAIN.match(os.fsencode(directory.absolute())) is not None
     return plain and is_short_enough(directory, longest_name)
 
 
 def parent_for_sockets(longest_name: str) -> Path:
-    """An existing directory below which sockets can lie; make a private one in it.
+    """Find an existing directory below which sockets can lie; the caller makes a private one in it.
 
     Args:
-        longest_name: Of a socket, with that of the private directory before it.
+        longest_name: Longest name of a socket, with the name of the private directory before it.
 
     Raises:
-        OSError: there is none; says the way out.
+        OSError: if there is no such directory; the text says what to do.
     """
     tried: list[str] = []
     for directory in _candidates():

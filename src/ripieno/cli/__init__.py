@@ -1,11 +1,11 @@
-"""The command line: one module a noun.
+"""The command line ``ripieno``: one module for each command.
 
 A command checks its flags, builds settings, and calls the part that does the work, which
 it imports only then: ``ripieno --help`` needs neither gRPC nor a database, and a worker
 starts without loading a control plane.
 """
 
-#: Packages that the SDKs do without -> the extra that brings them.
+#: Packages that the SDKs do not need -> the extra of this distribution that installs them.
 EXTRAS = {
     "asyncpg": "server",
     "cloudpickle": "functions",
@@ -17,14 +17,14 @@ EXTRAS = {
 
 
 def main() -> None:
-    """Run the command line with the arguments of this process."""
+    """Run the command line with the arguments of this process, and exit with its code."""
     try:
         from ripieno.cli.calling.terminal import run
         from ripieno.cli.root import cli
 
         code = run(cli, "ripieno")
     except KeyboardInterrupt:
-        # While modules were loaded; ``run`` answers all later ones. This is what a shell says of SIGINT.
+        # Ctrl-C while modules were loaded; ``run`` handles all later ones. 130 is a shell's code for SIGINT.
         raise SystemExit(130) from None
     except ModuleNotFoundError as error:
         if error.name not in EXTRAS:

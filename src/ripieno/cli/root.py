@@ -1,4 +1,4 @@
-"""The root of the commands, and where each of them is."""
+"""The root command ``ripieno``, and the table of its subcommands and their modules."""
 
 from difflib import get_close_matches
 from importlib import import_module
@@ -21,14 +21,14 @@ COMMANDS = {
 
 
 class LazyCommands(click.Group):
-    """Imports a command's module when that command is asked for."""
+    """A click group that imports a command's module only when that command is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names, in the order of the table."""
+        """Return the names of the commands, in the order of ``COMMANDS``."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name."""
+        """Return the command of that name, importing its module; None if there is none."""
         if cmd_name not in COMMANDS:
             return None
         command = import_module(COMMANDS[cmd_name][0]).command
@@ -38,10 +38,10 @@ class LazyCommands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that the arguments name.
+        """Return the command that the arguments name.
 
         Raises:
-            click.UsageError: there is none; names the one that was probably meant.
+            click.UsageError: if there is none; the text names the one that was probably meant.
         """
         try:
             return super().resolve_command(ctx, args)
@@ -51,7 +51,7 @@ class LazyCommands(click.Group):
             raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of commands, without importing them."""
+        """Write the list of commands for ``--help``, without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 

@@ -1,4 +1,4 @@
-"""SDK for people who submit work.
+"""The client SDK: submit tasks to a cluster, wait for them and fetch their results.
 
 ::
 
@@ -8,8 +8,8 @@
         for result in session.results(tasks):              # as they become final
             print(result.task.id, result.data)
 
-``AsyncClient`` is the implementation, ``Client`` the same one reached over a bridge to
-an event loop in a thread, one for all clients of a process. Below them::
+``AsyncClient`` is the implementation. ``Client`` runs it over a bridge to an event loop in a
+thread, which all blocking clients of a process share. The modules below them::
 
     blocking ── bridge ── stay ── loop
        │
@@ -17,15 +17,15 @@ an event loop in a thread, one for all clients of a process. Below them::
                                    ├─ results ── following | waiting ── fetching
                                    ├─ lookups (single results that share a stream)
                                    └─ inquiries (statuses, counts, waits, cancelling)
-    connection, patience, errors, forks: what all of them call through
+    connection, patience, errors, forks: used by all of them
 
 Rules that tests cite:
 
-* CLIENT-1  Whatever is retried may be repeated without harm: reads, waits, cancelling,
+* CLIENT-1  The client retries only what may be repeated without harm: reads, waits, cancelling,
   and submissions that are identical.
 * CLIENT-2  A result is yielded once, also when the connection breaks in between.
-* CLIENT-3  No payload or result is held in memory whole but where the caller asks for bytes.
-* CLIENT-4  Nothing on the way of many tasks is one call, one coroutine or one crossing of
+* CLIENT-3  A payload or result is held in memory whole only where the caller asks for bytes.
+* CLIENT-4  Handling many tasks never costs one call, one coroutine or one crossing of
   threads for each of them.
 """
 

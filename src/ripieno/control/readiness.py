@@ -1,4 +1,4 @@
-"""What the standard health service says: SERVING while all parts of the replica work, NOT_SERVING while one does not."""
+"""The standard gRPC health service: SERVING while all parts of the replica work, NOT_SERVING while one does not."""
 
 import asyncio
 from collections.abc import Sequence
@@ -12,13 +12,14 @@ _log = structlog.get_logger(__name__)
 
 
 class Readiness:
-    """Tells the health service what ``Health`` knows.
+    """Publishes the state of ``Health`` through the gRPC health service.
 
     Args:
-        services: Full names; "", the server as a whole, is one of them.
+        parts: Which parts of the replica are at fault.
+        services: Full names of the services whose status is published. "", the server as a whole, is added to them.
 
     Attributes:
-        servicer: Serves ``grpc.health.v1.Health``.
+        servicer: The implementation of ``grpc.health.v1.Health`` to register with the server.
     """
 
     def __init__(self, parts: Health, services: Sequence[str]) -> None:
@@ -31,7 +32,7 @@ class Readiness:
             self.servicer._server_status[name] = self._status()
 
     async def run(self) -> None:
-        """Tell of each change until cancelled."""
+        """Publish each change of the replica's health until cancelled."""
         while True:
             await self._changed.wait()
             self._changed.clear()

@@ -1,4 +1,4 @@
-"""Puts one replica of the control plane together, serves, and drains."""
+"""One replica of the control plane: builds its parts, serves, and drains."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -57,30 +57,32 @@ _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-#: gRPC itself refuses messages of more than so many times ``bytes_per_call``, and of agents more than so many
-#: bytes, before they are read; between the two it is the admission that says so, in words that help.
+#: gRPC itself refuses messages longer than the larger of these: ``_TOLD_UP_TO`` times ``bytes_per_call``, and
+#: ``_LARGEST_REPORT_BYTES``, which leaves room for what agents report. Clients' messages that are shorter than that
+#: but exceed ``bytes_per_call`` are refused by ``Admission``, whose errors name the limit and the way out (a single
+#: task, which cannot be cut, is let pass).
 _TOLD_UP_TO = 2
 _LARGEST_REPORT_BYTES = 32 * 1024 * 1024
 
 _OPTIONS = [
     ("grpc.so_reuseport", 0),
     ("grpc.max_send_message_length", -1),
-    # What is read ahead of a call that waits for its turn. gRPC's own estimate grows to many MiB for each
-    # call, also of those that nobody reads yet.
+    # gRPC reads this many bytes ahead of a call that waits for its turn. Its own estimate (bdp_probe) grows to many
+    # MiB for each call, including calls that nobody reads yet.
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", 256 * 1024),
-    # A peer that vanished without a word is noticed within ten seconds.
+    # Keepalive pings detect a peer that vanished without closing its connection within ten seconds.
     ("grpc.keepalive_time_ms", 5_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    # Peers ping on their own account, as often as they like.
+    # Peers send keepalive pings of their own; however often they do, they are not punished for it.
     ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
     ("grpc.http2.max_ping_strikes", 0),
 ]
 
 
 class Part(Protocol):
-    """Something that works in the background of a replica."""
+    """A background part of a replica, kept running by ``_keep_working``."""
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -89,19 +91,20 @@ class Part(Protocol):
 async def run_control(settings: ControlSettings, *, stop: asyncio.Event, on_ready: Callable[[str], None]) -> None:
     """Run one replica until ``stop`` is set, then drain and return.
 
-    A database that is not there yet, or takes no writes, is waited for.
+    If the database cannot be reached yet, or takes no writes, the replica waits for it.
 
     Args:
-        on_ready: Called with the ``HOST:PORT`` where it is reached from this machine, once it serves.
+        stop: Set this event to end the replica.
+        on_ready: Called once the replica serves, with the ``HOST:PORT`` at which this machine reaches it.
 
     Raises:
-        InvalidRequestError: a setting is wrong, or the database refuses us; says which, and the way out.
+        InvalidRequestError: if a setting is wrong, or the database refuses us; the error says which, and the way out.
     """
     async with AsyncExitStack() as stack:
         opened: tuple[Database, ObjectStore] | None
         try:
             opened = await _open(stack, settings)
-        except PASSING:  # told by the next try
+        except PASSING:  # ``persist`` logs the fault if the next try meets it, too
             async with waiting_room(settings.listen) as port:
                 opened = await _unless(stop, persist("opening the database", lambda: _open(stack, settings)))
             if port is not None:
@@ -123,7 +126,7 @@ async def _open(stack: AsyncExitStack, settings: ControlSettings) -> tuple[Datab
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
-    """The work's value; None if it was told to stop before."""
+    """Return the value of ``work``, or None if ``stop`` was set before ``work`` was done."""
     working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
     try:
         await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -135,7 +138,7 @@ async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None
 
 
 async def _keep_working(part: Part, health: Health) -> None:
-    """Run a part until cancelled. Parts outlive their own faults; a bug that ends one is told, and it begins anew."""
+    """Run a part until cancelled. Parts outlive their own faults; one that a bug ends is reported and restarted."""
     name = type(part).__name__.lower()
     setback = Setback(name, health)
     while True:
@@ -149,10 +152,10 @@ async def _keep_working(part: Part, health: Health) -> None:
 
 
 class Replica:
-    """The parts of one replica, and who tells whom.
+    """The parts of one replica, and the wiring of notices between them.
 
     Attributes:
-        health: Which of them are at fault right now.
+        health: Which of the parts are at fault right now.
     """
 
     def __init__(self, settings: ControlSettings, database: Database, objects: ObjectStore) -> None:
@@ -218,12 +221,12 @@ class Replica:
         address = self._bind(server)
         try:
             self._objects.prove(address)
-        except OSError as error:  # a full disk, say: small data need none
+        except OSError as error:  # for example a full disk: small data, which lie in the database, need no proof
             _log.warning("the directory of objects takes no proof; others cannot use it", error=str(error))
         try:
             await self._serve(server, standing, address, stop, on_ready)
         finally:
-            await server.stop(None)  # also when this was cancelled: a server that runs on keeps its loop from ending
+            await server.stop(None)  # also after a cancellation: a server left running keeps its event loop from ending
 
     async def _serve(
         self,

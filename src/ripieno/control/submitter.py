@@ -1,4 +1,4 @@
-"""The Submitter service: decode, call, encode."""
+"""The Submitter service: each method decodes a request, calls a part of the replica, and encodes the reply."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -44,7 +44,7 @@ from ripieno.wire.statuses import RESULT_TO_WIRE, TASK_TO_WIRE
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-#: Entries of a reply that are made in one go.
+#: Entries of a reply that are built before other calls have their turn on the event loop.
 _ENTRIES_AT_ONCE = 2_000
 
 _AVAILABLE = submitter_service_pb2.AvailabilityReply(ok=objects_pb2.Empty())
@@ -59,7 +59,7 @@ Answer = Callable[["Submitter", RequestT, Context], Awaitable[ReplyT]]
 
 
 def _of_one_incarnation(method: Answer[RequestT, ReplyT]) -> Answer[RequestT, ReplyT]:
-    """An answer that rests on several statements is given only if one incarnation of the database answered all."""
+    """Decorate a method that uses several statements: it fails unless one incarnation of the database answers all."""
 
     @wraps(method)
     async def answer(self: "Submitter", request: RequestT, context: Context) -> ReplyT:
@@ -70,7 +70,7 @@ def _of_one_incarnation(method: Answer[RequestT, ReplyT]) -> Answer[RequestT, Re
 
 
 class Submitter(submitter_service_pb2_grpc.SubmitterServicer):
-    """Serves clients."""
+    """Implements the Submitter service for clients."""
 
     def __init__(
         self,
@@ -99,13 +99,13 @@ class Submitter(submitter_service_pb2_grpc.SubmitterServicer):
         database.on_new_incarnation.append(self._handover.clear)
 
     async def GetServiceConfiguration(self, request: objects_pb2.Empty, context: Context) -> objects_pb2.Configuration:
-        """What clients and workers must keep to."""
+        """Return the longest data chunk that clients and workers may send."""
         return objects_pb2.Configuration(data_chunk_max_size=self._settings.data_chunk_max_size)
 
     async def CreateSession(
         self, request: submitter_service_pb2.CreateSessionRequest, context: Context
     ) -> submitter_service_pb2.CreateSessionReply:
-        """Create a session; a taken id is answered inside the reply (legacy)."""
+        """Create a session. An id that is taken is reported inside the reply, not as a gRPC error (legacy)."""
         session_id, default = session_to_create(request)
         check_options(self._limits, default)
         if await self._sessions.create(session_id, default):
@@ -113,7 +113,7 @@ class Submitter(submitter_service_pb2_grpc.SubmitterServicer):
         return submitter_service_pb2.CreateSessionReply(error=f"session {session_id!r} exists already")
 
     async def CancelSession(self, request: submitter_service_pb2.Session, context: Context) -> objects_pb2.Empty:
-        """Cancel a session and its unfinished tasks."""
+        """Cancel a session and its unfinished tasks; reply when none of its cancelled attempts can begin any more."""
         check_identifier("id", request.id)
         await self._cancellation.session(request.id)
         return objects_pb2.Empty()
@@ -121,7 +121,7 @@ class Submitter(submitter_service_pb2_grpc.SubmitterServicer):
     async def CreateSmallTasks(
         self, request: submitter_service_pb2.CreateSmallTaskRequest, context: Context
     ) -> objects_pb2.CreateTaskReply:
-        """Create tasks, all or none, durably."""
+        """Create all tasks of the request or none; they are durable when the reply is sent."""
         check_identifier("session_id", request.session_id)
         options = optional_options(request)
         tasks = new_tasks("task_requests", request.task_requests, self._settings.data_chunk_max_size)
@@ -129,19 +129,19 @@ class Submitter(submitter_service_pb2_grpc.SubmitterServicer):
         return objects_pb2.CreateTaskReply(successfull=objects_pb2.Empty())
 
     async def CreateLargeTasks(self, request_iterator: Any, context: Context) -> objects_pb2.CreateTaskReply:
-        """Create tasks from a stream, all or none, durably."""
+        """Create all tasks of a stream or none; they are durable when the reply is sent."""
         await self._submissions.submit_stream(request_iterator, self._objects)
         return objects_pb2.CreateTaskReply(successfull=objects_pb2.Empty())
 
     @_of_one_incarnation
     async def ListTasks(self, request: submitter_service_pb2.TaskFilter, context: Context) -> objects_pb2.TaskIdList:
-        """Ids of matching tasks in the order of submission."""
+        """List the ids of the matching tasks in the order of submission."""
         return await self._listings.tasks(task_filter(request), context)
 
     async def ListSessions(
         self, request: submitter_service_pb2.SessionFilter, context: Context
     ) -> submitter_service_pb2.SessionIdList:
-        """Ids of matching sessions in the order of creation."""
+        """List the ids of the matching sessions in the order of creation."""
         limit = self._limits.ids_per_reply
         found = await self._sessions.list(session_filter(request), limit.value + 1)
         limit.check(len(found))
@@ -149,12 +149,12 @@ class Submitter(submitter_service_pb2_grpc.SubmitterServicer):
 
     @_of_one_incarnation
     async def CountTasks(self, request: submitter_service_pb2.TaskFilter, context: Context) -> objects_pb2.Count:
-        """Matching tasks by status."""
+        """Count the matching tasks by status."""
         return _count(await count_tasks(self._database, task_filter(request)))
 
     # The stubs know generators only; writing to the context is the other documented way.
     async def TryGetResultStream(self, request: objects_pb2.ResultRequest, context: Context) -> None:  # type: ignore[override]
-        """A result as it stands, in chunks; never waits."""
+        """Send a result in chunks, or why it has no data; never waits for the result to be finished."""
         session_id, key = wanted_result(request)
         with self._database.one_incarnation():
             session = await self._sessions.find(session_id)
@@ -195,7 +195,7 @@ class Submitter(submitter_service_pb2_grpc.SubmitterServicer):
 
     @_of_one_incarnation
     async def TryGetTaskOutput(self, request: objects_pb2.ResultRequest, context: Context) -> objects_pb2.Output:
-        """How a task ended. ``key`` is a task id; the session is ignored (legacy)."""
+        """Report how a task ended. ``key`` is a task id; the session is ignored (legacy)."""
         check_identifier("key", request.key)
         task = (await find_tasks(self._database, [request.key])).get(request.key)
         if task is None:
@@ -227,7 +227,7 @@ class Submitter(submitter_service_pb2_grpc.SubmitterServicer):
     async def WaitForCompletion(
         self, request: submitter_service_pb2.WaitRequest, context: Context
     ) -> objects_pb2.Count:
-        """Wait until the matching tasks are finished, or a flag stops it."""
+        """Wait until the matching tasks are finished, or until a flag of the request ends the wait early."""
         if not request.HasField("filter"):
             raise InvalidRequestError("filter", "is not set; name sessions or tasks")
         counts = await self._waits.completion(
@@ -246,13 +246,13 @@ class Submitter(submitter_service_pb2_grpc.SubmitterServicer):
     async def GetTaskStatus(
         self, request: submitter_service_pb2.GetTaskStatusRequest, context: Context
     ) -> submitter_service_pb2.GetTaskStatusReply:
-        """Statuses of known tasks in the order of the request."""
+        """Report the statuses of known tasks in the order of the request; unknown ids are left out."""
         asked = distinct_ids(request.task_ids)
         found = await find_tasks(self._database, asked)
         reply = submitter_service_pb2.GetTaskStatusReply()
         for place, task_id in enumerate(asked):
             if place % _ENTRIES_AT_ONCE == 0:
-                await asyncio.sleep(0)  # others have their turn
+                await asyncio.sleep(0)  # other calls have their turn
             if task_id in found:
                 reply.id_statuses.add(task_id=task_id, status=TASK_TO_WIRE[found[task_id].status])
         return reply
@@ -261,14 +261,14 @@ class Submitter(submitter_service_pb2_grpc.SubmitterServicer):
     async def GetResultStatus(
         self, request: submitter_service_pb2.GetResultStatusRequest, context: Context
     ) -> submitter_service_pb2.GetResultStatusReply:
-        """Statuses of known results in the order of the request."""
+        """Report the statuses of known results in the order of the request; unknown keys are left out."""
         check_identifier("session_id", request.session_id)
         asked = distinct_ids(request.result_ids)
         reply = submitter_service_pb2.GetResultStatusReply()
         try:
             session = await self._sessions.find(request.session_id)
         except NotFoundError:
-            return reply  # unknown ids are left out, and so is all of an unknown session
+            return reply  # unknown ids are left out, and all ids of an unknown session are unknown
         statuses = await result_statuses(self._database, session.session_no, asked)
         for place, key in enumerate(asked):
             if place % _ENTRIES_AT_ONCE == 0:

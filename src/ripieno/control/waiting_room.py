@@ -1,8 +1,8 @@
-"""A replica before its database is there: it answers, says that it is not ready, and why.
+"""The server of a replica whose database is not available yet: it says that the replica is not ready, and why.
 
-Orchestrators start things in any order, and a database may be a standby, starting up or out of
-connections just then. That ends no process: calls get UNAVAILABLE, the health service says
-NOT_SERVING, the log says once what is waited for.
+Orchestrators start processes in any order, and a database may be a standby, starting up or out of
+connections just then. None of this ends the replica's process: calls get UNAVAILABLE, the health
+service says NOT_SERVING, and the log says once what the replica waits for.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,14 +18,14 @@ from ripieno.wire.channels import target_of
 
 
 class _NotYet(grpc.aio.ServerInterceptor):
-    """Answers whatever is not the health service."""
+    """Refuses all calls but those of the health service with UNAVAILABLE."""
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
-        """Refuse the call, whatever its kind: a stream is ended before its first message."""
+        """Return a handler that refuses the call, whatever its kind; a stream is ended before its first message."""
         if handler_call_details.method.startswith("/grpc.health."):
             return await continuation(handler_call_details)
         return grpc.stream_stream_rpc_method_handler(_refuse)
@@ -37,11 +37,11 @@ async def _refuse(_requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -
 
 @asynccontextmanager
 async def waiting_room(listen: str) -> AsyncIterator[int | None]:
-    """Answer at an address until the block ends.
+    """Serve the not-ready state at the address ``listen`` until the block ends.
 
     Yields:
-        The port, to be served afterwards; None if the address cannot be served, which whoever serves
-        it afterwards finds out and says.
+        The port, for the replica to serve afterwards; None if the address cannot be served. This is no
+        error here: the replica meets the same fault when it serves the address, and reports it.
     """
     server = grpc.aio.server(interceptors=[_NotYet()], options=[("grpc.so_reuseport", 0)])
     standing = health.aio.HealthServicer()

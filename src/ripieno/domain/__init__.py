@@ -1,7 +1,7 @@
-"""What a session, a task, an attempt and a result are, and the rules they obey.
+"""The domain model: sessions, tasks, attempts and results, and the rules they obey.
 
-Standard library only: nothing here knows of gRPC, SQL or sockets, so every rule can be
-read and tested alone. The layers above translate: ``wire`` to and from messages,
+This package uses the standard library only and knows nothing of gRPC, SQL or sockets, so every rule
+can be read and tested alone. The layers above translate: ``wire`` to and from messages,
 ``store`` to and from rows.
 
 Invariants (assertions and tests cite these names):

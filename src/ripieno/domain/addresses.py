@@ -1,11 +1,11 @@
-"""Addresses of servers: the one parser for flags, environment variables and arguments.
+"""Addresses of servers, and the one parser of them for flags, environment variables and arguments.
 
 ::
 
     127.0.0.1:5001    [::1]:5001    cluster.example:5001    unix:/run/worker.sock
 
-An IPv6 host stands in brackets. A name is looked up by whoever connects or listens, each
-time anew, and may have several addresses. A socket's path is taken as it is written, without
+An IPv6 host is written in brackets. A host's name is looked up anew each time a process connects or
+listens, and may have several addresses. A socket's path is taken as it is written, without
 any escapes. ``str()`` of an address is its one spelling, and parses to the same address.
 """
 
@@ -32,10 +32,11 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://+")
 
 @dataclass(frozen=True, slots=True)
 class TcpAddress:
-    """A host, by address (without brackets) or by name, and a port.
+    """The address of a TCP server.
 
     Attributes:
-        port: 0 where a server is to take a free one.
+        host: The host's address (without brackets) or name.
+        port: The port; 0 if a server is to take a free one.
     """
 
     host: str
@@ -46,19 +47,19 @@ class TcpAddress:
 
     @property
     def reachable(self) -> "TcpAddress":
-        """Where a client on the same machine connects to: loopback for a server on every interface."""
+        """The address to which a client on the same machine connects: loopback for a server on every interface."""
         return TcpAddress(_EVERY_INTERFACE.get(self.host, self.host), self.port)
 
     @property
     def is_loopback(self) -> bool:
-        """Whether it cannot be another machine."""
+        """Whether the host is certainly this machine: ``localhost`` or a loopback address."""
         bare = self.host.partition("%")[0]
         return bare == "localhost" or (_is_numeric(bare) and ipaddress.ip_address(bare).is_loopback)
 
 
 @dataclass(frozen=True, slots=True)
 class UnixAddress:
-    """A unix socket, by its absolute path."""
+    """The address of a unix socket: its absolute path."""
 
     path: str
 
@@ -70,14 +71,14 @@ Address = TcpAddress | UnixAddress
 
 
 def parse_address(field: str, text: str) -> Address:
-    """The address of a server to connect to.
+    """Parse the address of a server to connect to.
 
     Args:
-        field: Where the text comes from, for the error.
+        field: Name of the text's source (a flag, a variable), for the error.
         text: ``HOST:PORT`` or ``unix:/path``; white space around it is ignored.
 
     Raises:
-        InvalidRequestError: naming the field, the value and a spelling that would do.
+        InvalidRequestError: if the text is no such address; it names the field, the value and a valid spelling.
     """
     bare = text.strip()
     address = _unix(field, bare) if bare.startswith(_UNIX) else parse_listen_address(field, bare)
@@ -87,15 +88,15 @@ def parse_address(field: str, text: str) -> Address:
 
 
 def parse_addresses(field: str, text: str) -> tuple[Address, ...]:
-    """One or more addresses, separated by commas; errors as in ``parse_address``."""
+    """Parse one or more addresses, separated by commas; errors as in ``parse_address``."""
     return tuple(parse_address(field, part) for part in text.split(","))
 
 
 def parse_listen_address(field: str, text: str) -> TcpAddress:
-    """``HOST:PORT`` of a server that is to listen there; port 0 means a free one.
+    """Parse the ``HOST:PORT`` at which a server is to listen; port 0 means a free one.
 
     Raises:
-        InvalidRequestError: naming the field, the value and a spelling that would do.
+        InvalidRequestError: if the text is no such address; it names the field, the value and a valid spelling.
     """
     bare = text.strip()
     if scheme := _SCHEME.match(bare):
@@ -110,13 +111,17 @@ def parse_listen_address(field: str, text: str) -> TcpAddress:
 
 
 def parse_worker_address(field: str, text: str) -> Address:
-    """``unix:/path`` or ``HOST:PORT`` of a worker that is to listen there; errors as in ``parse_address``."""
+    """Parse the ``unix:/path`` or ``HOST:PORT`` at which a worker is to listen; errors as in ``parse_address``."""
     bare = text.strip()
     return _unix(field, bare) if bare.startswith(_UNIX) else parse_listen_address(field, bare)
 
 
 def _split(field: str, text: str) -> tuple[str, str]:
-    """Host (brackets removed) and port of ``HOST:PORT``, neither of them checked."""
+    """Split ``HOST:PORT`` into the host, its brackets removed, and the port; checks brackets but no name or number.
+
+    Raises:
+        InvalidRequestError: if the host or the port is missing, or brackets are wrong.
+    """
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
         if not bracket:
@@ -139,10 +144,10 @@ def _split(field: str, text: str) -> tuple[str, str]:
 
 
 def _checked_host(field: str, text: str, host: str) -> str:
-    """The host as resolvers take it: names of other scripts in their ASCII form.
+    """Return the host as resolvers take it: names of other scripts in their ASCII form.
 
     Raises:
-        InvalidRequestError: no resolver could know it.
+        InvalidRequestError: if the host is neither an IP address nor a well-formed name.
     """
     if _is_numeric(host):
         return host
@@ -160,7 +165,7 @@ def _checked_host(field: str, text: str, host: str) -> str:
 
 
 def _is_numeric(host: str) -> bool:
-    """Whether it is an IPv4 address or an IPv6 one, possibly with the name of an interface."""
+    """Whether `host` is an IPv4 or IPv6 address, the latter possibly with the name of an interface."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -170,7 +175,7 @@ def _is_numeric(host: str) -> bool:
 
 def _unix(field: str, text: str) -> UnixAddress:
     path = text.removeprefix(_UNIX)
-    # unix:///path is the same with an empty host, as in a URL.
+    # unix:///path is the same address with an empty host, as in a URL.
     path = path[2:] if path.startswith("///") else path
     if not path.startswith("/"):
         raise InvalidRequestError(field, f"{text!r} has no absolute path; write unix:/path/to/socket")

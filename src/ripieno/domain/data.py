@@ -1,16 +1,16 @@
-"""Bytes that travel inline, and bytes that lie in the object store."""
+"""Payloads and results: bytes that travel inline, and references to bytes in the object store."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """A large datum in the object store.
+    """A reference to a large payload or result in the object store.
 
     Attributes:
-        name: Its name there; fresh for every write, never used again.
-        size: In bytes.
-        sha256: Digest of its bytes, by which two payloads are compared.
+        name: The object's name; fresh for every write, never used again.
+        size: The object's size in bytes.
+        sha256: Digest of the object's bytes, by which two payloads are compared.
     """
 
     name: str
@@ -20,12 +20,13 @@ class StoredObject:
 
 @dataclass(frozen=True, slots=True)
 class ObjectDirectory:
-    """An object store that is a directory, and how to know that one has the same before one.
+    """An object store that is a directory, with a proof by which a process recognises the same directory.
 
     Attributes:
-        proof_file: Name of a file in it, made anew by each replica of the control plane,
-            so that no copy of the directory has it, nor another one of the same name.
-        proof: What is in that file.
+        path: The directory's absolute path.
+        proof_file: Name of a file in the directory, made anew by each replica of the control plane, so that
+            neither a copy of the directory nor another one of the same name has it.
+        proof: The content of that file.
     """
 
     path: str

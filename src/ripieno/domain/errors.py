@@ -1,4 +1,4 @@
-"""Everything that can go wrong, by whose fault it is.
+"""The errors that this project raises on purpose, by whose fault they are.
 
 ::
 
@@ -17,16 +17,16 @@
      ├─ OutcomeUnknownError      the connection broke while committing: it may have happened
      └─ InvariantError           our bug; never swallowed
 
-What a user reads names the thing, the value and the next step. ``wire.codes`` maps
+The text that a user reads names the thing, the value and the next step. ``wire.codes`` maps
 each class to exactly one gRPC code.
 """
 
 
 class RipienoError(Exception):
-    """The root of all errors that this project raises on purpose.
+    """The root of the errors that this project raises on purpose.
 
     Attributes:
-        detail: One or two sentences for the person who has to act on it.
+        detail: One or two sentences for the person who has to act on the error.
         retry_is_safe: Whether the very same call may simply be sent again.
     """
 
@@ -58,10 +58,11 @@ class ConflictError(RipienoError):
 
 
 class AlreadyExistsError(ConflictError):
-    """An id or a result key is taken.
+    """An id or a result key is taken; nothing was created.
 
     Attributes:
-        taken: All that clash: task ids and result keys.
+        taken: All ids and result keys of the request that are taken.
+        NAMED: Most of them that the text names.
     """
 
     NAMED = 10
@@ -93,7 +94,7 @@ class PermissionDeniedError(DeniedError):
 
 
 class OverloadedError(RipienoError):
-    """There is no room for it at present; nothing happened."""
+    """The server has no room for the request at present; nothing happened, and a retry a little later is safe."""
 
     retry_is_safe = True
 
@@ -102,7 +103,7 @@ class LimitError(OverloadedError):
     """The request is beyond a configured limit: ask for less, or free what is held.
 
     Attributes:
-        limit: The limit's name; empty where it is not known.
+        limit: The limit's name; empty if it is not known.
     """
 
     retry_is_safe = False
@@ -113,20 +114,20 @@ class LimitError(OverloadedError):
 
 
 class UnavailableError(RipienoError):
-    """The store or the server cannot be reached; nothing happened."""
+    """The store or the server cannot be reached; nothing happened, and a retry is safe."""
 
     retry_is_safe = True
 
 
 class OutcomeUnknownError(RipienoError):
-    """The connection broke during a commit: it happened, or it did not.
+    """The connection broke during a commit, so the request took effect or did not.
 
-    Submissions may be sent again all the same: an identical one that had succeeded
-    is a success and changes nothing.
+    Submissions may be sent again all the same: if the first one had succeeded, an identical one
+    succeeds and changes nothing.
     """
 
     retry_is_safe = True
 
 
 class InvariantError(RipienoError):
-    """A rule that this project keeps is broken: a bug of ours."""
+    """A rule that this project has to keep is broken, which is a bug of ours."""

@@ -1,4 +1,4 @@
-"""Which tasks or sessions a call speaks of."""
+"""Filters by which calls select tasks or sessions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,12 +8,14 @@ from ripieno.domain.statuses import SessionStatus, TaskStatus
 
 @dataclass(frozen=True, slots=True)
 class TaskFilter:
-    """Tasks by id or by session, AND by status.
+    """Selects tasks by id or by session, AND by status.
 
-    Exactly one of ``task_ids`` and ``session_ids`` is not None, and it is not empty.
+    Exactly one of ``task_ids`` and ``session_ids`` is not None.
 
     Attributes:
-        statuses: None means any.
+        task_ids: Ids of the tasks; None selects by session.
+        session_ids: Ids of the sessions; None selects by task.
+        statuses: Statuses of the tasks; None means any.
     """
 
     task_ids: Sequence[str] | None
@@ -23,7 +25,7 @@ class TaskFilter:
 
 @dataclass(frozen=True, slots=True)
 class SessionFilter:
-    """Sessions by id (None means all) AND by status (None means any)."""
+    """Selects sessions by id (None means all) AND by status (None means any)."""
 
     session_ids: Sequence[str] | None
     statuses: frozenset[SessionStatus] | None = None

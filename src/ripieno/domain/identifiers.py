@@ -1,9 +1,9 @@
-"""Ids and keys: what a name may look like.
+"""The rules for names: session ids, task ids and result keys.
 
 Session ids and task ids are global and chosen by the client; result keys are per
-session. Any non-blank string of at most 1,024 bytes of UTF-8 is an id (percent signs,
-dots, hashes, spaces and other scripts included). What cannot be part of a name is NUL,
-which PostgreSQL's text does not hold, and lone surrogates, which UTF-8 does not hold.
+session. Any non-blank string of at most 1,024 bytes of UTF-8 is a name (percent signs,
+dots, hashes, spaces and other scripts included), except that NUL, which PostgreSQL's text
+does not hold, and lone surrogates, which UTF-8 does not hold, cannot be part of it.
 """
 
 import re
@@ -13,7 +13,7 @@ from ripieno.domain.texts import is_encodable
 
 MAX_ID_BYTES = 1024
 
-#: What a worker sees as the task id on retry n: ``<id>###<n>``.
+#: Separates the parts of the task id that a worker sees on retry n: ``<id>###<n>``.
 ATTEMPT_SEPARATOR = "###"
 _ATTEMPT_ID = re.compile(r"^(?P<task>.+)###(?P<retry>[1-9][0-9]*)$", re.DOTALL)
 
@@ -22,8 +22,8 @@ def check_identifier(field: str, value: str) -> None:
     """Check one id or key.
 
     Raises:
-        InvalidRequestError: blank, longer than 1,024 bytes, or with a NUL character or a
-            lone surrogate.
+        InvalidRequestError: if the value is blank, longer than 1,024 bytes, or has a NUL character
+            or a lone surrogate.
     """
     if not value or value.isspace():
         raise InvalidRequestError(field, f"{value!r} is blank; give a name with at least one visible character")
@@ -37,23 +37,23 @@ def check_identifier(field: str, value: str) -> None:
 
 
 def is_plain_identifier(value: str) -> bool:
-    """Whether a name is certainly fine; the rare others go to ``check_identifier``, which knows.
+    """Whether a name is certainly valid; if not, ``check_identifier`` decides.
 
-    Several names a task pass here on the hot path.
+    This check is the fast path: several names of each task pass through it.
     """
     return value.isascii() and len(value) <= MAX_ID_BYTES and "\0" not in value and bool(value) and not value.isspace()
 
 
 def attempt_id(task_id: str, retry: int) -> str:
-    """The id under which a worker sees one attempt of a task."""
+    """Return the id under which a worker sees one attempt of a task; that of the first attempt is the task's."""
     return f"{task_id}{ATTEMPT_SEPARATOR}{retry}" if retry else task_id
 
 
 def task_id_of_alias(identifier: str) -> str | None:
-    """The task id inside an attempt id, or None where it does not have that shape.
+    """Return the task id inside an attempt id, or None if `identifier` does not have that shape.
 
-    A task may itself be called ``x###1``: look up the identifier as it stands first,
-    and this only when that finds nothing.
+    A task may itself be called ``x###1``: callers look up the identifier as it stands first,
+    and the task id from here only if that finds nothing.
     """
     match = _ATTEMPT_ID.match(identifier)
     return match["task"] if match else None

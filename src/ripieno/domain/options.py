@@ -1,4 +1,4 @@
-"""Task options: what a task may cost and how urgent it is."""
+"""Task options: the limits, the priority and the partition of a task."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,10 +10,10 @@ from ripieno.domain.texts import is_encodable
 MIN_PRIORITY = 1
 MAX_PRIORITY = 99
 
-#: A duration that fits PostgreSQL's bigint of microseconds and protobuf's Duration.
+#: Longest duration that fits PostgreSQL's bigint of microseconds and protobuf's Duration.
 MAX_DURATION_US = 315_576_000_000 * 1_000_000
 
-#: The protocol's field has 32 bits.
+#: Largest number of retries: the protocol's field has 32 bits, one of them for the sign.
 MAX_RETRIES = 2**31 - 1
 
 PARTITION_OPTION = "partition"
@@ -26,7 +26,7 @@ class TaskOptions:
 
     Attributes:
         max_duration_us: Time limit of one attempt, in microseconds, from its start on a worker.
-        max_retries: How many attempts may follow the first.
+        max_retries: Number of attempts that may follow the first.
         priority: 1 to 99, larger is more urgent.
         options: Free map handed to the worker. The key ``partition`` names the pool of
             workers that may run the task.
@@ -39,12 +39,12 @@ class TaskOptions:
 
     @property
     def partition(self) -> str:
-        """The pool of workers that may run the task."""
+        """Name of the pool of workers that may run the task."""
         return self.options.get(PARTITION_OPTION, DEFAULT_PARTITION)
 
     @property
     def free_bytes(self) -> int:
-        """Bytes of the names and values of the free map."""
+        """Size of the names and values of the free map, in bytes of UTF-8."""
         return sum([len(text.encode()) for pair in self.options.items() for text in pair])
 
 
@@ -52,7 +52,7 @@ def check_options(where: str, options: TaskOptions) -> None:
     """Check the values of task options; ``where`` is the field that holds them.
 
     Raises:
-        InvalidRequestError: naming the offending field and value.
+        InvalidRequestError: if a value is out of range; the text names its field and the value.
     """
     if options.max_duration_us <= 0:
         raise InvalidRequestError(

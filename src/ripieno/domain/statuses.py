@@ -1,4 +1,4 @@
-"""The lives of sessions, tasks and results, as tables.
+"""Statuses of sessions, tasks and results, and tables of their transitions.
 
 The numbers are the store's own; the protocol spells and numbers the same statuses
 differently (``wire.statuses``). All final statuses are 10 or more, which SQL relies on.
@@ -11,14 +11,14 @@ FIRST_FINAL = 10
 
 
 class SessionStatus(IntEnum):
-    """A session takes work until it is cancelled."""
+    """Status of a session, which takes work until it is cancelled."""
 
     RUNNING = 1
     CANCELLED = 10
 
 
 class TaskStatus(IntEnum):
-    """Where a task is in its life.
+    """Status of a task.
 
     SUBMITTED: waiting for its dependencies or for an agent. DISPATCHED: claimed for an
     agent. PROCESSING: seen running on a worker. CANCELLING: cancelled while it ran; its
@@ -41,10 +41,10 @@ class TaskStatus(IntEnum):
 
 
 class ResultStatus(IntEnum):
-    """Where a result is in its life.
+    """Status of a result.
 
-    NAMED: some task depends on the key, but no task has announced it yet; to everyone
-    outside the store such a result does not exist.
+    NAMED: some task depends on the key, but no task has announced it as an output yet; outside
+    the store such a result does not exist.
     """
 
     NAMED = 0
@@ -58,7 +58,7 @@ class ResultStatus(IntEnum):
         return self >= FIRST_FINAL
 
 
-#: From each status to those that may follow it. What is not here never happens.
+#: Status -> the statuses that may follow it. Transitions that are not here never happen.
 TASK_TRANSITIONS = MappingProxyType(
     {
         TaskStatus.SUBMITTED: frozenset({TaskStatus.DISPATCHED, TaskStatus.ERROR, TaskStatus.CANCELLED}),

@@ -1,4 +1,4 @@
-"""New tasks: what a client or a worker asks for, and the rules it must keep."""
+"""New tasks as a client or a worker submits them, and the rules they must keep."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ class NewTask(NamedTuple):
     """One task to be created.
 
     Attributes:
-        id: Global, chosen by whoever submits.
-        expected_output_keys: Results that the task must make.
-        data_dependencies: Result keys of the session that it needs first; the same key
+        id: The task's id; global, chosen by the submitter.
+        expected_output_keys: Keys of the results that the task must make.
+        data_dependencies: Keys of the session's results that the task needs first; the same key
             twice counts once, but reaches the worker as often as it is named.
-        payload: Its input.
+        payload: The task's input.
     """
 
     id: str
@@ -29,12 +29,12 @@ class NewTask(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """Tasks of one call: all of them come to exist, or none.
+    """Tasks of one call: all of them are created, or none.
 
     Attributes:
-        session_id: Where they belong.
-        options: None takes the session's default, as a whole.
-        tasks: At least one.
+        session_id: The session of the tasks.
+        options: Options of the tasks; None takes the session's default, as a whole.
+        tasks: The tasks, at least one.
     """
 
     session_id: str
@@ -46,8 +46,8 @@ def check_tasks(where: str, tasks: Sequence[NewTask]) -> None:
     """Check the names in one batch of new tasks; ``where`` is the field that holds them.
 
     Raises:
-        InvalidRequestError: no task at all, a blank name, or a task id or an expected
-            output key twice.
+        InvalidRequestError: if there is no task, a name breaks the rules for names, a task id or an
+            expected output key occurs twice, or a task depends on its own output.
     """
     if not tasks:
         raise InvalidRequestError(where, "is empty; submit at least one task")
@@ -75,13 +75,14 @@ def check_dependencies(field: str, dependencies: Iterable[str], outputs: Iterabl
     """Check the data dependencies of one task.
 
     Args:
-        field: That holds them.
-        outputs: Of the same task.
+        field: Name of the field that holds the dependencies, for the error.
+        dependencies: Keys on which the task depends.
+        outputs: Expected output keys of the same task.
 
     Raises:
-        InvalidRequestError: one has no name, or is an output.
+        InvalidRequestError: if a key breaks the rules for names, or is an output of the task.
     """
-    own = frozenset(outputs)  # there may be tens of thousands of each
+    own = frozenset(outputs)  # a set, as there may be tens of thousands of both
     for key in dependencies:
         if not is_plain_identifier(key):
             check_identifier(field, key)

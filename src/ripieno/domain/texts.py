@@ -1,11 +1,11 @@
-"""Text for people that others made: exceptions, details, printed lines. Always storable, never endless.
+"""Making text from elsewhere (exceptions, details, printed lines) storable and bounded in length.
 
-Python's text may hold what UTF-8 cannot (lone surrogates: file names that are not UTF-8 come
-into Python so), and PostgreSQL's text holds no NUL. Names with such characters are refused
-(``identifiers``); a reason must not be lost for them, so here they are written out instead.
+Python's text may hold what UTF-8 cannot (lone surrogates, by which Python represents file names that
+are not UTF-8), and PostgreSQL's text holds no NUL. Names with such characters are refused
+(``identifiers``); a reason must not be lost because of them, so they are written out instead.
 """
 
-#: A reason for a failure is cut to this many bytes of UTF-8.
+#: Longest reason for a failure, in bytes of UTF-8; longer ones are cut.
 REASON_LIMIT_BYTES = 16 * 1024
 
 _MARK = "\n[...]\n"
@@ -33,9 +33,9 @@ def is_encodable(text: str) -> bool:
 
 
 def reason(text: str, limit_bytes: int = REASON_LIMIT_BYTES) -> str:
-    """A storable text of at most ``limit_bytes`` of UTF-8; most of what stays of a longer one is its end."""
+    """Return a storable text of at most ``limit_bytes`` bytes of UTF-8; of a longer one mostly the end is kept."""
     if len(text) > 2 * limit_bytes:
-        text = text[:limit_bytes] + text[-limit_bytes:]  # a text of 30 MB is not encoded first
+        text = text[:limit_bytes] + text[-limit_bytes:]  # so that a text of 30 MB is not encoded as a whole
         return _shorten(storable(text), limit_bytes)
     text = storable(text)
     if len(text) * 4 <= limit_bytes or len(text.encode()) <= limit_bytes:
@@ -44,7 +44,7 @@ def reason(text: str, limit_bytes: int = REASON_LIMIT_BYTES) -> str:
 
 
 def _shorten(text: str, limit_bytes: int) -> str:
-    """Cut the middle out, between characters."""
+    """Cut the middle out of a text, between characters, so that `limit_bytes` bytes of UTF-8 are left at most."""
     encoded = text.encode()
     if limit_bytes <= 4 * _MARK_BYTES:
         return encoded[:limit_bytes].decode(errors="ignore")

@@ -1,4 +1,4 @@
-"""Where log lines go and what they look like."""
+"""Configuration of logging: where log lines go and what they look like."""
 
 import logging
 import logging.handlers
@@ -9,20 +9,20 @@ from pathlib import Path
 import structlog
 from structlog.typing import Processor
 
-#: A log file is put aside at this size; three old ones are kept.
+#: A log file is put aside at this size in bytes; three old ones are kept.
 FILE_LIMIT_BYTES = 10 * 1024 * 1024
 OLD_FILES_KEPT = 3
 
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
-    """What to log.
+    """Settings of a process's logs.
 
     Attributes:
         level: The least severe level that is logged: debug, info, warning or error.
-        json: One JSON object a line instead of ``key=value``.
-        file: Everything goes there and only warnings go to standard error; None sends
-            everything to standard error.
+        json: Whether a line is a JSON object instead of ``key=value``.
+        file: File that gets all log lines, while only warnings and errors go to standard error; None
+            sends all lines to standard error.
     """
 
     level: str = "info"
@@ -31,10 +31,10 @@ class LogSettings:
 
 
 def configure_logs(settings: LogSettings) -> None:
-    """Send this process's log lines, structlog's and the standard library's, where they belong.
+    """Configure this process's logging, structlog's and the standard library's, as `settings` say.
 
     Raises:
-        OSError: the log file cannot be written.
+        OSError: if the log file cannot be written.
     """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -86,5 +86,5 @@ def _rendering(*, json: bool) -> list[Processor]:
         if json
         else structlog.processors.LogfmtRenderer(key_order=["at", "level", "event"], bool_as_flag=False)
     )
-    # Plain tracebacks: those that show local variables would show payloads and passwords.
+    # Plain tracebacks: with local variables they would show payloads and passwords.
     return [structlog.processors.format_exc_info, shape]

@@ -1,7 +1,7 @@
-"""A standard error that never makes its process wait.
+"""A standard error stream that never makes its process wait.
 
-Whoever starts a server may give it a pipe as its standard error and never read it. Once such a pipe
-is full, a plain write to it blocks for ever: the event loop stands still over a log line.
+The program that starts a server may give it a pipe as its standard error and never read it. Once such
+a pipe is full, a plain write to it blocks for ever: the event loop stands still over a log line.
 """
 
 from __future__ import annotations
@@ -13,17 +13,22 @@ import sys
 import threading
 import time
 
-#: What waits to be taken beyond this is dropped, and counted.
+#: Most bytes that wait to be written; text beyond this is dropped, and counted.
 HELD_BYTES = 1024 * 1024
-#: At the end of the process, how long what waits may take to be written.
+#: Most seconds that the process waits at its end for held text to be written.
 LAST_WRITE_S = 1.0
 
 
 class PatientStderr(io.TextIOBase):
-    """Text that a thread of its own writes to a descriptor; a reader that does not read loses text, nothing else.
+    """A text stream that a thread of its own writes to a descriptor; a reader that does not read only loses text.
 
-    Guarantees: ``write`` never blocks, never raises, and keeps the order of what it takes. At most
-    ``HELD_BYTES`` wait. What was dropped is counted, and told once there is room again.
+    Guarantees: ``write`` never waits for the reader, does not raise when the reader is gone, and keeps the
+    order of the text. At most ``HELD_BYTES`` are held, beside a notice. Dropped bytes are counted, and a notice
+    says how many once there is room again.
+
+    Args:
+        descriptor: Where the thread writes.
+        encoding: Encoding of the text.
     """
 
     def __init__(self, descriptor: int, encoding: str) -> None:
@@ -37,31 +42,31 @@ class PatientStderr(io.TextIOBase):
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """As what text is written; characters that it does not have are written out."""
+        """The encoding of the text; characters that it lacks are written as escapes."""
         return self._encoding
 
     @property
     def errors(self) -> str:  # type: ignore[override]
-        """Never an error."""
+        """The error handler of the encoding: escapes for characters it lacks, never an error."""
         return "backslashreplace"
 
     def writable(self) -> bool:
-        """Always."""
+        """Return True: the stream always takes text."""
         return True
 
     def fileno(self) -> int:
-        """The descriptor, for those who write to it themselves (a dying interpreter, say)."""
+        """Return the descriptor, for code that writes to it directly (a dying interpreter, say)."""
         return self._descriptor
 
     def isatty(self) -> bool:
-        """Whether somebody looks at a terminal."""
+        """Whether the descriptor is a terminal."""
         try:
             return os.isatty(self._descriptor)
         except OSError:
             return False
 
     def write(self, text: str) -> int:
-        """Hand text over to the thread, or drop it."""
+        """Hand text over to the thread, or drop it if too much is held; return its length either way."""
         data = text.encode(self._encoding, "backslashreplace")
         with self._change:
             if self._held_bytes + len(data) > HELD_BYTES:
@@ -81,10 +86,10 @@ class PatientStderr(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Nothing: what waits is written without being asked to."""
+        """No-op. The thread writes held text without being asked to."""
 
     def drain(self, limit_s: float) -> None:
-        """Wait until what was handed over is written, for at most ``limit_s``."""
+        """Wait until all held text is written, for at most ``limit_s`` seconds."""
         deadline = time.monotonic() + limit_s
         with self._change:
             while self._held_bytes and (left := deadline - time.monotonic()) > 0:
@@ -109,13 +114,13 @@ class PatientStderr(io.TextIOBase):
             except BlockingIOError:
                 time.sleep(0.05)  # a descriptor that somebody else made non-blocking
             except OSError:
-                return  # nobody is there any more
+                return  # the reader has closed its end: the text is lost
 
 
 def install_patient_stderr() -> None:
-    """Make standard error patient, for everything in this process that writes to ``sys.stderr``.
+    """Replace ``sys.stderr`` by a ``PatientStderr``, for all code in this process that writes to it.
 
-    Once; a process without a standard error, or whose ``sys.stderr`` is somebody else's already, is left alone.
+    Does nothing if the process has no standard error, or ``sys.stderr`` was replaced already.
     """
     now = sys.stderr
     if not isinstance(now, io.TextIOWrapper) or now is not sys.__stderr__:

@@ -1,4 +1,4 @@
-"""One of our own processes, from its start to its end."""
+"""Starting, watching and ending one ``ripieno`` process of a cluster."""
 
 import asyncio
 import codecs
@@ -17,9 +17,9 @@ from ripieno.up.directory import DataDirectory, record_holder
 from ripieno.up.errors import ServiceFailedError
 from ripieno.up.tie import AGENT_VARIABLE, BEGIN, PREDECESSOR_VARIABLE, TIE_VARIABLE
 
-#: After this a process that was told to hurry is killed.
+#: Seconds after which a process that was told to hurry is killed.
 HURRIED_END_S = 5.0
-#: How long the last words of a process that has ended may take to come.
+#: How long to wait for the rest of the standard error of a process that has ended, in seconds.
 LAST_WORDS_S = 0.5
 
 READ_BYTES = 64 * 1024
@@ -30,19 +30,19 @@ log = structlog.get_logger(__name__)
 class Child:
     """A ``ripieno`` command as a process of its own, tied to us by a pair of sockets.
 
-    Over the tie we say "begin" and it says "ready"; when either end closes, that process is
-    gone (UP-3). It gets no signal from the terminal (it has its own session), so that the
-    order of the stop is ours. What it prints goes to a file beside its log: our own standard
-    output carries the ready line and nothing else. What it says on standard error (warnings,
-    the last words of a crash) we read at once and say on ours, which never waits for a reader.
+    Over the tie we say "begin" and the process says "ready"; when either end closes, the process
+    there is gone (UP-3). The process has its own session and gets no signal from the terminal, so
+    that we decide the order of the stop. Its standard output goes to a file beside its log: our own
+    standard output carries the ready line and nothing else. Its standard error (warnings, the traceback
+    of a crash) is repeated at once on ours, which never waits for a reader.
 
     Args:
-        directory: Where its log and its lock are.
-        arguments: Of the command line, for instance ``["control", "--listen", ...]``.
-        environment: Variables beside our own.
-        identified: Whether it is told who it is and whom it replaces (see ``tie``).
-        scratch: A directory that it finds empty at each start, if it wants one.
-        drain_limit_s: How long after a stop it is left in peace.
+        directory: The data directory, with the process's log and lock.
+        arguments: Arguments of the command line, for instance ``["control", "--listen", ...]``.
+        environment: Variables that the process gets beside our own.
+        identified: Whether the process is told who it is and whom it replaces (see ``tie``).
+        scratch: A directory that is emptied before each start; None if the process needs none.
+        drain_limit_s: Seconds that the process may drain after a stop before it is told to hurry.
     """
 
     def __init__(
@@ -67,11 +67,12 @@ class Child:
         self._saying: asyncio.Task[None] | None = None
 
     async def launch(self) -> None:
-        """Start the interpreter; it loads its modules and then waits for ``start``.
+        """Start the interpreter, which loads its modules and then waits for ``start``.
 
         Raises:
-            DirectoryHeldError: the same process of an earlier ``up`` does not end.
-            ServiceFailedError: the machine gives no process, no descriptor, no file.
+            DirectoryHeldError: if the same process of an earlier ``up`` does not end.
+            ServiceFailedError: if the machine refuses a process, a descriptor or a file.
+            UpError: if a directory or the lock's file cannot be made or used.
         """
         try:
             await self._launch()
@@ -80,7 +81,7 @@ class Child:
             raise ServiceFailedError(f"cannot start {self.name}: {error.strerror or error}{where}") from error
 
     async def _launch(self) -> None:
-        # Somebody may have removed them since the start of `up`.
+        # The directories of logs and locks may have been removed since the start of `up`.
         self._directory.make_places()
         with ExitStack() as given:
             lock = await self._directory.lock_of(self.name)
@@ -104,10 +105,10 @@ class Child:
             self._saying = asyncio.create_task(_say_on(self._process.stderr))
 
     async def start(self) -> None:
-        """Let it begin, launching it first where that is still to be done; return when it is ready.
+        """Let the process begin, launching it first if it is not running; return when it is ready.
 
         Raises:
-            ServiceFailedError: it ended instead.
+            ServiceFailedError: if the process ended before it was ready.
         """
         if self._process is None:
             await self.launch()
@@ -125,13 +126,13 @@ class Child:
         log.info("process_started", process=self.name, pid=process.pid)
 
     async def wait(self) -> str:
-        """Wait until it ends, whoever ended it; say how it ended."""
+        """Wait until the process ends, for whatever cause; return in words how it ended."""
         assert self._process is not None
         code = await self._process.wait()
         return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
     async def stop(self, hurry: asyncio.Event) -> None:
-        """Ask it to drain and wait until it ended; ``hurry`` makes it give up what still runs."""
+        """Ask the process to drain and wait until it ends; ``hurry`` makes it give up what still runs."""
         for limit_s, hurried in ((self._drain_limit_s, hurry), (HURRIED_END_S, asyncio.Event())):
             self._signal(signal.SIGTERM)
             if await self._ended_within(limit_s, hurried):
@@ -139,7 +140,7 @@ class Child:
         await self.discard()
 
     async def discard(self) -> None:
-        """End it if it still runs, and drop what is left, so that it can be started again."""
+        """Kill the process if it still runs, and release its resources, so that it can be started again."""
         if self._process is not None and self._process.returncode is None:
             log.error("process_killed", process=self.name, pid=self._process.pid)
             self._signal(signal.SIGKILL)
@@ -147,20 +148,23 @@ class Child:
         if self._tie is not None:
             self._tie.close()
         if self._saying is not None:
-            # What it started may still hold the other end.
+            # A process that this one started may still hold the other end, so the wait has a limit.
             await asyncio.wait((self._saying,), timeout=LAST_WORDS_S)
             self._saying.cancel()
         self._process = self._tie = self._saying = None
 
     def _identity(self) -> dict[str, str]:
-        """Who it is, and who came before; call it with the lock in hand, which proves that one to have ended."""
+        """Return the variables that name a fresh id and the predecessor's.
+
+        Call it with the process's lock held, which proves that the predecessor has ended.
+        """
         if not self._identified:
             return {}
         mine = os.urandom(16).hex()
         return {AGENT_VARIABLE: mine, PREDECESSOR_VARIABLE: self._directory.exchange_identity(self.name, mine)}
 
     def _empty_scratch(self) -> None:
-        """Remove what a killed predecessor left; call it with the lock in hand."""
+        """Empty the scratch directory of what a killed predecessor left; call it with the process's lock held."""
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
             self._scratch.mkdir(mode=0o700, exist_ok=True)
@@ -180,7 +184,7 @@ class Child:
 
 
 async def _say_on(words: asyncio.StreamReader) -> None:
-    """Repeat what a process says on our own standard error, which does not wait for its reader."""
+    """Repeat a process's standard error on our own, which does not wait for its reader."""
     decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
     while said := await words.read(READ_BYTES):
         sys.stderr.write(decoder.decode(said))

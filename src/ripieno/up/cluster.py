@@ -1,4 +1,4 @@
-"""Which process starts when, and the order in which they stop."""
+"""Running the processes of a cluster: which starts when, and the order in which they stop."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -19,13 +19,13 @@ async def run_up(
 
     Args:
         settings: What to run.
-        stop: Set to end it.
-        hurry: Set to give up what still runs instead of waiting for it. Nothing is lost by
-            that: the tasks run again at the next start.
-        on_ready: Called once, with where it listens, when the cluster serves.
+        stop: Set by the caller to end the cluster.
+        hurry: Set by the caller to give up running tasks instead of waiting for them. Nothing is
+            lost by that: the tasks run again at the next start.
+        on_ready: Called once, with the address it listens at, when the cluster serves.
 
     Raises:
-        UpError: it could not start; whatever had started is stopped again.
+        UpError: if the cluster could not start; the processes that had started are stopped again.
     """
     directory = DataDirectory(settings.data)
     with directory.held():
@@ -36,11 +36,11 @@ async def run_up(
             server = None if settings.database else embedded(directory)
             url = settings.database or await prepared(server)
         except UpError:
-            directory.forget_if_new()  # nothing has run in it
+            directory.forget_if_new()  # no cluster has run in it
             raise
         control = control_child(directory, settings, address, url)
         agent = agent_child(directory, settings, address)
-        # Interpreters take longer to start than PostgreSQL: all three at once.
+        # All three processes start at once: interpreters take longer to start than PostgreSQL.
         services: list[Service] = [control, agent] if server is None else [Database(server), control, agent]
         try:
             await control.launch()
@@ -52,7 +52,7 @@ async def run_up(
 
 
 async def _supervise(services: Sequence[Service], stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
-    """Start each service once the one before it serves, and keep them running until ``stop``."""
+    """Start each service once the one before it serves, and keep all running until ``stop``."""
     serving = [asyncio.Event() for _ in services]
     try:
         async with asyncio.TaskGroup() as group:

@@ -1,18 +1,19 @@
-"""What lies where below the data directory, and who holds it.
+"""The layout of the data directory, and the locks that say which process uses it.
 
 ::
 
     DIR/lock                    held by the one `up` that uses DIR; its process id is in it
-    DIR/run/NAME.lock           held by the process NAME (and by nobody once it ended); ditto
-    DIR/run/agent.id            who the agent is, or was: the next one replaces it
-    DIR/logs/NAME.log           what it logs
-    DIR/logs/NAME.stdout.log    what it, or a worker of it, prints
+    DIR/run/NAME.lock           held by the process NAME (by nobody once it ended); its process id is in it
+    DIR/run/agent.id            id of the present or last agent, by which the next one replaces it
+    DIR/logs/NAME.log           log of the process NAME
+    DIR/logs/NAME.stdout.log    standard output of the process NAME
+    DIR/logs/worker-SLOT.log    output of the worker in that slot
     DIR/objects/                large payloads and results
-    DIR/scratch/                the agent's; emptied before each of its starts
-    DIR/postgres/               the database's files; the directory is locked by the server
+    DIR/scratch/                scratch directory of the agent; emptied before each of its starts
+    DIR/postgres/               files of the database; the directory is locked by the server
 
-The locks are the kernel's (``flock``): they end with their holders, never too early, never
-too late, and a process id beside a lock that is held is the id of a process that lives.
+The locks are the kernel's (``flock``): a lock ends exactly when its holder does, and the process
+id in the file of a lock that is held is the id of a living process.
 """
 
 import asyncio
@@ -28,7 +29,7 @@ from pathlib import Path
 from ripieno.up.errors import DirectoryHeldError, UpError
 from ripieno.up.soundness import check_soundness
 
-#: A process whose `up` was killed ends by itself within this.
+#: A process whose `up` was killed ends by itself within this many seconds.
 ORPHAN_END_S = 5.0
 POLL_S = 0.02
 
@@ -36,7 +37,11 @@ _IDENTITY = re.compile("[0-9a-f]{32}")
 
 
 class DataDirectory:
-    """The files of one cluster."""
+    """The data directory of one cluster.
+
+    Args:
+        path: The directory, which need not exist yet.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
@@ -44,40 +49,40 @@ class DataDirectory:
 
     @property
     def postgres(self) -> Path:
-        """The database's files."""
+        """Directory of the database's files."""
         return self.path / "postgres"
 
     @property
     def objects(self) -> Path:
-        """Large payloads and results."""
+        """Directory of large payloads and results."""
         return self.path / "objects"
 
     @property
     def scratch(self) -> Path:
-        """What the agent needs while it runs: sockets, spilled data."""
+        """Directory of the agent's sockets and spilled data, needed only while it runs."""
         return self.path / "scratch"
 
     @property
     def logs(self) -> Path:
-        """What the processes log, and what they and the workers print."""
+        """Directory of the processes' logs, and of what they and the workers print."""
         return self.path / "logs"
 
     def log(self, name: str) -> Path:
-        """The log of one process."""
+        """Return the path of the log called `name`, usually after a process."""
         return self.logs / f"{name}.log"
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Make the directory where it is missing, and hold it (UP-1).
+        """Make the directory if it is missing, and hold its lock for the time of the context (UP-1).
 
         Raises:
-            DirectoryHeldError: nothing was changed.
-            UpError: the directory cannot be made or written.
+            DirectoryHeldError: if another ``up`` holds the directory; nothing was changed in it.
+            UpError: if the directory cannot be made or written, or no cluster can live there.
         """
         check_soundness(self.path)
         self._is_new = not self.path.exists()
         try:
-            # Others may pass through (an unprivileged PostgreSQL must, under root), but not look.
+            # Other users may pass through (an unprivileged PostgreSQL must, under root), but not list it.
             self.path.mkdir(parents=True, exist_ok=True, mode=0o711)
             lock = _lock_now(self.path / "lock")
         except OSError as error:
@@ -98,7 +103,7 @@ class DataDirectory:
         """Make the directories of logs, locks and objects where they are missing.
 
         Raises:
-            UpError: one of them cannot be made.
+            UpError: if one of the directories cannot be made.
         """
         for place in (self.path / name for name in ("logs", "run", "objects")):
             try:
@@ -112,10 +117,10 @@ class DataDirectory:
             shutil.rmtree(self.path, ignore_errors=True)
 
     def exchange_identity(self, name: str, mine: str) -> str:
-        """Note who the process ``name`` is from now on; return who it was before, empty where that is unknown."""
+        """Store the new id `mine` of the process ``name``; return its previous id, empty if that is unknown."""
         path = self.path / "run" / f"{name}.id"
         before = ""
-        with suppress(OSError):  # without it the lease decides, later
+        with suppress(OSError):  # without the previous id, tasks are rescued later, when the lease has run out
             before = path.read_text(errors="replace").strip()
         with suppress(OSError):
             path.write_text(f"{mine}\n")
@@ -124,18 +129,26 @@ class DataDirectory:
     async def let_orphans_end(self, *names: str) -> None:
         """Wait until no process of an earlier ``up`` is left (UP-3), so that its port is free.
 
+        A process that does not end by itself is killed.
+
+        Args:
+            names: Names of the processes.
+
         Raises:
-            DirectoryHeldError: one of them cannot be ended.
+            DirectoryHeldError: if one of the processes cannot be ended.
+            UpError: if the file of a lock cannot be used.
         """
         for name in names:
             os.close(await self.lock_of(name))
 
     async def lock_of(self, name: str) -> int:
-        """The lock that the process ``name`` is to inherit, once its predecessor has let go.
+        """Wait for the lock of the process ``name`` and take it; return its descriptor, for the process to inherit.
+
+        A predecessor that still holds the lock and does not end by itself is killed.
 
         Raises:
-            DirectoryHeldError: the orphan cannot be ended.
-            UpError: the lock's file cannot be used.
+            DirectoryHeldError: if the predecessor cannot be ended.
+            UpError: if the lock's file cannot be used.
         """
         path = self.path / "run" / f"{name}.lock"
         try:
@@ -162,7 +175,7 @@ class DataDirectory:
 
 
 def record_holder(lock: int, pid: int) -> None:
-    """Note beside a lock whose it is."""
+    """Write the holder's process id into the file of the lock with the descriptor `lock`."""
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{pid}\n".encode(), 0)
 

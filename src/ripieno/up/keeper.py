@@ -1,4 +1,4 @@
-"""Restarting what died."""
+"""Restarting processes that died."""
 
 import asyncio
 from typing import Protocol
@@ -9,40 +9,41 @@ from ripieno.up.errors import UpError
 
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
-#: Whoever ran this long was well; its next death starts with the shortest pause again.
+#: After a run of this many seconds a service counts as healthy: its next restart comes after the shortest pause.
 STEADY_S = 10.0
-#: How often it is told of a service that it cannot be started again.
+#: Seconds between two log lines that a service cannot be started again.
 TELL_EVERY_S = 60.0
 
 log = structlog.get_logger(__name__)
 
 
 class Service(Protocol):
-    """Something that runs until it dies, and can be started again."""
+    """A service that runs until it dies, and can be started again."""
 
     name: str
 
     async def start(self) -> None:
-        """Start it and return when it serves; raises UpError when it does not."""
+        """Start the service and return when it serves; raises UpError if it fails to."""
 
     async def wait(self) -> str:
-        """Return, once it has ended, how it ended."""
+        """Wait until the service ends; return in words how it ended."""
 
     async def discard(self) -> None:
-        """Clear away what is left of it, so that ``start`` begins anew."""
+        """Clear away what is left of a service that died, so that ``start`` begins anew."""
 
     async def stop(self, hurry: asyncio.Event) -> None:
-        """Let it drain and end; once ``hurry`` is set, end it without draining."""
+        """Let the service drain and end; once ``hurry`` is set, end it without draining."""
 
 
 async def keep_running(service: Service, serves: asyncio.Event) -> None:
     """Start ``service``, and start it again whenever it dies (UP-2), until cancelled.
 
     Args:
-        serves: Set once it served for the first time.
+        service: What to run.
+        serves: Set once the service served for the first time.
 
     Raises:
-        UpError: its very first start failed. Later failures are logged and tried again.
+        UpError: if the very first start failed. Later failures are logged and the start is tried again.
     """
     await service.start()
     serves.set()
@@ -57,9 +58,9 @@ async def keep_running(service: Service, serves: asyncio.Event) -> None:
 
 
 async def _start_again(service: Service, pause_s: float) -> float:
-    """Try to start a service until it serves; return the pause before the next start of it.
+    """Try to start a service until it serves; return the pause before its next restart, in seconds.
 
-    Why it does not start is told once, and again each minute while that lasts.
+    The reason of a failed start is logged at once, and again each minute while failures last.
     """
     clock = asyncio.get_running_loop().time
     tries, quiet_until = 0, 0.0

@@ -1,4 +1,4 @@
-"""Whether a port is free, said before anything starts."""
+"""Checking that a port is free before anything starts."""
 
 import errno
 import socket
@@ -9,20 +9,20 @@ from typing import Any
 from ripieno.domain.addresses import TcpAddress
 from ripieno.up.errors import PortTakenError
 
-#: How often a free port of a name's first address is tried on its others.
+#: Number of times that a free port of a name's first address is tried on its other addresses.
 _TRIES = 20
 #: Errors of an address that this machine does not have.
 _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
 def check_port_is_free(address: TcpAddress) -> TcpAddress:
-    """Check that a server could listen at an address, on all that a name stands for.
+    """Check that a server could listen at an address; of a name, at all of its addresses that this machine has.
 
     Returns:
-        The address, with a free port where it had none.
+        The address, with a free port in place of port 0.
 
     Raises:
-        PortTakenError: no server could.
+        PortTakenError: if no server could listen there.
     """
     try:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -38,10 +38,10 @@ def check_port_is_free(address: TcpAddress) -> TcpAddress:
 
 
 def _bound(found: Iterable[tuple[int, int, int, str, Any]], port: int) -> int:
-    """Bind to all of these addresses that this machine has, at one time; return the port.
+    """Bind to all of these addresses that this machine has, at the same time; return the port.
 
     Raises:
-        OSError: one of them is taken, or none is there.
+        OSError: if one of the addresses is taken, or this machine has none of them.
     """
     missing: OSError | None = None
     with ExitStack() as probes:
@@ -49,7 +49,7 @@ def _bound(found: Iterable[tuple[int, int, int, str, Any]], port: int) -> int:
         for family, kind, protocol, _, (host, _, *scope) in found:
             try:
                 probe = probes.enter_context(socket.socket(family, kind, protocol))
-                # As the server does: connections of the last one that still linger are no obstacle.
+                # The server sets this, too: lingering connections of an earlier server are no obstacle.
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind((host, bound or port, *scope))
             except OSError as error:

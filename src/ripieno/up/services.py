@@ -1,4 +1,4 @@
-"""The processes of a laptop cluster, each with its command line."""
+"""The services of a cluster on one machine: the embedded database, and the command lines of our processes."""
 
 import asyncio
 from dataclasses import asdict, replace
@@ -18,12 +18,12 @@ from ripieno.up.tie import DATABASE_VARIABLE
 
 log = structlog.get_logger(__name__)
 
-#: Beyond what a process grants its own drain, before it is told to hurry.
+#: Seconds that a process gets beyond the time of its own drain, before it is told to hurry.
 DRAIN_MARGIN_S = 5.0
 
 
 class Database:
-    """The embedded PostgreSQL as one of the services."""
+    """The embedded PostgreSQL as a ``Service`` of the keeper."""
 
     name = "postgres"
 
@@ -31,30 +31,34 @@ class Database:
         self._server = server
 
     async def start(self) -> None:
-        """Start the server."""
+        """Start the server and return when it accepts connections.
+
+        Raises:
+            ServiceFailedError: if it does not start.
+        """
         try:
             await self._server.start()
         except EmbeddedPostgresError as error:
             raise ServiceFailedError(str(error)) from error
 
     async def wait(self) -> str:
-        """Wait until the server ends."""
+        """Wait until the server ends; return in words how it ended."""
         return f"ended with exit code {await self._server.wait()}"
 
     async def discard(self) -> None:
-        """Nothing to do: the next start clears up after a dead server."""
+        """No-op. The next start clears up after a server that died."""
 
     async def stop(self, hurry: asyncio.Event) -> None:
-        """Stop it fast: that is all it can do, hurried or not."""
+        """Stop the server by PostgreSQL's fast shutdown, hurried or not: there is nothing to drain."""
         del hurry
         await self._server.stop()
 
 
 def start_log(directory: DataDirectory, settings: LogSettings) -> None:
-    """Log into the directory from now on, and first what is to be known about it.
+    """Log into the directory from now on; warn first if it lies on another machine's file system.
 
     Raises:
-        UpError: its log cannot be written.
+        UpError: if the log file of ``up`` cannot be written.
     """
     file = directory.log("up")
     try:
@@ -71,10 +75,10 @@ def start_log(directory: DataDirectory, settings: LogSettings) -> None:
 
 
 def embedded(directory: DataDirectory) -> EmbeddedPostgres:
-    """The directory's own server, not yet prepared.
+    """Return the data directory's own PostgreSQL server, not yet prepared.
 
     Raises:
-        ServiceFailedError: PostgreSQL is not installed here.
+        ServiceFailedError: if PostgreSQL is not installed here.
     """
     try:
         return EmbeddedPostgres(directory.postgres, log=directory.log("postgres"))
@@ -83,7 +87,11 @@ def embedded(directory: DataDirectory) -> EmbeddedPostgres:
 
 
 async def prepared(server: EmbeddedPostgres | None) -> str:
-    """Make the database files where they are missing; return the URL."""
+    """Make the server's database files where they are missing; return the database's URL.
+
+    Raises:
+        ServiceFailedError: if the files cannot be made or used.
+    """
     assert server is not None
     try:
         return await server.prepare()
@@ -92,7 +100,7 @@ async def prepared(server: EmbeddedPostgres | None) -> str:
 
 
 def control_child(directory: DataDirectory, settings: UpSettings, address: TcpAddress, database: str) -> Child:
-    """The control plane. The URL goes by the environment: it may hold a password."""
+    """Return the process of the control plane. It gets the URL by its environment, as that may hold a password."""
     limits = " ".join(f"{name}={value}" for name, value in asdict(settings.limits).items())
     arguments = ["control", "--listen", str(address), "--objects", str(directory.objects)]
     return Child(
@@ -105,7 +113,7 @@ def control_child(directory: DataDirectory, settings: UpSettings, address: TcpAd
 
 
 def agent_child(directory: DataDirectory, settings: UpSettings, address: TcpAddress) -> Child:
-    """The agent with its workers."""
+    """Return the process of the agent, which starts its workers."""
     arguments = [
         "agent",
         "--control",

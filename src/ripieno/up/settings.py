@@ -1,4 +1,4 @@
-"""What a laptop cluster is made of."""
+"""Settings of a cluster on one machine."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,19 +10,19 @@ from ripieno.telemetry import LogSettings
 
 @dataclass(frozen=True, slots=True)
 class UpSettings:
-    """A cluster on this machine.
+    """Settings of ``ripieno up``.
 
     Attributes:
-        data: Directory of everything that is kept.
+        data: Directory of everything that is kept between runs.
         listen: Where the control plane listens; port 0 takes a free one.
         slots: Workers to start; ignored with ``attach``.
-        worker: Command of a worker, None for the Python worker for functions.
+        worker: Command that starts a worker; None for the Python worker for functions.
         attach: Addresses of workers that exist already; each is one slot.
-        pass_environment: Variables that workers get although they are kept back.
-        database: URL of a PostgreSQL to use instead of the embedded one.
+        pass_environment: Names of variables that workers get although variables of their kind are kept back.
+        database: URL of a PostgreSQL database to use; None for the embedded server.
         limits: What one caller may ask of the control plane.
         drain_s: How long running attempts may go on after the stop.
-        logs: Level and shape of the logs; in which files they go is decided here.
+        logs: Level and shape of the logs; ``up`` itself chooses the files.
     """
 
     data: Path

@@ -1,4 +1,4 @@
-"""Whether a data directory can be one: looked at before anything in it is made or started."""
+"""Checks of a path that is to be a data directory, before anything in it is made or started."""
 
 import errno
 import os
@@ -8,9 +8,10 @@ from pathlib import Path
 
 from ripieno.up.errors import UpError
 
-#: A new database takes 40 MB, its log 16 MB and more; below this PostgreSQL's own word would come late.
+#: Least free space for a new database, which takes 40 MB and its log 16 MB and more: with less, PostgreSQL's
+#: own error would come late.
 SMALLEST_ROOM_BYTES = 100_000_000
-#: File systems of other machines: locks and syncs are theirs to keep, and not all of them do.
+#: Kinds of file systems that lie on other machines, which have to keep locks and syncs; not all of them do.
 _NETWORKS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "fuse.rclone", "afs", "ceph", "glusterfs"}
 )
@@ -18,10 +19,10 @@ _WAY_OUT = "choose another directory with --data"
 
 
 def check_soundness(path: Path) -> None:
-    """Look at a directory that may not exist yet.
+    """Check that a cluster can live in a directory, which may not exist yet.
 
     Raises:
-        UpError: no cluster can live there; says what is wrong, and the way out.
+        UpError: if no cluster can live there; the text says what is wrong, and what to do.
     """
     try:
         _check_kind(path)
@@ -32,7 +33,7 @@ def check_soundness(path: Path) -> None:
 
 
 def network_file_system(path: Path) -> str | None:
-    """The kind of file system of another machine that an existing directory lies on; None on a local one."""
+    """Return the kind of network file system that an existing directory lies on; None if it is a local one."""
     kinds = _kinds_of_mounts() if sys.platform == "linux" else {}
     real = path.resolve()
     for place in (real, *real.parents):
@@ -52,7 +53,7 @@ def _check_kind(path: Path) -> None:
             " give its database with --database URL"
         )
     owner = path.stat().st_uid if path.exists() else None
-    # Root may use what is anybody's, and PostgreSQL then runs as the owner of its files.
+    # Root may use a directory of any owner; PostgreSQL then runs as the owner of its files.
     if owner is not None and os.geteuid() not in (0, owner):
         raise UpError(
             f"cannot use {path}: it belongs to user id {owner}, this is user id {os.geteuid()};"
@@ -69,7 +70,7 @@ def _check_database(files: Path) -> None:
     if files.exists() and not files.is_dir():
         raise UpError(f"{files} is not a directory; move it away, or {_WAY_OUT}")
     if not files.exists() or not os.access(files, os.R_OK | os.X_OK):
-        return  # the former is made; of the latter PostgreSQL's own account knows more
+        return  # missing files are made; unreadable ones may belong to PostgreSQL's own account
     if any(files.iterdir()) and not (files / "PG_VERSION").is_file():
         raise UpError(
             f"{files} is not empty and holds no database (there is no PG_VERSION in it): move it away, restore what is"
@@ -79,7 +80,7 @@ def _check_database(files: Path) -> None:
 
 def _check_room(path: Path) -> None:
     if (path / "postgres" / "PG_VERSION").exists():
-        return  # what is there can be read and drained at least
+        return  # an existing database can at least be read and drained on a full disk
     existing = next(place for place in (path, *path.parents) if place.exists())
     if not existing.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
@@ -92,7 +93,7 @@ def _check_room(path: Path) -> None:
 
 
 def _kinds_of_mounts() -> dict[str, str]:
-    """Where file systems are mounted, and of which kind each is; the last of several at one place."""
+    """Return the places where file systems are mounted and their kinds; the last of several at one place counts."""
     kinds: dict[str, str] = {}
     try:
         lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()

@@ -1,20 +1,20 @@
-"""Words that ``up`` and its processes have to agree on.
+"""The protocol and the variables between ``up`` and its processes.
 
 ``up`` gives each process one end of a pair of sockets and names it in TIE_VARIABLE. The
-process loads its modules and then waits for BEGIN (what it depends on still starts);
-it answers READY when it serves. When either end closes, the other process is gone.
+process loads its modules and then waits for BEGIN (the services it depends on may still be starting);
+it answers READY when it serves. When one end closes, the process there is gone.
 """
 
-#: Holds the number of an inherited descriptor. Workers get a pipe of their agent's under
-#: the same name, and end when it ends.
+#: Holds the number of an inherited descriptor. A worker that gets a pipe under the same name
+#: (``ripieno.worker.process.parent``) ends when the pipe's other end closes.
 TIE_VARIABLE = "RIPIENO_PARENT_PIPE"
 BEGIN = b"begin\n"
 READY = b"ready\n"
 
-#: Who the agent is and whom it replaces, 32 hexadecimal digits each: when `up` starts one, the one
-#: before it has ended for certain, and need not be waited for.
+#: Ids of an agent and of the one it replaces, 32 hexadecimal digits each: when `up` starts an agent, its
+#: predecessor has ended for certain, so its tasks need not wait for the lease.
 AGENT_VARIABLE = "RIPIENO_AGENT_ID"
 PREDECESSOR_VARIABLE = "RIPIENO_PREDECESSOR"
 
-#: The database's URL: it may hold a password, and command lines are for everyone to read.
+#: Holds the database's URL, which may contain a password: any user can read command lines.
 DATABASE_VARIABLE = "RIPIENO_DATABASE"

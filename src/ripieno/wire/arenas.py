@@ -1,8 +1,8 @@
-"""How long a protobuf message may be filled in again and again before it is built anew.
+"""The limit on reusing one protobuf message for several tasks before a new one is built.
 
-A message puts whatever its fields are set to into an arena of its own, and the arena keeps all of
-it until the whole message is dropped: setting a field again, clearing it or merging into it gives
-nothing back (protocolbuffers/protobuf#10294). A message that lives for long and is filled in for
+A message copies the values of its fields into an arena of its own, and the arena keeps all of
+them until the whole message is dropped: setting a field again, clearing it or merging into it frees
+nothing (protocolbuffers/protobuf#10294). A message that lives for long and is filled in for
 each task therefore keeps every value that it ever had.
 
 The rule of this project: a message is built, sent and dropped. The two exceptions
@@ -10,6 +10,6 @@ The rule of this project: a message is built, sent and dropped. The two exceptio
 one, and drop theirs after ``ARENA_BYTES``.
 """
 
-#: What a message that is filled in again may have taken in, in bytes, before it is built anew. Large
-#: enough that building does not count beside the tasks that share it, small beside a process.
+#: Bytes that a reused message may have taken in before it is dropped and built anew. Large enough that the
+#: cost of building does not count beside the tasks that share it, small beside a process's memory.
 ARENA_BYTES = 256 * 1024

@@ -1,9 +1,9 @@
-"""Channels of gRPC to the servers of a cluster: one place for how they are reached and kept.
+"""gRPC channels to the servers of a cluster: the one place for how servers are reached and connections kept.
 
 * **No proxy.** ``http_proxy`` and its like are meant for web pages. The parts of a cluster, and
   its clients, reach each other directly, unless a client asks for the proxy; loopback never
   goes through one.
-* **Silent peers are dead.** A connection on which a call waits is asked for a sign of life.
+* **Silent peers are dead.** A connection on which a call waits is probed by keepalive pings.
 * **Sizes are bounded by this project**, where messages are built: gRPC's own limit of 4 MiB
   would refuse a few that are fine.
 """
@@ -19,30 +19,31 @@ from ripieno.domain.addresses import Address, TcpAddress, UnixAddress
 
 Options = Sequence[tuple[str, int | str]]
 
-#: A peer that vanished without a word is noticed within ten seconds: it is asked for a sign of life
-#: after so long, and given up when it does not answer in time.
+#: Seconds until a silent peer is pinged, and until a ping without an answer ends the connection: together
+#: a peer that vanished without a word is noticed within ten seconds.
 _KEEPALIVE_S, _ANSWER_S = 5, 4
 
 
 def open_channel(address: Address, options: Options = (), *, use_proxy: bool = False) -> grpc.aio.Channel:
-    """A connection of its own, to be used on the running event loop.
+    """Open a channel with a connection of its own, to be used on the running event loop.
 
     Args:
-        options: Of gRPC, beside and before the common ones.
+        address: The server's address.
+        options: gRPC channel options, put before the common ones.
         use_proxy: Go through the proxy that the environment names, if the address is not on this machine.
     """
     return grpc.aio.insecure_channel(target_of(address), options=_with_common(address, options, use_proxy))
 
 
 def open_blocking_channel(address: Address, options: Options = ()) -> grpc.Channel:
-    """The same for programs without an event loop."""
+    """Open a channel with a connection of its own, for programs without an event loop; never by a proxy."""
     return grpc.insecure_channel(target_of(address), options=_with_common(address, options, use_proxy=False))
 
 
 def target_of(address: Address) -> str:
-    """The address in gRPC's spelling, for channels and for servers alike."""
+    """Return the address in gRPC's spelling, for channels and for servers alike."""
     if isinstance(address, UnixAddress):
-        # gRPC takes the path for a part of a URL: what means something there is escaped.
+        # gRPC takes the path for a part of a URL, so characters with a meaning in URLs are escaped.
         return f"unix:{quote(os.fsencode(address.path))}"
     return str(address)
 
@@ -59,8 +60,8 @@ def _with_common(address: Address, options: Options, use_proxy: bool) -> list[tu
         ("grpc.max_send_message_length", -1),
         ("grpc.keepalive_time_ms", _KEEPALIVE_S * 1_000),
         ("grpc.keepalive_timeout_ms", _ANSWER_S * 1_000),
-        # gRPC would stop asking after two questions of a call that waits long.
+        # By default gRPC would stop pinging after two pings during a call that waits long.
         ("grpc.http2.max_pings_without_data", 0),
-        # Channels with equal arguments would share one connection otherwise.
+        # Otherwise channels with equal arguments would share one connection.
         ("grpc.use_local_subchannel_pool", 1),
     ]

@@ -1,4 +1,4 @@
-"""Errors and gRPC codes: one table, both ways."""
+"""The table of the project's errors and their gRPC codes, for servers and clients."""
 
 from collections.abc import Mapping
 
@@ -6,14 +6,14 @@ import grpc
 
 from ripieno.domain import errors
 
-#: Trailing metadata of a RESOURCE_EXHAUSTED that passes by itself: the same call may be sent again a little later.
+#: Trailing metadata of a RESOURCE_EXHAUSTED for a passing lack of room: the same call may be sent again a little later.
 SEND_AGAIN = ("ripieno-send-again", "later")
 
-#: Key of the trailing metadata of a RESOURCE_EXHAUSTED that does not: the limit's name.
+#: Key of the trailing metadata of a RESOURCE_EXHAUSTED for a configured limit; the value is the limit's name.
 LIMIT = "ripieno-limit"
 
-#: Each error class to the code that says whose fault it is. The most specific class
-#: of an error's ancestry that stands here decides.
+#: Error class -> the code that says whose fault the error is. Of an error's class and its
+#: ancestors, the most specific one in this table decides.
 CODES: Mapping[type[errors.RipienoError], grpc.StatusCode] = {
     errors.InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
     errors.NotFoundError: grpc.StatusCode.NOT_FOUND,
@@ -33,14 +33,14 @@ CODES: Mapping[type[errors.RipienoError], grpc.StatusCode] = {
 
 
 def metadata_of(error: errors.RipienoError) -> tuple[tuple[str, str], ...]:
-    """Trailing metadata that tell a caller's SDK what it can do about an error."""
+    """Return the trailing metadata that tell a caller's SDK what it can do about an error."""
     if isinstance(error, errors.LimitError):
         return ((LIMIT, error.limit),)
     return (SEND_AGAIN,) if isinstance(error, errors.OverloadedError) else ()
 
 
 def code_of(error: errors.RipienoError) -> grpc.StatusCode:
-    """The gRPC code that a caller gets for an error."""
+    """Return the gRPC code that a caller gets for an error."""
     for ancestor in type(error).__mro__:
         if ancestor in CODES:
             return CODES[ancestor]

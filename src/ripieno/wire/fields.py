@@ -1,16 +1,18 @@
-"""Looking at a serialized message without parsing it."""
+"""Counting fields of a serialized protobuf message without parsing it."""
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 def count_field(data: bytes, number: int, most: int) -> int:
-    """How often a length-delimited field stands in a message, counted up to ``most``.
+    """Return how often a length-delimited field occurs in a message, counted up to ``most``.
 
-    About 0.2 us a field. What is no valid message is counted up to where it breaks: parsing it
-    says what is wrong.
+    Counting takes about 0.2 us a field. An invalid message is counted up to where it breaks, without an
+    error: parsing it says what is wrong.
 
     Args:
-        number: Of the field.
+        data: The serialized message.
+        number: Number of the field.
+        most: Where counting stops.
     """
     count = place = 0
     end = len(data)
@@ -29,14 +31,14 @@ def count_field(data: bytes, number: int, most: int) -> int:
             else:
                 break
     except IndexError:
-        pass  # cut off inside a number
+        pass  # the message is cut off inside a number
     return count
 
 
 def _varint(data: bytes, place: int) -> tuple[int, int]:
-    """The number that begins here, and where it ends."""
+    """Decode the varint that begins at `place`; return its value and the place behind it."""
     byte = data[place]
-    if byte < 0x80:  # as nearly always
+    if byte < 0x80:  # nearly always the varint is one byte
         return byte, place + 1
     value, shift = byte & 0x7F, 7
     while True:

@@ -1,6 +1,6 @@
 """The grammar of streamed submissions, without I/O.
 
-``CreateLargeTasks`` of a client and ``create_large_task`` of a worker share it::
+``CreateLargeTasks`` of a client and ``create_large_task`` of a worker share this grammar::
 
     init_request (header data* data_complete)* last_task
 
@@ -33,7 +33,7 @@ class _State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class TaskOpened:
-    """A header arrived; the payload's chunks follow."""
+    """Event: the header of a task arrived; chunks of its payload follow."""
 
     id: str
     expected_output_keys: tuple[str, ...]
@@ -42,19 +42,19 @@ class TaskOpened:
 
 @dataclass(frozen=True, slots=True)
 class PayloadContinued:
-    """One chunk of the open task's payload, possibly empty."""
+    """Event: one chunk of the open task's payload arrived; it may be empty."""
 
     data: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class TaskClosed:
-    """The open task's payload is complete."""
+    """Event: the open task's payload is complete."""
 
 
 @dataclass(frozen=True, slots=True)
 class SubmissionFinished:
-    """``last_task``: the submission is complete; answer it."""
+    """Event: ``last_task`` arrived, so the submission is complete and can be answered."""
 
 
 Event = TaskOpened | PayloadContinued | TaskClosed | SubmissionFinished
@@ -62,10 +62,12 @@ Event = TaskOpened | PayloadContinued | TaskClosed | SubmissionFinished
 
 @dataclass(slots=True)
 class LargeTasksReader:
-    """Reads one streamed submission, message by message.
+    """Checks one streamed submission, message by message, and turns its messages into events.
+
+    Each method but ``task_ids`` raises InvalidRequestError if the message may not come next or breaks a rule.
 
     Attributes:
-        chunk_limit_bytes: Longest payload chunk that is accepted.
+        chunk_limit_bytes: Longest payload chunk that is accepted, in bytes.
     """
 
     chunk_limit_bytes: int
@@ -79,13 +81,13 @@ class LargeTasksReader:
         return self._ids
 
     def init_request(self) -> None:
-        """The first message arrived."""
+        """Take ``init_request``, which must be the first message."""
         if self._state is not _State.START:
             raise InvalidRequestError("init_request", "stands twice; it is the first message and only that")
         self._state = _State.BETWEEN
 
     def init_task(self, message: objects_pb2.InitTaskRequest) -> TaskOpened | SubmissionFinished:
-        """A header, or ``last_task``."""
+        """Take a task's header, or ``last_task``, which ends the submission."""
         kind = message.WhichOneof("type")
         self._require(_State.BETWEEN, f"init_task.{kind or 'type'}")
         if kind == "header":
@@ -100,7 +102,7 @@ class LargeTasksReader:
         raise InvalidRequestError("init_task.type", "is not set; send header or last_task")
 
     def task_payload(self, message: objects_pb2.DataChunk) -> PayloadContinued | TaskClosed:
-        """A chunk of the open task's payload, or its end."""
+        """Take a chunk of the open task's payload, or the payload's end."""
         kind = message.WhichOneof("type")
         self._require(_State.IN_TASK, f"task_payload.{kind or 'type'}")
         if kind == "data":
@@ -117,7 +119,7 @@ class LargeTasksReader:
         raise InvalidRequestError("task_payload.type", "is not set; send data or data_complete")
 
     def end(self) -> None:
-        """The stream was half-closed without ``last_task`` (clients may)."""
+        """End the submission because the stream was half-closed without ``last_task``, as clients may."""
         if self._state is _State.START:
             raise InvalidRequestError("init_request", "is missing: the stream ended before its first message")
         if self._state is _State.IN_TASK:

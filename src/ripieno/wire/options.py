@@ -1,4 +1,4 @@
-"""Task options between messages and domain."""
+"""Conversion of task options between messages and domain."""
 
 from ripieno.domain.errors import InvalidRequestError
 from ripieno.domain.options import TaskOptions, check_options
@@ -9,7 +9,7 @@ def options_from_wire(where: str, message: objects_pb2.TaskOptions) -> TaskOptio
     """Decode and check task options; ``where`` is the field that holds them.
 
     Raises:
-        InvalidRequestError: naming the offending field and value.
+        InvalidRequestError: if an option is missing or out of range; the text names its field and value.
     """
     if not message.HasField("max_duration"):
         raise InvalidRequestError(f"{where}.max_duration", "is not set; give the time limit of an attempt")
@@ -24,7 +24,7 @@ def options_from_wire(where: str, message: objects_pb2.TaskOptions) -> TaskOptio
 
 
 def options_to_wire(options: TaskOptions) -> objects_pb2.TaskOptions:
-    """Encode task options."""
+    """Encode task options as a message."""
     message = objects_pb2.TaskOptions(
         options=options.options, max_retries=options.max_retries, priority=options.priority
     )

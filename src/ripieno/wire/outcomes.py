@@ -1,4 +1,4 @@
-"""What agents report, between messages and domain."""
+"""Conversion of agents' reports (outcomes, tickets, data) between messages and domain."""
 
 from typing import cast
 
@@ -15,10 +15,10 @@ FAILURES = {
     agent_pb2.Outcome.Failed.OUTPUT: Failure.OUTPUT,
 }
 
-#: Said of what only a newer agent can have meant. The attempt counts as a failed one.
+#: Part of the reason for a value that only a newer agent can have sent. The attempt counts as failed.
 _NEWER = "this version of the control plane does not know; upgrade it before its agents"
 
-#: A reason longer than this is cut; the store keeps it with the attempt.
+#: Longest reason in characters; the store keeps it with the attempt. The middle of a longer one is cut out.
 LONGEST_DETAIL = 16_000
 
 
@@ -33,14 +33,14 @@ def ticket_to_wire(ticket: Ticket) -> agent_pb2.Ticket:
 
 
 def data_from_wire(message: agent_pb2.Data) -> Data:
-    """Decode data; unset means empty."""
+    """Decode data: a reference to the object store or inline bytes; unset means empty bytes."""
     if message.WhichOneof("where") == "object":
         return stored_from_wire(message.object)
     return message.inline
 
 
 def data_to_wire(data: Data) -> agent_pb2.Data:
-    """Encode data."""
+    """Encode data: a reference to the object store or inline bytes."""
     if isinstance(data, StoredObject):
         return agent_pb2.Data(object=stored_to_wire(data))
     return agent_pb2.Data(inline=data)
@@ -57,20 +57,20 @@ def stored_from_wire(message: agent_pb2.StoredObject) -> StoredObject:
 
 
 def directory_from_wire(message: agent_pb2.ObjectDirectory) -> ObjectDirectory | None:
-    """Decode where objects may be written; None if nowhere."""
+    """Decode the directory where agents may write objects; None if there is none."""
     return ObjectDirectory(message.path, message.proof_file, message.proof) if message.path else None
 
 
 def directory_to_wire(directory: ObjectDirectory) -> agent_pb2.ObjectDirectory:
-    """Encode where objects may be written."""
+    """Encode the directory where agents may write objects."""
     return agent_pb2.ObjectDirectory(path=directory.path, proof_file=directory.proof_file, proof=directory.proof)
 
 
 def outcome_from_wire(message: agent_pb2.Outcome) -> Outcome:
     """Decode an outcome.
 
-    Sub-tasks whose options break a rule (the agent should have refused them) make it a
-    final failure that says so.
+    If sub-tasks have options that break a rule (the agent should have refused them), the outcome
+    becomes a final failure that says so.
     """
     try:
         how = _how(message)
@@ -86,10 +86,10 @@ def outcome_from_wire(message: agent_pb2.Outcome) -> Outcome:
 
 
 def completions_from_wire(message: agent_pb2.Completions) -> Completions:
-    """Decode completions; there are as many results as they say.
+    """Decode completions; their columns then have matching lengths.
 
     Raises:
-        InvalidRequestError: the columns differ in length.
+        InvalidRequestError: if columns differ in length, or there are not as many results as the counts say.
     """
     columns = Completions(
         list(message.task_nos),
@@ -119,7 +119,7 @@ def completions_from_wire(message: agent_pb2.Completions) -> Completions:
 
 
 def completions_to_wire(columns: Completions, message: agent_pb2.Completions) -> None:
-    """Encode completions with inline results into an empty message; others travel as outcomes."""
+    """Encode completions, all with inline results, into an empty message; others have to be sent as outcomes."""
     message.task_nos.extend(columns.task_nos)
     message.session_nos.extend(columns.session_nos)
     message.claims.extend(columns.claims)
@@ -131,7 +131,7 @@ def completions_to_wire(columns: Completions, message: agent_pb2.Completions) ->
 
 
 def storable(text: str) -> str:
-    """Text of a worker's making as PostgreSQL can hold it: no NUL, not endless."""
+    """Return a worker's text as PostgreSQL can hold it: NULs replaced, the middle of a long one cut out."""
     if len(text) > LONGEST_DETAIL:
         half = LONGEST_DETAIL // 2
         text = f"{text[:half]} [...] {text[-half:]}"

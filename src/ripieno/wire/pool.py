@@ -1,9 +1,9 @@
-"""The descriptor pool of this project's messages.
+"""The private descriptor pool of this project's messages.
 
 Protobuf keeps one process-wide pool of message descriptors and refuses a second
 definition of a name. A user who has another package with the same protocol in the
-same process (the original's own stubs, say) would get an import error from whichever
-of the two comes second. The generated modules therefore register here, in a pool of
+same process (the original's own stubs, say) would get an import error from the one
+imported second. The generated modules therefore register in a pool of
 their own: same names and numbers on the wire, nothing shared in the process.
 """
 

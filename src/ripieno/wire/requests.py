@@ -1,4 +1,4 @@
-"""Requests of the Submitter, decoded and checked."""
+"""Decoding and checking requests of the Submitter service."""
 
 from collections.abc import Iterable
 
@@ -22,7 +22,8 @@ def new_tasks(where: str, requests: Iterable[objects_pb2.TaskRequest], chunk_lim
     """Decode and check the tasks of one small submission; ``where`` is the field that holds them.
 
     Raises:
-        InvalidRequestError: naming the offending field and value.
+        InvalidRequestError: if a task breaks a rule, or its payload is longer than ``chunk_limit_bytes``; the
+            text names the field and its value.
     """
     tasks = [
         NewTask(request.id, list(request.expected_output_keys), list(request.data_dependencies), request.payload)
@@ -41,10 +42,10 @@ def new_tasks(where: str, requests: Iterable[objects_pb2.TaskRequest], chunk_lim
 
 
 def session_to_create(request: submitter_service_pb2.CreateSessionRequest) -> tuple[str, TaskOptions]:
-    """Id and default options of a session to be created.
+    """Decode and check the id and the default options of a session to be created.
 
     Raises:
-        InvalidRequestError: naming the offending field and value.
+        InvalidRequestError: if one of them is missing or breaks a rule; the text names the field and its value.
     """
     check_identifier("id", request.id)
     if not request.HasField("default_task_option"):
@@ -56,15 +57,19 @@ def optional_options(
     request: submitter_service_pb2.CreateSmallTaskRequest | submitter_service_pb2.CreateLargeTaskRequest.InitRequest,
     where: str = "task_options",
 ) -> TaskOptions | None:
-    """Options of a submission; None where the session's default is meant, as a whole."""
+    """Decode and check the options of a submission; None means the session's default options, as a whole.
+
+    Raises:
+        InvalidRequestError: if an option breaks a rule.
+    """
     return options_from_wire(where, request.task_options) if request.HasField("task_options") else None
 
 
 def task_filter(message: submitter_service_pb2.TaskFilter, where: str = "") -> TaskFilter:
-    """Decode and check a task filter; ``where`` prefixes the fields it names.
+    """Decode and check a task filter; ``where`` is the prefix of field names in errors.
 
     Raises:
-        InvalidRequestError: naming the offending field.
+        InvalidRequestError: if the filter names no ids, or no or unknown statuses; the text names the field.
     """
     kind = message.WhichOneof("ids")
     if kind is None:
@@ -80,7 +85,7 @@ def session_filter(message: submitter_service_pb2.SessionFilter) -> SessionFilte
     """Decode and check a session filter.
 
     Raises:
-        InvalidRequestError: naming the offending field.
+        InvalidRequestError: if the filter has an empty list of statuses or an unknown one; the text names the field.
     """
     kind = message.WhichOneof("statuses")
     statuses = None
@@ -94,10 +99,10 @@ def session_filter(message: submitter_service_pb2.SessionFilter) -> SessionFilte
 
 
 def wanted_result(request: objects_pb2.ResultRequest) -> tuple[str, str]:
-    """Session id and result key.
+    """Check the session id and the result key of a request; return both.
 
     Raises:
-        InvalidRequestError: one of them is blank.
+        InvalidRequestError: if one of them is blank or breaks another rule for names.
     """
     check_identifier("session", request.session)
     check_identifier("key", request.key)
@@ -105,12 +110,12 @@ def wanted_result(request: objects_pb2.ResultRequest) -> tuple[str, str]:
 
 
 def distinct_ids(ids: Iterable[str]) -> list[str]:
-    """Distinct ids in the order of the request, without those that nothing can be called."""
+    """Return the distinct ids in the order of the request, without those that no name can be (with a NUL)."""
     return _known_form(dict.fromkeys(ids))
 
 
 def _known_form(ids: Iterable[str]) -> list[str]:
-    # An id with a NUL cannot exist (and PostgreSQL would not take it): left out as unknown.
+    # Ids with a NUL are left out, as unknown ones: they cannot exist, and PostgreSQL would not take them.
     return [each for each in ids if "\0" not in each]
 
 

@@ -1,4 +1,4 @@
-"""Statuses as the protocol spells them."""
+"""Tables between the domain's statuses and the protocol's."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -18,7 +18,7 @@ TASK_TO_WIRE = MappingProxyType(
         TaskStatus.CANCELLED: task_status_pb2.TASK_STATUS_CANCELED,
     }
 )
-#: The wire knows four more statuses; no task is ever in one of them.
+#: The protocol has four more task statuses; no task is ever in one of them.
 TASK_FROM_WIRE: Mapping[int, TaskStatus] = MappingProxyType({wire: status for status, wire in TASK_TO_WIRE.items()})
 
 RESULT_TO_WIRE = MappingProxyType(

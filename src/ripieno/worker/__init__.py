@@ -1,6 +1,6 @@
-"""The SDK for people who write workers.
+"""The worker SDK: write and serve handlers, the functions that run tasks.
 
-A worker is one process with one handler, a function that runs one task at a time::
+A worker is one process with one handler, which runs one task at a time::
 
     from ripieno.worker import Task, serve
 
@@ -26,16 +26,16 @@ Rules that hold throughout:
 * WRK-1  One attempt runs at a time; attempts begin in the order in which they became ready.
 * WRK-2  An attempt either begins or is withdrawn, never both (``Attempt._fate``).
 * WRK-3  An attempt ends exactly once: with Output, as failed, or as withdrawn.
-* WRK-4  Beyond 1 MiB, what arrives lies on disk; beyond 2 MiB, what is sent waits for the I/O.
+* WRK-4  Data that arrives is on disk beyond 1 MiB; a handler that sends waits for the I/O beyond 2 MiB.
 * WRK-5  A process that a handler forks is no worker: it has none of the worker's signals and sockets,
-  and never returns into it (``forks``).
+  and never returns into the worker's loop (``forks``).
 * WRK-6  Importing this package needs grpcio and protobuf and nothing else.
 """
 
 import os
 
-# Handlers fork while other threads are inside gRPC: its own handlers of forks would only complain
-# of that, at each fork. Children are not to use the worker's connections anyway.
+# Handlers fork while other threads are inside gRPC: gRPC's own fork handlers would only log an error
+# at each fork. Children must not use the worker's connections anyway.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 from ripieno.domain.options import TaskOptions

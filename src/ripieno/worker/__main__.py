@@ -1,4 +1,4 @@
-"""``python -m ripieno.worker [--address ADDRESS] [--single] [MODULE:HANDLER]``."""
+"""The command ``python -m ripieno.worker [--address ADDRESS] [--single] [MODULE:HANDLER]``."""
 
 import argparse
 import faulthandler
@@ -18,10 +18,10 @@ FUNCTIONS_HANDLER = "ripieno.worker.functions:handle"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a worker until it is told to stop; prints one line when it is ready.
+    """Run a worker until it is told to stop, and print one line when it is ready.
 
     Returns:
-        The exit code: 0 after a clean stop, 2 if it could not start.
+        The exit code: 0 after a clean stop, 2 if the worker could not start.
     """
     parser = argparse.ArgumentParser(prog="ripieno worker", description="Run tasks with a Python function.")
     parser.add_argument(
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     arguments = parser.parse_args(argv)
     _prepare_output()
-    # An installed script has its own folder there; people expect their current one.
+    # An installed script has its own folder first in sys.path; people expect their current one.
     current = str(Path.cwd())
     if sys.path[0] not in ("", current):
         sys.path.insert(0, current)
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _prepare_output() -> None:
-    """Let nothing that is printed be lost in a crash, or be a reason for one; and let a crash show its stack."""
+    """Set up the output so that no line is lost in a crash, no text causes an error, and a crash shows its stack."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(line_buffering=True, errors="backslashreplace")

@@ -1,8 +1,8 @@
-"""The handler of the worker for functions: the payload says what to call.
+"""The handler for payloads that are pickled functions, which it calls.
 
 The payload is ``cloudpickle.dumps((function, args, kwargs))``, the task expects one
 output, and that result is the pickled return value. Unpickling runs whatever the payload says:
-use it only where everyone who may submit may also run programs here.
+use this handler only where everyone who may submit may also run programs here.
 """
 
 import cloudpickle

@@ -1,1 +1,1 @@
-"""`ripieno bench`: the load, the tasks, the report and the plot."""
+"""The parts of `ripieno bench`: the load, the tasks, the report and the plot."""

@@ -1,4 +1,4 @@
-"""The load of ``ripieno bench``: tasks as fast as they go, and tasks one at a time."""
+"""The load of ``ripieno bench``: many tasks submitted together, and tasks one at a time."""
 
 import pickle
 import time
@@ -7,22 +7,22 @@ from dataclasses import dataclass, field
 from ripieno.cli.bench import bench_task
 from ripieno.client import Client, RipienoError, Session
 
-#: A cluster that does not answer within this is not there.
+#: A cluster that does not answer within this many seconds is taken for absent.
 PATIENCE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What to run.
+    """The tasks that one run of the benchmark submits.
 
     Attributes:
-        tasks: Submitted together, 1,000 a call.
-        singles: One at a time, beforehand, on the cluster as it is.
-        payload: Of every task; None for a function of ours that the default Python worker runs.
+        tasks: Number of tasks submitted together, 1,000 a call.
+        singles: Number of tasks run one at a time, beforehand, on the cluster as it is.
+        payload: Payload of every task; None for a function of ours that the default Python worker runs.
         task_s: How long that function sleeps.
         payload_bytes, result_bytes: Sizes for that function.
-        partition: None is the default one.
-        limit_s: For all of it; what has not ended then is cancelled.
+        partition: Partition to run in; None is the default one.
+        limit_s: Time limit of the whole run; tasks that have not ended then are cancelled.
     """
 
     tasks: int
@@ -35,7 +35,7 @@ class Load:
     limit_s: float
 
     def encoded(self) -> bytes:
-        """The payload of one task."""
+        """Return the payload of one task."""
         if self.payload is not None:
             return self.payload
         call: tuple[object, ...] = (bench_task.run, (self.task_s, self.result_bytes, b"p" * self.payload_bytes), {})
@@ -44,16 +44,16 @@ class Load:
 
 @dataclass(slots=True)
 class Measured:
-    """What was seen; times in seconds since the first call of the rate's part.
+    """Measurements of one run, in seconds; those of the tasks together count from their first call.
 
     Attributes:
         singles_s: Time of each single task, from its submission to its result.
         submitted_s: When all tasks were submitted.
-        arrivals_s: When each result came, in this order.
+        arrivals_s: When each result came, in order of arrival.
         ran: When and where tasks ran, as far as their results say.
-        result_bytes: Of all results together.
-        failed: Tasks whose result will never exist.
-        first_failure: Why, of the first of them.
+        result_bytes: Size of all results together.
+        failed: Number of tasks that failed.
+        first_failure: Reason of the first failure; empty if there was none.
     """
 
     singles_s: list[float] = field(default_factory=list)
@@ -66,15 +66,15 @@ class Measured:
 
 
 class OutOfTimeError(Exception):
-    """The limit passed; says how far it came."""
+    """The time limit of the run passed; the text says how many tasks had ended."""
 
 
 def run_load(address: str, load: Load) -> Measured:
-    """Run it in a session of its own, which is cancelled at the end, also when interrupted.
+    """Run a load in a session of its own, which is cancelled at the end, also when interrupted.
 
     Raises:
-        OutOfTimeError: the limit passed.
-        RipienoError: the cluster refused something, or none answered.
+        OutOfTimeError: if the load's time limit passed.
+        RipienoError: if the cluster refused something, or none answered.
     """
     give_up_at = time.monotonic() + load.limit_s
     measured = Measured()
@@ -100,7 +100,7 @@ def _one_at_a_time(session: Session, load: Load, give_up_at: float, measured: Me
             task.result(timeout=_left(give_up_at))
         except RipienoError as error:
             _note_failure(measured, error)
-        # The first one connects, and may meet a worker that is still loading.
+        # The first task is not counted: it connects, and may meet a worker that is still loading.
         if number:
             measured.singles_s.append(time.perf_counter() - began)
 

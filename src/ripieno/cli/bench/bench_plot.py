@@ -1,4 +1,4 @@
-"""The picture of ``ripieno bench``: the rate over time, as PNG."""
+"""The plot of ``ripieno bench``: the rate over time, as PNG."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,16 +7,16 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-#: Inches and dots an inch: 1,000 by 500 points.
+#: Size in inches and dots an inch: 1,000 by 500 pixels.
 _SIZE = (10.0, 5.0)
 _DPI = 100
 
 
 def draw(found: Mapping[str, Any], target: Path) -> None:
-    """Write the picture of a summary.
+    """Write the plot of a summary (see ``bench_report.summary``) to the file `target`.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: if the file cannot be written.
     """
     points = found["rate_over_time"]
     with mpl.rc_context({"axes.spines.top": False, "axes.spines.right": False}):

@@ -1,4 +1,4 @@
-"""What the measurements of ``ripieno bench`` say: pure arithmetic."""
+"""Figures computed from the measurements of ``ripieno bench``, without I/O."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,14 +7,18 @@ from typing import Any
 from ripieno.cli.bench.bench_load import Load, Measured
 from ripieno.cli.bench.bench_task import Ran
 
-#: The rate over time has at most so many points, each at least so long: results come in batches.
+#: Most points of the rate over time, and the shortest time of each: results come in batches.
 _POINTS = 50
 _SHORTEST_POINT_S = 0.1
 _SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 
 
 def summary(load: Load, measured: Measured) -> dict[str, Any]:
-    """Everything as one JSON object; times in milliseconds, rates a second. What was not measured is null."""
+    """Return all figures as one JSON object: times in the unit of the key's name, rates a second.
+
+    ``seconds`` and ``at_s`` are in seconds, ``single_task_ms`` in milliseconds. A figure that was
+    not measured is None.
+    """
     took_s = measured.arrivals_s[-1] if measured.arrivals_s else 0.0
     return {
         "tasks": load.tasks,
@@ -30,7 +34,7 @@ def summary(load: Load, measured: Measured) -> dict[str, Any]:
 
 
 def percentiles_ms(times_s: Sequence[float]) -> dict[str, float] | None:
-    """Percentiles by nearest rank, in milliseconds; None of nothing."""
+    """Return percentiles of times by nearest rank, in milliseconds; None if there are no times."""
     if not times_s:
         return None
     ordered = sorted(times_s)
@@ -38,9 +42,9 @@ def percentiles_ms(times_s: Sequence[float]) -> dict[str, float] | None:
 
 
 def utilisation(ran: Sequence[Ran]) -> dict[str, float] | None:
-    """The sum of the tasks' times over workers times makespan; None where no task said when it ran.
+    """Return the tasks' total time over workers times makespan, in percent; None if no task said when it ran.
 
-    By the workers' clocks: on several machines they must agree to well below the makespan.
+    The workers' clocks are used: on several machines they must agree to well below the makespan.
     """
     makespan_ns = max((one.ended_ns for one in ran), default=0) - min((one.began_ns for one in ran), default=0)
     if makespan_ns <= 0:
@@ -51,7 +55,7 @@ def utilisation(ran: Sequence[Ran]) -> dict[str, float] | None:
 
 
 def rate_over_time(arrivals_s: Sequence[float]) -> list[dict[str, float]]:
-    """Results a second in equal pieces of the whole time; the time of each is its end."""
+    """Return the results a second in equal pieces of the whole time; ``at_s`` is the end of a piece."""
     if not arrivals_s or arrivals_s[-1] <= 0:
         return []
     counts = [0] * max(1, min(_POINTS, int(arrivals_s[-1] / _SHORTEST_POINT_S)))
@@ -62,7 +66,7 @@ def rate_over_time(arrivals_s: Sequence[float]) -> list[dict[str, float]]:
 
 
 def rows(found: Mapping[str, Any]) -> dict[str, str]:
-    """The same for people: what was measured, and a text."""
+    """Return a summary for people: the name of each figure -> its value with unit."""
     lines = {"tasks": f"{found['tasks']:,} in {found['seconds']:.2f} s, {found['failed']:,} failed"}
     if found["tasks_per_second"]:
         lines["rate"] = (

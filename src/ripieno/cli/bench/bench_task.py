@@ -1,4 +1,4 @@
-"""What a worker for functions runs for ``ripieno bench``; pickled by name, so it must stay importable there."""
+"""The function that workers run for ``ripieno bench``; pickled by name, so workers must be able to import it."""
 
 import os
 import re
@@ -10,7 +10,7 @@ _NOTE = re.compile(rb"ripieno-bench (\d+) (\d+) (\S+) ")
 
 
 class Ran(NamedTuple):
-    """When and where one task ran: the worker's clock, in nanoseconds since the epoch."""
+    """When and where one task ran, in nanoseconds since the epoch by the worker's clock."""
 
     began_ns: int
     ended_ns: int
@@ -18,12 +18,12 @@ class Ran(NamedTuple):
 
 
 def run(seconds: float, result_bytes: int, padding: bytes) -> bytes:
-    """Sleep, and return about so many bytes that begin with when and where.
+    """Sleep, and return a result that begins with a note of when and where the task ran.
 
     Args:
         seconds: How long the task takes.
-        result_bytes: Size of the result; the note itself is about 70 bytes.
-        padding: Makes the payload as large as it is wanted.
+        result_bytes: Size of the result; the note itself is about 70 bytes, which is the least.
+        padding: Ignored; it makes the payload as large as wanted.
     """
     del padding
     began = time.time_ns()
@@ -34,9 +34,9 @@ def run(seconds: float, result_bytes: int, padding: bytes) -> bytes:
 
 
 def read(result: bytes) -> Ran | None:
-    """Find the note in a result as the cluster delivers it; None if there is none.
+    """Find the note of ``run`` in a result as the cluster delivers it; None if there is none.
 
-    The result is pickled. It is searched, not unpickled: a cluster must not be able to run
+    The result is pickled, and is searched rather than unpickled: a cluster must not be able to run
     programs on the machine that measures it.
     """
     found = _NOTE.search(result)

@@ -1,1 +1,1 @@
-"""Commands that call a cluster, and what they show on the terminal."""
+"""Helpers of commands that call a cluster: the calls, and output to the terminal."""

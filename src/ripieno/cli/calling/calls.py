@@ -1,4 +1,4 @@
-"""Calling a cluster from a command: its address, its errors, the shape of answers."""
+"""Calling a cluster from a command: its address, its errors, the printing of answers."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,16 +16,16 @@ from ripieno.domain.addresses import Address, parse_addresses
 from ripieno.wire.channels import open_blocking_channel
 from ripieno.wire.protos.armonik_v2.submitter_service_pb2_grpc import SubmitterStub
 
-#: A look-up that takes longer is stuck.
+#: Time limit of a look-up in seconds; one that takes longer is stuck.
 CALL_TIMEOUT_S = 30.0
-#: A replica that takes no connection within this is passed over, if there is another.
+#: A replica that takes no connection within this many seconds is passed over, if there is another.
 CONNECT_TIMEOUT_S = 2.0
 
 Row = Mapping[str, Any]
 
 
 def cluster_flags(command: Callable[..., Any]) -> Callable[..., Any]:
-    """``--address`` and ``--output``."""
+    """Decorate a command with ``--address`` and ``--output``."""
     for flag in (
         click.option(
             "--output",
@@ -49,27 +49,27 @@ def cluster_flags(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def cluster_address(text: str) -> str:
-    """A flag's value that must be where a cluster is reached: any of its replicas."""
+    """Check a flag's value that must be one or more addresses of a cluster's replicas; return their one spelling."""
     return ",".join(server_addresses(text))
 
 
 @contextmanager
 def submitter(address: str) -> Iterator[SubmitterStub]:
-    """The cluster's Submitter service.
+    """Open a stub of the cluster's Submitter service, for the time of the context.
 
     Raises:
-        click.ClickException: a call inside failed; with what the cluster said.
+        click.ClickException: if a call inside the context failed; the text is the cluster's.
     """
     with _open(parse_addresses("address", address)) as channel:
         try:
             yield SubmitterStub(channel)
         except grpc.RpcError as error:
-            # Every error of a call is a Call as well, which the type does not say.
+            # gRPC raises errors of calls that are Calls as well, which the type does not say.
             raise click.ClickException(_what_happened(address, cast(grpc.Call, error))) from error
 
 
 def _open(addresses: Sequence[Address]) -> grpc.Channel:
-    """A channel to the first of these replicas that takes connections; to the last one if none does."""
+    """Open a channel to the first of these replicas that takes connections; to the last one if none does."""
     for address in addresses[:-1]:
         channel = open_blocking_channel(address)
         try:
@@ -113,6 +113,6 @@ def show_one(row: Row, output: str) -> None:
         click.echo(json.dumps(dict(row)))
         return
     for name, value in row.items():
-        # A reason may have several lines; all else is one.
+        # Only a reason may have several lines.
         lines = [printable(line) for line in str(value).split("\n")]
         click.echo((f"{name:12} " + "\n".join(lines)).rstrip())

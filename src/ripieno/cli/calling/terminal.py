@@ -1,4 +1,4 @@
-"""Terminals and pipes of any kind: what their encoding cannot hold, and readers that go away."""
+"""Output to terminals and pipes of any kind: encodings that lack characters, and readers that go away."""
 
 import errno
 import os
@@ -10,15 +10,15 @@ import click
 from ripieno.domain.errors import InvalidRequestError, RipienoError
 from ripieno.domain.identifiers import check_identifier
 
-#: What a shell reports of a program that SIGINT ended; what click reports when a pipe breaks.
+#: A shell's code for a program that SIGINT ended, and click's code for a broken pipe.
 INTERRUPTED_EXIT_CODE, BROKEN_PIPE_EXIT_CODE = 130, 1
 
 
 def run(cli: click.Command, program: str) -> int:
     """Run a command line with the arguments of this process; return its exit code.
 
-    Whatever keeps a command from its work becomes one or two lines on standard error. A bug
-    of ours is a traceback.
+    Errors of the project and of click become one or two lines on standard error. A bug of ours
+    is a traceback.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -37,20 +37,20 @@ def run(cli: click.Command, program: str) -> int:
     except OSError as error:
         if error.errno != errno.EPIPE:
             raise
-        # Whoever read has enough. Nothing more is written, not even by the interpreter as it ends.
+        # The reader of our output has closed it. Nothing more may be written, not even by the interpreter at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE_EXIT_CODE
     return code if isinstance(code, int) else 0
 
 
 def name(text: str) -> str:
-    """A flag's or argument's value that must be a session's or task's id, or a result's key.
+    """Check a flag's or argument's value that must be a session's or task's id, or a result's key; return it.
 
     Raises:
-        click.BadParameter: no server could know it.
+        click.BadParameter: if the text breaks the rules for names, so that no server could know it.
     """
     try:
-        # Where the locale is not UTF-8, Python has kept bytes that it could not read as they were.
+        # Where the locale is not UTF-8, Python has kept undecodable bytes as surrogates; this recovers them.
         decoded = os.fsencode(text).decode()
     except UnicodeError:
         decoded = text
@@ -62,7 +62,7 @@ def name(text: str) -> str:
 
 
 def printable(value: Any) -> str:
-    r"""A value without what would move a terminal's cursor or change its colours: an escape is ``\x1b``."""
+    r"""Return a value as text whose unprintable characters are written out: an escape as ``\x1b``."""
     text = str(value)
     if text.isprintable():
         return text
@@ -70,5 +70,5 @@ def printable(value: Any) -> str:
 
 
 def one_line(text: str) -> str:
-    """A text for an error message, in one line."""
+    """Return a text for an error message, joined into one printable line."""
     return " ".join(printable(line) for line in text.split("\n") if line)

@@ -1,1 +1,1 @@
-"""The commands, one module each."""
+"""The subcommands of ``ripieno``, one module each."""

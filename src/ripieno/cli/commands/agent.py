@@ -1,4 +1,4 @@
-"""``ripieno agent``: an agent with its workers."""
+"""The command ``ripieno agent``: runs an agent with its workers."""
 
 import asyncio
 import os
@@ -76,7 +76,7 @@ def command(
 
 
 def _identity() -> dict[str, bytes]:
-    """Who this agent is and whom it replaces, where ``ripieno up`` says so."""
+    """Take this agent's id and its predecessor's from the environment, where ``ripieno up`` has set them."""
     names = {"agent_id": AGENT_VARIABLE, "predecessor": PREDECESSOR_VARIABLE}
     told = {field: os.environ.pop(variable, "") for field, variable in names.items()}
     return {field: bytes.fromhex(value) for field, value in told.items() if value}

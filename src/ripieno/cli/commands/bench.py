@@ -1,4 +1,4 @@
-"""``ripieno bench``: how fast a cluster is, whichever it is."""
+"""The command ``ripieno bench``: measures how fast any cluster is."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,7 +9,7 @@ from ripieno.cli.calling.calls import cluster_flags, show_one
 from ripieno.cli.calling.terminal import name
 from ripieno.cli.terms.values import Seconds
 
-#: Pickling and gRPC make more of it; a submission call is cut at 2 MiB.
+#: Largest payload or result in bytes: pickling and gRPC add to it, and a submission call is cut at 2 MiB.
 LARGEST_BYTES = 1024 * 1024
 
 

@@ -1,4 +1,4 @@
-"""``ripieno control``: one replica of the control plane."""
+"""The command ``ripieno control``: runs one replica of the control plane."""
 
 import asyncio
 from collections.abc import Callable
@@ -20,13 +20,13 @@ from ripieno.up.ports import check_port_is_free
 from ripieno.up.tie import DATABASE_VARIABLE
 
 SCHEMES = ("postgresql://", "postgres://")
-#: A chunk, or inline data, has to fit in one gRPC message of about 4 MiB with room to spare.
+#: Longest chunk in bytes: a chunk, or inline data, has to fit in one gRPC message of about 4 MiB with room to spare.
 LARGEST_CHUNK_BYTES = 3 * 1024 * 1024
 DEFAULTS = defaults_of(ControlSettings)
 
 
 def database_url(text: str) -> str:
-    """A flag's value that must be the URL of a PostgreSQL database."""
+    """Check a flag's value that must be the URL of a PostgreSQL database; return it."""
     if not text.startswith(SCHEMES):
         raise click.BadParameter(f"{text!r} is no PostgreSQL URL; write postgresql://user@host:5432/name")
     return text

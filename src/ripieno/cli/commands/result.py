@@ -1,4 +1,4 @@
-"""``ripieno result``: what tasks have made."""
+"""The command ``ripieno result``: shows and fetches results of tasks."""
 
 from pathlib import Path
 from typing import IO
@@ -48,7 +48,7 @@ def show_results(session_id: str, keys: tuple[str, ...], address: str, output: s
 @cluster_flags
 def get_result(session_id: str, key: str, target: Path | None, address: str, output: str) -> None:
     """The bytes of a completed result, of any size."""
-    del output  # bytes have one shape
+    del output  # the flag does not apply to raw bytes
     with click.open_file(str(target) if target else "-", "wb", lazy=True, atomic=target is not None) as file:
         _copy(address, objects_pb2.ResultRequest(session=session_id, key=key), file)
 

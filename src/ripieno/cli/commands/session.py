@@ -1,4 +1,4 @@
-"""``ripieno session``: the sessions of a cluster."""
+"""The command ``ripieno session``: lists, shows and cancels sessions."""
 
 import click
 
@@ -57,7 +57,7 @@ def check_session(cluster: SubmitterStub, session_id: str) -> None:
     """Make sure that a session exists.
 
     Raises:
-        click.ClickException: it does not.
+        click.ClickException: if the cluster has no such session.
     """
     request = messages.SessionFilter(sessions=[session_id])
     if not cluster.ListSessions(request, timeout=CALL_TIMEOUT_S).session_ids:

@@ -1,4 +1,4 @@
-"""``ripieno task``: the tasks of a cluster."""
+"""The command ``ripieno task``: lists, shows and cancels tasks."""
 
 import click
 
@@ -11,7 +11,7 @@ from ripieno.wire.protos.armonik_v2 import submitter_service_pb2 as messages
 from ripieno.wire.protos.armonik_v2.submitter_service_pb2_grpc import SubmitterStub
 from ripieno.wire.statuses import TASK_FROM_WIRE, TASK_TO_WIRE
 
-#: Ids in one request for their statuses.
+#: Most ids in one GetTaskStatus request.
 IDS_A_CALL = 5_000
 
 

@@ -1,4 +1,4 @@
-"""``ripieno up``: a whole cluster on this machine."""
+"""The command ``ripieno up``: runs a whole cluster on this machine."""
 
 import asyncio
 import os
@@ -87,7 +87,7 @@ def command(
 
 
 def _on_signals() -> tuple[asyncio.Event, asyncio.Event]:
-    """The events of the first and of the second signal."""
+    """Handle stop signals from now on; return the events that the first and the second one set."""
     stop, hurry = asyncio.Event(), asyncio.Event()
 
     def on_signal() -> None:

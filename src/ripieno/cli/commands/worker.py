@@ -1,4 +1,4 @@
-"""``ripieno worker``: one Python worker."""
+"""The command ``ripieno worker``: runs one Python worker."""
 
 import click
 

@@ -1,1 +1,1 @@
-"""The process of a command that serves: its parent, what it inherits, its end."""
+"""The process of a command that serves: its parent, its inherited state, how it ends."""

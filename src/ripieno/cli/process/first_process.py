@@ -1,16 +1,16 @@
-"""Being process 1, as in a container that was started with nothing but our command.
+"""Running as process 1, as in a container that was started with nothing but our command.
 
-Process 1 inherits all orphans of its container, and has to take note of their ends, or their
-entries pile up until no process can be started. It also gets no signal that it has no handler
-for. Neither is for a server to do beside its work: so process 1 stays behind as a small parent that
-passes signals on and takes note of ends, and the server is its child.
+Process 1 inherits all orphans of its container and has to reap them, or their entries pile up until
+no process can be started. It also gets no signal that it has no handler for. A server should do
+neither beside its work: so process 1 stays behind as a small parent that passes signals on and
+reaps processes, and the server is its child.
 """
 
 import os
 import signal
 import sys
 
-#: Those that the kernel sends for what the process itself did, and those nobody can catch.
+#: Signals that the kernel sends for what the process itself did, and those that cannot be caught.
 _OWN = {
     signal.SIGKILL,
     signal.SIGSTOP,
@@ -26,13 +26,13 @@ _OWN = {
 
 
 def leave_first_process() -> None:
-    """Go on as the child of process 1, if that is what this process is; else do nothing.
+    """Fork and go on in the child, if this process is process 1; else do nothing.
 
-    Call it before any thread is started.
+    Must be called before any thread is started.
     """
     if os.getpid() != 1 or not hasattr(signal, "sigwaitinfo"):
         return
-    # Blocked signals wait until they are asked for.
+    # Blocked signals stay pending until `sigwaitinfo` takes them.
     waited_for: set[int] = {number for number in signal.valid_signals() if number not in _OWN}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, waited_for)
     child = os.fork()
@@ -43,7 +43,7 @@ def leave_first_process() -> None:
 
 
 def _stay_behind(child: int, waited_for: set[int]) -> int:
-    """Pass signals on and take note of ends until the server ends; its exit code, as a shell tells it."""
+    """Pass signals on and reap processes until the server ends; return its exit code, as a shell reports it."""
     while True:
         received = signal.sigwaitinfo(waited_for)
         if received.si_signo == signal.SIGCHLD:
@@ -51,7 +51,7 @@ def _stay_behind(child: int, waited_for: set[int]) -> int:
             if status is not None:
                 code = os.waitstatus_to_exitcode(status)
                 return code if code >= 0 else 128 - code
-        elif received.si_code <= 0:  # sent by a process; what a terminal sends, the child gets itself
+        elif received.si_code <= 0:  # sent by a process; signals of a terminal reach the child directly
             try:
                 os.kill(child, received.si_signo)
             except ProcessLookupError:
@@ -59,7 +59,7 @@ def _stay_behind(child: int, waited_for: set[int]) -> int:
 
 
 def _take_note(child: int) -> int | None:
-    """Take note of all that have ended; the status of the child if it is among them."""
+    """Reap all processes that have ended; return the wait status of `child` if it is among them."""
     status = None
     while True:
         try:

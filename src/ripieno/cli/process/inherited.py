@@ -1,4 +1,4 @@
-"""What a server does about what it inherits from whoever started it."""
+"""Resetting what a process inherits from the one that started it: signals, standard error, process id 1."""
 
 import os
 import signal
@@ -7,11 +7,11 @@ from ripieno.cli.process.first_process import leave_first_process
 
 
 def prepare_server() -> None:
-    """Start as a server should; call it first in a command that serves.
+    """Reset inherited process state for a server; a command that serves calls this first.
 
-    * Signals that were ignored or blocked for the starter's own reasons work again. SIGHUP stays
-      ignored where it was: that is what ``nohup`` is for.
-    * Standard error never makes the process wait.
+    * Signals that were ignored or blocked by the starting process work again. SIGHUP stays
+      ignored where it was, which is what ``nohup`` is for.
+    * Writing to standard error never blocks.
     * As process 1 of a container, the server becomes a child (see ``first_process``).
     """
     prepare_process()
@@ -22,14 +22,17 @@ def prepare_server() -> None:
 
 
 def prepare_process() -> None:
-    """The same for a worker, whose standard error belongs to its handlers."""
+    """Reset inherited process state for a worker: as ``prepare_server``, but standard error stays as it is."""
     if os.name == "posix":
         take_default_signals()
         leave_first_process()
 
 
 def take_default_signals() -> None:
-    """Undo what ``exec`` passes on: an ignored SIGCHLD hides how children end, a blocked SIGTERM the wish to stop."""
+    """Undo the signal state that ``exec`` passes on.
+
+    An ignored SIGCHLD would hide how children end, a blocked SIGTERM the request to stop.
+    """
     for number, action in (
         (signal.SIGTERM, signal.SIG_DFL),
         (signal.SIGINT, signal.default_int_handler),
@@ -41,6 +44,6 @@ def take_default_signals() -> None:
 
 
 def stop_signals() -> tuple[signal.Signals, ...]:
-    """The signals that ask a server to drain."""
+    """Return the signals that ask a server to drain: SIGINT, SIGTERM, and SIGHUP unless it is ignored."""
     hang_up = () if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else (signal.SIGHUP,)
     return (signal.SIGINT, signal.SIGTERM, *hang_up)

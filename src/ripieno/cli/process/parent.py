@@ -1,4 +1,4 @@
-"""The process that started us, when that process is ``ripieno up`` (see ``ripieno.up.tie``)."""
+"""The connection to the process that started us, if that is ``ripieno up`` (see ``ripieno.up.tie``)."""
 
 import asyncio
 import os
@@ -8,7 +8,11 @@ from ripieno.up.tie import READY, TIE_VARIABLE
 
 
 class Parent:
-    """What the parent says. Without such a parent we begin at once, and it never goes."""
+    """The tie to the parent process. Without a parent that is ``up``, we may begin at once and no end is reported.
+
+    Args:
+        descriptor: Our end of the tie's pair of sockets; None without such a parent.
+    """
 
     def __init__(self, descriptor: int | None) -> None:
         self._descriptor = descriptor
@@ -21,27 +25,27 @@ class Parent:
 
     @classmethod
     def from_environment(cls) -> "Parent":
-        """Take the tie over; processes that we start do not see it."""
+        """Take the tie from the environment and remove it there, so that processes we start do not see it."""
         named = os.environ.pop(TIE_VARIABLE, "")
         return cls(int(named) if named.isdigit() else None)
 
     def watch(self, on_gone: Callable[[], None]) -> None:
-        """Listen from now on; ``on_gone`` is called once, when the parent has ended."""
+        """Listen to the parent from now on; ``on_gone`` is called once, when the parent has ended."""
         if self._descriptor is not None:
             asyncio.get_running_loop().add_reader(self._descriptor, self._read, self._descriptor, on_gone)
 
     async def permission(self) -> None:
-        """Wait until we may begin (or the parent is gone: then we are to stop anyway)."""
+        """Wait until the parent lets us begin, or has ended (then we are to stop anyway)."""
         await self._may_begin.wait()
 
     def say_ready(self) -> bool:
-        """Tell the parent that we serve; False where there is none."""
+        """Tell the parent that we serve; return False where there is none."""
         if self._descriptor is None:
             return False
         try:
             os.write(self._descriptor, READY)
         except BrokenPipeError:
-            return True  # it is gone; `on_gone` is on its way
+            return True  # the parent has ended; `on_gone` is called next
         return True
 
     def _read(self, descriptor: int, on_gone: Callable[[], None]) -> None:

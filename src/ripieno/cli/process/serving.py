@@ -1,4 +1,4 @@
-"""Running one of our servers in the foreground: event loop, signals, ready line, exit code."""
+"""Running a control plane or an agent in the foreground: event loop, signals, ready line, exit code."""
 
 import asyncio
 import ctypes
@@ -14,41 +14,41 @@ from ripieno.cli.process.inherited import stop_signals
 from ripieno.cli.process.parent import Parent
 from ripieno.domain.errors import RipienoError
 
-#: After ``up`` was killed nobody waits for us, and the next ``up`` wants our port.
+#: Seconds to drain after ``up`` was killed: nobody waits for us then, and the next ``up`` wants our port.
 ORPHAN_DRAIN_S = 2.0
-#: When even the hurried end takes too long.
+#: Seconds after which an orphan exits at once, because even the hurried end takes too long.
 ORPHAN_LIMIT_S = 4.0
 HURRIED_EXIT_CODE = 130
 
-#: Messages of thousands of tasks make many objects that die at once: looking for cycles
-#: among them every 700 took 5 % of all processor time under load (measured).
+#: Thresholds of the garbage collector. Messages of thousands of tasks make many objects that die at once:
+#: looking for cycles among them every 700 took 5 % of all processor time under load (measured).
 _GC_THRESHOLDS = (50_000, 20, 50)
 
-#: Memory of freed messages is kept up to this sum, and taken from the heap up to this size, for the
-#: next ones. By default glibc gives it back at once, and each MiB that is sent costs 1.5 ms of page
-#: faults: large results came at 360 MB/s instead of 1,400 (measured; the peak is the same). Larger blocks go back at
-#: once: with them in the heap calls of 30 MiB, one after the other, took 30 MiB more at the most.
+#: Freed memory is kept for the next messages up to this sum, and blocks up to this size are taken from the heap.
+#: By default glibc gives memory back at once, and each MiB that is sent costs 1.5 ms of page faults: large
+#: results came at 360 MB/s instead of 1,400 (measured; the peak is the same). Larger blocks go back at
+#: once: with them in the heap, calls of 30 MiB, one after the other, took 30 MiB more at the most.
 _KEPT_BYTES, _HEAP_BLOCK_BYTES = 64 * 1024 * 1024, 4 * 1024 * 1024
-#: Threads of gRPC would have a heap each, and what is freed in one is no use to the others: after calls of
-#: 30 MiB a replica under load stayed at 91 MiB, and at 67 with one heap (62 before them, measured).
+#: Number of heaps: gRPC's threads would have one each, and memory freed in one is no use to the others. After
+#: calls of 30 MiB a replica under load stayed at 91 MiB, and at 67 with one heap (62 before them, measured).
 _HEAPS = 1
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 
 _MOST_OPEN_FILES = 1024 * 1024
 
-#: Gets the event that asks it to drain, and what to call with the line that says it is ready.
+#: A server: called with the event that asks it to drain, and a function to call with its ready line.
 Server = Callable[[asyncio.Event, Callable[[str], None]], Coroutine[Any, Any, None]]
 
 
 def serve(server: Server) -> None:
-    """Run ``server`` until it returns; it is to drain once the event it gets is set.
+    """Run ``server`` until it returns; the server has to drain once its event is set.
 
-    SIGINT, SIGTERM, SIGHUP (unless under ``nohup``) and the end of the parent set the event; a second signal cancels the
-    server instead of letting it drain.
+    SIGINT, SIGTERM, SIGHUP (unless under ``nohup``) and the end of the parent set the event; a second
+    signal cancels the server instead of letting it drain.
 
     Raises:
-        click.ClickException: the server ended in an error that its user can act on.
-        SystemExit: with code 130 when it was hurried.
+        click.ClickException: if the server ended in an error that its user can act on.
+        SystemExit: with code 130 if the server was cancelled.
     """
     if os.name != "posix":
         raise click.ClickException("servers run on Linux and macOS; on Windows the SDKs and the look-ups work")
@@ -80,10 +80,10 @@ async def _until_stopped(server: Server) -> None:
 
     def on_ready(line: str) -> None:
         gc.collect()
-        gc.freeze()  # what is loaded by now stays
+        gc.freeze()  # objects loaded by now live as long as the process: do not search them for cycles
         gc.set_threshold(*_GC_THRESHOLDS)
         if not parent.say_ready():
-            click.echo(line)  # which flushes: whoever started us may wait for it
+            click.echo(line)  # which flushes: the process that started us may wait for the line
 
     for number in stop_signals():
         loop.add_signal_handler(number, on_signal)
@@ -103,10 +103,13 @@ async def _first_of(*waits: Coroutine[Any, Any, Any]) -> None:
 
 
 def raise_open_files() -> tuple[int, int] | None:
-    """Let this process open as many files as it may; return what its soft and hard limit were.
+    """Raise this process's limit of open files as far as allowed; return its soft and hard limit before.
 
     The soft limit, 1,024 as a rule, is for programs that use ``select``; each worker takes three
-    descriptors, each client one. None where there are no such limits.
+    descriptors, each client one.
+
+    Returns:
+        The limits before the call; None on a system without such limits.
     """
     try:
         import resource
@@ -121,7 +124,7 @@ def raise_open_files() -> tuple[int, int] | None:
 
 
 def _keep_memory() -> None:
-    """Tell glibc's malloc; others have no such call and no such habit."""
+    """Set the limits above in glibc's malloc; other C libraries have neither the call nor the need."""
     if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
         mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
         mallopt(_M_MMAP_THRESHOLD, _HEAP_BLOCK_BYTES)
@@ -129,7 +132,7 @@ def _keep_memory() -> None:
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Take uvloop where it exists: more gRPC messages a second."""
+    """Return uvloop's factory, which handles more gRPC messages a second, or None if it is not installed."""
     try:
         import uvloop
     except ImportError:
@@ -138,7 +141,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def prepare_grpc() -> None:
-    """Set what gRPC reads from the environment when it is first imported."""
+    """Set the variables that gRPC reads when it is first imported; call before that."""
     # With the event engine, each operation of a call passes through one thread more: a quarter of the
     # processor time of short calls, at either end (measured with grpcio 1.85).
     os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_client,-event_engine_listener")

@@ -1,1 +1,1 @@
-"""Values, limits and flags as they are given on the command line."""
+"""Values, limits and flags of the command line."""

@@ -1,4 +1,4 @@
-"""How many cores this process may use: what it is pinned to, and what its container is granted."""
+"""The number of cores this process may use, by its affinity and by its container's CPU quota."""
 
 import math
 import os
@@ -9,20 +9,20 @@ _CGROUPS, _MEMBERSHIP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def usable_cores() -> int:
-    """The cores this process is pinned to, or fewer where the CPU quota of its control group says so.
+    """Return the number of cores this process is pinned to, or fewer if its control group's CPU quota is lower.
 
-    A quota of one and a half cores counts as two: whoever keeps one and a half busy needs two workers.
+    A quota of one and a half cores counts as two: two workers are needed to keep one and a half cores busy.
     """
     pinned = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, math.ceil(min(pinned, granted_cores(_CGROUPS, _MEMBERSHIP))))
 
 
 def granted_cores(cgroups: Path, membership: Path) -> float:
-    """The least quota of a process's control groups, in cores; infinity where there is none.
+    """Return the least CPU quota of a process's control groups, in cores; infinity where there is none.
 
     Args:
         cgroups: Where control groups of version 1 or 2 are mounted (``/sys/fs/cgroup``).
-        membership: Says which the process is in (``/proc/self/cgroup``).
+        membership: The file that lists the process's groups (``/proc/self/cgroup``).
     """
     quotas = [_unified(folder) for folder in _folders(cgroups, membership, "")]
     for controllers in ("cpu", "cpu,cpuacct"):
@@ -31,9 +31,9 @@ def granted_cores(cgroups: Path, membership: Path) -> float:
 
 
 def _folders(mounted: Path, membership: Path, controllers: str) -> Iterator[Path]:
-    """The folder of a process's group and all above it: each may hold a quota.
+    """Yield the folder of a process's group and all above it: each may hold a quota.
 
-    Inside a container the group often is the mount's own top, while the path that is told is the host's.
+    Inside a container the group often is the top of the mount, while `membership` names the host's path.
     """
     yield mounted
     for line in _text(membership).splitlines():
@@ -47,13 +47,13 @@ def _folders(mounted: Path, membership: Path, controllers: str) -> Iterator[Path
 
 
 def _unified(folder: Path) -> float:
-    """Version 2: ``cpu.max`` holds a quota (or ``max``) and a period, in microseconds."""
+    """Return the quota of a version 2 group: ``cpu.max`` holds it (or ``max``) and its period, in microseconds."""
     quota, period = [*_text(folder / "cpu.max").split(), "", ""][:2]
     return _ratio(quota, period)
 
 
 def _legacy(folder: Path) -> float:
-    """Version 1: two files; a quota of -1 is none."""
+    """Return the quota of a version 1 group: it and its period are in two files; a quota of -1 is none."""
     return _ratio(_text(folder / "cpu.cfs_quota_us").strip(), _text(folder / "cpu.cfs_period_us").strip())
 
 

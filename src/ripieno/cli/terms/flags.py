@@ -12,17 +12,17 @@ from ripieno.cli.terms.values import server_address
 
 
 def defaults_of(settings: type[Any]) -> dict[str, Any]:
-    """The defaults that a settings class gives: said there and nowhere else."""
+    """Return the default values of a settings class by field, so that flags need not repeat them."""
     return {field.name: field.default for field in fields(settings) if field.default is not MISSING}
 
 
 def slots_in_words(slots: int) -> str:
-    """``1 slot``, ``2 slots``."""
+    """Return a number of slots in words: ``1 slot``, ``2 slots``."""
     return f"{slots} slot" if slots == 1 else f"{slots} slots"
 
 
 def log_flags(command: Callable[..., Any]) -> Callable[..., Any]:
-    """``--log-level``, ``--log-format`` and ``--log-file``."""
+    """Decorate a command with ``--log-level``, ``--log-format`` and ``--log-file``."""
     for flag in (
         click.option(
             "--log-file",
@@ -49,7 +49,7 @@ def log_flags(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def worker_flags(command: Callable[..., Any]) -> Callable[..., Any]:
-    """``--slots``, ``--worker``, ``--attach`` and ``--pass-env``."""
+    """Decorate a command with ``--slots``, ``--worker``, ``--attach`` and ``--pass-env``."""
     for flag in (
         click.option(
             "--pass-env",
@@ -79,10 +79,10 @@ def worker_flags(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def check_worker_flags(worker: str | None, attach: tuple[str, ...]) -> None:
-    """Refuse combinations that contradict each other.
+    """Refuse values of ``worker_flags`` that are unusable or contradict each other.
 
     Raises:
-        click.UsageError: naming the flags and the way out.
+        click.UsageError: if there are such values; the text names the flags and says what to do.
     """
     if worker is not None and attach:
         raise click.UsageError("--worker starts workers, --attach serves existing ones: give one of the two")
@@ -107,10 +107,10 @@ def _check_command(worker: str) -> None:
 
 
 def start_logging(level: str, shape: str, file: Path | None) -> None:
-    """Send log lines where the flags of ``log_flags`` say.
+    """Set up logging as the values of ``log_flags`` ask for.
 
     Raises:
-        click.BadParameter: the file cannot be written.
+        click.BadParameter: if the log file cannot be written.
     """
     from ripieno.telemetry import LogSettings, configure_logs
 

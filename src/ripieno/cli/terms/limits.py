@@ -1,4 +1,4 @@
-"""``--limit NAME=VALUE``: the limits of a replica, on its command line or in RIPIENO_LIMITS."""
+"""The flag ``--limit NAME=VALUE``: limits of a replica, on its command line or in RIPIENO_LIMITS."""
 
 from collections.abc import Callable
 from dataclasses import asdict, fields
@@ -12,10 +12,10 @@ NAMES = tuple(field.name for field in fields(Limits))
 
 
 def limit(text: str) -> tuple[str, int]:
-    """A flag's value that must be ``NAME=VALUE``; dashes in the name are as good as underscores.
+    """Parse a flag's value ``NAME=VALUE``; the name may have dashes instead of underscores.
 
     Raises:
-        click.BadParameter: no such limit, or no such value.
+        click.BadParameter: if there is no such limit, or its value is not a whole number of at least 1.
     """
     name, separator, number = text.partition("=")
     name = name.strip().replace("-", "_")
@@ -33,7 +33,7 @@ def limit(text: str) -> tuple[str, int]:
 
 
 def limit_flag(command: Callable[..., Any]) -> Callable[..., Any]:
-    """``--limit NAME=VALUE``, as often as wanted; the command gets ``limits``, see ``limits_from``."""
+    """Decorate a command with a repeatable ``--limit NAME=VALUE``; it gets ``limits``, see ``limits_from``."""
     return click.option(
         "--limit",
         "limits",
@@ -47,5 +47,5 @@ def limit_flag(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def limits_from(given: tuple[tuple[str, int], ...]) -> Limits:
-    """The limits with those values that were given; of one given twice the last."""
+    """Return the default limits with the given values in place; the last value of a repeated name counts."""
     return Limits(**{**asdict(Limits()), **dict(given)})

@@ -1,4 +1,4 @@
-"""Kinds of values that flags take, checked before anything starts."""
+"""Types of flag values, checked before anything starts."""
 
 import math
 from collections.abc import Callable
@@ -14,15 +14,15 @@ ValueT = TypeVar("ValueT")
 
 
 class Seconds(click.FloatRange):
-    """A length of time; not a number without an end, nor one that is none."""
+    """A click type for a length of time in seconds; refuses infinity and NaN."""
 
     name = "seconds"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The number.
+        """Return the value as a number of seconds.
 
         Raises:
-            click.BadParameter: click's own, or it is not finite.
+            click.BadParameter: if the value is no number, is out of range, or is not finite.
         """
         seconds = float(super().convert(value, param, ctx))
         if not math.isfinite(seconds):
@@ -31,7 +31,7 @@ class Seconds(click.FloatRange):
 
 
 def directory(text: str) -> Path:
-    """A flag's value that must be a directory, which need not exist."""
+    """Check a flag's value that must be a directory's path, which need not exist; return the path."""
     if not text.strip():
         raise click.BadParameter("is empty; give a directory, or leave the flag out")
     if "\0" in text:
@@ -40,25 +40,25 @@ def directory(text: str) -> Path:
 
 
 def listen_address(text: str) -> str:
-    """A flag's value that must be the ``HOST:PORT`` of a server of ours; in its one spelling."""
+    """Check a flag's value that must be a ``HOST:PORT`` for a server to listen at; return its one spelling."""
     return str(_checked(parse_listen_address, text))
 
 
 def server_address(text: str) -> str:
-    """The same for where a server is reached: ``HOST:PORT`` or ``unix:/path``."""
+    """Check a flag's value that must be a server's ``HOST:PORT`` or ``unix:/path``; return its one spelling."""
     return str(_checked(parse_address, text))
 
 
 def server_addresses(text: str) -> tuple[str, ...]:
-    """The same for one or more of them, separated by commas; one that is given twice counts once."""
+    """Check a flag's value that must be servers' addresses, separated by commas; return each distinct one once."""
     return tuple(dict.fromkeys(str(address) for address in _checked(parse_addresses, text)))
 
 
 def _checked(parse: Callable[[str, str], ValueT], text: str) -> ValueT:
-    """What ``parse`` makes of a flag's value.
+    """Return a flag's value as parsed by ``parse``.
 
     Raises:
-        click.BadParameter: click adds the flag's name.
+        click.BadParameter: if ``parse`` refuses the text; click adds the flag's name.
     """
     try:
         return parse("", text)

@@ -1,4 +1,4 @@
-"""The way in, for programs with an event loop."""
+"""``AsyncClient``: the client for programs with an event loop."""
 
 import os
 import uuid
@@ -34,18 +34,18 @@ class AsyncClient:
             print(await task.result(timeout=10))
 
     Args:
-        address: ``HOST:PORT`` or ``unix:/path`` of the control plane, or several replicas' with
-            commas between them, of which any will do; None takes the variable RIPIENO_ADDRESS,
-            or else 127.0.0.1:5001.
-        patience: For how many seconds a call is repeated while no server answers.
-        use_proxy: Go through the proxy that ``http_proxy`` and its like name, which is left
-            alone otherwise. Never for this machine's own addresses.
+        address: ``HOST:PORT`` or ``unix:/path`` of the control plane; several replicas are separated
+            by commas, and any of them may serve a call. None takes the environment variable
+            RIPIENO_ADDRESS, or 127.0.0.1:5001 if that is unset or empty.
+        patience: How long a call is repeated while no server answers or has room, in seconds.
+        use_proxy: Connect through the proxy that ``http_proxy`` and similar variables name; by
+            default they are ignored. Loopback addresses and unix sockets are always reached directly.
 
     Raises:
-        InvalidRequestError: the address is none.
+        InvalidRequestError: ``address``, or RIPIENO_ADDRESS in its place, is not a valid address.
 
     Attributes:
-        address: Where it connects to.
+        address: The address in use, in canonical spelling; several are separated by commas.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class AsyncClient:
         self._background = Background()
 
     async def __aenter__(self) -> Self:
-        """Open the channel; nothing is sent yet."""
+        """Open the channels; nothing is sent yet."""
         self._connection.open()
         await self._background.__aenter__()
         self._is_open = True
@@ -69,7 +69,7 @@ class AsyncClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End what is under way and close the channel. Sessions and tasks live on in the cluster."""
+        """End calls that are under way and close the channels. Sessions and tasks live on in the cluster."""
         self._is_open = False
         try:
             await self._background.__aexit__(kind, error, trace)
@@ -86,19 +86,19 @@ class AsyncClient:
         options: Mapping[str, str] | None = None,
         id: str | None = None,  # noqa: A002 - the protocol's word
     ) -> AsyncSession:
-        """Create a session. Durable when it returns.
+        """Create a session, which is durable when this returns.
 
         Args:
-            priority: Of its tasks by default, 1 to 99, larger is more urgent.
-            max_retries: How many attempts may follow the first that fails.
+            priority: Default priority of the session's tasks, 1 to 99; larger is more urgent.
+            max_retries: How many attempts of a task may follow its first one if that fails.
             max_duration: Time limit of one attempt, in seconds or as a timedelta.
-            partition: Pool of workers that may run its tasks; None is the default one.
-            options: Free map, handed to the worker.
-            id: None makes a unique one.
+            partition: Pool of workers that may run the session's tasks; None is the default pool.
+            options: Free map of text to text, handed to the worker.
+            id: The session's id; None makes a unique one.
 
         Raises:
             InvalidRequestError: an option is out of range, or the id breaks a rule for names.
-            AlreadyExistsError: there is, or was, a session with this id.
+            AlreadyExistsError: a session with this id exists, or has existed.
             UnavailableError: no server answered.
         """
         connection = self._opened()
@@ -114,7 +114,8 @@ class AsyncClient:
         """Attach to a session that exists, cancelled or not.
 
         Raises:
-            NotFoundError: it does not exist.
+            InvalidRequestError: the id breaks a rule for names.
+            NotFoundError: there is no session with this id.
             UnavailableError: no server answered.
         """
         connection = self._opened()
@@ -144,7 +145,7 @@ async def _create(
         except grpc.aio.AioRpcError as failure:
             await patience.pause(failure)
             continue
-        # An id that we made up can be taken only by an earlier try of this very call.
+        # An id that was generated here can be taken only by an earlier try of this very call, which thus succeeded.
         if reply.WhichOneof("result") == "error" and not (id_is_ours and patience.retries):
             raise already_exists(reply.error)
         return

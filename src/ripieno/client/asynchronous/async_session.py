@@ -1,4 +1,4 @@
-"""Sessions and tasks, for programs with an event loop."""
+"""``AsyncSession`` and ``AsyncTask``: sessions and tasks for programs with an event loop."""
 
 # ruff: noqa: ASYNC109 - one meaning of `timeout` for both flavours; the blocking one has no asyncio.timeout
 
@@ -36,11 +36,11 @@ class AsyncTask(TaskHandle):
     session: "AsyncSession"
 
     async def result(self, key: str | None = None, *, timeout: float | None = None) -> bytes:
-        """The bytes of the task's only result, or of the one named; see ``AsyncSession.result``."""
+        """Wait for the task's only result, or the one named, and return its bytes; see ``AsyncSession.result``."""
         return await self.session.result(self.key if key is None else key, timeout=timeout)
 
     async def status(self) -> TaskStatus:
-        """The task's status now.
+        """Return the task's current status.
 
         Raises:
             NotFoundError: the task is unknown.
@@ -53,11 +53,14 @@ class AsyncTask(TaskHandle):
 
 
 class AsyncSession:
-    """Tasks that share options and fate. Made by ``AsyncClient.session`` or ``open_session``.
+    """A session: tasks that share default options and can be cancelled together.
+
+    Made by ``AsyncClient.session`` or ``open_session``.
 
     Attributes:
         id: The session's id.
-        task_options: Its default options; None where it was opened, as servers do not tell.
+        task_options: The session's default options; None if it was opened with ``open_session``,
+            since servers do not report them.
     """
 
     def __init__(
@@ -70,7 +73,7 @@ class AsyncSession:
         self._lookups = Lookups(connection, session_id, background)
 
     def __repr__(self) -> str:
-        """Show the id."""
+        """Show the session's id."""
         return f"<AsyncSession {self.id!r}>"
 
     async def submit(
@@ -82,21 +85,22 @@ class AsyncSession:
         id: str | None = None,  # noqa: A002 - the protocol's word
         task_options: TaskOptions | None = None,
     ) -> AsyncTask:
-        """Submit one task. Durable when it returns.
+        """Submit one task, which is durable when this returns.
 
         Args:
             payload: The task's input: bytes, a path, or an iterable of bytes; or the whole
-                task as a TaskDefinition, which says the next three itself.
-            expected_outputs: Keys of the results it makes; none means one, named after the task.
-            dependencies: Results that it needs first: keys, or tasks with one result.
+                task as a TaskDefinition, in place of this argument and the next three.
+            expected_outputs: Keys of the results that the task makes; none means one result, whose
+                key is the task's id.
+            dependencies: Results that the task needs before it starts: keys, or tasks with one result.
             id: The task's id; None makes a unique one.
-            task_options: Instead of the session's defaults, as a whole.
+            task_options: Options that replace the session's defaults as a whole; None keeps the defaults.
 
         Raises:
             InvalidRequestError: a name or an option breaks a rule.
             AlreadyExistsError: the id or a key is taken by a task that is not identical.
-            SessionCancelledError: the session takes no more work.
-            UnavailableError: no server answered; the same may be submitted again.
+            SessionCancelledError: the session was cancelled and accepts no more tasks.
+            UnavailableError: no server answered; a task with an id of its own may be submitted again.
         """
         definition = TaskDefinition.of(payload, expected_outputs, dependencies, id)
         return (await self.submit_many([definition], task_options=task_options))[0]
@@ -104,13 +108,13 @@ class AsyncSession:
     async def submit_many(
         self, tasks: Iterable[TaskDefinition | Payload], *, task_options: TaskOptions | None = None
     ) -> list[AsyncTask]:
-        """Submit tasks and return one handle each, in their order. Durable when it returns.
+        """Submit tasks and return one handle each, in their order. The tasks are durable when this returns.
 
-        Small tasks travel up to 1,000 (or 2 MiB) to a call, large ones as streams, four
-        calls at a time. **Each call is atomic, the whole is not**: when one is refused, no
-        further one begins, and the error's note says how many tasks exist. Tasks with ids
-        of their own may simply be submitted again. Across calls, tasks of one priority may
-        be claimed in another order than this one.
+        Small tasks are sent up to 1,000 (or 2 MiB) to a call, large ones as streams, four
+        calls at a time. **Each call is atomic, the whole is not**: when a call is refused, no
+        further call begins, and a note on the error says how many tasks were accepted, if any. Tasks
+        with ids of their own may simply be submitted again. Tasks of one priority that are sent in
+        different calls may be claimed in another order than the one given.
 
         Raises:
             RipienoError: as for ``submit``.
@@ -123,7 +127,7 @@ class AsyncSession:
         task_options: TaskOptions | None,
         handle: Callable[[str, tuple[str, ...]], HandleT],
     ) -> list[HandleT]:
-        """``submit_many`` with handles of another make; for wrappers of this class."""
+        """Submit tasks as ``submit_many`` does, with handles made by ``handle``; for wrappers of this class."""
         return await self._sender.send(tasks, task_options, handle)
 
     async def result(self, key: str | TaskHandle, *, timeout: float | None = None) -> bytes:
@@ -131,12 +135,12 @@ class AsyncSession:
 
         Args:
             key: The result's key, or a task with one result.
-            timeout: In seconds; None waits as long as it takes.
+            timeout: Limit for waiting and fetching together, in seconds; None means no limit.
 
         Raises:
-            TaskFailedError: it was aborted and will never exist.
+            TaskFailedError: the result was aborted and will never exist.
             NotFoundError: no task has announced the key, or the session is unknown.
-            TimeoutError: it is not final yet.
+            TimeoutError: the bytes did not arrive within ``timeout``.
         """
         name = key_of(key)
         async with time_limit(timeout, f"result {name!r} is not here"):
@@ -152,11 +156,11 @@ class AsyncSession:
 
         Args:
             key: The result's key, or a task with one result.
-            timeout: How long to wait until it is final, in seconds; reading takes as long as it takes.
+            timeout: How long to wait until the result is final, in seconds; reading it has no limit.
 
         Raises:
             RipienoError: as for ``result``.
-            TimeoutError: it is not final yet.
+            TimeoutError: the result was not final within ``timeout``.
         """
         name = key_of(key)
         async with time_limit(timeout, f"result {name!r} is not final"):
@@ -173,10 +177,10 @@ class AsyncSession:
     ) -> int:
         """Wait for one result and write it to a file, in bounded memory.
 
-        The file appears whole or not at all; one that exists is replaced.
+        The file appears whole or not at all; an existing file is replaced.
 
         Returns:
-            Its size in bytes.
+            The file's size in bytes.
 
         Raises:
             RipienoError, TimeoutError: as for ``result_chunks``.
@@ -198,17 +202,17 @@ class AsyncSession:
     ) -> AsyncIterator[Result[Any]]:
         """Yield results as they become final, each once.
 
-        A result that failed is yielded like the others: look at its ``error``, or take
-        its ``data`` and let it raise.
+        A result that failed is yielded like the others: look at its ``error``, or read
+        its ``data``, which raises that error.
 
         Args:
             tasks: Tasks (all their expected outputs) or result keys.
             with_data: False leaves the bytes out: stream them with ``result_chunks``.
-            timeout: For all of them together, in seconds.
+            timeout: Limit for all results together, in seconds; None means no limit.
 
         Raises:
             RipienoError: the session is unknown, or no server answered.
-            TimeoutError: not all are final yet.
+            TimeoutError: some results were not yielded within ``timeout``.
         """
         async with aclosing(self.result_batches(tasks, with_data=with_data, timeout=timeout)) as batches:
             async for batch in batches:
@@ -218,7 +222,7 @@ class AsyncSession:
     async def result_batches(
         self, tasks: Iterable[TaskHandle | str], *, with_data: bool = True, timeout: float | None = None
     ) -> AsyncGenerator[list[Result[Any]], None]:
-        """``results`` in batches as they come over the wire; for wrappers of this class."""
+        """Yield what ``results`` yields, in batches as they come over the wire; for wrappers of this class."""
         clock = asyncio.get_running_loop().time
         give_up_at = None if timeout is None else clock() + timeout
         wanted = checked_results(tasks)
@@ -234,18 +238,18 @@ class AsyncSession:
                 yield batch
 
     async def wait(self, tasks: Tasks | None = None, *, timeout: float | None = None) -> dict[TaskStatus, int]:
-        """Wait until tasks are final, well or badly.
+        """Wait until tasks are final, whether they succeeded or not.
 
         Args:
-            tasks: Handles or ids; None means all of the session, with those that are
+            tasks: Handles or ids; None means all tasks of the session, with those that are
                 submitted meanwhile (sub-tasks too).
-            timeout: In seconds; None waits as long as it takes.
+            timeout: How long to wait, in seconds; None means no limit.
 
         Returns:
-            How many ended in each status; unknown ids are left out.
+            How many tasks ended in each status; unknown ids are left out.
 
         Raises:
-            TimeoutError: not all of them are final.
+            TimeoutError: some tasks were not final within ``timeout``.
         """
         async with time_limit(timeout, "not all tasks are final"):
             if tasks is None:
@@ -253,26 +257,26 @@ class AsyncSession:
             return await inquiries.wait_for_tasks(self._connection, ids_of(tasks))
 
     async def status(self, tasks: Tasks | None = None) -> dict[str, TaskStatus]:
-        """Statuses by task id, of all tasks of the session where none are given; unknown ids are left out."""
+        """Return statuses by task id, of all tasks of the session if ``tasks`` is None; unknown ids are left out."""
         task_ids = await self.task_ids() if tasks is None else ids_of(tasks)
         return await inquiries.task_statuses(self._connection, task_ids)
 
     async def result_status(self, results: Tasks) -> dict[str, ResultStatus]:
-        """Statuses by result key; unknown keys are left out."""
+        """Return statuses by result key; unknown keys are left out."""
         return await inquiries.result_statuses(self._connection, self.id, keys_of(results))
 
     async def counts(self) -> dict[TaskStatus, int]:
-        """How many tasks of the session are in each status; no entry for none."""
+        """Return how many tasks of the session are in each status; a status without tasks has no entry."""
         return await inquiries.count(self._connection, self.id)
 
     async def task_ids(self) -> list[str]:
-        """Ids of all tasks of the session, sub-tasks too, in the order of submission."""
+        """Return the ids of all tasks of the session, sub-tasks too, in the order of submission."""
         return await inquiries.list_ids(self._connection, self.id)
 
     async def cancel(self) -> None:
-        """Cancel the session: its unfinished tasks, and all that would still be submitted. May be repeated.
+        """Cancel the session: its unfinished tasks, and any that would still be submitted. May be repeated.
 
-        When it returns no cancelled task starts and none commits.
+        Once this has returned, no cancelled task starts and none commits.
         """
         await self._connection.call(
             "cancel the session", self._connection.submitter.CancelSession, submitter_service_pb2.Session(id=self.id)

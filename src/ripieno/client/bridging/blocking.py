@@ -1,6 +1,6 @@
-"""The client for ordinary programs: the async one, reached over a bridge.
+"""``Client``: the client for programs without an event loop, which runs ``AsyncClient`` over a bridge.
 
-Nothing is implemented here. What differs from ``AsyncClient`` and ``AsyncSession`` is
+Nothing is implemented here. The classes differ from ``AsyncClient`` and ``AsyncSession`` in
 that a call returns when it is done, and that handles and iterators are of the blocking
 kind.
 """
@@ -27,11 +27,11 @@ class Task(TaskHandle):
     session: "Session"
 
     def result(self, key: str | None = None, *, timeout: float | None = None) -> bytes:
-        """The bytes of the task's only result, or of the one named; see ``Session.result``."""
+        """Wait for the task's only result, or the one named, and return its bytes; see ``Session.result``."""
         return self.session.result(self.key if key is None else key, timeout=timeout)
 
     def status(self) -> TaskStatus:
-        """The task's status now; see ``AsyncTask.status``."""
+        """Return the task's current status; see ``AsyncTask.status``."""
         return self.status_in(self.session.status(self))
 
     def cancel(self) -> None:
@@ -40,10 +40,12 @@ class Task(TaskHandle):
 
 
 class Session:
-    """Tasks that share options and fate. Made by ``Client.session`` or ``open_session``.
+    """A session: tasks that share default options and can be cancelled together.
+
+    Made by ``Client.session`` or ``open_session``.
 
     Attributes:
-        target: The AsyncSession behind it.
+        target: The AsyncSession that does the work.
     """
 
     def __init__(self, bridge: Bridge, target: AsyncSession) -> None:
@@ -51,7 +53,7 @@ class Session:
         self.target = target
 
     def __repr__(self) -> str:
-        """Show the id."""
+        """Show the session's id."""
         return f"<Session {self.id!r}>"
 
     @property
@@ -61,7 +63,7 @@ class Session:
 
     @property
     def task_options(self) -> TaskOptions | None:
-        """Its default options; None where it was opened, as servers do not tell."""
+        """The session's default options; None if it was opened with ``open_session``, as servers do not report them."""
         return self.target.task_options
 
     def submit(
@@ -82,7 +84,7 @@ class Session:
     ) -> list[Task]:
         """Submit tasks and return one handle each, in their order; see ``AsyncSession.submit_many``.
 
-        An iterable is read to its end first, in the calling thread.
+        ``tasks`` is read to its end first, in the calling thread.
         """
         whole = tasks if isinstance(tasks, list | tuple) else list(tasks)
         return self.bridge.run(self.target.send(whole, task_options, partial(Task, self)))
@@ -125,13 +127,13 @@ class Client:
             session = client.session(max_retries=1)
             print(session.submit(b"21").result(timeout=10))
 
-    Opens at once; nothing is sent before the first call.
+    A new client is open at once; nothing is sent before the first call.
 
     Args:
-        address: ``HOST:PORT`` or ``unix:/path`` of the control plane, or several replicas' with
-            commas between them, of which any will do; None takes the variable RIPIENO_ADDRESS,
-            or else 127.0.0.1:5001.
-        patience: For how many seconds a call is repeated while no server answers.
+        address: ``HOST:PORT`` or ``unix:/path`` of the control plane; several replicas are separated
+            by commas, and any of them may serve a call. None takes the environment variable
+            RIPIENO_ADDRESS, or 127.0.0.1:5001 if that is unset or empty.
+        patience: How long a call is repeated while no server answers or has room, in seconds.
         use_proxy: As for ``AsyncClient``.
     """
 
@@ -143,7 +145,7 @@ class Client:
 
     @property
     def address(self) -> str:
-        """Where it connects to."""
+        """The address in use, in canonical spelling; several are separated by commas."""
         return self.target.address
 
     session = blocking_as(Session, AsyncClient.session)

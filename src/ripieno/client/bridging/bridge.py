@@ -1,4 +1,4 @@
-"""From ordinary code to the event loop of all blocking clients, and back."""
+"""``Bridge``: how blocking code runs coroutines on the event loop that all blocking clients share."""
 
 import functools
 import weakref
@@ -19,11 +19,11 @@ TargetT_co = TypeVar("TargetT_co", covariant=True)
 
 
 class Bridge:
-    """One async context, open on the loop of all blocking clients.
+    """An async context that is held open on the loop of all blocking clients.
 
     Any thread may call ``run`` and ``iterate``, several at a time. The context is left
-    with ``close``, when the bridge is forgotten, or when the interpreter exits, whichever
-    comes first; and entered anew after a fork. It has to allow that.
+    with ``close``, when the bridge is garbage-collected, or when the interpreter exits, whichever
+    comes first. It is also left before a fork and entered again afterwards, and has to allow that.
     """
 
     def __init__(self, context: AbstractAsyncContextManager[object]) -> None:
@@ -34,11 +34,11 @@ class Bridge:
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the loop and return what it returns.
 
-        Cancels it when the waiting thread is interrupted (Ctrl-C).
+        The coroutine is cancelled when the waiting thread is interrupted (Ctrl-C).
 
         Raises:
-            RuntimeError: the bridge is closed, now or meanwhile, or was made before a fork of
-                this process, or the caller is on the loop already.
+            RuntimeError: the bridge is closed, before or during the call, or was made before a fork
+                of this process, or the caller is on the loop already.
         """
         future = self._stay.start(work)
         try:
@@ -48,18 +48,18 @@ class Bridge:
                 raise
             raise RuntimeError("the client was closed meanwhile") from None
         finally:
-            future.cancel()  # No effect on one that is over.
+            future.cancel()  # No effect on a future that is done.
             self._stay.under_way.discard(future)
 
     def iterate(self, items: AsyncGenerator[T, None]) -> Iterator[T]:
-        """Yield what an async generator yields; to cross threads less often let it yield batches."""
+        """Yield an async generator's items. Each item crosses threads once; batches cross less often."""
         iteration = object()
         self._stay.under_way.add(iteration)
         try:
             while (item := self.run(_next(items))) is not _End.END:
                 yield item
         except GeneratorExit:
-            # Whoever iterates broke off. Not waited for: this may be the garbage collector on any thread.
+            # The consumer stopped early. Closing is not waited for: this may be the garbage collector on any thread.
             if self._close.alive:
                 self._stay.give_up(items)
             raise
@@ -84,19 +84,19 @@ class Bridged(Protocol[TargetT_co]):
 
     @property
     def bridge(self) -> Bridge:
-        """The way to the loop."""
+        """The bridge to the loop on which ``target`` lives."""
         ...
 
     @property
     def target(self) -> TargetT_co:
-        """The object there."""
+        """The object that this one stands in for."""
         ...
 
 
 def blocking(
     method: Callable[Concatenate[TargetT, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[Bridged[TargetT], P], T]:
-    """The blocking form of an async method: same arguments, same result, same documentation."""
+    """Return the blocking form of an async method: same arguments, same result, same documentation."""
 
     @functools.wraps(method)
     def call(self: Bridged[TargetT], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -109,7 +109,7 @@ def blocking_as(
     wrap: Callable[[Bridge, T], WrappedT],
     method: Callable[Concatenate[TargetT, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[Bridged[TargetT], P], WrappedT]:
-    """The same where what the method returns needs a stand-in of its own."""
+    """Return the blocking form of an async method whose result ``wrap`` turns into a blocking stand-in."""
 
     @functools.wraps(method)
     def call(self: Bridged[TargetT], /, *args: P.args, **kwargs: P.kwargs) -> WrappedT:

@@ -1,7 +1,7 @@
 """The event loop of all blocking clients of a process, in a thread of its own.
 
-One for all: gRPC tells all event loops of a process of their events by one pipe, which whichever
-of them reads first; a loop that ends meanwhile, with its client, misses some and complains.
+All clients share it because gRPC notifies all event loops of a process through one pipe, which any
+of them may read first: a loop that ended with its client would miss events and report errors.
 """
 
 import asyncio
@@ -14,15 +14,15 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-#: Threads that read payloads and write files, of all clients together; made when they are needed.
+#: Limit of the threads that read payloads and write files for all clients together; started when needed.
 _BLOCKING_THREADS = 32
 
 
 class LoopThread:
-    """A running event loop. Ends with ``end`` or with the interpreter.
+    """An event loop that runs in a thread of its own until ``end`` or the interpreter's exit.
 
     Attributes:
-        guests: Whoever needs it, by ``id()``.
+        guests: The ``id()`` of each Stay that needs the loop.
     """
 
     def __init__(self) -> None:
@@ -35,15 +35,15 @@ class LoopThread:
 
     @property
     def is_current(self) -> bool:
-        """Whether the caller runs on it."""
+        """Whether the caller runs on the loop's thread."""
         return threading.current_thread() is self._thread
 
     def start(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
-        """Run a coroutine on the loop; cancelling the future cancels it."""
+        """Start a coroutine on the loop; cancelling the future cancels the coroutine."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def call(self, action: Callable[[], object]) -> None:
-        """Call a function on the loop, soon; nothing happens if it has ended."""
+        """Schedule a function on the loop; nothing happens if the loop has ended."""
         if self._end.alive:
             self._loop.call_soon_threadsafe(action)
 
@@ -66,20 +66,20 @@ def _live(ready: "Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]") -> N
 
 def _end(loop: asyncio.AbstractEventLoop, stop: asyncio.Event, thread: threading.Thread, process: int) -> None:
     if os.getpid() != process:
-        return  # a child of a fork: neither the thread nor what would wake it is its own
+        return  # a forked child does not have the thread, and shares with its parent what would wake it
     loop.call_soon_threadsafe(stop.set)
-    if threading.current_thread() is not thread:  # the garbage collector may run there
+    if threading.current_thread() is not thread:  # the garbage collector may run this on the loop's own thread
         thread.join()
 
 
 def _on_trouble(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Report what nobody caught; but not that gRPC had news for a loop of somebody else that has ended."""
+    """Report uncaught errors, except that gRPC had an event for somebody else's loop, which has ended."""
     if "PollerCompletionQueue" not in str(context.get("handle", context.get("message"))):
         loop.default_exception_handler(context)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Uvloop where it is installed: more messages a second. It is not required."""
+    """Return uvloop's loop factory if uvloop is installed (it handles more messages a second), else None."""
     try:
         import uvloop
     except ImportError:

@@ -1,4 +1,4 @@
-"""The time that one context spends on the loop of all blocking clients, with breaks for forks."""
+"""``Stay``: one async context on the loop of all blocking clients, left before forks and entered again."""
 
 import asyncio
 import os
@@ -12,12 +12,12 @@ from ripieno.client.connection import forks
 
 T = TypeVar("T")
 
-#: Where all blocking clients live; None before the first one and after forks.
+#: The loop that all blocking clients share; None before the first client and after forks.
 _shared: LoopThread | None = None
 
 
 def _shared_loop() -> LoopThread:
-    """The loop of this process; call it with the gate held."""
+    """Return the loop of this process, started if need be. The caller holds the gate."""
     global _shared
     if _shared is None:
         _shared = LoopThread()
@@ -25,7 +25,7 @@ def _shared_loop() -> LoopThread:
 
 
 def _end_shared_loop() -> None:
-    """End the loop if nobody is there; call it with the gate held."""
+    """End the loop if no stay needs it. The caller holds the gate."""
     global _shared
     if _shared is not None and not _shared.guests:
         _shared.end()
@@ -33,24 +33,24 @@ def _end_shared_loop() -> None:
 
 
 def _forget_shared_loop() -> None:
-    """The child's own: its thread stayed with the parent, with which it shares its descriptors."""
+    """Abandon the parent's loop in a forked child, which lacks its thread and shares its descriptors."""
     global _shared
     if _shared is not None:
         _inherited.append(_shared)
         _shared = None
 
 
-#: Loops that are never touched again, not even by being collected.
+#: Loops inherited through forks. The list keeps them from being garbage-collected: nothing may touch them.
 _inherited: list[LoopThread] = []
 
 forks.share(_end_shared_loop, _forget_shared_loop)
 
 
 class Stay:
-    """A context's time on the loop, which forks interrupt.
+    """An async context on the shared loop, which it leaves before a fork and enters again with the next call.
 
     Attributes:
-        under_way: What has to end before it can rest: calls, and iterations between two calls.
+        under_way: Calls, and iterations between two calls, which have to end before the stay can rest.
     """
 
     def __init__(self, context: AbstractAsyncContextManager[object]) -> None:
@@ -67,13 +67,13 @@ class Stay:
         """Enter the context.
 
         Raises:
-            Exception: whatever kept it from being entered.
+            Exception: whatever entering the context raised.
         """
         with forks.gate:
             self._enter()
 
     def start(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
-        """Run a coroutine on the loop; ends with this stay.
+        """Start a coroutine on the loop; it is cancelled when this stay ends.
 
         Raises:
             RuntimeError: the stay has ended, or began before a fork of this process, or the
@@ -82,7 +82,7 @@ class Stay:
         try:
             self._check()
             with forks.gate:
-                self._check()  # it may have ended while this thread waited
+                self._check()  # the stay may have ended while this thread waited for the gate
                 loop = self._enter()
                 future = loop.start(work)
                 self.under_way.add(future)
@@ -92,12 +92,12 @@ class Stay:
         return future
 
     def give_up(self, items: AsyncGenerator[T, None]) -> None:
-        """Close a generator, soon; resting has closed it already."""
+        """Schedule the closing of a generator. No-op if the stay rests, which has closed it already."""
         if self._loop is not None and self._process == os.getpid():
             self._loop.start(items.aclose())
 
     def try_to_rest(self) -> bool:
-        """Leave the context until the next call; False, and nothing changed, if a call is under way."""
+        """Leave the context until the next call. Return False, with nothing changed, if a call is under way."""
         if self._process == os.getpid() and not self._ended:
             if self.under_way or (self._loop is not None and self._loop.is_current):
                 return False
@@ -105,7 +105,7 @@ class Stay:
         return True
 
     def end(self) -> None:
-        """Cancel what is under way and leave the context for good."""
+        """Cancel calls that are under way and leave the context for good."""
         self._ended = True
         if self._process == os.getpid():
             for work in list(self.under_way):
@@ -126,13 +126,13 @@ class Stay:
 
     def _enter(self) -> LoopThread:
         if self._loop is None:
-            forks.check()  # before a thread is started for nothing
+            forks.check()  # may raise, so it comes before a thread is started for nothing
             entered: Future[asyncio.Event] = Future()
             loop = _shared_loop()
             left = loop.start(self._hold_open(entered))
             try:
                 self._stop = entered.result()
-            except BaseException:  # refused, or Ctrl-C just now
+            except BaseException:  # the context refused to be entered, or Ctrl-C came just now
                 left.cancel()
                 raise
             self._loop, self._left = loop, left
@@ -157,11 +157,11 @@ class Stay:
             return
         loop.guests.discard(id(self))
         loop.call(stop.set)
-        if loop.is_current:  # the garbage collector may run there
+        if loop.is_current:  # the garbage collector may run this on the loop's own thread
             return
-        with suppress(CancelledError):  # the loop has ended, and the context with it
+        with suppress(CancelledError):  # the loop has ended, and with it the context
             left.result()
-        # Not waited for: the collector may also run in a thread that holds the gate. Then the loop idles on.
+        # Do not wait for the gate: the collector may run this in a thread that holds it. Then the loop idles on.
         if not loop.guests and forks.gate.acquire(blocking=False):
             try:
                 _end_shared_loop()

@@ -1,4 +1,4 @@
-"""Work that goes on behind the calls of a client, and ends with it."""
+"""``Background``: tasks that run beside the calls of a client and end with it."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -10,7 +10,7 @@ class Background:
     """A task group whose tasks are cancelled when the block that opened it ends.
 
     An error inside such a task is a bug: it ends the block, as in any task group. An
-    error of the block itself passes through as it is.
+    error of the block itself passes through unchanged.
     """
 
     def __init__(self) -> None:
@@ -18,20 +18,20 @@ class Background:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        """Open the group; again, if it was closed."""
+        """Open the group. May be called again after the group was closed."""
         self._group = asyncio.TaskGroup()
         await self._group.__aenter__()
         return self
 
     def start(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        """Let a coroutine run behind the block. It may be cancelled before it begins.
+        """Run a coroutine as a task beside the block. The task may be cancelled before it begins.
 
         Raises:
             RuntimeError: the block has ended, or is ending.
         """
         try:
             task = self._group.create_task(work)
-        except RuntimeError:  # how a task group says that it has ended
+        except RuntimeError:  # raised by a task group that has ended
             work.close()
             raise RuntimeError("the client is closed") from None
         self._tasks.add(task)
@@ -41,7 +41,7 @@ class Background:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Cancel what still runs and wait for its end."""
+        """Cancel the tasks that still run and wait for them to end."""
         for task in self._tasks:
             task.cancel()
         if isinstance(error, asyncio.CancelledError):

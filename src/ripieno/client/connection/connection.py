@@ -19,22 +19,22 @@ ReplyT = TypeVar("ReplyT")
 StubT = TypeVar("StubT")
 
 _CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
-    # After a restart of the server, be back soon.
+    # Reconnect soon after a restart of the server.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
-    # An attempt to connect may take so long; by itself gRPC waits 20 s for a host that says nothing.
+    # Limit of one attempt to connect; gRPC's default waits 20 s for a host that does not answer.
     ("grpc.min_reconnect_backoff_ms", 5_000),
 )
 
 
 class Connection:
-    """Channels to one or several replicas, their stubs, and what they said of themselves.
+    """Channels to one or several replicas, their stubs, and what is known of the servers' abilities.
 
     Attributes:
-        address: ``HOST:PORT`` or ``unix:/path``, in its one spelling; several with commas between them.
+        address: ``HOST:PORT`` or ``unix:/path``, in canonical spelling; several are separated by commas.
         pushes_results, reads_results, lists_tasks: Whether the server has ``Results.Follow``,
-            ``Results.Read`` and ``Results.ListTaskIds``; True until it says no.
-        objects: Where large results may be read instead.
+            ``Results.Read`` and ``Results.ListTaskIds``; True until it answers UNIMPLEMENTED.
+        objects: The object store's directory, where large results may be read instead of being sent.
         follows: How many streams of ``Results.Follow`` are open.
     """
 
@@ -56,35 +56,35 @@ class Connection:
 
     @property
     def submitter(self) -> "submitter_service_pb2_grpc.SubmitterAsyncStub":
-        """The protocol's own calls."""
+        """The stub of the Submitter service, the protocol's own calls."""
         return _opened(self._submitter)
 
     @property
     def results(self) -> "results_pb2_grpc.ResultsAsyncStub":
-        """The calls that only this project's servers have."""
+        """The stub of the Results service, which only this project's servers have."""
         return _opened(self._results)
 
     def open(self) -> None:
-        """Make the channels, inside the event loop that uses it; again, if it was closed. Nothing is sent yet.
+        """Make the channels, on the event loop that will use them; also after ``close``. Nothing is sent yet.
 
         Raises:
             RuntimeError: gRPC cannot be used in this process.
         """
         forks.connection_opened()
         self._replicas = replicas = Replicas(self._addresses, _CHANNEL_OPTIONS, use_proxy=self._use_proxy)
-        channel = cast(grpc.aio.Channel, replicas)  # as far as stubs use one
+        channel = cast(grpc.aio.Channel, replicas)  # it has the methods of a channel that stubs use
         self._submitter = submitter_service_pb2_grpc.SubmitterStub(channel)
         self._results = results_pb2_grpc.ResultsStub(channel)
 
     def patience(self, purpose: str) -> Patience:
-        """The retries of one operation; ``purpose`` completes the sentence "could not ..."."""
+        """Return the retries of one operation; ``purpose`` completes the sentence "could not ..."."""
         return Patience(self._patience_s, self.address, purpose, self._outage)
 
     async def call(self, purpose: str, method: Callable[[RequestT], Awaitable[ReplyT]], request: RequestT) -> ReplyT:
-        """One unary call that may be repeated without harm.
+        """Make a unary call that may be repeated without harm, and retry it while no server answers.
 
         Raises:
-            RipienoError: the server refused it, or none answered.
+            RipienoError: the server refused the call, or no server answered.
         """
         patience = self.patience(purpose)
         while True:
@@ -97,7 +97,7 @@ class Connection:
                 return reply
 
     async def chunk_limit(self) -> int:
-        """The longest chunk that the server takes, in bytes; asked once."""
+        """Return the longest chunk that the server takes, in bytes. The server is asked only once."""
         if not self._chunk_limit_bytes:
             configuration = await self.call(
                 "ask for the server's configuration", self.submitter.GetServiceConfiguration, objects_pb2.Empty()

@@ -1,11 +1,11 @@
-"""What a fork leaves of clients: gRPC's threads and descriptors do not survive it.
+"""Clients and forks: gRPC's threads and descriptors do not survive a fork.
 
 * Just before a fork, blocking clients that nobody is calling are put to rest: their connections
-  end, and with them gRPC in this process. The parent's wake up with their next call.
-* In the child, clients from before the fork refuse calls and say why; it opens one of its own.
+  end, and with them gRPC in this process. The parent's clients reconnect with their next call.
+* In the child, clients from before the fork refuse calls and say why; the child opens one of its own.
 * Where gRPC could not be put to rest (a call was under way, or an ``AsyncClient`` was open), the
   child cannot use gRPC at all: it would wait for ever, or disturb its parent's connections,
-  which share their descriptors. Opening a client there is refused, with the way out.
+  which share their descriptors. Opening a client there raises an error that says what to do instead.
 """
 
 import gc
@@ -20,7 +20,7 @@ class Sleeper(Protocol):
     """Something that uses gRPC and can stop doing so for a while."""
 
     def try_to_rest(self) -> bool:
-        """Stop using gRPC until the next call; False, and nothing changed, if a call is under way."""
+        """Stop using gRPC until the next call. Return False, with nothing changed, if a call is under way."""
 
 
 #: Held while a call begins, and during a fork.
@@ -32,17 +32,18 @@ _forgets: list[Callable[[], None]] = []
 _open_connections = 0
 _unusable = False
 _gate_held = False
-#: The gate is held for milliseconds; a fork in a signal's handler may come in the middle of it.
+#: How long a fork waits for the gate. It is held for milliseconds, but a fork in a signal handler may interrupt
+#: its holder.
 _GATE_S = 5.0
 
 
 def register(sleeper: Sleeper) -> None:
-    """Put it to rest before forks."""
+    """Have ``sleeper`` put to rest before each fork of this process."""
     _sleepers.add(sleeper)
 
 
 def share(end: Callable[[], None], forget: Callable[[], None]) -> None:
-    """Tell of what sleepers share: how to end it once all of them rest, and how a child forgets it."""
+    """Register what sleepers share: ``end`` is called once all of them rest, ``forget`` in a forked child."""
     _ends.append(end)
     _forgets.append(forget)
 
@@ -51,7 +52,7 @@ def check() -> None:
     """Make sure that this process can use gRPC.
 
     Raises:
-        RuntimeError: it cannot.
+        RuntimeError: the process was forked while its parent could not put gRPC to rest.
     """
     if _unusable:
         raise RuntimeError(
@@ -62,14 +63,14 @@ def check() -> None:
 
 
 def connection_opened() -> None:
-    """A connection begins to use gRPC; errors as in ``check``."""
+    """Count a connection that begins to use gRPC; errors as in ``check``."""
     global _open_connections
     check()
     _open_connections += 1
 
 
 def connection_closed() -> None:
-    """It does so no more."""
+    """Stop counting a connection, which no longer uses gRPC."""
     global _open_connections
     _open_connections -= 1
 
@@ -80,7 +81,7 @@ def _before() -> None:
     if _gate_held and _open_connections and all(sleeper.try_to_rest() for sleeper in list(_sleepers)):
         for end in _ends:
             end()
-        gc.collect()  # a channel's last reference may be a call's, in a cycle; gRPC ends with it
+        gc.collect()  # a call in a reference cycle may hold the last channel, and gRPC ends with that
 
 
 def _in_parent() -> None:

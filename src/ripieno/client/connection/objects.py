@@ -1,4 +1,4 @@
-"""Large results that lie before us: read where they are instead of sent."""
+"""Large results in an object store that this client can read directly, so that they need not be sent."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -8,19 +8,19 @@ from pathlib import Path
 from ripieno.domain.data import ObjectDirectory, StoredObject
 from ripieno.objects import PIECE_BYTES, is_readable
 
-#: A file system that does not answer for so long is not one to read from.
+#: A file system that takes longer than this to answer is not read from.
 _ANSWER_S = 1.0
 
 
 class ObjectsHere:
-    """The directory of the cluster's object store, where this client has the same one before it."""
+    """The directory of the cluster's object store, if this client can read that same directory."""
 
     def __init__(self) -> None:
         self._offered: ObjectDirectory | None = None
         self._readable: Path | None = None
 
     async def offer(self, directory: ObjectDirectory) -> None:
-        """The server says where objects lie; looked at once."""
+        """Note the directory that the server names and check whether it is readable here; once for each directory."""
         if directory != self._offered:
             self._offered, self._readable = directory, None
             with suppress(TimeoutError):
@@ -29,23 +29,23 @@ class ObjectsHere:
                         self._readable = Path(directory.path)
 
     def give_up(self) -> None:
-        """It cannot be read after all: everything is sent until the server offers another one."""
+        """Stop reading from the directory: all results are sent until the server offers another one."""
         self._readable = None
 
     def path(self, stored: StoredObject | None) -> Path | None:
-        """The file of an object; None if it has to be sent."""
+        """Return the file of an object; None if the object has to be sent."""
         return None if stored is None or self._readable is None else self._readable / stored.name
 
 
 async def read_file(path: Path, size: int, offset: int) -> AsyncGenerator[bytes, None]:
-    """The bytes of an object from ``offset`` on, in order, in pieces of at most a MiB; at least one.
+    """Yield the bytes of an object from ``offset`` on, in order, in pieces of at most 1 MiB; at least one piece.
 
     Raises:
-        OSError: they cannot be read, or are not all there.
+        OSError: the file cannot be read, or has fewer than ``size`` bytes.
     """
     while True:
-        # A trip to a thread costs as much as reading half a MiB, opening the file a fiftieth of that. It is
-        # open nowhere else: a caller that is cancelled does not wait for the thread and could not close it.
+        # A trip to a thread costs as much as reading half a MiB, opening the file a fiftieth of that. The file is
+        # open only in the thread: a caller that is cancelled does not wait for the thread and could not close it.
         piece = await asyncio.to_thread(_read, path, offset, min(size - offset, PIECE_BYTES))
         offset += len(piece)
         if offset < size and not piece:

@@ -1,4 +1,4 @@
-"""What a connection knows of servers that are not available: told once, however many calls notice."""
+"""``Outage``: logs once that a connection's servers are not available, however many calls notice."""
 
 import logging
 import time
@@ -6,17 +6,17 @@ from collections.abc import Callable
 
 _LOG = logging.getLogger("ripieno.client")
 
-#: The beginning of an outage is told again after so long at the earliest: some calls may succeed meanwhile.
+#: Least time between two warnings that an outage has begun: some calls may succeed in the middle of one.
 _QUIET_S = 5.0
 
 
 class Outage:
-    """Told by calls that fail and by calls that succeed.
+    """Whether the servers of a connection are available, as reported by calls that fail and that succeed.
 
     Args:
-        address: Of the servers.
-        patience_s: How long each call is repeated.
-        on_failure: Called for each call that fails.
+        address: The servers' address, for messages.
+        patience_s: How long each call is repeated, in seconds. With 0 no outage is logged.
+        on_failure: Called for each call that finds no server.
     """
 
     def __init__(self, address: str, patience_s: float, on_failure: Callable[[], None]) -> None:
@@ -27,7 +27,7 @@ class Outage:
         self._is_told = False
 
     def noticed(self, purpose: str, detail: str) -> None:
-        """A call found no server."""
+        """Report a call that found no server; ``purpose`` and ``detail`` go into the warning."""
         self._on_failure()
         now = time.monotonic()
         if not self._is_told and now - self._told_at >= _QUIET_S and self._patience_s > 0:
@@ -41,7 +41,7 @@ class Outage:
             )
 
     def over(self) -> None:
-        """A call succeeded."""
+        """Report a call that succeeded, which ends the outage."""
         if self._is_told:
             self._is_told = False
             _LOG.warning("%s is available again", self._address)

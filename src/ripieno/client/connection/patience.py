@@ -1,4 +1,4 @@
-"""How long to go on when no server answers."""
+"""``Patience``: how long one operation is retried while no server answers."""
 
 import asyncio
 import random
@@ -16,11 +16,11 @@ _LONGEST_PAUSE_S = 2.0
 
 
 class Patience:
-    """The retries of one operation: pauses that grow, up to a total since its last success.
+    """The retries of one operation: growing pauses, up to a total since the first failure after a success.
 
-    Only what is safe to retry is: UnavailableError (nothing happened, or what happened may be asked
-    for again: reads, and submissions that are identical), and OverloadedError where the server
-    says that it passes.
+    Only errors that are safe to retry are retried: UnavailableError (nothing happened, or what
+    happened may be asked for again: reads, and submissions that are identical), and OverloadedError
+    where the server says that the overload passes.
 
     Attributes:
         retries: How many pauses were made so far.
@@ -36,7 +36,7 @@ class Patience:
         self._give_up_at: float | None = None
 
     def renew(self) -> None:
-        """Something came through: start counting afresh."""
+        """Report progress of the operation: pauses and their total begin afresh."""
         self._give_up_at = None
         self._pause_s = _FIRST_PAUSE_S
         self._outage.over()
@@ -45,8 +45,8 @@ class Patience:
         """Wait a little before the next try.
 
         Raises:
-            RipienoError: what ``error`` stands for, where a retry would not help.
-            UnavailableError, OverloadedError: patience is at its end.
+            RipienoError: ``error`` is one that must not be retried; the error that stands for it is raised.
+            UnavailableError, OverloadedError: the time for retries is used up.
         """
         failure = from_rpc(error) if isinstance(error, grpc.aio.AioRpcError) else error
         if not failure.retry_is_safe:
@@ -67,17 +67,17 @@ class Patience:
                 f" ({failure.detail}); is the address right and the cluster up?"
             ) from error
         self.retries += 1
-        # Spread out, so that many clients do not come back in step.
+        # Pauses are randomized, so that many clients do not come back in step.
         await asyncio.sleep(min(left, self._pause_s * random.uniform(0.5, 1.0)))  # noqa: S311 - not a secret
         self._pause_s = min(self._pause_s * 2, _LONGEST_PAUSE_S)
 
 
 @asynccontextmanager
 async def time_limit(seconds: float | None, what: str) -> AsyncIterator[None]:
-    """Bound what happens inside; None means no limit.
+    """Limit the time that the block may take, in seconds; None means no limit.
 
     Raises:
-        TimeoutError: saying ``what`` was still so when the time was up.
+        TimeoutError: the block took longer; the message begins with ``what``.
     """
     try:
         async with asyncio.timeout(seconds):

@@ -9,14 +9,14 @@ import grpc.aio
 from ripieno.domain.addresses import Address
 from ripieno.wire.channels import Options, open_channel
 
-#: Calls that fail together turn to the next replica together.
+#: Calls that fail within this time of each other turn to the next replica only once.
 _TURN_S = 0.1
 
 
 class Replicas:
-    """What stubs take for a channel: each call begins on the replica that is used just then.
+    """A stand-in for a gRPC channel: each call of a stub begins on the replica that is used just then.
 
-    Calls that are under way stay where they are.
+    Calls that are under way stay on their replica.
     """
 
     def __init__(self, addresses: Sequence[Address], options: Options, *, use_proxy: bool) -> None:
@@ -28,7 +28,7 @@ class Replicas:
         self._turned_at = float("-inf")
 
     def turn(self) -> None:
-        """Use the next replica from now on."""
+        """Begin calls on the next replica, if any, from now on; no-op within ``_TURN_S`` of the last turn."""
         now = asyncio.get_running_loop().time()
         if len(self._addresses) > 1 and now - self._turned_at >= _TURN_S:
             self._turned_at = now
@@ -42,7 +42,7 @@ class Replicas:
                 await channel.close()
 
     def unary_unary(self, *method: Any, **how: Any) -> Any:
-        """A method of that kind; so are the others."""
+        """Return a unary-unary method whose calls go to the replica in use; the other kinds likewise."""
         return self._method(lambda channel: channel.unary_unary(*method, **how))
 
     def unary_stream(self, *method: Any, **how: Any) -> Any:
@@ -56,7 +56,7 @@ class Replicas:
 
     def _method(self, made_on: Callable[[grpc.aio.Channel], Any]) -> Any:
         if len(self._addresses) == 1:
-            return made_on(self._channel(0))  # without a detour
+            return made_on(self._channel(0))  # nothing to choose at each call
         made: list[Any] = [None] * len(self._addresses)
 
         def call(*arguments: Any, **how: Any) -> Any:

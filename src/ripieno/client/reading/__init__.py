@@ -1,1 +1,1 @@
-"""Results, statuses and lists: followed, fetched, asked for."""
+"""Reading from a session: following and fetching results, and asking for statuses and lists."""

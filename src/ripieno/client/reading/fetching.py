@@ -35,14 +35,14 @@ _KEYS_A_CALL = 1_000
 
 
 class Wanted(NamedTuple):
-    """A completed result whose bytes are wanted, and where they lie, if that is known."""
+    """A completed result whose bytes are wanted, and the object that holds them, if that is known."""
 
     key: str
     stored: StoredObject | None = None
 
 
 class Piece(NamedTuple):
-    """Bytes of a result, in order; ``complete`` with the last of them."""
+    """The next bytes of a result; ``complete`` is true for the last of them."""
 
     data: bytes
     complete: bool
@@ -51,19 +51,19 @@ class Piece(NamedTuple):
 async def read_results(
     connection: Connection, session_id: str, wanted: Sequence[Wanted]
 ) -> AsyncGenerator[Piece, None]:
-    """The bytes of completed results, one after the other, in pieces of about a MiB.
+    """Yield the bytes of completed results, one after the other, in pieces of about 1 MiB.
 
-    What lies before us is read there, the rest is sent. When the connection breaks, what is
-    missing is asked for again: the bytes of a completed result never change (INV-3).
+    Results in an object store that is readable here are read there, the others are sent. When the
+    connection breaks, missing bytes are asked for again: those of a completed result never change (INV-3).
 
     Raises:
-        TaskFailedError: one of them was aborted.
-        RipienoError: one is unknown, or no server answered.
+        TaskFailedError: a result was aborted.
+        RipienoError: a result is unknown, or no server answered.
     """
     patience = connection.patience("fetch a result")
     left, received, keys_a_call = deque(wanted), 0, _KEYS_A_CALL
     while left:
-        of_ours = connection.reads_results  # other calls may find out that it does not while this one is on its way
+        of_ours = connection.reads_results  # other calls may set it to False while this one is under way
         read, count = _next_read(connection, session_id, left, received, keys_a_call)
         try:
             async with aclosing(read) as pieces:
@@ -84,7 +84,7 @@ async def read_results(
             connection.objects.give_up()
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.UNIMPLEMENTED and of_ours:
-                connection.reads_results = False  # there is the protocol's own way
+                connection.reads_results = False  # the protocol's own call serves instead
             elif count > 1 and isinstance(failure := from_rpc(error), LimitError) and can_be_cut(failure):
                 keys_a_call = count // 2
             elif count:
@@ -94,7 +94,7 @@ async def read_results(
 def _next_read(
     connection: Connection, session_id: str, left: Sequence[Wanted], offset: int, keys_a_call: int
 ) -> tuple[AsyncGenerator[Piece, None], int]:
-    """The best way to the first of these results, and how many it brings."""
+    """Begin the best kind of read for the first of these results; also return how many results it brings."""
     key, stored = left[0]
     path = connection.objects.path(stored)
     if stored is not None and path is not None:
@@ -132,7 +132,7 @@ async def _read_results(
 
 
 async def _stream_result(connection: Connection, session_id: str, key: str, offset: int) -> AsyncGenerator[Piece, None]:
-    """One result from a server that knows only the protocol's own call, which begins at the beginning."""
+    """Yield one result from ``offset`` on with the protocol's own call, which sends it from its beginning."""
     call = connection.submitter.TryGetResultStream(objects_pb2.ResultRequest(session=session_id, key=key))
     held, held_bytes = list[bytes](), 0
     try:
@@ -158,7 +158,7 @@ async def _stream_result(connection: Connection, session_id: str, key: str, offs
 
 
 async def fetch_chunks(connection: Connection, session_id: str, wanted: Wanted) -> AsyncGenerator[bytes, None]:
-    """The bytes of a completed result, in order, in pieces of about a MiB; errors as in ``read_results``."""
+    """Yield the bytes of a completed result, in order, in pieces of about 1 MiB; errors as in ``read_results``."""
     async with aclosing(read_results(connection, session_id, [wanted])) as pieces:
         async for piece in pieces:
             if piece.data:
@@ -166,7 +166,7 @@ async def fetch_chunks(connection: Connection, session_id: str, wanted: Wanted) 
 
 
 async def fetch_all(connection: Connection, session_id: str, wanted: Sequence[Wanted]) -> AsyncGenerator[bytes, None]:
-    """All bytes of each of these completed results, in order; errors as in ``read_results``."""
+    """Yield all bytes of each of these completed results, in order; errors as in ``read_results``."""
     held: list[bytes] = []
     async with aclosing(read_results(connection, session_id, wanted)) as pieces:
         async for data, complete in pieces:
@@ -177,7 +177,7 @@ async def fetch_all(connection: Connection, session_id: str, wanted: Sequence[Wa
 
 
 async def fetch(connection: Connection, session_id: str, wanted: Wanted) -> bytes:
-    """All bytes of a completed result; errors as in ``read_results``."""
+    """Return all bytes of a completed result; errors as in ``read_results``."""
     async with aclosing(fetch_all(connection, session_id, [wanted])) as fetched:
         return await anext(fetched)
 
@@ -185,11 +185,11 @@ async def fetch(connection: Connection, session_id: str, wanted: Wanted) -> byte
 async def save(chunks: AsyncIterator[bytes], path: Path) -> int:
     """Write chunks to a file and return its size.
 
-    The file appears whole or not at all: it is written beside its place under a name of
-    its own and moved there at the end.
+    The file appears whole or not at all: it is written under a temporary name in the same
+    folder and renamed at the end.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     size = 0
@@ -197,7 +197,7 @@ async def save(chunks: AsyncIterator[bytes], path: Path) -> int:
     try:
         file = await asyncio.shield(opening)
     except asyncio.CancelledError:
-        # The thread goes on, and its file would be nobody's.
+        # The thread still opens the file, which nobody else would close and remove.
         opening.add_done_callback(lambda opened: _discard(opened, partial))
         raise
     try:

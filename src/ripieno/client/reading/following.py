@@ -15,15 +15,15 @@ from ripieno.wire.protos.v1 import results_pb2
 
 #: Keys to a message: 1,000 keys of 1,024 bytes are still a message of 1 MiB.
 _KEYS_A_MESSAGE = 1_000
-#: Keys without an answer on one stream; the others are asked for as answers come.
+#: Most keys without an answer on one stream; further keys are asked for as answers come.
 _KEYS_AT_A_TIME = 50_000
-#: A stream that nobody needs is kept this long for whoever comes next; more briefly where a client has many.
+#: Seconds for which an idle stream is kept for further keys; the second if the client has more than ``_MANY``.
 IDLE_S, BRIEFLY_S = 5.0, 0.05
 _MANY = 64
 
 
 class NotPushedError(Exception):
-    """The server does not have ``Results.Follow``: wait for each result by itself."""
+    """The server does not have ``Results.Follow``: the caller has to wait for each result by itself."""
 
 
 class Follower:
@@ -39,7 +39,7 @@ class Follower:
         self._with_data = with_data
         self._unanswered: dict[str, None] = {}
         self._unsent: deque[str] = deque()
-        #: Keys that the present stream has yet to answer, and how many they may be.
+        #: How many keys the present stream has yet to answer, and the most that they may be.
         self._asked = 0
         self._most_asked = _KEYS_AT_A_TIME
         self._wake = asyncio.Event()
@@ -47,7 +47,7 @@ class Follower:
         self._went_idle = False
 
     def add(self, keys: Iterable[str]) -> None:
-        """Follow more keys; one that is followed already is not asked for twice."""
+        """Follow more keys; a key that is followed already is not asked for twice."""
         for key in keys:
             if key not in self._unanswered:
                 self._unanswered[key] = None
@@ -55,17 +55,17 @@ class Follower:
         self._wake.set()
 
     def close(self) -> None:
-        """No more keys will come."""
+        """Declare that no more keys will be added."""
         self._closed = True
         self._wake.set()
 
     async def batches(self) -> AsyncGenerator[list[results_pb2.FinishedResult], None]:
-        """Final results as they come, until every key is answered.
+        """Yield final results in batches as they come, until every key is answered.
 
         Ends after ``close``, or when there was nothing to follow for a while.
 
         Raises:
-            NotPushedError: the server has no such service; nothing was yielded.
+            NotPushedError: the server does not have ``Results.Follow``; nothing was yielded.
             RipienoError: the session is unknown, or no server answered.
         """
         patience = self._connection.patience("follow results")
@@ -82,10 +82,10 @@ class Follower:
                         wake.set()
                     if (directory := directory_from_wire(reply.objects)) is not None:
                         await self._connection.objects.offer(directory)
-                    # What is not in the dictionary was answered before: pop gives `one` back.
+                    # A key that is not in the dictionary was answered before: pop gives `one` back.
                     if batch := [one for one in reply.finished if self._unanswered.pop(one.key, one) is None]:
                         if not self._unanswered:
-                            wake.set()  # from here on it is idle
+                            wake.set()  # the stream is idle from here on
                         yield batch
                 if self._unanswered and not self._went_idle:
                     await patience.pause(UnavailableError(f"it left {len(self._unanswered)} results unanswered"))
@@ -105,10 +105,10 @@ class Follower:
                 self._connection.follows -= 1
 
     async def _requests(self, wake: asyncio.Event) -> AsyncIterator[results_pb2.FollowRequest]:
-        """What to ask on a fresh stream: all that is unanswered, then what is added, so many keys at a time.
+        """Yield the requests of a new stream: all unanswered keys, then added ones, ``_most_asked`` at a time.
 
-        gRPC may let this go on when its stream is over; then ``wake`` is not the
-        follower's any more, and keys are for the next stream to ask.
+        gRPC may go on iterating when the stream is over; then ``wake`` is not the
+        follower's any more, and keys are left for the next stream to ask.
         """
         self._unsent = deque(self._unanswered)
         self._asked = 0

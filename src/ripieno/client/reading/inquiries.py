@@ -25,7 +25,7 @@ ReplyT = TypeVar("ReplyT")
 
 
 def in_session(session_id: str) -> _Filter:
-    """All tasks of a session."""
+    """Return a filter that selects all tasks of a session."""
     return _Filter(session=_Filter.IdsRequest(ids=[session_id]))
 
 
@@ -35,23 +35,23 @@ def _slices(names: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 async def _by_name(ask: Callable[[Sequence[str]], Awaitable[ReplyT]], names: Sequence[str]) -> list[ReplyT]:
-    """Ask about names in as many calls as they need; none for no names."""
+    """Ask about names in as many calls as they need; without names no call is made."""
     return [reply for some in _slices(names) for reply in await in_pieces(ask, some)]
 
 
 async def count(connection: Connection, session_id: str) -> dict[TaskStatus, int]:
-    """How many tasks of a session are in each status; no entry for none."""
+    """Return how many tasks of a session are in each status; a status without tasks has no entry."""
     reply = await connection.call("count tasks", connection.submitter.CountTasks, in_session(session_id))
     return _added_up([reply])
 
 
 async def wait_for_session(connection: Connection, session_id: str) -> dict[TaskStatus, int]:
-    """Wait until every task of a session is final; how many ended in each status."""
+    """Wait until every task of a session is final; return how many ended in each status."""
     return _added_up([await _wait(connection, in_session(session_id))])
 
 
 async def wait_for_tasks(connection: Connection, task_ids: Sequence[str]) -> dict[TaskStatus, int]:
-    """Wait until all these tasks are final; how many ended in each status."""
+    """Wait until all these tasks are final; return how many ended in each status."""
     return _added_up(await _by_name(lambda ids: _wait(connection, _these(ids)), task_ids))
 
 
@@ -66,7 +66,7 @@ def _these(task_ids: Sequence[str]) -> _Filter:
 
 
 async def list_ids(connection: Connection, session_id: str) -> list[str]:
-    """Ids of all tasks of a session, in the order of submission, however many they are."""
+    """Return the ids of all tasks of a session, in the order of submission, however many they are."""
     if not connection.lists_tasks:
         return await _list_at_once(connection, session_id)
     patience = connection.patience("list tasks")
@@ -76,7 +76,7 @@ async def list_ids(connection: Connection, session_id: str) -> list[str]:
             return [task_id async for reply in call for task_id in reply.task_ids]
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.UNIMPLEMENTED:
-                connection.lists_tasks = False  # there is the protocol's own way
+                connection.lists_tasks = False  # the protocol's own call serves instead
                 return await _list_at_once(connection, session_id)
             await patience.pause(error)
 
@@ -87,7 +87,7 @@ async def _list_at_once(connection: Connection, session_id: str) -> list[str]:
 
 
 async def task_statuses(connection: Connection, task_ids: Sequence[str]) -> dict[str, TaskStatus]:
-    """Statuses of tasks; unknown ids are left out."""
+    """Return statuses by task id; unknown ids are left out."""
 
     async def ask(ids: Sequence[str]) -> submitter_service_pb2.GetTaskStatusReply:
         request = submitter_service_pb2.GetTaskStatusRequest(task_ids=ids)
@@ -98,7 +98,7 @@ async def task_statuses(connection: Connection, task_ids: Sequence[str]) -> dict
 
 
 async def result_statuses(connection: Connection, session_id: str, keys: Sequence[str]) -> dict[str, ResultStatus]:
-    """Statuses of results; unknown keys are left out."""
+    """Return statuses by result key; unknown keys are left out."""
 
     async def ask(some: Sequence[str]) -> submitter_service_pb2.GetResultStatusReply:
         request = submitter_service_pb2.GetResultStatusRequest(session_id=session_id, result_ids=some)

@@ -1,4 +1,4 @@
-"""Single results, many callers: they share one stream of a session."""
+"""``Lookups``: waiting for single results, for many callers that share one stream of a session."""
 
 import asyncio
 from collections.abc import Iterable
@@ -12,10 +12,10 @@ from ripieno.wire.protos.v1 import results_pb2
 
 
 class Lookups:
-    """Waits for results by key.
+    """Waits for single results of a session by their keys.
 
-    Keys that are asked for while a message is on its way travel together in the next,
-    and so do the answers: a thousand callers cost little more than one.
+    Keys that are asked for while a message is on its way are sent together in the next,
+    and so are the answers: a thousand callers cost little more than one.
     """
 
     def __init__(self, connection: Connection, session_id: str, background: Background) -> None:
@@ -26,17 +26,17 @@ class Lookups:
         self._wanted: dict[str, asyncio.Future[results_pb2.FinishedResult]] = {}
 
     async def get(self, key: str) -> results_pb2.FinishedResult:
-        """Wait until a result is final. Large data is left out.
+        """Wait until a result is final and return it. The server may leave its data out, as it does if that is large.
 
         Raises:
             RipienoError: the session is unknown, or no server answered.
         """
         if self._connection.pushes_results:
             try:
-                # Shielded: others may wait for the same key when this caller gives up.
+                # The future is shielded: others may wait for the same key when this caller gives up.
                 return await asyncio.shield(self._want(key))
             except NotPushedError:
-                pass  # Found out just now; the way below serves every server.
+                pass  # This call has just found out; the call below works with every server.
         return await wait_for_one(self._connection, self._session_id, key)
 
     def _want(self, key: str) -> asyncio.Future[results_pb2.FinishedResult]:
@@ -50,7 +50,7 @@ class Lookups:
     def _begin(self) -> Follower:
         follower = Follower(self._connection, self._session_id)
         handing_out = self._background.start(self._hand_out(follower))
-        # The client may be closed before it has begun: then nothing of it ever runs.
+        # The client may be closed before the task has begun: then nothing of ``_hand_out`` ever runs.
         handing_out.add_done_callback(lambda _: self._over(follower, _closed()))
         self._follower = follower
         return follower
@@ -67,7 +67,7 @@ class Lookups:
             self._over(follower, failure)
 
     def _over(self, follower: Follower, failure: Exception) -> None:
-        """A follower hands out nothing more; whoever still waits for it is told why."""
+        """Drop a follower that hands out nothing more, and fail the lookups that still wait for it."""
         if self._follower is follower:
             self._follower = None
             _fail(self._wanted.values(), failure)
@@ -81,4 +81,4 @@ def _closed() -> Exception:
 def _fail(futures: Iterable[asyncio.Future[results_pb2.FinishedResult]], failure: Exception) -> None:
     for future in futures:
         future.set_exception(failure)
-        future.exception()  # Whoever waited may have given up: then nobody else would look at it.
+        future.exception()  # Callers may have given up: asyncio would report that nobody looked at it.

@@ -1,4 +1,4 @@
-"""Final results, one by one or as they come."""
+"""``Result``: a final result, and how results are yielded in batches as they become final."""
 
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
@@ -25,12 +25,13 @@ class Result(Generic[TaskT]):
 
     Attributes:
         key: The result's key.
-        task: The task it was asked by; None where it was asked by its key.
-        error: Why it will never exist (TaskFailedError, or NotFoundError for a key that
+        task: The handle that the result was asked for with; None if it was asked for by its key.
+        error: Why the result will never exist (TaskFailedError, or NotFoundError for a key that
             no task has announced); None if it exists.
-        has_data: Whether its bytes are here.
-        size: Its size in bytes; None if it does not exist, or is not known without its data.
-        stored: Where its bytes lie, if that is an object store that is a directory.
+        has_data: Whether the result carries its bytes.
+        size: The result's size in bytes; None if it does not exist, or if its data was left out and
+            the server did not say.
+        stored: The object that holds the bytes, if the object store is a directory.
     """
 
     __slots__ = ("_data", "error", "has_data", "key", "size", "stored", "task")
@@ -55,12 +56,12 @@ class Result(Generic[TaskT]):
 
     @property
     def data(self) -> bytes:
-        """The bytes.
+        """The result's bytes.
 
         Raises:
             TaskFailedError: the result was aborted.
             NotFoundError: no task announced the key.
-            ValueError: it was asked for without its data.
+            ValueError: the result was asked for without its data.
         """
         if self._data is not None:
             return self._data
@@ -76,9 +77,9 @@ class Result(Generic[TaskT]):
 async def result_batches(
     connection: Connection, session_id: str, results: Iterable[TaskHandle | str], *, with_data: bool
 ) -> AsyncGenerator[list[Result[Any]], None]:
-    """Results as they become final, each once, in batches as they come over the wire.
+    """Yield results as they become final, each once, in batches as they come over the wire.
 
-    With their data, large ones come after the small ones of their batch, one by one.
+    If ``with_data``, large results come after the small ones of their batch, one by one.
 
     Raises:
         RipienoError: the session is unknown, or no server answered.
@@ -118,13 +119,13 @@ async def _final(
                 yield batch
             return
         except NotPushedError:
-            pass  # Found out just now, before anything was yielded; the way below serves every server.
+            pass  # This call has just found out, before anything was yielded; the call below works with every server.
     async for batch in waited_for(connection, session_id, keys):
         yield batch
 
 
 def final_result(final: results_pb2.FinishedResult, task: Any) -> Result[Any]:
-    """The result that the server speaks of; without data where the server left it out."""
+    """Return the Result that a message describes, without data if the server left it out."""
     if final.status == result_status_pb2.RESULT_STATUS_COMPLETED:
         if (data := final.data) or final.HasField("data"):
             return Result(final.key, task, data)

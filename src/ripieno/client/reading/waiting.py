@@ -1,4 +1,4 @@
-"""Waiting for results on a server that has only the Submitter service: one call for each."""
+"""Waiting for results on a server that has only the Submitter service, with one call for each result."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable
@@ -17,7 +17,7 @@ _WAITS_IN_FLIGHT = 64
 async def waited_for(
     connection: Connection, session_id: str, keys: Iterable[str]
 ) -> AsyncGenerator[list[results_pb2.FinishedResult], None]:
-    """The same for a server that pushes no results: one waiting call for each key.
+    """Yield final results of a server that pushes none, with one waiting call for each key.
 
     Only the first 64 keys without an answer are waited for at a time, so a result
     further on is noticed when one of those is final. The data is left out.
@@ -39,7 +39,7 @@ async def waited_for(
 
 
 async def wait_for_one(connection: Connection, session_id: str, key: str) -> results_pb2.FinishedResult:
-    """Wait for one result with WaitForAvailability; its data is left out."""
+    """Wait for one result with WaitForAvailability and return it without its data."""
     patience = connection.patience("wait for a result")
     request = objects_pb2.ResultRequest(session=session_id, key=key)
     while True:

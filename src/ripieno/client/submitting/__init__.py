@@ -1,1 +1,1 @@
-"""Submissions: cut into calls, small and large."""
+"""Submitting tasks: submissions are cut into calls for small tasks and streams for large ones."""

@@ -37,14 +37,14 @@ class LargeTasks:
 
     @property
     def count(self) -> int:
-        """How many tasks."""
+        """The number of tasks."""
         return len(self.tasks)
 
     async def deliver(self, connection: Connection) -> None:
-        """Send them; durable when it returns.
+        """Send the tasks, which are durable when this returns.
 
         Raises:
-            RipienoError: refused, or no server answered.
+            RipienoError: the server refused the tasks, or no server answered.
             OutcomeUnknownError: the connection broke, and a payload that was being read
                 cannot be read a second time.
             OSError: a payload's file cannot be read.
@@ -79,7 +79,7 @@ class LargeTasks:
                 try:
                     await call.write(message)
                 except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
-                    break  # The server has answered already; awaiting the call tells what.
+                    break  # The server has answered already; awaiting the call brings its answer.
             else:
                 await call.done_writing()
             return await call
@@ -103,7 +103,7 @@ def check_accepted(reply: objects_pb2.CreateTaskReply) -> None:
     """Make sure that a submission was taken.
 
     Raises:
-        ConflictError: the server names tasks that it refused (servers of old do so).
+        ConflictError: the server names tasks that it refused (as old servers do).
     """
     if reply.WhichOneof("Data") == "non_successfull_ids":
         refused = list(reply.non_successfull_ids.ids)

@@ -8,15 +8,15 @@ from pathlib import Path
 from ripieno.client.terms.definitions import Payload
 from ripieno.wire.chunks import chunks
 
-#: How much is read in one visit to the reading thread; a visit costs about 50 us.
+#: Bytes that are read in one visit to a reading thread; a visit costs about 50 us.
 _READ_AHEAD_BYTES = 1024 * 1024
 
 
 def normal_payload(payload: Payload) -> bytes | Path | Iterable[bytes]:
-    """Bring a payload to one of three kinds.
+    """Return a payload as one of three kinds: bytes, a Path, or an iterable of bytes.
 
     Raises:
-        TypeError: it is none of them.
+        TypeError: the payload cannot be one of them.
     """
     if isinstance(payload, bytes):
         return payload
@@ -32,14 +32,14 @@ def normal_payload(payload: Payload) -> bytes | Path | Iterable[bytes]:
 
 
 def can_be_read_again(payload: bytes | Path | Iterable[bytes]) -> bool:
-    """Whether a second reading would give the same bytes: not so for an iterator."""
+    """Return whether a second reading would give the same bytes, which an iterator's does not."""
     return not isinstance(payload, Iterator)
 
 
 async def payload_chunks(payload: bytes | Path | Iterable[bytes], limit_bytes: int) -> AsyncIterator[bytes]:
-    """The payload in chunks of at most ``limit_bytes``, with one to two MiB in memory.
+    """Yield the payload in chunks of at most ``limit_bytes``, with one to two MiB in memory.
 
-    Files and iterables are read in a thread of their own: the event loop never waits
+    Files and iterables are read in another thread, so that the event loop never waits
     for a disk.
 
     Raises:

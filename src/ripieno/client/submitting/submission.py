@@ -25,7 +25,7 @@ from ripieno.wire.protos.armonik_v2 import objects_pb2, submitter_service_pb2
 #: more) and keep the others waiting for the first to be durable.
 _TASKS_A_CALL = 1_000
 _BYTES_A_CALL = 2 * 1024 * 1024
-#: Expected outputs and dependencies.
+#: Most expected outputs and dependencies, taken together, in a call.
 _KEYS_A_CALL = 10_000
 #: Large tasks that share a stream; beyond that the cost of a stream no longer counts.
 _TASKS_A_STREAM = 32
@@ -46,7 +46,7 @@ class _SmallTasks:
     size_bytes: int = 0
 
     def has_room(self, task: PreparedTask, payload: bytes) -> bool:
-        """Whether one more fits in; the first one always does."""
+        """Return whether one more task fits into the call; the first one always does."""
         return not self.count or (
             self.count < _TASKS_A_CALL
             and self.size_bytes + len(payload) <= _BYTES_A_CALL
@@ -54,8 +54,8 @@ class _SmallTasks:
         )
 
     def add(self, task: PreparedTask, payload: bytes) -> None:
-        """Put one task in."""
-        # Field by field takes half the time of keyword arguments, and this is for every task.
+        """Add one task to the call."""
+        # Setting fields one by one takes half the time of keyword arguments, and this runs for every task.
         request = self.request.task_requests.add()
         request.id = task.id
         request.payload = payload
@@ -69,7 +69,7 @@ class _SmallTasks:
         self.count += 1
 
     async def deliver(self, connection: Connection) -> None:
-        """Send them; durable when it returns. Sent again as it is when the connection breaks."""
+        """Send the tasks, which are durable when this returns. If the connection breaks they are sent again."""
         await in_pieces(lambda tasks: self._send(connection, tasks), self.request.task_requests)
 
     async def _send(self, connection: Connection, tasks: Sequence[objects_pb2.TaskRequest]) -> None:
@@ -90,7 +90,7 @@ class TaskSender:
     def __init__(self, connection: Connection, session_id: str) -> None:
         self._connection = connection
         self._session_id = session_id
-        # 80 random bits once, then a number: unique, short, and neighbours in the database's index.
+        # Ids are 80 random bits, drawn once, and a number: unique, short, and neighbours in the database's index.
         self._prefix = secrets.token_hex(10)
         self._numbers = itertools.count()
 
@@ -100,14 +100,14 @@ class TaskSender:
         options: TaskOptions | None,
         handle: Callable[[str, tuple[str, ...]], HandleT],
     ) -> list[HandleT]:
-        """Submit tasks and return one handle each, in their order. Durable when it returns.
+        """Submit tasks and return one handle each, in their order. The tasks are durable when this returns.
 
-        After the first failure no further call begins; those under way end first, so
-        that the error's note can say how many tasks exist.
+        After the first failure no further call begins; calls under way end first, so
+        that a note on the error can say how many tasks were accepted.
 
         Raises:
             RipienoError: a call was refused, or no server answered.
-            TypeError: something that is not a payload.
+            TypeError: an item is not a payload.
         """
         wire_options = None if options is None else options_to_wire(options.checked())
         limit = await self._connection.chunk_limit()
@@ -173,7 +173,7 @@ class TaskSender:
 
 
 class _Delivery:
-    """Calls on their way: a few at a time, ended by the first failure."""
+    """Makes the calls of a submission, a few at a time, until the first failure."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

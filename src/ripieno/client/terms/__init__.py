@@ -1,1 +1,1 @@
-"""What a user's program names: definitions of tasks, handles of tasks and results, errors."""
+"""The terms of a user's program: definitions of tasks, handles of tasks and results, errors."""

@@ -1,4 +1,4 @@
-"""What a user says of the tasks to submit."""
+"""``TaskDefinition`` and ``TaskOptions``: how users describe the tasks to submit."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,17 +19,18 @@ DEFAULT_MAX_RETRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class TaskDefinition:
-    """One task to submit, where bytes alone do not say it all.
+    """A task to submit, for tasks that need more than a payload.
 
     Attributes:
-        payload: Its input. A file or an iterable is read while it is sent, in bounded
+        payload: The task's input. A file or an iterable is read while it is sent, in bounded
             memory. A one-shot iterator (a generator) cannot be sent again when the
             connection breaks; a file or a list can.
-        expected_outputs: Keys of the results it makes; none means one, named after the task.
-        dependencies: Results that it needs first: keys of the session, or tasks (a task
-            stands for its only result).
-        id: None makes a unique one. With an id of your own a submission that is
-            repeated, identical, is a success and creates nothing twice.
+        expected_outputs: Keys of the results that the task makes; none means one result, whose key
+            is the task's id.
+        dependencies: Results that the task needs before it starts: keys of the session, or tasks
+            (a task stands for its only result).
+        id: The task's id; None makes a unique one. With an id of your own, repeating an
+            identical submission succeeds and creates nothing twice.
     """
 
     payload: Payload = b""
@@ -45,10 +46,10 @@ class TaskDefinition:
         dependencies: str | TaskHandle | Iterable[str | TaskHandle],
         task_id: str | None,
     ) -> "TaskDefinition":
-        """The definition of a task that is given in parts, or whole.
+        """Return the definition of a task that is given in parts, or whole.
 
         Raises:
-            TypeError: both.
+            TypeError: the task is given both whole and in parts.
         """
         if not isinstance(payload, TaskDefinition):
             return cls(payload, expected_outputs, dependencies, task_id)
@@ -59,14 +60,14 @@ class TaskDefinition:
 
 @dataclass(frozen=True, slots=True)
 class TaskOptions:
-    """What tasks may cost and how urgent they are.
+    """The options of tasks: priority, limits of their attempts, partition, and a free map.
 
     Attributes:
-        priority: 1 to 99, larger is more urgent.
-        max_retries: How many attempts may follow the first that fails.
+        priority: Urgency, 1 to 99; larger is more urgent.
+        max_retries: How many attempts of a task may follow its first one if that fails.
         max_duration: Time limit of one attempt, in seconds or as a timedelta.
-        partition: Pool of workers that may run the tasks; None is the default one.
-        options: Free map, handed to the worker.
+        partition: Pool of workers that may run the tasks; None is the default pool.
+        options: Free map of text to text, handed to the worker.
     """
 
     priority: int = domain.MIN_PRIORITY
@@ -76,11 +77,11 @@ class TaskOptions:
     options: Mapping[str, str] = field(default_factory=dict)
 
     def checked(self) -> domain.TaskOptions:
-        """The same in the domain's terms.
+        """Check the options and return them in the domain's terms.
 
         Raises:
             InvalidRequestError: a value is out of range.
-            TypeError: a value is of another kind.
+            TypeError: a value has the wrong type.
         """
         self._check_kinds()
         limit = self.max_duration

@@ -1,4 +1,4 @@
-"""What a client can be told, over the families of ``ripieno.domain.errors``.
+"""The errors that a client may raise: the families of ``ripieno.domain.errors``, and TaskFailedError.
 
 ::
 
@@ -78,7 +78,7 @@ def _story(key: str, task_id: str, attempts: Sequence[AttemptError]) -> str:
 
 
 def task_failure(key: str, error: objects_pb2.TaskError) -> TaskFailedError:
-    """The error for an aborted result, from what the server says of its owner."""
+    """Return the error for an aborted result, made from the server's report on the task that owed it."""
     attempts = [
         AttemptError(TASK_FROM_WIRE.get(entry.task_status, TaskStatus.ERROR), entry.detail) for entry in error.errors
     ]
@@ -91,7 +91,7 @@ def _invalid(detail: str) -> RipienoError:
 
 
 def already_exists(detail: str) -> RipienoError:
-    """An AlreadyExistsError in the server's own words."""
+    """Return an AlreadyExistsError in the server's own words."""
     return _in_the_servers_words(AlreadyExistsError("", []), detail)
 
 
@@ -105,7 +105,7 @@ def _in_the_servers_words(error: RipienoError, detail: str) -> RipienoError:
     return error
 
 
-#: gRPC codes to errors: ``wire.codes`` read backwards. What is not here is a RipienoError.
+#: Errors by gRPC code: ``wire.codes`` read backwards. A code that is not listed becomes a plain RipienoError.
 FROM_CODE: Mapping[grpc.StatusCode, Callable[[str], RipienoError]] = MappingProxyType(
     {
         grpc.StatusCode.INVALID_ARGUMENT: _invalid,
@@ -125,13 +125,13 @@ FROM_CODE: Mapping[grpc.StatusCode, Callable[[str], RipienoError]] = MappingProx
 )
 
 
-#: How gRPC calls the failure of a write on a stream that is over already. Its own status
-#: may be lost then: no server ever said this one, and to ask again brings the true one.
+#: gRPC's details of the failure of a write on a stream that is over already. The stream's own
+#: status may be lost then. No server ever sends these details; to ask again brings the true status.
 _LOCAL_FAILURE = "Internal error from Core"
 
 
 def from_rpc(error: grpc.aio.AioRpcError) -> RipienoError:
-    """The error that stands for a failed call."""
+    """Return the RipienoError that stands for a failed gRPC call."""
     if error.code() is grpc.StatusCode.INTERNAL and error.details() == _LOCAL_FAILURE:
         return UnavailableError("the stream broke while it was written to")
     detail = error.details() or ""

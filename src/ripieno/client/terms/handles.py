@@ -1,4 +1,4 @@
-"""Handles of submitted tasks, and what they stand for in a call."""
+"""Handles of submitted tasks, and the ids and keys that they stand for in a call."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -13,7 +13,7 @@ class TaskHandle:
 
     Attributes:
         id: The task's id.
-        session: Where it belongs: the session of whichever flavour made it.
+        session: The session that made the handle: an AsyncSession or a Session.
     """
 
     __slots__ = ("_outputs", "id", "session")
@@ -42,10 +42,10 @@ class TaskHandle:
         return self._outputs[0]
 
     def status_in(self, statuses: Mapping[str, TaskStatus]) -> TaskStatus:
-        """The task's own among statuses by id.
+        """Return this task's status from statuses by id.
 
         Raises:
-            NotFoundError: it is not there.
+            NotFoundError: the task is not among them.
         """
         if self.id not in statuses:
             raise NotFoundError(f"there is no task {self.id!r}")
@@ -58,14 +58,14 @@ class TaskHandle:
 
 
 def checked_name(field: str, name: Any) -> str:
-    """A session's or a task's id, or a result's key, that a server could know.
+    """Return a session's or task's id, or a result's key, after checking that a server could know it.
 
-    Names are checked before anything is sent: what many callers share, a stream say, does not
-    break over one of them.
+    Names are checked before anything is sent, so that something that many callers share, such as
+    a stream, does not break because of one name.
 
     Raises:
-        InvalidRequestError: it breaks a rule for names, in this field.
-        TypeError: it is no text.
+        InvalidRequestError: the name breaks a rule; the error names ``field``.
+        TypeError: the name is not a str.
     """
     if not isinstance(name, str):
         raise TypeError(f"{field}: a name is a str, not {type(name).__name__}")
@@ -75,25 +75,25 @@ def checked_name(field: str, name: Any) -> str:
 
 
 def key_of(result: str | TaskHandle, field: str = "key") -> str:
-    """The result key that a key or a task stands for; errors as in ``checked_name``."""
+    """Return the result key that a key or a task stands for; errors as in ``checked_name`` and ``TaskHandle.key``."""
     return result.key if isinstance(result, TaskHandle) else checked_name(field, result)
 
 
 def keys_of(results: "str | TaskHandle | Iterable[str | TaskHandle]", field: str = "key") -> list[str]:
-    """The result keys that keys and tasks stand for, in order; errors as in ``checked_name``."""
+    """Return the result keys that keys and tasks stand for, in order; errors as in ``key_of``."""
     if isinstance(results, str | TaskHandle):
         return [key_of(results, field)]
     return [key_of(result, field) for result in _several(results, field)]
 
 
 def ids_of(tasks: "str | TaskHandle | Iterable[str | TaskHandle]") -> list[str]:
-    """Ids of tasks that are given as handles or as ids, in order; errors as in ``checked_name``."""
+    """Return the ids of tasks that are given as handles or ids, in order; errors as in ``checked_name``."""
     several = [tasks] if isinstance(tasks, str | TaskHandle) else _several(tasks, "task id")
     return [task.id if isinstance(task, TaskHandle) else checked_name("task id", task) for task in several]
 
 
 def checked_results(results: Iterable[str | TaskHandle]) -> list[str | TaskHandle]:
-    """Tasks (all their expected outputs) and result keys; errors as in ``checked_name``."""
+    """Return tasks (for all their expected outputs) and result keys, checked; errors as in ``checked_name``."""
     if isinstance(results, str | TaskHandle):
         raise TypeError("results are asked for with an iterable of tasks or keys; put a single one into a list")
     several = _several(results, "key")

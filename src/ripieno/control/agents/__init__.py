@@ -1,1 +1,1 @@
-"""The agents: their streams, what is claimed for them, what they report, and whether they are alive."""
+"""The agents' side of the control plane: their streams, claims for them, their reports, and their leases."""

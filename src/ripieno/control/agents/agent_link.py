@@ -1,4 +1,4 @@
-"""One connected agent, as the control plane sees it: its credit and what is to be sent to it."""
+"""The link to one connected agent: its credit, its claims, and the messages to be sent to it."""
 
 import asyncio
 import math
@@ -14,93 +14,96 @@ from ripieno.store.attempts.claim import Claimed
 from ripieno.wire.outcomes import data_to_wire, ticket_to_wire
 from ripieno.wire.protos.v1 import agent_pb2
 
-#: A message is cut at about this size, so that neither end holds much at once.
+#: Messages to agents are cut at about this size, so that neither end holds much at once.
 _LARGEST_MESSAGE_BYTES = 2 * 1024 * 1024
 
-#: With more than so many bytes unsent an agent is given no more tasks. What claims under way bring comes on top.
+#: An agent with more unsent bytes than this gets no more tasks, beyond those that claims under way bring.
 _FULL_BYTES = 8 * 1024 * 1024
-#: With more than so many nothing more is read from it: what it says is answered, and the answers are not read.
+#: Nothing more is read from an agent with more unsent bytes than this: whatever it says would add further answers,
+#: which it does not read.
 _OVERFULL_BYTES = 4 * _FULL_BYTES
 
-#: A ticket in a message; the number of an outcome message, or of a session with its id.
+#: Estimated bytes of a ticket in a message, and of a number: that of an outcome message, or of a session beside its id.
 _TICKET_BYTES = 40
 _NUMBER_BYTES = 16
 
-#: A message of its own for each settled outcome would cost a lone task 0.2 ms of both ends (measured).
+#: A settlement is sent no later than this. Sending each in a message of its own would cost a lone task 0.2 ms at both
+#: ends (measured).
 _SETTLE_WITHIN_S = 0.01
 
-#: A claim that has committed is handed out within much less.
+#: A cancellation of a claim that was not handed out yet is forgotten after this time. A claim that has committed is
+#: handed out within much less.
 _HAND_OUT_S = 60.0
 
 
 class AgentLink:
-    """Credit of one agent, and its outbox.
+    """Credit, claims and outbox of one connection of an agent.
 
-    What is put into the outbox while a message is being written goes into the next one. An agent that does not
-    read is given no more tasks, and is not read from, before the outbox could grow without end.
+    What is put into the outbox while a message is being written goes into the next message. An agent that does
+    not read is given no more tasks, and is not read from, so the outbox cannot grow without bound.
 
     Attributes:
-        on_room: Called when the outbox is not full any more.
+        on_room: Called when the outbox stops being full (``full``).
     """
 
     def __init__(self, agent_no: int, name: str, partitions: Sequence[str], epoch: int = 0) -> None:
         self.agent_no = agent_no
-        #: Which of the agent's connections it is; a later one makes this one void.
+        #: Number of this connection among the agent's connections; one with a higher number makes this one void.
         self.epoch = epoch
-        #: When the renewal of its lease that succeeded last was asked for (monotonic clock).
+        #: When the last successful renewal of the agent's lease was requested (monotonic clock, seconds).
         self.renewed_at = time.monotonic()
         self.name = name
         self.partitions = frozenset(partitions) or frozenset({DEFAULT_PARTITION})
         self.credit = 0
         self.revocations = 0
-        #: Claims that this agent has, as far as we know, each with its task's priority: named by it
-        #: at the start (their priority is not known: 0), or sent since.
+        #: Claims that this agent has, as far as we know, each with its task's priority: those it named
+        #: when it connected (their priority is not known: 0), and those sent since.
         self.claims: dict[int, int] = {}
         self._priorities: Counter[int] = Counter()
-        #: Claims that were cancelled between the claim's commit and its hand-out, and when.
+        #: Claims that were cancelled between the claim's commit and its hand-out, with the time (monotonic clock).
         self._cancelled_early: dict[int, float] = {}
-        #: Claims whose cancellation was told, and when; infinity once the agent has confirmed it.
+        #: Claims whose cancellation was put into the outbox, with the time; infinity once the agent has confirmed it.
         self._cancelled: dict[int, float] = {}
         self._messages: list[agent_pb2.ControlMessage] = []
-        #: About how long each of them is, and all together.
+        #: Estimated bytes of each message of the outbox; ``unsent_bytes`` is their sum.
         self._sizes: list[int] = []
         self.unsent_bytes = 0
         self.on_room: Callable[[], None] = lambda: None
         self._room = asyncio.Event()
         self._room.set()
         self._open: agent_pb2.ControlMessage | None = None
-        #: What the open message has said of options and sessions.
+        #: Options and sessions that the open message describes already.
         self._told_options: set[int] = set()
         self._told_sessions: set[int] = set()
-        #: Claims whose cancellation is told in a message that was not sent yet.
+        #: Claims whose cancellation is in a message of the outbox, not sent yet.
         self._telling_cancelled: set[int] = set()
         self._filled = asyncio.Event()
         self._closed = False
         self._settling: asyncio.TimerHandle | None = None
 
     def grant(self, more: int) -> None:
-        """The agent takes more."""
+        """Add credit: the agent takes ``more`` tasks beyond those it has credit for."""
         self.credit += more
 
     @property
     def full(self) -> bool:
-        """Whether so much is unsent that the agent should be given no more tasks."""
+        """Whether so many bytes are unsent (more than 8 MiB) that the agent should be given no more tasks."""
         return self.unsent_bytes > _FULL_BYTES
 
     async def readable(self) -> None:
-        """Wait until so little is unsent that the agent may be heard."""
+        """Wait until few enough bytes are unsent (32 MiB at most) that the agent's stream may be read on."""
         await self._room.wait()
 
     def revoke(self) -> None:
-        """What was granted is void, and so is what a claim under way would give back of it."""
+        """Void all credit, including what a claim under way would give back, and acknowledge that to the agent."""
         self.credit = 0
         self.revocations += 1
-        # In a message of its own, behind all assignments that were sent before.
+        # The number goes into a new message, behind all assignments of earlier messages.
         self._next_message().revocations = self.revocations
         self._filled.set()
 
     def assign(self, tasks: Sequence[Claimed], options: Mapping[int, TaskOptions], sessions: Mapping[int, str]) -> None:
-        """Send assignments; their credit was taken before."""
+        """Put assignments into the outbox. Their credit was taken before."""
         plain = [task for task in tasks if isinstance(task.payload, bytes) and not task.data_dependencies]
         for batch, size in _batches(plain, options):
             self._introduce(batch, size, options, sessions)
@@ -115,7 +118,7 @@ class AgentLink:
     def _introduce(
         self, tasks: Sequence[Claimed], size: int, options: Mapping[int, TaskOptions], sessions: Mapping[int, str]
     ) -> None:
-        """Before some assignments are put into the open message: what they refer to, and their claims."""
+        """Prepare the open message for assignments: add the options and sessions they refer to, and note their claims."""
         if self._open is not None and self._sizes[-1] > _LARGEST_MESSAGE_BYTES:
             self._next_message()
         message = self._message()
@@ -138,21 +141,21 @@ class AgentLink:
             for task in tasks:
                 if self._cancelled_early.pop(task.ticket.claim, None):
                     self._cancelled[task.ticket.claim] = time.monotonic()
-                    # In the same message: the agent reads its assignments first.
+                    # The same message may tell the cancellation: the agent reads its assignments first.
                     message.cancelled.append(ticket_to_wire(task.ticket))
         self._grow(size)
 
     def welcome(self, welcome: agent_pb2.Welcome) -> None:
-        """Introduce the cluster; part of the first message."""
+        """Put the description of the cluster into the outbox, as a part of the first message."""
         self._message().welcome.CopyFrom(welcome)
         self._filled.set()
 
     def settle(self, outcomes_no: int, claims: Iterable[int]) -> None:
-        """Outcomes of one message are durably decided."""
+        """Tell the agent that the outcomes of its message ``outcomes_no`` are durably decided, and drop their claims."""
         self.drop(claims)
         self._message().settled.append(outcomes_no)
         self._grow(_NUMBER_BYTES)
-        # It only frees what the agent keeps: it waits a moment for something to travel with.
+        # A settlement only frees memory of the agent, so it waits a moment for another message to travel with.
         if self._settling is None:
             self._settling = asyncio.get_running_loop().call_later(_SETTLE_WITHIN_S, self._send_settled)
 
@@ -162,13 +165,13 @@ class AgentLink:
             self._filled.set()
 
     def hold(self, claims: Iterable[tuple[int, int]]) -> None:
-        """The agent has these claims, each with its priority."""
+        """Note that the agent has these claims, each with its task's priority."""
         for claim, priority in claims:
             self.claims[claim] = priority
             self._priorities[priority] += 1
 
     def drop(self, claims: Iterable[int]) -> None:
-        """The agent has these no more."""
+        """Note that the agent has these claims no longer."""
         for claim in claims:
             self._cancelled.pop(claim, None)
             priority = self.claims.pop(claim, None)
@@ -178,14 +181,14 @@ class AgentLink:
                     del self._priorities[priority]
 
     def hurry(self, priority: int) -> None:
-        """Tasks of this priority wait and there is no credit: what is less urgent may make room for them."""
+        """Tell an agent without credit that tasks of ``priority`` wait, so that it may give back less urgent ones."""
         if self.credit <= 0 and self._priorities and min(self._priorities) < priority:
             message = self._message()
             message.urgent = max(message.urgent, priority)
             self._filled.set()
 
     def lose(self, tickets: Sequence[Ticket]) -> None:
-        """The agent owns these no more."""
+        """Tell the agent that it no longer owns these attempts, and drop their claims."""
         if tickets:
             self.drop(ticket.claim for ticket in tickets)
             self._message().lost.extend(ticket_to_wire(ticket) for ticket in tickets)
@@ -193,7 +196,7 @@ class AgentLink:
             self._filled.set()
 
     def cancel(self, tickets: Sequence[Ticket]) -> None:
-        """A user has cancelled these; those that the agent has yet to be sent are told as they are sent."""
+        """Tell the agent that attempts were cancelled. If one is still to be assigned, it is told with the assignment."""
         now = time.monotonic()
         for claim, since in list(self._cancelled_early.items()):
             if now - since > _HAND_OUT_S:
@@ -210,36 +213,39 @@ class AgentLink:
                 self._cancelled_early[ticket.claim] = now
 
     def confirm(self, claims: Iterable[int]) -> None:
-        """The agent interrupts these cancelled attempts: it need not be told again."""
+        """Note that the agent interrupts these cancelled attempts; it need not be reminded of them."""
         for claim in claims:
             if claim in self.claims:
                 self._cancelled[claim] = math.inf
 
     def remind(self, tickets: Sequence[Ticket], after_s: float) -> None:
-        """The store says that these are being cancelled: tell what was not told for so long, and is not confirmed."""
+        """Tell cancellations again that are unconfirmed and were not told within the last ``after_s`` seconds.
+
+        Called by ``control.agents.reminders`` with the attempts that the store says are being cancelled.
+        """
         if self._messages:
-            return  # what was told is still here: the agent reads slowly, or not at all
+            return  # what was told may still be in the outbox: the agent reads slowly, or not at all
         before = time.monotonic() - after_s
         self.cancel([ticket for ticket in tickets if self._cancelled.get(ticket.claim, 0.0) <= before])
 
     def say_goodbye(self) -> None:
-        """This replica is going away: the agent dials another one."""
+        """Tell the agent that this replica is going away, so that it dials another one, and void its credit."""
         self.revoke()
         self._message().draining = True
         self._filled.set()
 
     def close(self) -> None:
-        """Send nothing more: the stream ends after the message that is being written."""
+        """Close the link: the stream ends after the message that is being written."""
         self._closed = True
         self._filled.set()
 
     async def has_more(self) -> bool:
-        """Wait for something to send; False when the link is closed."""
+        """Wait for a message to send; return False when the link is closed."""
         await self._filled.wait()
         return not self._closed
 
     async def next_message(self) -> agent_pb2.ControlMessage:
-        """Wait for something to send, and take it."""
+        """Wait for a message to send, and take it out of the outbox."""
         await self._filled.wait()
         message = self._messages.pop(0)
         was_full = self.full
@@ -256,7 +262,7 @@ class AgentLink:
         return message
 
     def unsent(self) -> list[Ticket]:
-        """Tickets of assignments that were never sent; they are to be released."""
+        """Return the tickets of assignments that were never sent, for the caller to release."""
         return [
             Ticket(each.ticket.task_no, each.ticket.session_no, each.ticket.claim)
             for message in self._messages
@@ -278,7 +284,7 @@ class AgentLink:
         return self._open
 
     def _grow(self, size: int) -> None:
-        """The open message, which is the last one, has so many bytes more."""
+        """Count ``size`` bytes more for the open message, which is the last one of the outbox."""
         self._sizes[-1] += size
         self.unsent_bytes += size
         if self.unsent_bytes > _OVERFULL_BYTES:
@@ -300,10 +306,10 @@ def _size_of_options(options: TaskOptions) -> int:
 
 
 def _batches(tasks: Sequence[Claimed], options: Mapping[int, TaskOptions]) -> Iterator[tuple[Sequence[Claimed], int]]:
-    """Cut so that the last of a message, and the options that it brings, do not make it much too large.
+    """Cut assignments into batches for one message each, which exceed the limit by their last task at most.
 
     Yields:
-        Tasks, and their size without the options.
+        The tasks of a batch, and their size in bytes without the options.
     """
     start, size, options_size = 0, 0, 0
     told: set[int] = set()

@@ -1,4 +1,4 @@
-"""The Agent service: the agents' streams and their data."""
+"""The Agent service: the agents' streams, and the data they read and write."""
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -39,22 +39,22 @@ from ripieno.wire.protos.v1 import agent_pb2, agent_pb2_grpc
 
 _log = structlog.get_logger(__name__)
 
-#: Names staged at once.
+#: The most names of objects that one call of ``StageObjects`` gets.
 _MOST_NAMES = 1_000
 
-#: What the store holds of an agent.
+#: The highest number of slots that the store can hold for an agent.
 _MOST_SLOTS = 2**31 - 1
-#: Partitions of one agent: each is looked at every two seconds.
+#: The most partitions of one agent: each is looked at every two seconds.
 _MOST_PARTITIONS = 1_000
 
-#: Attempts of an agent that has ended that are rescued in one commit.
+#: The most attempts of an ended agent that are rescued in one commit.
 _RESCUED_AT_ONCE = 500
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class Agents(agent_pb2_grpc.AgentServicer):
-    """Serves agents."""
+    """Implements the Agent service for agents."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Agents(agent_pb2_grpc.AgentServicer):
         notices: Notices,
         replica: Callable[[], int] = lambda: 0,
     ) -> None:
-        """Serve agents; ``replica`` is how the store knows this replica now (``control.agents.liveness``)."""
+        """Create the service. ``replica`` returns the number by which the store knows this replica (``Liveness.replica``)."""
         self._settings = settings
         self._database = database
         self._objects = objects
@@ -74,12 +74,12 @@ class Agents(agent_pb2_grpc.AgentServicer):
         self._reports = reports
         self._notices = notices
         self._replica = replica
-        #: Claims that their agents had not seen when it was looked last.
+        #: Claims that their agents had not seen at the last ``reconcile``.
         self._unseen: set[int] = set()
 
     # The stubs know generators only; writing to the context is the other documented way.
     async def Connect(self, request_iterator: Any, context: Context) -> None:  # type: ignore[override]  # noqa: N802
-        """One agent's life line: envelopes in both directions until either side ends it."""
+        """Serve the stream of one agent: envelopes in both directions until either side ends it."""
         first = await context.read()
         if not isinstance(first, agent_pb2.AgentMessage) or not first.HasField("hello"):
             raise InvalidRequestError("hello", "is missing: the first message of an agent introduces it")
@@ -111,7 +111,8 @@ class Agents(agent_pb2_grpc.AgentServicer):
             epoch=epoch,
             replica=self._replica(),
         )
-        self._void({number: epoch})  # it is here again before we noticed that it was gone
+        # The agent may have reconnected before we noticed that its former connection was gone.
+        self._void({number: epoch})
         self._notices.publish(Changes(connected={number: epoch}))
         link = AgentLink(number, hello.name, hello.partitions, epoch)
         link.renewed_at = registered_at
@@ -121,16 +122,19 @@ class Agents(agent_pb2_grpc.AgentServicer):
         lost, cancelled = await check_held(self._database, number, held)
         link.lose(lost)
         link.cancel(cancelled)
-        # What we once assigned and the agent has never seen goes back.
+        # Attempts that the store says the agent holds, but that it has never seen, are released.
         unseen = set(await held_by(self._database, number, epoch)).difference(held)
         if unseen:
             self._reports.release(list(unseen))
         return link
 
     async def _end_predecessor(self, hello: agent_pb2.Hello) -> None:
-        """End the agent that this one replaces, on every replica, and have what it held run again without its lease.
+        """End the agent that this one replaces, on every replica, and rescue its attempts without awaiting its lease.
 
-        The agent id is a secret of that agent and of whoever started it: 16 random bytes that no reply shows.
+        The id of an agent is known to that agent and to whoever started it alone: 16 random bytes that no reply shows.
+
+        Raises:
+            InvalidRequestError: if the predecessor is no agent id, or is the agent itself.
         """
         if len(hello.predecessor) != 16:
             raise InvalidRequestError("hello.predecessor", f"has {len(hello.predecessor)} bytes instead of 16")
@@ -140,11 +144,11 @@ class Agents(agent_pb2_grpc.AgentServicer):
         if number is not None:
             self._void({number: ENDED})
             self._notices.publish(Changes(connected={number: ENDED}))
-            # Beside the welcome: a database that is slow now does not keep the new agent waiting.
+            # The rescue runs beside the welcome, so that a slow database does not keep the new agent waiting for it.
             self._reports.spawn(self._rescue_from(number))
 
     async def _rescue_from(self, ended: int) -> None:
-        """Give back what an agent that has ended held. What cannot be done now is done when its lease has run out."""
+        """Fail the attempts of an agent whose process has ended. If this fails, they are rescued when its lease runs out."""
         while held := await held_by_ended(self._database, ended, _RESCUED_AT_ONCE):
             _log.warning("rescuing attempts of an agent whose process has ended", agent=held[0][1], attempts=len(held))
             await self._reports.commit(
@@ -169,7 +173,7 @@ class Agents(agent_pb2_grpc.AgentServicer):
         message: object = first
         while isinstance(message, agent_pb2.AgentMessage):
             await self._receive(link, message)
-            # What an agent says costs memory until it is written and answered: a bounded amount.
+            # Each message costs memory until it is written and answered: reading waits while that is too much.
             await link.readable()
             await self._reports.room()
             message = await context.read()
@@ -184,7 +188,7 @@ class Agents(agent_pb2_grpc.AgentServicer):
             self._reports.started(message.started)
         if message.released:
             link.drop(ticket.claim for ticket in message.released)
-            # Before its credit counts: what it gave back may be the most urgent there is.
+            # Release before the message's credit counts: the tasks given back may be the most urgent ones.
             await self._reports.release_now([ticket_from_wire(ticket) for ticket in message.released])
         if message.interrupting:
             link.confirm(ticket.claim for ticket in message.interrupting)
@@ -194,16 +198,17 @@ class Agents(agent_pb2_grpc.AgentServicer):
             self._dispatcher.credit_granted()
 
     async def reconcile(self) -> None:
-        """Release what the store says that agents hold and they have never seen.
+        """Release attempts that the store says connected agents hold, but that the agents have never seen.
 
-        A replica may go on assigning to a stream that has died without a word, while the
-        agent is connected to another one already, which therefore looks after it.
+        A replica may go on assigning to a stream that has died without being closed, while the
+        agent is connected to another replica already. So the latter does this, called by ``Upkeep``.
         """
         links = dict(self._dispatcher.links)
         epochs = {number: link.epoch for number, link in links.items()}
         held = await held_for_a_while(self._database, epochs) if links else []
         suspects = [ticket for agent_no, ticket in held if ticket.claim not in links[agent_no].claims]
-        # Twice in a row: what is on its way now is there by the next look, whatever clocks say.
+        # Only claims that two looks in a row find are released: one that is on its way now has arrived by the next
+        # look, whatever clocks say.
         unseen = [ticket for ticket in suspects if ticket.claim in self._unseen]
         self._unseen = {ticket.claim for ticket in suspects}.difference(ticket.claim for ticket in unseen)
         if unseen:
@@ -211,11 +216,11 @@ class Agents(agent_pb2_grpc.AgentServicer):
             self._reports.release(unseen)
 
     def connected_elsewhere(self, news: News) -> None:
-        """Agents have connected to another replica: what connection they have here is void."""
+        """Close the connections here of agents that have connected to another replica since."""
         self._void(news.connected)
 
     def _void(self, epochs: Mapping[int, int]) -> None:
-        """End the connections that these agents had before those of these epochs."""
+        """Close the links of these agents whose epoch is lower than the one given."""
         for number, epoch in epochs.items():
             link = self._dispatcher.links.get(number)
             if link is not None and link.epoch < epoch:
@@ -223,7 +228,7 @@ class Agents(agent_pb2_grpc.AgentServicer):
                 link.close()
 
     def cancel_here(self, changes: Changes) -> None:
-        """A transaction of this replica has cancelled attempts: tell those agents that are here."""
+        """Tell the agents connected here that a transaction of this replica has cancelled attempts of theirs."""
         by_agent: dict[int, list[Ticket]] = {}
         for agent_no, ticket in changes.cancelled:
             by_agent.setdefault(agent_no, []).append(ticket)
@@ -232,7 +237,7 @@ class Agents(agent_pb2_grpc.AgentServicer):
                 link.cancel(tickets)
 
     def cancel_elsewhere(self, news: News) -> None:
-        """Another replica has cancelled attempts, perhaps of agents that are here."""
+        """Read and tell the cancellations of agents connected here after another replica has cancelled attempts."""
         links = self._dispatcher.links
         concerned = list(links) if news.everything else [number for number in news.agents if number in links]
         if concerned:
@@ -246,7 +251,7 @@ class Agents(agent_pb2_grpc.AgentServicer):
     async def FetchResults(  # noqa: N802 - the protocol's name
         self, request: agent_pb2.FetchResultsRequest, context: Context
     ) -> agent_pb2.FetchResultsReply:
-        """Results by key: small ones inline, large ones by name; the first ones, if they are too many bytes."""
+        """Return results by key, small ones inline and large ones by name; if too large together, only the first ones."""
         keys = [(key.session_no, key.key) for key in request.keys]
         reply = agent_pb2.FetchResultsReply()
         for data in await fetch_results(self._database, keys):
@@ -258,13 +263,13 @@ class Agents(agent_pb2_grpc.AgentServicer):
 
     # The stubs know generators only; writing to the context is the other documented way.
     async def ReadObject(self, request: agent_pb2.ReadObjectRequest, context: Context) -> None:  # type: ignore[override]  # noqa: N802
-        """The bytes of a stored object."""
+        """Send the bytes of a stored object."""
         stored = await self._objects.find(request.name)
         async for piece in self._objects.read(stored):
             await context.write(agent_pb2.ObjectChunk(data=piece))
 
     async def WriteObject(self, request_iterator: Any, context: Context) -> agent_pb2.StoredObject:  # noqa: N802
-        """Store bytes under a fresh name, as fast as the object store takes them."""
+        """Store the stream's bytes as an object with a new name; reads as fast as the object store takes them."""
         async with await self._objects.writer() as writer:
             while isinstance(chunk := await context.read(), agent_pb2.ObjectChunk):
                 await writer.write(chunk.data)
@@ -273,15 +278,15 @@ class Agents(agent_pb2_grpc.AgentServicer):
     async def StageObjects(  # noqa: N802 - the protocol's name
         self, request: agent_pb2.StageObjectsRequest, context: Context
     ) -> agent_pb2.StageObjectsReply:
-        """Names for objects that the agent writes itself."""
+        """Stage names of objects that the agent writes itself, 1,000 at the most."""
         return agent_pb2.StageObjectsReply(names=await self._objects.stage(min(request.count, _MOST_NAMES)))
 
 
 def _check_hello(hello: agent_pb2.Hello) -> None:
-    """Check what an agent says of itself.
+    """Check the fields of an agent's first message.
 
     Raises:
-        InvalidRequestError: naming the offending field and value.
+        InvalidRequestError: if a field is invalid; the error names the field and its value.
     """
     if len(hello.agent_id) != 16:
         raise InvalidRequestError("hello.agent_id", f"has {len(hello.agent_id)} bytes instead of 16")

@@ -1,22 +1,22 @@
-"""What a replica has been told and not written yet, in bytes: whoever would add more is held up.
+"""Back-pressure on agents: bytes of reports that a replica has received and not written yet.
 
-Agents tell what has ended whether or not the database takes it just now. Nothing of it may be dropped,
-so a replica that has much of it in memory reads no more from agents until some is written. What they
-have to say waits with them, and they ask for no more work meanwhile.
+Agents report what has ended whether or not the database takes it just now. No report may be dropped,
+so a replica with many of them in memory reads no more from agents until some are written. Further
+reports wait in the agents, which ask for no more work meanwhile.
 """
 
 import asyncio
 
 
 class Backlog:
-    """Bytes that wait to be written.
+    """Counter of the bytes that wait to be written.
 
     Args:
-        most: With more than so many, ``room`` waits. What was let in before comes on top: one message
-            of each agent.
+        most: ``room`` waits while more bytes than this are held. What was let in before comes on top: one
+            message of each agent.
 
     Attributes:
-        held: How many there are.
+        held: Bytes that wait to be written now.
     """
 
     def __init__(self, most: int) -> None:
@@ -26,7 +26,7 @@ class Backlog:
         self._room.set()
 
     def hold(self, size: int, until: "asyncio.Future[None]") -> None:
-        """Count so many bytes until this is done, however it ends."""
+        """Count ``size`` bytes until the future ``until`` is done, however it ends."""
         self.held += size
         if self.held > self._most:
             self._room.clear()
@@ -38,5 +38,5 @@ class Backlog:
             self._room.set()
 
     async def room(self) -> None:
-        """Wait until there is room for more."""
+        """Wait until no more than ``most`` bytes are held."""
         await self._room.wait()

@@ -1,14 +1,14 @@
-"""Dispatch: claims tasks in large batches for the agents connected to this replica.
+"""The dispatcher: claims tasks in large batches for the agents connected to this replica.
 
-Agents grant credit. A partition is *hot* while it may have claimable tasks: from the moment
-something in it was told to have become claimable, or an agent came that serves it, until a claim comes back
-with less than it asked for, or no agent serves it. A claim is made when a hot partition meets credit; while one is under way, credit
-gathers for the next.
+Agents grant credit. A partition is *hot* while it may have claimable tasks: from the moment a notice
+says that a task of it became claimable, or an agent that serves it connects, until a claim comes back
+with less than it asked for, or no agent serves it. A claim is made when a hot partition meets credit;
+while one is under way, credit gathers for the next.
 
 Credit that a claim does not use is given back: the agent still counts on it, and would not grant it again.
 
-Credit counts while its agent's lease is renewed. A replica that was stopped for a while does not know
-whether its agents are still here before it has renewed their leases.
+Credit counts only while its agent's lease is renewed. A replica that was stopped for a while does not
+know whether its agents are still connected to it before it has renewed their leases.
 """
 
 import itertools
@@ -31,22 +31,28 @@ from ripieno.store.sessions.sessions import Sessions
 
 _log = structlog.get_logger(__name__)
 
-#: Tasks in one claim. Larger ones are a little cheaper for each task, but last longer, and whoever
-#: waits for the first of them waits for all (benchmarks.tuning; 99 of 100 within 20 ms on two busy cores).
+#: The most tasks in one claim. Larger claims are a little cheaper for each task, but last longer, and the first
+#: task of a claim waits for all of it (benchmarks.tuning; 99 of 100 within 20 ms on two busy cores).
 _LARGEST_CLAIM = 256
 
-#: An agent's credit is used up in about so many turns.
+#: A claim takes an eighth of an agent's credit at a turn, so that the credit is used up in about this many turns.
 _TURNS = 8
 
-#: The part of a lease in which the last renewal has to lie.
+#: An agent's credit counts if its lease was renewed within this part of a lease.
 _RENEWED = 0.5
 
-#: The safety net for a lost message.
+#: The interval at which all served partitions are looked at, in case a notice was lost.
 _LOOK_ANYWAY_S = 2.0
 
 
 class Dispatcher:
-    """Brings claimable tasks and agents with credit together."""
+    """Claims tasks for agents with credit, and hands them out.
+
+    Args:
+        claims: Claims tasks in the store.
+        release: Called to give claimed tasks back that cannot be handed out.
+        lease_s: The lease of agents in seconds.
+    """
 
     def __init__(
         self,
@@ -68,10 +74,10 @@ class Dispatcher:
         self._loop = Loop("claiming tasks", self._turn, every_s=_LOOK_ANYWAY_S, health=health)
 
     def connect(self, link: AgentLink) -> None:
-        """An agent is there; an older link of the same agent is superseded.
+        """Register the link of an agent that has connected, and close an older link of the same agent.
 
         Raises:
-            ConflictError: there is a newer one.
+            ConflictError: if the agent has a newer link already.
         """
         former = self._links.get(link.agent_no)
         if former is not None:
@@ -84,43 +90,43 @@ class Dispatcher:
         self._loop.wake()
 
     def disconnect(self, link: AgentLink) -> None:
-        """An agent is gone."""
+        """Remove the link of an agent that has disconnected; no-op if the agent has another link by now."""
         if self._links.get(link.agent_no) is link:
             del self._links[link.agent_no]
 
     def disconnect_all(self) -> None:
-        """The numbers of agents mean nothing any more: end their connections, they connect anew."""
+        """Close all links, so that the agents connect anew: a new incarnation of the database knows no agent numbers."""
         links, self._links = self._links, {}
         for link in links.values():
             link.close()
 
     @property
     def links(self) -> dict[int, AgentLink]:
-        """Connected agents by number."""
+        """The links of connected agents by the agent's number."""
         return self._links
 
     def renewed(self, link: AgentLink, asked_at: float) -> None:
-        """The lease of an agent was renewed, as was asked for then (monotonic clock)."""
+        """Note that the lease of an agent was renewed by a request made at ``asked_at`` (monotonic clock)."""
         was_held = self._is_held(link)
         link.renewed_at = asked_at
         if not was_held:
             self.credit_granted()
 
     def _is_held(self, link: AgentLink) -> bool:
-        """Whether its lease was renewed lately."""
+        """Whether the agent's lease was renewed within the last half of a lease, so that its credit counts."""
         return time.monotonic() - link.renewed_at < _RENEWED * self._lease_s
 
     def credit_granted(self) -> None:
-        """An agent takes more."""
+        """Claim soon if a partition is hot: an agent has more credit, or can use what it has again."""
         if self._hot:
             self._loop.wake()
 
     def changed_here(self, changes: Changes) -> None:
-        """A transaction of this replica has committed."""
+        """Claim from the partitions in which a transaction of this replica has made tasks claimable."""
         self._warm(changes.partitions)
 
     def changed_elsewhere(self, news: News) -> None:
-        """Another replica has committed."""
+        """Claim from the partitions in which another replica has made tasks claimable; from all, if news may be lost."""
         self._warm(
             {partition for link in self._links.values() for partition in link.partitions}
             if news.everything
@@ -137,7 +143,7 @@ class Dispatcher:
         await self._loop.run()
 
     async def _turn(self) -> None:
-        if self._loop.due:  # whatever was told meanwhile, and whatever was not
+        if self._loop.due:  # look at every served partition, whatever notices said
             self._hot |= {partition for link in self._links.values() for partition in link.partitions}
         await self._dispatch()
 
@@ -150,7 +156,7 @@ class Dispatcher:
                 try:
                     claimed = await self._claims.claim(partition, credit.agents)
                 except BaseException:
-                    self._hot.add(partition)  # nobody knows what waits there
+                    self._hot.add(partition)  # the claim failed, so the partition may still have claimable tasks
                     raise
                 finally:
                     self._give_back(credit, claimed)
@@ -162,7 +168,8 @@ class Dispatcher:
                 if len(claimed) < len(credit.agents):
                     break
             if not self._is_served(partition):
-                # Any client may name partitions, and as many as it likes. Whoever comes to serve one makes it hot.
+                # Clients may name any number of partitions: those that no agent serves are forgotten. An agent that comes
+                # to serve one makes it hot.
                 self._hot.discard(partition)
                 self._submitted.pop(partition, None)
 
@@ -170,10 +177,10 @@ class Dispatcher:
         return any(partition in link.partitions for link in self._links.values())
 
     def submitted(self, partition: str, priority: int) -> None:
-        """Tasks up to this priority have been submitted here."""
+        """Note that tasks up to ``priority`` were submitted, so that agents may make room for the more urgent ones."""
         if not self._is_served(partition):
             return
-        # A claim that is under way may not have seen them.
+        # A claim that is under way may not have seen them: agents are told again after it.
         self._submitted[partition] = max(priority, self._submitted.get(partition, 0))
         self._hurry(partition, priority)
 
@@ -183,13 +190,17 @@ class Dispatcher:
                 link.hurry(priority)
 
     def take_for_new(self, partition: str, count: int) -> "Credit | None":
-        """Credit for tasks that are about to be submitted; None if it is less, or others wait for it already."""
+        """Take credit for ``count`` tasks about to be submitted.
+
+        Returns:
+            The credit; None if there is less, or if other tasks of the partition may wait for it already.
+        """
         if partition in self._hot or self._credit(partition) < count:
             return None
         return self._take(partition, count)
 
     def give_back(self, credit: "Credit") -> None:
-        """Return credit that was not used to its agents, but for what they have revoked since."""
+        """Return unused credit to its agents, except to those that have revoked theirs since."""
         self._give_back(credit, ())
         self.credit_granted()
 
@@ -204,7 +215,7 @@ class Dispatcher:
         ]
 
     def _take(self, partition: str, most: int) -> "Credit":
-        """Use up credit: of each agent in turn, those with the most first, an eighth or one."""
+        """Take credit for up to ``most`` tasks: an eighth of an agent's, or one, in turn, starting with the largest."""
         queue = deque(
             sorted(
                 ((link.agent_no, link.credit) for link in self._takers(partition)),
@@ -214,8 +225,8 @@ class Dispatcher:
         agents: list[int] = []
         while queue and len(agents) < most:
             agent_no, credit = queue.popleft()
-            # Whoever takes hundreds has tiny tasks: a message for each of them costs more than they do
-            # (measured: 500 agents at 68 % of the rate of two).
+            # An agent with credit for hundreds has tiny tasks: a message for each would cost more than the task
+            # does (measured: 500 agents at 68 % of the rate of two).
             turn = min(max(credit // _TURNS, 1), credit, most - len(agents))
             if turn > 0:
                 agents += [agent_no] * turn
@@ -235,7 +246,7 @@ class Dispatcher:
                 link.grant(left)
 
     async def hand_out(self, claimed: Sequence[Claimed], credit: "Credit") -> None:
-        """Send tasks that were claimed with this credit; those that cannot be sent are released."""
+        """Send claimed tasks to the agents whose credit was taken for them; release those that cannot be sent."""
         if not claimed:
             return
         try:
@@ -244,7 +255,7 @@ class Dispatcher:
             names = {session_no: (await self._sessions.by_number(session_no)).id for session_no in sessions}
         except RipienoError as error:
             _log.warning("could not hand out what was claimed; released", tasks=len(claimed), error=error.detail)
-            # The agents still wait for as many: credit that is lost here they would never grant again.
+            # Return the credit of these tasks: the agents count on it, and would never grant it again.
             self.give_back(credit._replace(agents=[task.agent_no for task in claimed]))
             await self._release([task.ticket for task in claimed])
             return
@@ -253,20 +264,20 @@ class Dispatcher:
             link, revocations = credit.granted[agent_no]
             if self._links.get(agent_no) is link and link.revocations == revocations:
                 link.assign(list(tasks), options, names)
-            else:  # it went away meanwhile, or gave back what it held
+            else:  # the agent has gone away or revoked its credit meanwhile
                 back += [task.ticket for task in tasks]
         if back:
-            # What was given back may be more urgent: before the next claim. The others have theirs by now, however
-            # long this takes, and whether or not it succeeds.
+            # Released tasks may be the most urgent ones, so they are released before the next claim. The other agents
+            # have their tasks by now, however long the release takes, and whether or not it succeeds.
             await self._release(back)
 
 
 class Credit(NamedTuple):
-    """Credit that a claim under way uses up.
+    """Credit that was taken from agents for a claim.
 
     Attributes:
         agents: An agent number for each task that may be claimed.
-        granted: For each agent its link, and how often it had revoked its credit by then.
+        granted: For each agent its link, and how often the agent had revoked its credit when this was taken.
     """
 
     agents: list[int]

@@ -1,19 +1,19 @@
-"""Liveness: one loop that renews the leases of the agents connected here, then rescues from lost ones.
+"""Liveness: one loop that renews the leases of the agents connected here, then rescues the attempts of lost agents.
 
 Renewing comes first, on a session of the database that no other work can hold. An agent is
 lost when its renewals have stood still for a whole lease while this replica was awake and
-looked regularly. Time is this process's monotonic clock and nothing else: clocks that are set,
-here, on the database's host or elsewhere, change nothing.
+looked regularly. Time is measured by this process's monotonic clock alone: setting a clock here,
+on the database's host or elsewhere, changes nothing.
 
-**Whoever was asleep accuses nobody.** A gap between two looks (this process was stopped, the
+**A replica that was asleep declares no agent lost.** A gap between two looks (this process was stopped, the
 machine slept, the event loop was held up, the database was away) gives every agent a full
 lease from the end of the gap: agents may have had as little chance to be renewed as we had to
-look. While no replica is there at all nobody is lost either.
+look. While no replica runs at all no agent is lost either.
 
-**Whoever could not have renewed accuses nobody.** A database that takes no writes (read-only, its disk
-full) can still be read: to a replica that only looks, the agents of others seem to stand still. So
-an agent that was not renewed for a while is written to by whoever looks, and a turn that fails at anything gives every
-agent a full lease, as a gap does.
+**A replica that could not have renewed declares no agent lost.** A database that takes no writes
+(read-only, its disk full) can still be read: to a replica that only looks, the agents of others seem
+to stand still. So a replica writes to the row of each agent that was not renewed for a while, and a
+turn that fails at anything gives every agent a full lease, as a gap does.
 
 **An agent of another replica that is stopped.** A stopped replica renews nothing, but its session with
 the database stays, and a lock on it that bears the replica's number. Its agents have moved to
@@ -47,10 +47,10 @@ from ripieno.store.database.database import Database
 
 _log = structlog.get_logger(__name__)
 
-#: Looks in one lease.
+#: Looks at the renewals in the time of one lease.
 _LOOKS = 4
 
-#: A gap between looks that is longer than this part of a lease was our own sleep.
+#: A gap between looks that is longer than this part of a lease means that this replica was asleep.
 _GAP = 0.5
 
 #: An agent that was not renewed for this part of a lease is suspected: one that is well is renewed ``_LOOKS`` times
@@ -58,15 +58,15 @@ _GAP = 0.5
 #: until just before we wrote.
 _SUSPECTED = 0.375
 
-#: Leases for which an agent is left alone while its replica is there but does not renew.
+#: An agent whose replica has a session but does not renew is lost after this many leases.
 _LEASES_OF_A_STOPPED_REPLICA = 6
 
-#: Attempts rescued in one commit.
+#: Attempts read in one round of a rescue, beside those that are being rescued already.
 _RESCUED_AT_ONCE = 500
 
 
 class Observer:
-    """Sees for how long the renewals of each agent have stood still. No I/O and no clock of its own.
+    """Tracks for how long the renewals of each agent have stood still. No I/O and no clock of its own.
 
     Args:
         lease_s: Seconds after which an agent that was not renewed is lost.
@@ -75,14 +75,15 @@ class Observer:
     def __init__(self, lease_s: float) -> None:
         self._lease_s = lease_s
         self._looked_at: float | None = None
-        #: For each agent: its renewals, and since when they are what they are.
+        #: For each agent: its count of renewals, and since when that has not changed.
         self._seen: dict[int, tuple[int, float]] = {}
 
     def look(self, renewals: Mapping[int, int], now: float) -> dict[int, float]:
-        """Take in what was read at ``now``; return for how long each agent was not renewed.
+        """Note the renewals read at ``now``; return for how many seconds each agent was not renewed.
 
         Args:
-            renewals: Of all agents that hold something; others cannot lose anything.
+            renewals: Counts of the renewals of all agents that hold attempts; others cannot lose anything.
+            now: When they were read, by a monotonic clock.
         """
         if self._looked_at is None or now - self._looked_at > _GAP * self._lease_s:
             self._seen.clear()
@@ -94,15 +95,15 @@ class Observer:
         return {agent_no: now - since for agent_no, (_, since) in self._seen.items()}
 
     def forget(self) -> None:
-        """Drop what was seen so far: each agent has a whole lease from the next look on."""
+        """Forget the renewals seen so far: each agent has a whole lease from the next look on."""
         self._looked_at = None
 
 
 class Liveness:
-    """Keeps the leases of one replica's agents, and rescues from agents that are lost.
+    """Renews the leases of one replica's agents, and rescues the attempts of lost agents.
 
     Attributes:
-        replica: The number by which others see that this replica lives.
+        replica: The number by which other replicas see that this one lives.
     """
 
     def __init__(
@@ -171,10 +172,11 @@ class Liveness:
                 link.close()
 
     async def _lost(self, session: Connection, still: Mapping[int, float]) -> set[int]:
-        """Of the agents that were not renewed for so many seconds each: those that are lost.
+        """Return the lost agents among those that were not renewed for ``still`` seconds each.
 
-        They were not for a lease, although they could have been, and nobody but us could do it: their
-        replica is gone, or has been silent for too long, or is this one, which they have left.
+        An agent is lost if it was not renewed for a lease although the database took writes, and no other
+        replica can be expected to renew it: its replica is gone, or has been silent for too long, or is
+        this one, which the agent has left.
         """
         suspected = [number for number, for_s in still.items() if for_s >= _SUSPECTED * self._lease_s]
         if not suspected:
@@ -185,14 +187,14 @@ class Liveness:
         return long_ago | await without_replica(session, list(late), self.replica) if late else set()
 
     async def _rescue(self, lapsed: Mapping[int, int]) -> None:
-        """Give the attempts of lost agents back; what cannot be done is left to the next look, which finds them again."""
+        """End the attempts of lost agents as failed. What fails is left to the next look, which finds the same agents."""
         try:
             while lost := await self._held(lapsed):
                 _log.warning(
                     "rescuing attempts of lost agents", attempts=len(lost), agents=sorted({name for _, name in lost})
                 )
                 stored = [self._give_up(ticket, name) for ticket, name in lost]
-                # Those that meet a bug are tried again for long: they must not hold up all others.
+                # An outcome that meets a bug is tried again for long; it must not hold up all others.
                 await asyncio.wait(stored, timeout=self._lease_s)
         except Exception as error:  # noqa: BLE001 - the next look finds the same agents
             self._setback.note(error)
@@ -200,7 +202,7 @@ class Liveness:
             self._setback.over()
 
     async def _held(self, lapsed: Mapping[int, int]) -> list[tuple[Ticket, str]]:
-        """Some attempts of these agents that are not being rescued already."""
+        """Read some attempts of these agents that are not being rescued already."""
         held = await held_by_lapsed(self._database, lapsed, _RESCUED_AT_ONCE + len(self._given_up))
         return [(ticket, name) for ticket, name in held if ticket not in self._given_up]
 

@@ -1,7 +1,7 @@
-"""Cancellations that an agent has not confirmed are told to it again until it does.
+"""Reminders of cancellations: those that an agent has not confirmed are told to it again until it does.
 
 A notice of a cancellation may be lost: the replica that committed it ended before it could
-tell, its message to this replica never came, or a stream broke. The store knows which
+tell the agent, its message to this replica never came, or a stream broke. The store knows which
 attempts are being cancelled; each replica reminds the agents that are connected to it.
 """
 
@@ -10,12 +10,13 @@ from ripieno.control.agents.dispatcher import Dispatcher
 from ripieno.store.attempts.confirmations import cancelling_at
 from ripieno.store.database.database import Database
 
-#: One small statement a second while agents are connected; a lost notice costs no more than this.
+#: Seconds between reminders, which bounds the delay by a lost notice. Costs one small statement a second while agents
+#: are connected.
 REMIND_EVERY_S = 1.0
 
 
 class Reminders:
-    """Tells connected agents again what they have not confirmed."""
+    """Tells connected agents again which cancellations they have not confirmed."""
 
     def __init__(self, database: Database, dispatcher: Dispatcher, health: Health | None = None) -> None:
         self._database = database

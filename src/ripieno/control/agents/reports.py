@@ -1,14 +1,14 @@
-"""What agents report, gathered and written: outcomes, starts, releases.
+"""Reports of agents, gathered and written to the store: outcomes, starts, releases.
 
-Outcomes of all agents of this replica share commits. Whatever the database says that is not
-about the outcome itself (it is away, full, read-only, locked, or says something unheard of) is
+Outcomes of all agents of this replica share commits. Any fault of the database that is not
+about the outcome itself (it is away, full, read-only, locked, or reports an unknown error) is
 a reason to keep the outcome and to try again: the agent keeps it too until it is settled, and
 committing twice is harmless. Only an outcome that the database cannot hold, tried alone, fails
-its task; one whose sub-tasks are more than its session may hold is a failed attempt. An outcome that meets a bug of ours is put aside and tried again later, alone, so that
-it holds up no other.
+its task; one whose sub-tasks are more than its session may hold is a failed attempt. An outcome
+that meets a bug of ours is put aside and tried again later, so that it holds up no other.
 
-A report is settled when all that it tells is stored, and never before. Meanwhile it is in memory; with more
-than 64 MiB of reports there, agents are not heard (``room``).
+A report is settled when all that it tells is stored, and never before. Until then it is kept in
+memory; while reports take more than 64 MiB, no more are read from agents (``room``).
 """
 
 import asyncio
@@ -36,28 +36,28 @@ from ripieno.wire.protos.v1 import agent_pb2
 
 _log = structlog.get_logger(__name__)
 
-#: Outcomes in one commit; twice as many are not cheaper each (measured from 256 on).
+#: The most outcomes in one commit; twice as many are not cheaper each (measured from 256 on).
 _LARGEST_COMMIT = 512
 
-#: So many rows weigh as much as an outcome. One that writes very many (thousands of sub-tasks) goes into
-#: commits of such alone, one at a time, so that the others go on beside it.
+#: This many rows weigh as much as an outcome. An outcome that writes more than ``_MANY_ROWS`` (thousands of sub-tasks)
+#: shares commits with such outcomes alone, one commit at a time, so that the others go on beside it.
 _ROWS_AN_OUTCOME = 4
 _MANY_ROWS = 1_000
 
-#: Commits under way at once: one waits for the disk while another works.
+#: Commits of ordinary outcomes under way at once: one waits for the disk while another works.
 _COMMITS = 2
 
-#: Starts noted in one transaction.
+#: The most starts of attempts that are noted in one transaction.
 _LARGEST_MARKING = 1_000
 
-#: Reports in memory, of all agents.
+#: While reports of all agents take more bytes of memory than this, ``Reports.room`` waits.
 _MOST_UNWRITTEN_BYTES = 64 * 1024 * 1024
 
-#: An attempt in memory, beside its data, and a row.
+#: Estimated bytes of memory for an attempt, beside its data, and for a row.
 _ATTEMPT_BYTES = 400
 _ROW_BYTES = 200
 
-#: What an outcome itself is to blame for.
+#: Errors for which the outcome itself is to blame.
 _ITS_FAULT = (InvalidRequestError, ConflictError, NotFoundError)
 
 #: The pause before an outcome that was put aside is tried again grows from the first to the last.
@@ -71,10 +71,12 @@ Begun = tuple[Ticket, int, str]
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Ends of attempts that are settled together.
+    """Outcomes of attempts that are settled together.
 
     Attributes:
-        link: Of the agent that reported them; None where none did.
+        completions: Attempts that completed with results and nothing else.
+        outcomes: The outcomes that are not in ``completions``.
+        link: Link of the agent that reported them; None where no agent did.
         stored: Done when all of them are stored.
         tries: How often they were put aside.
         large: Whether each of them writes very many rows.
@@ -89,29 +91,29 @@ class Report:
 
     @property
     def weight(self) -> int:
-        """How many attempts; more where they write very much."""
+        """Weight in a commit: the number of attempts, or the rows they write divided by four, if that is more."""
         return max(len(self.completions) + len(self.outcomes), self.rows // _ROWS_AN_OUTCOME)
 
     @property
     def rows(self) -> int:
-        """What is written for them."""
+        """About how many rows are written for these outcomes."""
         plain = len(self.completions) + len(self.completions.keys)
         return plain + sum(map(rows_of, self.outcomes)) if self.outcomes else plain
 
     @property
     def bytes(self) -> int:
-        """About how much memory they take, whatever their keys are called."""
+        """About how many bytes of memory these outcomes take; the lengths of their keys are not counted."""
         attempts = len(self.completions) + len(self.outcomes)
         return _ATTEMPT_BYTES * attempts + _ROW_BYTES * self.rows + bytes_of(self.completions, self.outcomes)
 
     def tickets(self) -> list[Ticket]:
-        """Of all the attempts."""
+        """Return the tickets of all the attempts."""
         return [*self.completions.tickets(), *(outcome.ticket for outcome in self.outcomes)]
 
 
 @dataclass(slots=True)
 class _Written:
-    """What came of some outcomes: what has changed, whose claims own their task no more, which were put aside."""
+    """Results of writing outcomes: the changes, the claims that no longer own their task, the outcomes put aside."""
 
     changes: Changes = field(default_factory=Changes)
     lost: list[Ticket] = field(default_factory=list)
@@ -119,10 +121,10 @@ class _Written:
 
 
 class Reports:
-    """Writes what agents report and tells the news.
+    """Writes what agents report, and publishes the changes.
 
     Args:
-        health: Told while something cannot be written.
+        health: Holds a fault while something cannot be written.
     """
 
     def __init__(
@@ -151,16 +153,20 @@ class Reports:
             await self._outcomes.run()
 
     async def room(self) -> None:
-        """Wait until there is room for what agents have to say."""
+        """Wait until no more than 64 MiB of reports are in memory; called before more is read from an agent."""
         await self._backlog.room()
 
     def spawn(self, work: Coroutine[Any, Any, None], attempts: int = 1) -> None:
-        """Run a small piece of database work for an agent; a failing database is tried again."""
+        """Run a small piece of database work for an agent in the background; its errors are logged.
+
+        Args:
+            attempts: How many attempts the work is about, which count as memory until it ends.
+        """
         assert self._group is not None, "reports run before agents are served"
         self._backlog.hold(_ATTEMPT_BYTES * attempts, self._group.create_task(_logged(work)))
 
     def ended(self, link: AgentLink, message: agent_pb2.AgentMessage) -> None:
-        """Commit one message's outcomes; when all are stored, tell the agent that they are settled."""
+        """Commit the outcomes of one message; when all are stored, tell the agent that they are settled."""
         completions = completions_from_wire(message.completions)
         outcomes = [outcome_from_wire(outcome) for outcome in message.outcomes]
         number = message.outcomes_no
@@ -169,7 +175,7 @@ class Reports:
         stored.add_done_callback(lambda future: None if future.cancelled() else link.settle(number, claims))
 
     def commit(self, outcomes: Sequence[Outcome]) -> "asyncio.Future[Any]":
-        """Commit outcomes that no agent reported (rescued attempts); done when all are stored."""
+        """Commit outcomes that no agent reported (rescued attempts); the future is done when all are stored."""
         return self._put(Completions(), outcomes)
 
     def _put(
@@ -191,16 +197,16 @@ class Reports:
         return report.stored
 
     def started(self, messages: Iterable[agent_pb2.Started]) -> None:
-        """Note which attempts have begun."""
+        """Note in the store which attempts have begun."""
         begun = [(ticket_from_wire(each.ticket), each.at_us, storable(each.worker)) for each in messages]
         self._backlog.hold(_ATTEMPT_BYTES * len(begun), self._begun.put(begun))
 
     def release(self, tickets: Sequence[Ticket]) -> None:
-        """Give attempts back, soon. Those that were cancelled meanwhile are thereby over."""
+        """Give attempts back in the background. Those that were cancelled meanwhile end as cancelled."""
         self.spawn(self.release_now(tickets), len(tickets))
 
     def interrupting(self, tickets: Sequence[Ticket]) -> None:
-        """Note that cancelled attempts had begun."""
+        """Note in the store, in the background, that cancelled attempts had begun and are being interrupted."""
         self.spawn(self._mark_interrupting(tickets), len(tickets))
 
     async def _commit(self, reports: Sequence[Report]) -> Sequence[None]:
@@ -222,12 +228,13 @@ class Reports:
             await self._commit_completions(completions, written)
         else:
             outcomes = [*completions.outcomes(), *outcomes]
-        for portion in portions_of_outcomes(outcomes):  # each is tried again by itself, and its news kept
+        # Each portion is tried again by itself, and the changes of those written before it are kept.
+        for portion in portions_of_outcomes(outcomes):
             await self._commit_surely(portion, written)
         self._written(reports, written)
 
     async def _within_quotas(self, outcome: Outcome) -> Outcome:
-        """The outcome; an attempt whose sub-tasks are more than its session may hold has failed, and makes none."""
+        """Return the outcome, or a failure without sub-tasks where these are more than its session may hold."""
         if not (isinstance(outcome.how, Completed) and outcome.how.sub_tasks):
             return outcome
         session_no, tasks = outcome.ticket.session_no, [task for batch in outcome.how.sub_tasks for task in batch.tasks]
@@ -253,7 +260,7 @@ class Reports:
                 report.stored.set_result(None)
 
     def _put_aside(self, report: Report, tries: int) -> None:
-        """Commit it again, after a pause that grows."""
+        """Commit a report again after a pause, which doubles with each try from 1 s to 60 s."""
         pause_s = min(_FIRST_ASIDE_S * 2 ** min(tries - 1, 16), _LAST_ASIDE_S)
         asyncio.get_running_loop().call_later(pause_s, self._enqueue, replace(report, tries=tries))
 
@@ -272,7 +279,7 @@ class Reports:
             written.lost += lost
 
     async def _commit_surely(self, outcomes: Sequence[Outcome], written: _Written) -> None:
-        """Commit; an outcome that cannot be written at all fails its task, and only that one."""
+        """Commit outcomes together, and each alone where that fails, so that a bad outcome affects its own task alone."""
         try:
             changes, lost = await persist(_COMMITTING, lambda: self._committer.commit(outcomes), self._health)
         except Exception as error:  # noqa: BLE001 - one bad outcome must not stop the others
@@ -287,7 +294,7 @@ class Reports:
             written.lost += lost
 
     async def _refused(self, outcome: Outcome, error: Exception, written: _Written) -> None:
-        """An outcome that was tried alone: it is at fault itself, or we are."""
+        """Handle an outcome that failed alone: fail its task if the outcome is to blame, else put it aside as our bug."""
         why = f"its outcome cannot be stored: {storable(str(error))}"
         condemned = outcome._replace(how=Failed(Failure.OUTPUT, why))
         if isinstance(error, _ITS_FAULT) and outcome.how != condemned.how:
@@ -317,7 +324,7 @@ class Reports:
         )
 
     async def release_now(self, tickets: Sequence[Ticket]) -> None:
-        """Give attempts back; they are claimable when it returns."""
+        """Give attempts back; they are claimable when this returns. Those that were cancelled end as cancelled, soon."""
         changes, refused = await persist(
             "giving attempts back", lambda: release_if_owned(self._database, tickets), self._health
         )

@@ -1,1 +1,1 @@
-"""What every call goes through: limits, admission, turns, the mapping of errors, streams and batches."""
+"""The parts that all calls share: limits, admission, turns, the mapping of errors, streams and batches."""

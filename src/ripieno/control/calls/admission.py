@@ -1,6 +1,6 @@
-"""Admission: what is refused, or waits, before a call's work begins.
+"""Admission: an interceptor that refuses calls, or lets them wait, before their work begins.
 
-An interceptor behind the one that maps errors. Requests are weighed before they are parsed,
+It stands behind the interceptor that maps errors. Requests are weighed before they are parsed,
 submissions wait for their turn before they are read, questions about many ids before they are
 answered (long ones unparsed), and each client's streams, waiting calls and what these wait for are counted.
 """
@@ -31,7 +31,8 @@ _SUBMITTER_SERVICE = submitter_service_pb2.DESCRIPTOR.services_by_name["Submitte
 _RESULTS_SERVICE = results_pb2.DESCRIPTOR.services_by_name["Results"]
 _SUBMITTER = _SUBMITTER_SERVICE.full_name
 _RESULTS = _RESULTS_SERVICE.full_name
-#: Agents are no clients: what they send is weighed by themselves, and bounded by gRPC's limit of a message.
+#: Prefixes of the methods of clients. Agents are not among them: they weigh themselves what they send, and gRPC's
+#: limit of a message bounds it.
 _CLIENTS = (f"/{_SUBMITTER}/", f"/{_RESULTS}/")
 
 _SUBMIT = f"/{_SUBMITTER}/CreateSmallTasks"
@@ -40,7 +41,7 @@ _STREAMS = _methods(_SUBMITTER_SERVICE, "CreateLargeTasks", "TryGetResultStream"
 )
 _WAITS = _methods(_SUBMITTER_SERVICE, "WaitForCompletion", "WaitForAvailability")
 
-#: How many ids a request names, for each method that takes many.
+#: For each method that takes many ids: counts those that a request names.
 _IDS: Mapping[str, Callable[[Any], int]] = {
     f"/{_SUBMITTER}/ListTasks": lambda request: len(request.session.ids) + len(request.task.ids),
     f"/{_SUBMITTER}/CountTasks": lambda request: len(request.session.ids) + len(request.task.ids),
@@ -53,19 +54,19 @@ _IDS: Mapping[str, Callable[[Any], int]] = {
     f"/{_RESULTS}/Follow": lambda request: len(request.keys),
 }
 
-#: Of these, the ones that answer at once.
+#: Of the methods in ``_IDS``, those that answer at once with one message.
 _QUESTIONS = _IDS.keys() & _methods(
     _SUBMITTER_SERVICE, "ListTasks", "CountTasks", "ListSessions", "GetTaskStatus", "GetResultStatus"
 )
-#: What is longer waits for its turn unparsed: that takes a fifth of the memory.
+#: A longer question waits for its turn unparsed, which takes a fifth of the memory.
 _LONG_QUESTION_BYTES = 64 * 1024
 
 _TASK_REQUESTS = submitter_service_pb2.CreateSmallTaskRequest.DESCRIPTOR.fields_by_name["task_requests"].number
 
-#: The shortest task (an id and a key of one byte each): what is shorter than as many of them as are
-#: allowed need not be counted before it is parsed.
+#: Bytes of the shortest task (an id and a key of one byte each): the tasks of a request that is no longer than as many
+#: of them as are allowed need not be counted before it is parsed.
 _SHORTEST_TASK_BYTES = 8
-#: The same of a key: what is shorter than as many of them as are allowed need not be counted.
+#: Bytes of the shortest key, likewise: the keys of a request that is short enough need not be counted.
 _SHORTEST_KEY_BYTES = 2
 
 Handler = Any
@@ -73,12 +74,12 @@ Method = Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Any]
 
 
 class Admission(grpc.aio.ServerInterceptor):
-    """Applies the limits that hold for calls as such.
+    """Interceptor that applies the limits of single calls and of clients.
 
     Args:
         arrivals: Where submissions wait for their turn.
-        waited: What clients wait for.
-        questions: Where long ones wait for their turn.
+        waited: Counts the tasks and results that each client waits for.
+        questions: Where questions about many ids wait for their turn.
     """
 
     def __init__(self, limits: ControlLimits, arrivals: Arrivals, waited: Meters, questions: Questions) -> None:
@@ -88,7 +89,7 @@ class Admission(grpc.aio.ServerInterceptor):
         self._waits = Shares(limits.waiters_per_client)
         self._waited = waited
         self._questions = questions
-        #: For each method that exists: the handler that was found last, and what became of it.
+        #: For each method that exists: the handler that was found last, and that handler with the limits applied.
         self._admitting: dict[str, tuple[Handler, Handler]] = {}
 
     async def intercept_service(
@@ -96,7 +97,7 @@ class Admission(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
-        """Return the handler of a method that admits what is within the limits."""
+        """Return the method's handler, wrapped so that it admits what is within the limits."""
         method = handler_call_details.method
         handler = await continuation(handler_call_details)
         if handler is None or not method.startswith(_CLIENTS):
@@ -133,7 +134,7 @@ class Admission(grpc.aio.ServerInterceptor):
         return behave._replace(request_deserializer=parse_short)
 
     def _weighed(self, parse: Callable[[bytes], Any], method: str) -> Callable[[bytes], Any]:
-        """Parse what is within the limits."""
+        """Return a parser that refuses requests beyond the limits; it raises ``LimitError``."""
         limits, count_ids = self._limits, _IDS.get(method)
 
         def submission(data: bytes) -> Any:
@@ -156,7 +157,7 @@ class Admission(grpc.aio.ServerInterceptor):
 
 
 def _count_tasks(data: bytes, limit: Limit) -> None:
-    """Refuse more tasks than are allowed before any of them is parsed."""
+    """Raise ``LimitError`` if a request has more tasks than are allowed; called before any of them is parsed."""
     if len(data) > _SHORTEST_TASK_BYTES * limit.value:
         count = count_field(data, _TASK_REQUESTS, limit.value + 1)
         if count > limit.value:
@@ -164,7 +165,7 @@ def _count_tasks(data: bytes, limit: Limit) -> None:
 
 
 def _count_keys(request: submitter_service_pb2.CreateSmallTaskRequest, size: int, limit: Limit) -> None:
-    """Refuse more keys than are allowed before any of them is looked at: that takes a microsecond each."""
+    """Raise ``LimitError`` if a request has too many keys, before they are looked at, which takes 1 us each."""
     if size > _SHORTEST_KEY_BYTES * limit.value:
         limit.check(
             sum([len(task.expected_output_keys) + len(task.data_dependencies) for task in request.task_requests])
@@ -172,7 +173,7 @@ def _count_keys(request: submitter_service_pb2.CreateSmallTaskRequest, size: int
 
 
 def _through(handler: Handler, wrap: Callable[[Method], Method]) -> Handler:
-    """A handler whose behaviour goes through ``wrap``."""
+    """Return a copy of a handler whose behaviour is wrapped by ``wrap``."""
     kinds = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
     return handler._replace(**{kind: wrap(getattr(handler, kind)) for kind in kinds if getattr(handler, kind)})
 
@@ -186,7 +187,7 @@ def _sharing(shares: Shares, behaviour: Method) -> Method:
 
 
 def _metered(waited: Meters, count_ids: Callable[[Any], int], behaviour: Method) -> Method:
-    """Count the ids that a call waits for."""
+    """Wrap a method so that the ids it waits for are counted for its client while the call lasts."""
 
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         ids, client = count_ids(request) if isinstance(request, Message) else 0, client_of(context.peer())
@@ -200,13 +201,13 @@ def _metered(waited: Meters, count_ids: Callable[[Any], int], behaviour: Method)
 def _in_turn(
     questions: Questions, count_ids: Callable[[Any], int], parse: Callable[[bytes], Any], behaviour: Method
 ) -> Method:
-    """Answer a question about many ids when it is its turn; a long one comes as bytes."""
+    """Wrap a method so that it answers a question about many ids in its turn; long requests come unparsed, as bytes."""
 
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         if isinstance(request, bytes):
             async with questions.turn(None, len(request)):
                 return await behaviour(parse(request), context)
-        # What an interceptor refused while it was parsed names nothing; the method says so.
+        # A request that was refused while it was parsed is no message and names no ids; the method raises its error.
         async with questions.turn(count_ids(request) if isinstance(request, Message) else 0, _LONG_QUESTION_BYTES):
             return await behaviour(request, context)
 
@@ -214,10 +215,10 @@ def _in_turn(
 
 
 def _arriving(arrivals: Arrivals, behaviour: Method) -> Method:
-    """Read a submission when it is its turn, and count its bytes while its call lasts.
+    """Wrap a method so that its submission is read in its turn, and its bytes are counted while the call lasts.
 
-    To gRPC the call is one that takes a stream: such a method is called before its message is read. There is
-    no difference on the wire.
+    The handler is registered as one that takes a stream, since gRPC calls such a method before its message is
+    read. There is no difference on the wire.
     """
 
     async def call(_requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:

@@ -1,7 +1,7 @@
-"""Group commit: what arrives while a flush is under way goes into the next one.
+"""Group commit: items that arrive while a flush is under way go into the next one.
 
-Idle, an item is flushed at once; under load flushes grow by themselves. No timer, no
-threshold to tune but the largest flush.
+While no flush is under way an item is flushed at once; under load flushes grow by themselves. There
+is no timer, and no threshold to tune but the largest flush.
 """
 
 import asyncio
@@ -17,11 +17,11 @@ class Batcher(Generic[Item, Answer]):
     """Gathers items and flushes them together.
 
     An item whose future is cancelled before its flush begins is dropped: its caller has
-    gone away, and nothing was done for it.
+    gone away, and nothing is done for it.
 
     Args:
-        flush: Writes items, and returns an answer for each in order. An exception goes to
-            all who gave an item of that flush.
+        flush: Writes items, and returns an answer for each in order. An exception is set on
+            the futures of all items of that flush.
         weigh: How much an item counts towards ``largest``.
         largest: A flush takes items up to this weight (always at least one).
         flushes: How many flushes may be under way at once.
@@ -43,14 +43,14 @@ class Batcher(Generic[Item, Answer]):
         self._arrived = asyncio.Event()
 
     def put(self, item: Item) -> "asyncio.Future[Answer]":
-        """Hand in an item; the future has its answer."""
+        """Enqueue an item for the next flush; return the future of its answer."""
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, answer))
         self._arrived.set()
         return answer
 
     async def run(self) -> None:
-        """Flush for ever; cancel it to stop."""
+        """Flush items until cancelled."""
         async with asyncio.TaskGroup() as group:
             for _ in range(self._flushes):
                 group.create_task(self._run_one())
@@ -68,7 +68,7 @@ class Batcher(Generic[Item, Answer]):
         weight = 0
         while self._waiting:
             if self._waiting[0][1].done():
-                self._waiting.popleft()  # whoever asked has gone away
+                self._waiting.popleft()  # its caller has gone away
                 continue
             item_weight = self._weigh(self._waiting[0][0])
             if batch and weight + item_weight > self._largest:

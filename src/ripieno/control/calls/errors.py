@@ -1,8 +1,8 @@
-"""Every failure of a call becomes one gRPC code and one sentence.
+"""Error mapping: an interceptor that turns every failure of a call into one gRPC code and one sentence.
 
-An interceptor around all methods: our own errors are mapped by ``wire.codes``; a request
-that does not parse is the caller's fault; anything else is our bug (an ``InvariantError`` too), logged with
-its story and shown without it.
+Our own errors are mapped by ``wire.codes``; a request that does not parse is the caller's fault;
+anything else, an ``InvariantError`` too, is our bug, which is logged with its traceback and shown to
+the client without it.
 """
 
 import asyncio
@@ -21,23 +21,23 @@ from ripieno.wire.codes import code_of, metadata_of
 
 _log = structlog.get_logger(__name__)
 
-#: Status details travel percent-encoded in metadata, of which peers accept 8 KiB in all.
+#: The most bytes of a detail. It travels percent-encoded in the metadata, of which peers accept 8 KiB in all.
 _LONGEST_ENCODED = 6_000
 
 
 class _Refused:
-    """Stands for a request that was refused while it was parsed."""
+    """Placeholder for a request that was refused while it was parsed; holds the error."""
 
     def __init__(self, error: RipienoError) -> None:
         self.error = error
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps every handler of the server.
+    """Interceptor that wraps every handler of the server.
 
-    It stands first in the chain: whatever stands behind it is asked at every call, and may raise our errors
-    to refuse the call. What is remembered is the wrapping of a handler, as long as it is the same from call
-    to call.
+    It stands first in the chain. Interceptors behind it are asked at every call, and may raise our errors
+    to refuse the call. The wrapping of a handler is remembered as long as these return the same handler from
+    call to call.
     """
 
     def __init__(self) -> None:
@@ -49,12 +49,12 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
-        """Return the handler of a method, wrapped."""
+        """Return the method's handler, wrapped so that its failures are mapped."""
         try:
             handler = await continuation(handler_call_details)
         except Exception as error:  # noqa: BLE001 - every failure gets its code here
             return _refusal(error)
-        if handler is None:  # unknown methods are not remembered: there is no end of them
+        if handler is None:  # unknown methods are not remembered: clients may name any number
             return None
         known, wrapped = self._wrapped.get(handler_call_details.method, (None, None))
         if known is not handler:
@@ -64,7 +64,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
 
 def _refusal(error: Exception) -> Any:
-    """A handler that refuses its call. One that takes a stream: it need not wait for the request's message."""
+    """Return a handler that refuses its call. It takes a stream, so it need not wait for the request's message."""
     answer = _answer(error, _refusal)
 
     async def refuse(_requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
@@ -74,8 +74,8 @@ def _refusal(error: Exception) -> Any:
 
 
 def _wrap(handler: Any) -> Any:
-    # A single request is parsed before its method is called, and what that raises would reach nobody here.
-    # Those of a stream are parsed when the method reads them, by whichever way, and it raises what is raised then.
+    # gRPC parses a single request before it calls the method, so the guards here would not see an error of the parser.
+    # Messages of a stream are parsed when the method reads them, and their errors are raised within the method.
     parse, parse_each = _forgiving(handler.request_deserializer), strictly(handler.request_deserializer)
     if handler.unary_unary:
         return grpc.unary_unary_rpc_method_handler(
@@ -95,7 +95,7 @@ def _wrap(handler: Any) -> Any:
 
 
 def strictly(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    """``parse`` that raises InvalidRequestError where the bytes are no message of its type."""
+    """Wrap ``parse`` so that it raises ``InvalidRequestError`` if the bytes are no message of its type."""
 
     def deserialize(data: bytes) -> Any:
         try:
@@ -113,7 +113,7 @@ def _forgiving(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
         try:
             return parse(data)
         except RipienoError as error:
-            # Its traceback would keep the message in memory until the next look for cycles.
+            # The error's traceback would keep the message in memory until the next garbage collection.
             return _Refused(error.with_traceback(None))
 
     return deserialize
@@ -138,7 +138,7 @@ def _guard_reply(method: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any,
 
 
 def _guard_replies(method: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    # Ours write to the context; those of the standard services are generators.
+    # Our streaming methods write to the context; those of the standard services are generators.
     return _guard_generator(method) if inspect.isasyncgenfunction(method) else _guard_reply(method)
 
 
@@ -158,20 +158,20 @@ def _guard_generator(method: Callable[[Any, Any], Any]) -> Callable[[Any, Any], 
 
 
 class _Answer(NamedTuple):
-    """How a call that failed ends."""
+    """The gRPC status with which a failed call ends."""
 
     code: grpc.StatusCode
     detail: str
     metadata: tuple[tuple[str, str], ...] = ()
 
 
-#: Nothing can be written any more: the client has left, which is no error, and nobody hears of it.
+#: The answer after gRPC reported that nothing can be written any more: the client has left, which is not logged.
 _NOBODY_THERE = _Answer(grpc.StatusCode.CANCELLED, "")
 _BUG = _Answer(grpc.StatusCode.INTERNAL, "this is a bug of the server; its log has the story")
 
 
 def _answer(raised: Exception, method: Any) -> BaseException | _Answer:
-    """What is told of a failure, or what gRPC knows already; a bug is logged."""
+    """Return the status for a failure, or the error itself if gRPC handles it; log the failure if it is our bug."""
     error = _foremost(raised)
     if isinstance(error, RipienoError) and not isinstance(error, InvariantError):
         answer: Exception | _Answer = _Answer(code_of(error), bounded(error.detail), metadata_of(error))
@@ -187,7 +187,7 @@ def _answer(raised: Exception, method: Any) -> BaseException | _Answer:
 
 
 async def _end(context: grpc.aio.ServicerContext[Any, Any], answer: BaseException | _Answer) -> NoReturn:
-    """End a call; not while its error is being handled, or gRPC would keep that (see ``_without_frames``)."""
+    """End a call with a status. Not to be called in an ``except`` block: gRPC would keep the error (``_without_frames``)."""
     if isinstance(answer, BaseException):
         raise answer
     if answer is _NOBODY_THERE:
@@ -197,11 +197,11 @@ async def _end(context: grpc.aio.ServicerContext[Any, Any], answer: BaseExceptio
 
 
 def _without_frames(error: BaseException) -> None:
-    """Forget where an error came from, once that has been told, with all errors that it refers to.
+    """Drop the tracebacks of an error and of all errors that it refers to, once the error was logged.
 
-    gRPC keeps what ``abort`` raises in a cycle with its call, and so does a future that is a local variable of
-    whoever waited for it. Frames in a traceback would keep the whole request in memory until the next look
-    for cycles (measured: 1.4 GiB).
+    gRPC keeps what ``abort`` raises in a cycle with its call; a future does the same with the frame that waited
+    for it and has it as a local variable. Frames in a traceback would keep the whole request in memory until the
+    next garbage collection (measured: 1.4 GiB).
     """
     left: list[BaseException | None] = [error]
     seen: set[int] = set()
@@ -217,7 +217,7 @@ def _without_frames(error: BaseException) -> None:
 
 
 def _foremost(error: Exception) -> Exception:
-    """The error that a group of them is about: a bug of ours before all others, else the first one of ours."""
+    """Return the error that an exception group is about: a bug before all others, else the first of our own errors."""
     if not isinstance(error, ExceptionGroup):
         return error
     errors = [_foremost(each) for each in error.exceptions]
@@ -227,7 +227,7 @@ def _foremost(error: Exception) -> Exception:
 
 
 def bounded(detail: str) -> str:
-    """A detail that fits into the metadata that every peer accepts."""
+    """Shorten a detail so that it fits into the metadata that every peer accepts."""
     while len(quote(detail)) > _LONGEST_ENCODED:
         detail = detail[: int(len(detail) * 0.8)] + "..."
     return detail

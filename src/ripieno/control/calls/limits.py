@@ -1,8 +1,8 @@
-"""Limits that are told: how much one caller may ask for, and what it hears when it asks for more.
+"""Limits on what one caller may ask for, and the errors for asking for more.
 
-Each limit is a setting (``ripieno.config.Limits``). Whoever asks for more is refused before the
-work is done, by a ``LimitError``, or an ``OverloadedError`` where the same may be asked for again later,
-that names the limit, its value, what was asked for and the way out. What is counted per client is
+Each limit is a setting (``ripieno.config.Limits``). A call that asks for more is refused before its
+work is done, by a ``LimitError``, or an ``OverloadedError`` where the same may be asked for again later.
+The error names the limit, its value, what was asked for and the way out. Limits per client are
 counted in this replica alone.
 """
 
@@ -17,10 +17,10 @@ from ripieno.domain.options import TaskOptions
 
 
 class Limit:
-    """One limit.
+    """One limit: its value, and the words of its refusal.
 
     Args:
-        name: Its setting.
+        name: Name of the setting.
         value: The most that is allowed.
         what: What is counted, as in "this asks for 12 tasks in one call".
         way_out: What the caller can do instead; a sentence without its full stop.
@@ -33,25 +33,25 @@ class Limit:
         self._way_out = way_out
 
     def check(self, asked: int) -> None:
-        """Let pass what is within the limit.
+        """Check that ``asked`` is within the limit.
 
         Raises:
-            LimitError: it is more.
+            LimitError: if ``asked`` is more.
         """
         if asked > self.value:
             raise self.refused(f"{asked:,}")
 
     def refused(self, asked: str) -> LimitError:
-        """The error for whoever asks for so much."""
+        """Return the error for a caller that asks for ``asked``."""
         return LimitError(self.refusal(asked), self.name)
 
     def refusal(self, asked: str) -> str:
-        """What whoever asks for so much is told."""
+        """Return the text of the error for a caller that asks for ``asked``."""
         return f"limit {self.name} is {self.value:,}, and this asks for {asked} {self._what}; {self._way_out}"
 
 
 class Shares:
-    """What each client holds of something that is limited per client."""
+    """Count of what each client holds of something that is limited per client, such as streams."""
 
     def __init__(self, limit: Limit) -> None:
         self._limit = limit
@@ -59,10 +59,10 @@ class Shares:
 
     @contextmanager
     def hold(self, client: str, count: int = 1) -> Iterator[None]:
-        """Hold so many more for a client.
+        """Hold ``count`` more for a client until the block ends.
 
         Raises:
-            OverloadedError: the client would hold more than the limit; that passes when it holds less.
+            OverloadedError: if the client would hold more than the limit; that passes when it holds less.
         """
         if (asked := self._held[client] + count) > self._limit.value:
             raise OverloadedError(self._limit.refusal(f"{asked:,}"))
@@ -76,17 +76,17 @@ class Shares:
 
 
 class Meters:
-    """What the calls of each client hold of something that is limited per client, as each call says of itself."""
+    """Sum of what the calls of each client hold of something limited per client, as each call reports it on request."""
 
     def __init__(self, limit: Limit) -> None:
         self._limit = limit
         self._meters: dict[str, set[Callable[[], int]]] = {}
 
     def check(self, client: str, more: int) -> None:
-        """Let pass what a client asks for beside what its calls hold.
+        """Check that a client may hold ``more`` beside what its calls hold.
 
         Raises:
-            OverloadedError: that would be more than the limit; it passes when they hold less.
+            OverloadedError: if that would be more than the limit; that passes when its calls hold less.
         """
         asked = more + sum([held() for held in self._meters.get(client, ())])
         if asked > self._limit.value:
@@ -94,7 +94,7 @@ class Meters:
 
     @contextmanager
     def counting(self, client: str, held: Callable[[], int]) -> Iterator[None]:
-        """Count what a call of this client holds until the block ends."""
+        """Count what a call of this client holds, as the function ``held`` returns it, until the block ends."""
         meters = self._meters.setdefault(client, set())
         meters.add(held)
         try:
@@ -106,9 +106,9 @@ class Meters:
 
 
 def client_of(peer: str) -> str:
-    """Who is at the other end of a connection, by what gRPC says of it: the host without its port.
+    """Return the client at the other end of a connection, from gRPC's name of the peer: the host without its port.
 
-    A Unix socket has no host: all who come by it count as one client.
+    A Unix socket has no host: all clients that connect by it count as one.
     """
     kind, _, address = unquote(peer).partition(":")
     return address.rpartition(":")[0] if kind in ("ipv4", "ipv6") else peer
@@ -135,7 +135,7 @@ class ControlLimits:
         self.options_bytes = limit(
             "options_bytes", "bytes of task options", "put what is long into payloads or results"
         )
-        #: Agents are told of it and keep to it.
+        #: Agents are told this limit when they connect, and keep to it.
         self.sub_tasks_per_attempt = limit(
             "sub_tasks_per_attempt",
             "sub-tasks of one attempt",
@@ -180,10 +180,10 @@ class ControlLimits:
 
 
 def check_options(limits: ControlLimits, options: TaskOptions) -> None:
-    """Refuse a set of options that is too large.
+    """Check the size of a set of task options.
 
     Raises:
-        LimitError: it is.
+        LimitError: if the options are larger than ``options_bytes``.
     """
     if options.options:
         limits.options_bytes.check(options.free_bytes)

@@ -1,6 +1,7 @@
-"""Questions about many ids, which are answered two at a time: each takes a while and much memory.
+"""Questions about many ids, which are answered two at a time since each takes a while and much memory.
 
-Whoever waits too long for a turn, or would wait with more than there is room for, is refused, and may ask again.
+A question that waits too long for its turn, or would wait with more bytes than there is room for, is refused, and may
+be asked again.
 """
 
 from collections.abc import AsyncIterator
@@ -9,18 +10,19 @@ from contextlib import asynccontextmanager
 from ripieno.control.calls.arrivals import Turns
 from ripieno.domain.errors import OverloadedError
 
-#: What names more is a long question.
+#: A question that names more ids than this waits for its turn.
 MANY_IDS = 5_000
 
+#: Questions about many ids that are answered at once.
 _AT_ONCE = 2
-#: How long a question waits for its turn.
+#: Seconds that a question waits for its turn.
 _PATIENCE_S = 10.0
-#: Long questions in memory, those that wait for their turn included.
+#: The most bytes of such questions in memory, including those that wait for their turn.
 _ROOM_BYTES = 64 * 1024 * 1024
 
 
 class Questions:
-    """Those that one replica answers."""
+    """Turns for the questions that one replica answers."""
 
     def __init__(self) -> None:
         self._turns = Turns(_AT_ONCE)
@@ -28,13 +30,14 @@ class Questions:
 
     @asynccontextmanager
     async def turn(self, ids: int | None, size: int) -> AsyncIterator[None]:
-        """Answer a question about so many ids in the block, when it is its turn; None: very many.
+        """Wait for the turn of a question, which is then answered in the block; few ids need no turn.
 
         Args:
-            size: Bytes that it holds in memory while it waits and is answered.
+            ids: How many ids the question names; None for very many.
+            size: Bytes that the question holds in memory while it waits and is answered.
 
         Raises:
-            OverloadedError: others were before it for too long, or hold all room.
+            OverloadedError: if its turn did not come within 10 seconds, or other questions hold all room.
         """
         if ids is not None and ids <= MANY_IDS:
             yield

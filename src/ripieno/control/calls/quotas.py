@@ -1,9 +1,9 @@
-"""Quotas: what each session may hold, checked before its tasks are written.
+"""Quotas: how many tasks and bytes each session may hold, checked before its tasks are written.
 
-A session has room for so many unfinished tasks and so many bytes of data. A replica takes a part
-of that room at a time, lets submissions in as long as that lasts, and asks the database what the
-session really holds only when it is used up. So a submission costs no statement, and a session may hold a
-little more than its limit: what the replicas have taken meanwhile, a 64th (or one call) each.
+A session has room for a number of unfinished tasks and of bytes of data. A replica takes a part
+of that room at a time, lets submissions in as long as the part lasts, and asks the database what the
+session really holds only when it is used up. So a submission costs no statement as a rule, and a session
+may hold a little more than its limit: what the replicas have taken meanwhile, a 64th (or one call) each.
 """
 
 from collections import OrderedDict
@@ -17,10 +17,10 @@ from ripieno.domain.submission import NewTask
 from ripieno.store.database.database import Database
 from ripieno.store.sessions.counts import read_usage
 
-#: What a replica takes of a session's room at a time: this part of its limit.
+#: A replica takes a 64th of a session's limit at a time.
 _PART = 64
 
-#: Sessions whose room is remembered; one that was forgotten begins with a new part.
+#: The most sessions whose room is remembered; one that was forgotten begins with a new part.
 _MOST_SESSIONS = 10_000
 
 
@@ -31,7 +31,7 @@ class _Room:
 
 
 class Quotas:
-    """The sessions' room, as far as this replica has taken it."""
+    """The parts of sessions' room that this replica has taken."""
 
     def __init__(self, limits: ControlLimits, database: Database) -> None:
         self._tasks = limits.unfinished_per_session
@@ -41,20 +41,21 @@ class Quotas:
         database.on_new_incarnation.append(self._rooms.clear)
 
     async def refusal(self, session_no: int, tasks: int, size: int) -> OverloadedError | None:
-        """Take room for new tasks; why there is none, if there is none, and nothing is taken then.
+        """Take room for new tasks, or return the error that says why there is none; then nothing is taken.
 
         Args:
-            size: Bytes of their payloads.
+            size: Bytes of the tasks' payloads.
 
         Returns:
-            A ``LimitError`` where only the caller can make room; an ``OverloadedError`` where time does.
+            None if the room was taken; a ``LimitError`` where only the caller can make room; another
+            ``OverloadedError`` where time does.
 
         Raises:
-            UnavailableError: the database cannot be asked.
+            UnavailableError: if the database cannot be asked.
         """
         room = self._rooms.get(session_no)
         if room is None:
-            # A session that holds little needs no look.
+            # The first part is taken without asking the database.
             room = self._rooms[session_no] = _Room(_part(self._tasks), _part(self._bytes))
             if len(self._rooms) > _MOST_SESSIONS:
                 self._rooms.popitem(last=False)
@@ -71,18 +72,18 @@ class Quotas:
         return None
 
     async def admit(self, session_no: int, tasks: int, size: int) -> None:
-        """The same for a caller who is told by an error.
+        """Take room for new tasks as ``refusal`` does, but raise the error if there is none.
 
         Raises:
-            LimitError, OverloadedError: there is no room.
-            UnavailableError: the database cannot be asked.
+            LimitError, OverloadedError: if there is no room.
+            UnavailableError: if the database cannot be asked.
         """
         if refusal := await self.refusal(session_no, tasks, size):
             raise refusal
 
 
 def payload_bytes(tasks: Iterable[NewTask]) -> int:
-    """Bytes of the payloads of tasks, wherever they are."""
+    """Return the bytes of the payloads of tasks, inline and in the object store."""
     return sum([task.payload.size if isinstance(task.payload, StoredObject) else len(task.payload) for task in tasks])
 
 

@@ -1,10 +1,10 @@
-"""The two directions of a stream, and its end.
+"""Bidirectional streams: how both directions are served, and how a stream ends.
 
 gRPC sends the status of a call only when no message is on its way any more: a handler that
 ends while one of its writes was cancelled leaves the call open for ever. So a write is never
-cancelled here. Whoever wants a stream to end says so, the writer finishes its message and
+cancelled here. To end a stream its writer is asked to stop; it finishes its message and
 returns, and the status follows. A peer that does not read its stream gets the status behind
-what it has not read; a peer that has gone ends the write by itself.
+what it has not read; if the peer has gone, the write ends by itself.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from typing import Any
 async def both_ways(
     receive: Coroutine[Any, Any, None], send: Coroutine[Any, Any, None], stop: Callable[[], None]
 ) -> None:
-    """Serve both directions of a stream; return when ``send`` does, raise what either raises.
+    """Serve both directions of a stream; return when ``send`` does, and raise what either raises.
 
     Args:
         receive: Reads messages until the peer has no more. Runs in a task of its own, which
@@ -32,7 +32,7 @@ async def both_ways(
     finally:
         receiving.cancel()
         await asyncio.wait([receiving])
-        # Looked at in any case: an error of both ends is told once, by the one that came first.
+        # The receiver's error is retrieved in any case, so that asyncio does not log it where ``send`` has raised one.
         well = _ended_well(receiving)
     if not well:
         receiving.result()

@@ -1,1 +1,1 @@
-"""Results, failures and lists on their way to clients."""
+"""Replies to clients that may be large: results, the reasons of failures, and lists of ids."""

@@ -1,4 +1,4 @@
-"""Why results were aborted, as clients are told."""
+"""The reasons why results were aborted, as messages to clients."""
 
 from collections.abc import Sequence
 
@@ -11,17 +11,17 @@ from ripieno.wire.statuses import TASK_TO_WIRE
 
 
 async def task_error(database: Database, session_no: int, key: str) -> objects_pb2.TaskError:
-    """The owner of an aborted result and that task's failed attempts, oldest first.
+    """Return the owner of an aborted result, and that task's failed attempts, oldest first.
 
     Raises:
-        NotFoundError: the result does not exist.
+        NotFoundError: if the result does not exist.
     """
     [error] = await task_errors(database, session_no, [key])
     return error
 
 
 async def task_errors(database: Database, session_no: int, keys: Sequence[str]) -> list[objects_pb2.TaskError]:
-    """The same for several results of a session, in their order."""
+    """Return what ``task_error`` does, for several results of a session, in the order of ``keys``."""
     owners: list[tuple[int, str | None]] = []
     for key, result in zip(keys, await find_results(database, [(session_no, key) for key in keys]), strict=True):
         if result is None:

@@ -1,12 +1,12 @@
-"""One client that follows results: what it asked for, and what is on its way to it.
+"""The results that one ``Follow`` stream asked for, and those on their way to its client.
 
 Results that are final wait here, with their bytes, up to a bound (``control.results.room``). Beyond
-it the follower remembers their keys alone and reads them from the store once the client has
-taken what is before them. So a client that reads slowly, or not at all, holds itself up.
+it the follower remembers their keys alone and reads the results from the store once the client has
+taken those before them. So a client that reads slowly, or not at all, delays itself alone.
 
-A client that has not taken a message for a second is a *stalled* one: all but that message is
-forgotten, up to the keys, so that its room is there for those who read. That message stays in
-memory, so messages are the smaller the more streams there are.
+A client that has not taken a message for a second is *stalled*: of all other results only the keys
+are kept, so that their room is there for clients that read. The message itself stays in memory, so
+messages are the smaller the more streams there are.
 """
 
 import asyncio
@@ -19,33 +19,33 @@ from ripieno.control.waiting.watches import KeysWaiter, KeysWatch
 from ripieno.domain.statuses import ResultStatus
 from ripieno.store.reading.lookup import FinishedKey
 
-#: Bytes in one message, about; and of what is read from the store at a time.
+#: About the most bytes in one message, and of results read from the store at a time.
 LARGEST_MESSAGE_BYTES = 512 * 1024
-#: A client that has not taken a message for so long is stalled.
+#: A client that has not taken a message for this many seconds is stalled.
 _STALLED_AFTER_S = 1.0
-#: Keys that are read from the store at a time: twice as many as came with the last ones, within these bounds.
+#: Bounds of the number of keys read from the store at a time, which is twice as many as the last read brought.
 _FEWEST_KEYS = 16
 _MOST_KEYS = 1_000
-#: What a result takes beside its key and its bytes.
+#: Estimated bytes of memory that a result takes beside its key and its data.
 _ENTRY_BYTES = 200
 
-#: Reads results of the session: their keys, and how many bytes at the most.
+#: Function that reads results of the session; called with their keys and the most bytes of data to read.
 Read = Callable[[Sequence[str], int], Awaitable[Sequence[FinishedKey]]]
 
 
 def weight(finished: FinishedKey) -> int:
-    """What it takes in memory and in a message, about."""
+    """Return about how many bytes a result takes in memory and in a message."""
     return _ENTRY_BYTES + len(finished.key) + len(finished.data or b"")
 
 
 class Follower:
-    """Results that one stream asked for.
+    """Collects the results that one stream asked for, and hands them out a message at a time.
 
     Args:
-        watch: Of the session.
-        read: Reads from the store what there was no room for.
-        room: Of the replica.
-        bare: The client wants no bytes.
+        watch: The watch on the session's results.
+        read: Reads results from the store that there was no room for.
+        room: The replica's room for followed results.
+        bare: Whether the client wants no data, only keys and statuses.
     """
 
     def __init__(self, watch: KeysWatch, read: Read, room: Room, *, bare: bool) -> None:
@@ -56,7 +56,7 @@ class Follower:
         self._waiter = KeysWaiter(self._deliver)
         self._ready: deque[FinishedKey] = deque()
         self._unread: deque[str] = deque()
-        #: What ``take`` has given out and ``written`` has not confirmed.
+        #: Bytes that ``take`` has handed out and ``written`` has not confirmed.
         self._taken_bytes = 0
         self._keys_at_once = _FEWEST_KEYS
         self._stalled = False
@@ -68,14 +68,14 @@ class Follower:
 
     @property
     def unanswered(self) -> int:
-        """How many keys are held for this client in any way."""
+        """How many keys the client asked for that were not handed out by ``take`` yet."""
         return len(self._waiter.asked) + len(self._ready) + len(self._unread)
 
     def ask(self, keys: Iterable[str]) -> None:
-        """Follow more keys."""
+        """Follow more keys of the session."""
         asked = list(keys)
         self._watch.add(self._waiter, (key for key in asked if "\0" not in key))
-        # No text in the store contains it, so nobody will ever announce such a key.
+        # No text in the store can contain NUL, so nobody will ever announce such a key.
         self._deliver([FinishedKey(key, ResultStatus.NAMED, 0, None) for key in asked if "\0" in key])
 
     @property
@@ -83,17 +83,17 @@ class Follower:
         return min(LARGEST_MESSAGE_BYTES, self._room.share)
 
     def complete(self) -> None:
-        """No more keys will come."""
+        """Note that the client asks for no more keys: ``take`` returns nothing once all are handed out."""
         self._complete = True
         self._news.set()
 
     def stop(self) -> None:
-        """Nothing more is wanted: ``take`` returns nothing from here on."""
+        """End the stream early: ``take`` returns nothing from here on."""
         self._stopped = True
         self._news.set()
 
     def close(self) -> None:
-        """The stream is over."""
+        """Release what a stream that has ended holds: its waits, its results and its room."""
         self._watch.remove(self._waiter)
         self._let_go()
         self._unread.clear()
@@ -102,12 +102,12 @@ class Follower:
             self._stalling.cancel()
 
     async def take(self) -> list[FinishedKey]:
-        """Wait for results and take what a message holds; empty when there will be no more.
+        """Wait for results and take as many as a message holds; return an empty list when there will be no more.
 
-        Room is held for them until ``written`` is called, which has to be before the next ``take``.
+        Room is held for them until ``written`` is called, which must happen before the next ``take``.
         """
         while not self._stopped:
-            # In turns: neither what comes now nor what has been waiting in the store is put off for ever.
+            # Take ready results and those left in the store by turns, so that neither kind is put off for ever.
             self._ready_first = not self._ready_first
             if self._ready and (self._ready_first or not self._unread):
                 return self._handed_out(self._take_ready())
@@ -122,7 +122,7 @@ class Follower:
         return []
 
     def written(self) -> None:
-        """The client has what was taken."""
+        """Note that the message with the results last taken was written, and give their room back."""
         if self._stalling is not None:
             self._stalling.cancel()
         self._stalled = False
@@ -138,7 +138,7 @@ class Follower:
         self._let_go()
 
     def _let_go(self) -> None:
-        """Hold keys alone. The message that is being written stays in memory, but takes nobody's room."""
+        """Keep only keys of all results, and give all room back, even that of the message being written."""
         self._unread.extendleft(each.key for each in reversed(self._ready))
         self._ready.clear()
         self._room.give_back(self._room.held)
@@ -147,7 +147,7 @@ class Follower:
     def _deliver(self, finished: Sequence[FinishedKey]) -> None:
         mine_all = [each._replace(data=None, unread=False) for each in finished] if self._bare else finished
         whole = not self._stalled and not any(mine.unread for mine in mine_all)
-        if whole and self._room.take(sum(map(weight, mine_all))):  # as a rule there is room for all of them
+        if whole and self._room.take(sum(map(weight, mine_all))):  # usual case: there is room for all
             self._ready.extend(mine_all)
             self._news.set()
             return
@@ -184,7 +184,7 @@ class Follower:
         left = dict.fromkeys(keys)
         for each in taken:
             left.pop(each.key, None)
-        # Final once and not any more: the database has lost a commit. It is waited for again.
+        # Keys whose results were final and are no longer, because the database has lost a commit, are waited for again.
         self._watch.add(self._waiter, left.keys() - {each.key for each in found})
         self._unread.extendleft(key for key in reversed(left) if key not in self._waiter.asked)
         return taken

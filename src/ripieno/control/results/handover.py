@@ -1,22 +1,22 @@
-"""Bytes of results that a client was just told of, for the call with which it reads them.
+"""A small cache of results whose completion a client was just told, for the call with which it reads them.
 
 A client of the original protocol waits for a result and then reads it, in two calls. The
-first one has the bytes in its hands as a rule: kept for a moment, they save the second one
+first call has the bytes at hand as a rule: kept for a moment, they save the second one
 a statement (measured: 0.1 ms of PostgreSQL and as much of this process for each result).
-A completed result never changes, so what is kept is never wrong; what was dropped, or
+A completed result never changes, so a kept one is never wrong; one that was dropped, or
 handed over once already, is read from the store.
 """
 
 from collections import OrderedDict
 
-#: More than all clients read at a time; the oldest go first.
+#: The most bytes that are kept, more than all clients read at a time; the oldest results are dropped first.
 _LARGEST_BYTES = 4 * 1024 * 1024
-#: What an entry takes beside its bytes.
+#: Estimated bytes of memory that an entry takes beside its data.
 _ENTRY_BYTES = 400
 
 
 class Handover:
-    """Keeps a bounded number of results, each until it is taken."""
+    """Keeps the data of completed results, up to a bound of all bytes, each until it is taken."""
 
     def __init__(self, largest_bytes: int = _LARGEST_BYTES) -> None:
         self._largest_bytes = largest_bytes
@@ -24,7 +24,7 @@ class Handover:
         self._bytes = 0
 
     def put(self, session_no: int, key: str, data: bytes) -> None:
-        """Keep a completed result."""
+        """Keep the data of a completed result; the oldest ones are dropped if there is too much."""
         self.take(session_no, key)
         self._kept[session_no, key] = data
         self._bytes += _ENTRY_BYTES + len(data)
@@ -33,12 +33,12 @@ class Handover:
             self._bytes -= _ENTRY_BYTES + len(dropped)
 
     def clear(self) -> None:
-        """Keep nothing: the database is another incarnation, to which the sessions' numbers mean nothing."""
+        """Drop all results: a new incarnation of the database numbers its sessions anew."""
         self._kept.clear()
         self._bytes = 0
 
     def take(self, session_no: int, key: str) -> bytes | None:
-        """Its bytes, once."""
+        """Remove a result and return its data; None if it is not kept."""
         data = self._kept.pop((session_no, key), None)
         if data is not None:
             self._bytes -= _ENTRY_BYTES + len(data)

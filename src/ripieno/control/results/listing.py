@@ -1,9 +1,9 @@
-"""Long lists in one reply: built page by page, one at a time, within a limit that is told.
+"""Lists of task ids in one reply: read page by page, long ones one at a time, and limited in length.
 
 Between two pages other calls have their turn. A reply that its client has not read yet stays in
-memory, so all that are unread together have a bound, too: whoever asks for a list waits a few
-seconds for its turn and for room, and is then refused; that passes. ``Results.ListTaskIds``
-needs neither, it sends its pages as its client reads them.
+memory, so all unread replies together are bounded, too: a call for a long list waits up to ten
+seconds each for its turn and for room, and is then refused; that passes. ``Results.ListTaskIds``
+needs neither, since it sends its pages as its client reads them.
 """
 
 from typing import Any
@@ -22,11 +22,11 @@ from ripieno.wire.protos.armonik_v2 import objects_pb2
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-#: Tasks that one statement looks at (20 ms of PostgreSQL, 3 ms of this process).
+#: The most tasks that one statement looks at (20 ms of PostgreSQL, 3 ms of this process).
 _PAGE = 5_000
-#: Replies that their clients have not read yet, all together.
+#: The most bytes of all long replies together that their clients have not read yet.
 _UNREAD_BYTES = 16 * 1024 * 1024
-#: How long a list waits for its turn, and then for room.
+#: Seconds that a call for a list waits for its turn, and then for room.
 _PATIENCE_S = 10.0
 
 
@@ -34,7 +34,7 @@ class Listings:
     """Lists of tasks for calls that answer in one message.
 
     Args:
-        limit: Of ids in one reply.
+        limit: The most ids in one reply.
     """
 
     def __init__(self, database: Database, limit: Limit) -> None:
@@ -44,11 +44,11 @@ class Listings:
         self._unread = Turns(_UNREAD_BYTES)
 
     async def tasks(self, which: TaskFilter, context: Context) -> objects_pb2.TaskIdList:
-        """Ids of matching tasks in the order of submission.
+        """Return the ids of the matching tasks in the order of submission.
 
         Raises:
-            LimitError: they are too many for one reply.
-            OverloadedError: other lists are being built, or other clients do not read what they asked for.
+            LimitError: if the ids are too many for one reply.
+            OverloadedError: if other lists are being built, or other clients do not read theirs, for too long.
         """
         if which.task_ids is not None:
             return objects_pb2.TaskIdList(task_ids=await matching_tasks(self._database, which.task_ids, which.statuses))
@@ -71,7 +71,7 @@ class Listings:
         return reply
 
     def _read(self, size: int) -> Any:
-        """For when the client has read its reply, or has gone."""
+        """Return a callback that releases a reply's room when the client has read it, or has gone."""
         return lambda _context: self._unread.give_back(size)
 
     async def _build(self, sessions: list[int], which: TaskFilter) -> objects_pb2.TaskIdList:

@@ -1,4 +1,4 @@
-"""The Results service: finished results, pushed in batches; large ones read in long pieces."""
+"""The Results service: pushes finished results in batches, sends large ones in long pieces, and lists task ids."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -30,23 +30,23 @@ from ripieno.wire.protos.armonik_v2 import result_status_pb2
 from ripieno.wire.protos.v1 import results_pb2, results_pb2_grpc
 from ripieno.wire.statuses import RESULT_TO_WIRE
 
-#: Results that ``Read`` looks up at once, and bytes that come along.
+#: The most results that ``Read`` looks up at once, and the most bytes of their data.
 _READ_AT_ONCE = 64
 _READ_BYTES = 1024 * 1024
 
-#: Aborted results whose reasons are looked up at once.
+#: The most aborted results whose reasons are looked up at once.
 _REASONS_AT_ONCE = 64
 
-#: Ids of tasks in one message of ``ListTaskIds``: 1 MiB at the most.
+#: The most ids of tasks in one message of ``ListTaskIds``: 1 MiB at the most.
 _LISTED_AT_ONCE = 1_000
 
 Context = grpc.aio.ServicerContext[Any, Any]
-#: Raises an error where the database is not the one that was read from before.
+#: Function that raises an error if the database is another incarnation than the one read from before.
 Check = Callable[[], None]
 
 
 class Results(results_pb2_grpc.ResultsServicer):
-    """Serves finished results."""
+    """Implements the Results service for clients."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Results(results_pb2_grpc.ResultsServicer):
 
     # The stubs know generators only; writing to the context is the other documented way.
     async def Follow(self, request_iterator: Any, context: Context) -> None:  # type: ignore[override]  # noqa: N802
-        """Push each asked key once it is finished, in batches that grow with load."""
+        """Push each result that the client asks for once it is finished, in batches that grow with load."""
         first = await context.read()
         if not isinstance(first, results_pb2.FollowRequest):
             raise InvalidRequestError("session_id", "is missing: the stream ended before its first message")
@@ -117,13 +117,13 @@ class Results(results_pb2_grpc.ResultsServicer):
             follower.written()
 
     async def _push(self, finished: list[FinishedKey], session_no: int, unchanged: Check, context: Context) -> None:
-        """Write a message; aborted results, whose reasons may be long, in as many as they need."""
+        """Write results in one message, and aborted ones, whose reasons may be long, in as many more as they need."""
         reply = results_pb2.FollowReply()
         for each in finished:
             if each.status is not ResultStatus.ABORTED:
                 self._put(reply, each)
         aborted = [each.key for each in finished if each.status is ResultStatus.ABORTED]
-        finished.clear()  # the message has their bytes; the client may take its time
+        finished.clear()  # the message holds their data now; the client may take long to read it
         if reply.finished:
             await context.write(reply)
         for start in range(0, len(aborted), _REASONS_AT_ONCE):
@@ -156,7 +156,7 @@ class Results(results_pb2_grpc.ResultsServicer):
 
     # The stubs know generators only; writing to the context is the other documented way.
     async def Read(self, request: results_pb2.ReadRequest, context: Context) -> None:  # type: ignore[override]  # noqa: N802
-        """Bytes of final results, in messages of a MiB, one result after the other."""
+        """Send the data of final results, one after the other, in messages of up to 1 MiB; of aborted ones the reason."""
         check_identifier("session_id", request.session_id)
         offset = request.offset
         if offset < 0:
@@ -191,11 +191,11 @@ class Results(results_pb2_grpc.ResultsServicer):
                 await context.write(results_pb2.ReadReply(data=piece, complete=read == stored.size))
 
     async def _explain(self, session_no: int, key: str, why: str, unchanged: Check, context: Context) -> None:
-        """Say why there are no bytes.
+        """Send the reason why an aborted result has no data.
 
         Raises:
-            NotFoundError: nobody has announced it.
-            ConflictError: it is not final.
+            NotFoundError: if nobody has announced the result.
+            ConflictError: if the result is not final.
         """
         result = await find_result(self._database, session_no, key)
         if result is None:
@@ -210,7 +210,7 @@ class Results(results_pb2_grpc.ResultsServicer):
     async def ListTaskIds(  # type: ignore[override]  # noqa: N802
         self, request: results_pb2.ListTaskIdsRequest, context: Context
     ) -> None:
-        """Ids of all tasks of a session, a page at a time: the next one is read when the last one is written."""
+        """Send the ids of all tasks of a session, a page at a time; a page is read when the one before is written."""
         check_identifier("session_id", request.session_id)
         with self._database.one_incarnation() as unchanged:
             session_no = (await self._sessions.find(request.session_id)).session_no
@@ -219,7 +219,7 @@ class Results(results_pb2_grpc.ResultsServicer):
                 ids, last_no = await page_of_tasks(self._database, [session_no], None, last_no, _LISTED_AT_ONCE)
                 unchanged()
                 reply = results_pb2.ListTaskIdsReply(task_ids=ids)
-                del ids  # the client may take its time
+                del ids  # the message holds them; the client may take long to read it
                 if reply.task_ids:
                     await context.write(reply)
 
@@ -227,10 +227,10 @@ class Results(results_pb2_grpc.ResultsServicer):
 async def _take_in(
     follower: Follower, first: results_pb2.FollowRequest, context: Context, check: Callable[[int], None]
 ) -> None:
-    """Take in the keys that the client names, until it half-closes.
+    """Read the keys that a client asks for and follow them, until the client half-closes.
 
     Args:
-        check: Raises an error if so many more may not be waited for.
+        check: Called with a number of keys; raises an error if the client may not wait for as many more.
     """
     message: object = first
     while isinstance(message, results_pb2.FollowRequest):

@@ -1,1 +1,1 @@
-"""Submissions on their way to the store."""
+"""Submission of tasks: reading streams, group commit, and the claim of new tasks with waiting credit."""

@@ -1,8 +1,8 @@
-"""Reading streamed submissions in bounded memory.
+"""Streamed submissions, read in bounded memory.
 
-Payloads that are too large for the database go on to the object store as they come. So do small
-ones once a stream has brought many of them: what is kept until the end of a stream is bounded,
-however many tasks it has.
+Payloads that are too large for the database are written to the object store as they arrive. So are
+small ones once a stream has brought many of them: the bytes that are kept until the end of a stream
+are bounded, however many tasks it has.
 """
 
 import asyncio
@@ -27,22 +27,23 @@ from ripieno.wire.large_tasks import (
 from ripieno.wire.protos.armonik_v2 import objects_pb2, submitter_service_pb2
 from ripieno.wire.requests import optional_options
 
-#: Payloads of one stream that are kept in memory (and go to the database), where there is room for four
-#: times as much; the others go to the object store.
+#: The most bytes of payloads of one stream that are kept in memory (and go to the database), where there is room for
+#: four times as much; the other payloads go to the object store.
 _INLINE_BYTES = 8 * 1024 * 1024
 
-#: Memory is taken in steps of this size.
+#: Room in memory is taken in steps of this size.
 _STEP_BYTES = 256 * 1024
 
+#: Seconds after the end of a stream within which gRPC cancels the call if its client has gone away.
 _CANCELLATION_FOLLOWS_S = 0.02
 
 Requests = AsyncIterator[submitter_service_pb2.CreateLargeTaskRequest]
 
 
 class StreamedSubmission:
-    """One streamed submission: the first message, then its tasks.
+    """One streamed submission: reads the first message (``begin``), then the tasks (``tasks``).
 
-    Use as ``async with``: what it holds in memory is given back at the end.
+    Use as ``async with``: the room that it holds in memory is given back at the end.
 
     Args:
         inline_limit_bytes: Payloads up to this size may lie in the database.
@@ -77,14 +78,14 @@ class StreamedSubmission:
 
     @property
     def held_bytes(self) -> int:
-        """About how much is held in memory."""
+        """Bytes of room held in memory for this stream, in whole steps."""
         return self._held_bytes
 
     async def begin(self) -> tuple[str, TaskOptions | None]:
-        """Read the first message: session id and options.
+        """Read the first message and return the session's id and the options.
 
         Raises:
-            InvalidRequestError: it is missing, or another one.
+            InvalidRequestError: if the message is missing, invalid, or of another kind.
         """
         request = await anext(self._requests, None)
         if request is None:
@@ -99,19 +100,20 @@ class StreamedSubmission:
         return request.init_request.session_id, options
 
     async def tasks(self) -> AsyncIterator[NewTask]:
-        """The tasks of the stream; each payload is inline or in the object store when it is yielded.
+        """Yield the tasks of the stream; each payload is inline or in the object store when its task is yielded.
 
         Ends on ``last_task`` without waiting for the client's half-close.
 
         Raises:
-            InvalidRequestError: the stream breaks the grammar.
-            OverloadedError: it is beyond a limit.
+            InvalidRequestError: if the stream breaks the grammar.
+            LimitError: if the stream is beyond a limit.
+            OverloadedError: if there was no room in memory in time.
         """
         payload = _Payload(self._objects, 0)
         opened: TaskOpened | None = None
         try:
             async for request in self._requests:
-                if request.init_task.HasField("header"):  # before its names are looked at
+                if request.init_task.HasField("header"):  # limits are checked before names are looked at
                     await self._count(request.init_task.header)
                 match _read(self._reader, request):
                     case TaskOpened() as opened:
@@ -129,15 +131,15 @@ class StreamedSubmission:
                     case SubmissionFinished():
                         return
             # gRPC ends the stream of a client that has gone away like that of one that has
-            # half-closed; the cancellation of this call follows within a moment. To be sure
-            # that it was a half-close, let that moment pass.
+            # half-closed; the cancellation of this call follows within a moment. Waiting for that
+            # moment makes sure that it was a half-close.
             await asyncio.sleep(_CANCELLATION_FOLLOWS_S)
             self._reader.end()
         finally:
             await payload.abandon()
 
     async def _count(self, header: objects_pb2.TaskRequestHeader) -> None:
-        """One more task, and its names."""
+        """Count one more task and its names, check the limits, and take room for the names."""
         self._tasks += 1
         self._limits.tasks_per_call.check(self._tasks)
         self._keys += len(header.expected_output_keys) + len(header.data_dependencies)
@@ -168,7 +170,7 @@ def _read(
 
 
 class _Payload:
-    """One payload that arrives in chunks: kept inline while small, else written on as it comes."""
+    """One payload that arrives in chunks: kept in memory while small, else written to the object store as it arrives."""
 
     def __init__(self, objects: ObjectStore, inline_limit_bytes: int) -> None:
         self._objects = objects

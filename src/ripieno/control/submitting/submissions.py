@@ -1,4 +1,4 @@
-"""Submissions on their way to the store: small calls gathered, large ones beside them."""
+"""Group commit of submissions: small calls share transactions, large ones have their own beside them."""
 
 import asyncio
 from collections.abc import Sequence
@@ -19,19 +19,19 @@ from ripieno.store.database.database import Database, NotPlainError
 from ripieno.store.sessions.sessions import KnownOptions, KnownSession, Sessions
 from ripieno.store.submitting.submission import SubmissionCall, submit, submit_and_claim
 
-#: Weight of one transaction: about 2,000 small tasks, or 8 MiB. A call that is heavier has a transaction of
-#: its own, one of them at a time, so that the others go on beside it.
+#: The greatest weight of one transaction: about 2,000 small tasks, or 8 MiB. A call that is heavier has a transaction
+#: of its own, one of them at a time, so that the others go on beside it.
 _LARGEST_FLUSH = 2_000
-#: So many keys, or bytes, weigh as much as a task.
+#: This many keys, or bytes, weigh as much as a task.
 _KEYS_A_TASK = 4
 _BYTES_A_TASK = 4_096
 
-#: Transactions under way at once: while one waits for the disk the next is written.
+#: Transactions of small calls under way at once: while one waits for the disk the next is written.
 _FLUSHES = 2
 
 
 class Submissions:
-    """Brings submissions into the store."""
+    """Writes submissions to the store, publishes the changes, and hands new tasks to agents with credit."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Submissions:
         return Batcher(self._flush, weigh=lambda weighed: weighed[1], largest=_LARGEST_FLUSH, flushes=flushes)
 
     async def run(self) -> None:
-        """Write until cancelled."""
+        """Write submissions until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._batcher.run())
             group.create_task(self._large.run())
@@ -67,16 +67,19 @@ class Submissions:
     async def submit(
         self, session_id: str, options: TaskOptions | None, tasks: Sequence[NewTask], size_bytes: int
     ) -> None:
-        """Create tasks, all or none; durable when it returns.
+        """Create all of the tasks or none; they are durable when this returns.
 
         A call whose client goes away before its tasks begin to be written creates none.
 
         Args:
-            size_bytes: About how much they are, with their payloads.
+            options: Options of the tasks; None for the session's.
+            size_bytes: About how many bytes the tasks take, with their payloads.
 
         Raises:
-            NotFoundError: no such session.
-            SessionCancelledError, AlreadyExistsError, LimitError, OverloadedError: nothing was created.
+            NotFoundError: if there is no such session.
+            SessionCancelledError: if the session was cancelled; nothing was created.
+            AlreadyExistsError: if an id or a result key is taken; nothing was created.
+            LimitError, OverloadedError: if the call or the session is beyond a limit; nothing was created.
         """
         keys = sum([len(task.expected_output_keys) + len(task.data_dependencies) for task in tasks])
         self._limits.keys_per_call.check(keys)
@@ -104,8 +107,9 @@ class Submissions:
         Returns on ``last_task`` without waiting for the client's half-close.
 
         Raises:
-            InvalidRequestError: the stream breaks the grammar. Nothing was created.
-            LimitError, OverloadedError: it is beyond a limit; likewise.
+            InvalidRequestError: if the stream breaks the grammar; nothing was created.
+            LimitError, OverloadedError: if the stream is beyond a limit or finds no room; nothing was created.
+            NotFoundError, SessionCancelledError, AlreadyExistsError: as for ``submit``.
         """
         stream = StreamedSubmission(
             requests,
@@ -117,7 +121,7 @@ class Submissions:
         )
         async with stream:
             session_id, options = await stream.begin()
-            # Fail before the payloads travel, not after.
+            # An unknown session fails the call before its payloads travel, not after.
             await self._sessions.find(session_id)
             tasks = [task async for task in stream.tasks()]
             await self.submit(session_id, options, tasks, stream.held_bytes)
@@ -128,7 +132,7 @@ class Submissions:
             try:
                 changes, claimed = await submit_and_claim(self._database, calls, credit.agents)
             except (NotPlainError, InvalidRequestError, InvariantError):
-                # Nothing has happened. If one of the calls is at fault, that is found out below.
+                # Nothing was written. If one of the calls is at fault, ``submit`` below finds out which.
                 self._dispatcher.give_back(credit)
             except BaseException:
                 self._dispatcher.give_back(credit)
@@ -146,7 +150,11 @@ class Submissions:
         return faults
 
     def _credit_for(self, calls: Sequence[SubmissionCall]) -> Credit | None:
-        """Credit for all of these tasks, if agents have so much and nobody is before them."""
+        """Take credit for the tasks of all calls; None if they cannot be claimed as they are written.
+
+        They can if they are of one partition, have no data dependencies and only inline payloads, and agents have
+        enough credit, for which no other tasks wait.
+        """
         partition = calls[0].options.options.partition
         if not all(call.options.options.partition == partition and call.is_free and call.is_inline for call in calls):
             return None

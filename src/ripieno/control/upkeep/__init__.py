@@ -1,1 +1,1 @@
-"""What is done beside the calls: cuts, promotions, cancellations, clearing up."""
+"""Work beside the calls: cuts and promotions in task graphs, cancellations, counts and garbage."""

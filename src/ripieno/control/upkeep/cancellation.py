@@ -1,11 +1,11 @@
-"""Cancelling, and the promise that after the reply nothing cancelled starts or commits.
+"""Cancellation of sessions and tasks: after the reply no cancelled attempt starts or commits.
 
-The store refuses commits from the moment of the cancellation. What an agent has in hand but
+The store refuses commits from the moment of the cancellation. An attempt that an agent holds but
 has not begun might still begin: the reply waits until the agent has said of each such
-attempt that it is over, or that it had begun before (and is being interrupted). An agent
-that is lost meanwhile is rescued from, which ends the wait too.
+attempt that it is over, or that it had begun before (and is being interrupted). If the agent is
+lost meanwhile, the rescue of its attempts ends the wait too.
 
-The promise holds for every call, whichever cancelled the tasks: what a reply waits for is
+This holds for every call, whichever cancelled the tasks: the attempts that a reply waits for are
 read from the store (``store.attempts.confirmations``). A call whose caller goes away in the middle is
 finished all the same, since a cancellation that is committed must be told; and a notice that
 was lost is told again by ``control.agents.reminders``.
@@ -36,7 +36,7 @@ class Cancellation:
         self._group: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
-        """Keep what callers have begun until cancelled."""
+        """Keep the tasks in which cancellations run, until cancelled itself."""
         async with asyncio.TaskGroup() as group:
             self._group = group
             await asyncio.Event().wait()
@@ -45,8 +45,8 @@ class Cancellation:
         """Cancel a session. Idempotent; returns when none of its cancelled attempts can begin any more.
 
         Raises:
-            NotFoundError: no such session.
-            UnavailableError: the replica is going away; ask again.
+            NotFoundError: if there is no such session.
+            UnavailableError: if the replica is going away, or the database is another incarnation; ask again.
         """
         session = await self._sessions.find(session_id)
         session_no = session.session_no
@@ -54,10 +54,10 @@ class Cancellation:
         await self._confirmed([session_no], lambda: unconfirmed_in_sessions(self._database, [session_no]))
 
     async def tasks(self, which: TaskFilter) -> None:
-        """Cancel the matching tasks that are unfinished. Idempotent; returns as ``session`` does.
+        """Cancel the matching unfinished tasks. Idempotent; returns when none of their cancelled attempts can begin.
 
         Raises:
-            UnavailableError: the replica is going away; ask again.
+            UnavailableError: if the replica is going away, or the database is another incarnation; ask again.
         """
         statuses = UNFINISHED if which.statuses is None else sorted(which.statuses.intersection(UNFINISHED))
         if which.task_ids is None:
@@ -72,7 +72,7 @@ class Cancellation:
             await self._confirmed(sessions, lambda: unconfirmed_of_tasks(self._database, numbers))
 
     async def _to_the_end(self, steps: AsyncIterator[Changes]) -> None:
-        """Cancel in the store and tell each step, whether or not the caller stays for it."""
+        """Run a cancellation in the store and publish each step, even if the caller goes away meanwhile."""
         assert self._group is not None, "cancellations run before calls are served"
         begun = self._group.create_task(self._told(steps))
         error = await asyncio.shield(begun)
@@ -80,7 +80,7 @@ class Cancellation:
             raise error
 
     async def _told(self, steps: AsyncIterator[Changes]) -> Exception | None:
-        """Return an error instead of raising it: it is the caller's, and none of the task group."""
+        """Publish the changes of each step; return an error for the caller, since raising it would end the task group."""
         try:
             async for changes in steps:
                 self._notices.publish(changes)
@@ -89,7 +89,12 @@ class Cancellation:
         return None
 
     async def _confirmed(self, sessions: Iterable[int], unconfirmed: Callable[[], Awaitable[int]]) -> None:
-        """Wait until no cancelled attempt can begin any more."""
+        """Wait until ``unconfirmed`` returns 0: no cancelled attempt can begin any more.
+
+        Args:
+            sessions: Sessions whose changes cause another look.
+            unconfirmed: Counts the cancelled attempts that may still begin.
+        """
         if not await unconfirmed():
             return
         stopped: asyncio.Future[None] = self._watcher.promise()

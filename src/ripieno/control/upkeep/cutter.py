@@ -1,8 +1,8 @@
-"""Goes on with cuts and promotions that a transaction has begun, step by step, and with what others left in the middle.
+"""The cutter: goes on step by step with cuts and promotions that transactions have begun, also with abandoned ones.
 
-Each session takes its turn, however much there is to cut in one of them; between two steps
-whoever waits at a gate comes through (``store.database.turns``). Cuts that one step did not finish go on
-beside those that begin.
+Sessions take turns, however much there is to cut in one of them; between two steps
+transactions that wait at a gate come through (``store.database.turns``). Cuts that one step did not
+finish go on beside those that begin.
 """
 
 import asyncio
@@ -18,18 +18,19 @@ from ripieno.store.graph.abandoned import Abandoned
 from ripieno.store.graph.cancel import cancel_session
 from ripieno.store.sessions.changes import Changes
 
-#: Between two looks for what nobody works on; who works on something moves it many times meanwhile.
+#: Seconds between two looks for work that nobody goes on with; a replica that works on something moves it many times
+#: meanwhile.
 LOOK_EVERY_S = 5.0
 
 
 class Cutter:
-    """The cuts and promotions of one replica."""
+    """Runs the cuts and promotions of one replica."""
 
     def __init__(self, database: Database, notices: Notices, health: Health | None = None) -> None:
         self._database = database
         self._notices = notices
         self._waiting: dict[int, None] = {}
-        #: Sessions in which a step was not enough, as long as there is more to cut.
+        #: Sessions in which one step was not enough, as long as there is more to cut.
         self._long: set[int] = set()
         self._going_on: dict[int, None] = {}
         self._promoting: dict[int, None] = {}
@@ -40,7 +41,7 @@ class Cutter:
         self._looks = Loop("looking for abandoned cuts", self._look, every_s=LOOK_EVERY_S, health=health)
 
     def changed_here(self, changes: Changes) -> None:
-        """A transaction of this replica has committed."""
+        """Enqueue the cuts and promotions that a transaction of this replica has begun or left unfinished."""
         if goes_on := changes.cuts & self._long:
             self._going_on.update(dict.fromkeys(goes_on))
             self._long_cuts.wake()
@@ -60,7 +61,7 @@ class Cutter:
             group.create_task(self._looks.run())
 
     async def _cut(self) -> None:
-        await self._by_turns(self._waiting, self._step)  # which pauses by itself
+        await self._by_turns(self._waiting, self._step)  # ``cuts.step`` pauses by itself
 
     async def _go_on(self) -> None:
         await self._by_turns(self._going_on, partial(self._step, goes_on=True))
@@ -79,10 +80,12 @@ class Cutter:
     async def _by_turns(
         self, waiting: dict[int, None], step: Callable[[Database, int], Awaitable[Changes]], pause: float = 0.0
     ) -> None:
-        """Take a step in each of the sessions, again and again until none is left.
+        """Take a step in each of the waiting sessions in turn, until none waits.
 
         Args:
-            pause: After each step, as a part of the time that it took: the database has other work, too.
+            waiting: Sessions with work to do, in the order of their turns.
+            step: Does a step in a session, and returns the changes, which name the session if more is left to do.
+            pause: Pause after each step, as a multiple of its duration, so that the database gets to other work.
         """
         while waiting:
             began = time.monotonic()
@@ -91,9 +94,10 @@ class Cutter:
             try:
                 changes = await step(self._database, session_no)
             except BaseException:
-                waiting[session_no] = None  # behind the others, which it must not hold up
+                waiting[session_no] = None  # at the end: its fault must not hold up the others
                 raise
-            self._notices.publish(changes)  # which puts it behind the others, if more is left to do
+            # This calls ``changed_here``, which enqueues the session anew if more is left to do.
+            self._notices.publish(changes)
             await asyncio.sleep(pause * (time.monotonic() - began))
 
     async def _look(self) -> None:
@@ -104,7 +108,7 @@ class Cutter:
             try:
                 async for changes in cancel_session(self._database, session_no, cancellation=cancellation):
                     self._notices.publish(changes)
-            except Exception as error:  # noqa: BLE001 - one of them must not hold up the others
+            except Exception as error:  # noqa: BLE001 - a fault of one cancellation must not hold up the others
                 errors.append(error)
         if errors:
             raise errors[0]

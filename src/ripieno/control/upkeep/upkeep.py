@@ -1,4 +1,4 @@
-"""What a replica does in the background beside liveness: looking after assignments, counts, garbage."""
+"""Periodic background work of a replica: looking after assignments, folding counts, collecting garbage."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -16,10 +16,10 @@ _COLLECT_EVERY_S = 3600.0
 
 
 class Upkeep:
-    """The background work of one replica.
+    """Runs the periodic background work of one replica.
 
     Args:
-        reconcile: Looks after assignments that their agents have never seen.
+        reconcile: Releases assignments that their agents have never seen.
     """
 
     def __init__(
@@ -31,22 +31,23 @@ class Upkeep:
         self._loops = [
             Loop("looking after assignments", reconcile, every_s=_RECONCILE_EVERY_S, health=health),
             Loop("folding counts", self._fold, every_s=_FOLD_EVERY_S, health=health),
-            # Garbage can wait: a store that does not delete makes nobody unready.
+            # Garbage can wait: a fault of its collection does not make the replica unready.
             Loop("collecting garbage", self._collect, every_s=_COLLECT_EVERY_S),
         ]
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Run the loops until cancelled."""
         async with asyncio.TaskGroup() as group:
             for loop in self._loops:
                 group.create_task(loop.run())
 
     def changed_here(self, changes: Changes) -> None:
-        """A transaction of this replica has committed."""
+        """Note the sessions that a transaction of this replica has changed: their counts are folded next."""
         self._changed |= changes.sessions
 
     async def _fold(self) -> None:
-        # What it changed itself: looking at every session each second would cost more the more there are.
+        # Fold only sessions that this replica has changed: to look at every session each second would cost more the more
+        # sessions there are.
         changed, self._changed = self._changed, set()
         if changed:
             try:

@@ -1,1 +1,1 @@
-"""Who waits for what, and who is told when something changed, here or at another replica."""
+"""Waits of clients, and the notices of changes, here and at other replicas, that end them."""

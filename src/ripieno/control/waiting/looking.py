@@ -1,11 +1,11 @@
-"""Looks: one at a time, soon after a change, and at everything by due time.
+"""Looks: queries to the store on behalf of waiters, one at a time, soon after a change and at times at everything.
 
-A look is asked for by changes and by whoever begins to wait; what is asked for while a look
-is under way is served by the next one. After each look there is a pause of four times its
-cost, so that changes cause no more looking than a fifth of anything (INV-22); whoever begins to wait
-does not wait for the pause. Now and then a look is at everything, in case a message was lost: it is due
-by the clock, however many changes are told meanwhile, and so seldom that it takes no more than a
-twentieth of anything.
+A look is asked for by changes and by new waiters; requests that come while a look is under way
+are served by the next one. After each look there is a pause of four times its duration, so that
+changes cause looking for no more than a fifth of the time (INV-22); a new waiter does not wait for
+the pause. Now and then a look is at everything, in case a message was lost: it is due by the clock,
+however many changes are told meanwhile, and so seldom that it takes no more than a twentieth of the
+time.
 """
 
 import asyncio
@@ -14,23 +14,23 @@ from collections.abc import Awaitable, Callable
 
 from ripieno.background import FIRST_PAUSE_S, LONGEST_PAUSE_S, Setback
 
-#: The shortest pause after a look, and how many times its cost it is otherwise.
+#: The shortest pause after a look in seconds, and the pause as a multiple of the look's duration.
 _SHORTEST_PAUSE_S = 0.01
 _PAUSES = 4
 
-#: The time between looks at everything: this, or so many times what the last one took.
+#: The time between looks at everything: this many seconds, or this multiple of the last one's duration, if longer.
 LOOK_AT_ALL_S = 10.0
 _PAUSES_AFTER_ALL = 20
 
 
 class Look:
-    """Looks for those who wait for one thing. ``run`` never ends by itself.
+    """Schedules the looks of one watch. ``run`` never ends by itself.
 
     Args:
-        look: Looks once; told whether at everything, or only at what may have changed. What
-            it raises is a fault: it is asked again after a pause.
-        faults: Where faults are told; many looks share one.
-        all_every_s: The time between looks at everything.
+        look: Looks once; called with whether to look at everything, or only at what may have changed. If
+            it raises an exception, that is a fault: it is called again after a pause.
+        faults: Where faults are reported; many looks share one.
+        all_every_s: Seconds between looks at everything.
     """
 
     def __init__(
@@ -44,16 +44,16 @@ class Look:
         self._urgent = asyncio.Event()
 
     def ask(self) -> None:
-        """Something may have changed."""
+        """Ask for a look, after the pause: something may have changed."""
         self._asked.set()
 
     def ask_urgently(self) -> None:
-        """Somebody new waits: do not pause first."""
+        """Ask for a look without a pause before it: there is a new waiter."""
         self._asked.set()
         self._urgent.set()
 
     def ask_for_all(self) -> None:
-        """Anything may have changed, messages may have been lost."""
+        """Ask for a look at everything, after the pause: anything may have changed, or messages may have been lost."""
         self._all = True
         self._asked.set()
 
@@ -74,7 +74,7 @@ class Look:
             await _set_within(self._urgent, max(_SHORTEST_PAUSE_S, _PAUSES * took_s))
 
     async def _surely(self, at_all: bool) -> None:
-        """Look, again and again until it succeeds."""
+        """Look, and try again after growing pauses until that succeeds."""
         pause_s = FIRST_PAUSE_S
         failed = False
         try:
@@ -92,13 +92,13 @@ class Look:
                     return
         except asyncio.CancelledError:
             if failed:
-                # Nobody waits any more, so nobody here would see the end of the fault; the next one is to be told.
+                # The last waiter has gone, so nobody here would see the end of the fault; the next fault must be reported.
                 self._faults.drop()
             raise
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> None:
-    """Wait for an event, but not longer than that."""
+    """Wait until an event is set, or for ``seconds``."""
     if event.is_set() or seconds <= 0:
         return
     try:

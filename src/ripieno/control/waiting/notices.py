@@ -1,8 +1,9 @@
-"""News: from committed transactions to those who wait, on this replica and the others.
+"""Notices: tell subscribers on this replica and on the others what committed transactions have changed.
 
-Here at once; to the others by NOTIFY, coalesced: what gathers while one message is being
-sent goes into the next. What gathers is bounded, however long the database takes no message: where
-there is more, less is said of it, and at last that anything may have changed.
+Subscribers here are called at once. The other replicas are told by NOTIFY, coalesced: changes that
+gather while one message is being sent go into the next. What gathers is bounded, however long the
+database takes no message: where there is more, less detail is told, and in the end only that anything
+may have changed.
 """
 
 import asyncio
@@ -12,26 +13,26 @@ from ripieno.background import Setback
 from ripieno.store.cluster.signals import News, Signals
 from ripieno.store.sessions.changes import Changes
 
-#: Two messages to the other replicas are at least so far apart: they share the work of
+#: Seconds between two messages to the other replicas at least. More changes then share the work of
 #: sending and of looking, and a wait elsewhere ends well within 100 ms all the same.
 _PAUSE_S = 0.01
 
-#: Keys of results and numbers of tasks in one turn of messages; what is beyond is told by its session alone.
+#: The most bytes of keys of results and numbers of tasks that gather; of those beyond only the session is told.
 _MOST_NAMED_BYTES = 256 * 1024
 _TASK_BYTES = 10
 
-#: Sessions, partitions and agents that are named at a time. More would not fit into one message;
-#: the others are told that anything may have changed.
+#: The most sessions, partitions and agents that are named at a time. More would not fit into one message;
+#: then the other replicas are told that anything may have changed.
 _MOST_NAMED = 2_000
 
 
 class Notices:
-    """Spreads changes.
+    """Publishes changes to subscribers on this replica and on the others.
 
-    Use ``subscribe`` before ``run``; publish after a commit, never before (INV-20).
+    Call ``subscribe`` before ``run``; publish after a commit, never before (INV-20).
 
     Attributes:
-        named_bytes: Names of results and tasks that gather for the next messages.
+        named_bytes: Bytes of the names of results and tasks that gather for the next messages.
     """
 
     def __init__(self, signals: Signals) -> None:
@@ -54,18 +55,18 @@ class Notices:
     def subscribe(
         self, *, local: Callable[[Changes], None] | None = None, remote: Callable[[News], None] | None = None
     ) -> None:
-        """Register who wants to hear of this replica's changes, of the others', or both."""
+        """Register functions to be called with this replica's changes, with the news of the others, or both."""
         if local is not None:
             self._local.append(local)
         if remote is not None:
             self._remote.append(remote)
 
     def publish(self, changes: Changes) -> None:
-        """Tell what a committed transaction has changed."""
+        """Publish what a committed transaction has changed: to subscribers here at once, to the other replicas soon."""
         for subscriber in self._local:
             subscriber(changes)
         if self._everything:
-            return  # nothing can be added to that
+            return  # the other replicas will be told that anything may have changed
         self._sessions |= changes.sessions
         self._partitions |= changes.partitions
         self._agents.update(agent_no for agent_no, _ in changes.cancelled)
@@ -79,7 +80,7 @@ class Notices:
             self._pending.set()
 
     def _tell_everything(self) -> None:
-        """Tell the others that anything may have changed."""
+        """Tell the other replicas that anything may have changed."""
         self._everything = True
         self._pending.set()
 
@@ -106,8 +107,8 @@ class Notices:
                 self._stopped.add(session_no)
 
     def _may_name(self, size: int) -> bool:
-        """Whether there is room for so many bytes of names, which are then counted."""
-        # Alone, names are for nobody; but another replica may be there when this is sent.
+        """Return whether there is room for ``size`` bytes of names; if so, they are counted."""
+        # While this replica is alone nobody needs the names; only sessions gather, as another may come before the sending.
         if self._signals.alone or self.named_bytes + size > _MOST_NAMED_BYTES:
             return False
         self.named_bytes += size
@@ -157,7 +158,7 @@ class Notices:
             try:
                 await self._signals.send(news)
             except Exception as error:  # noqa: BLE001 - nothing that a message meets ends the telling of news
-                # What it said is lost: the next one says that anything may have changed.
+                # The content of the message is lost, so the next one says that anything may have changed.
                 lost = True
                 await asyncio.sleep(setback.note(error))
             else:

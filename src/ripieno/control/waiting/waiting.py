@@ -1,7 +1,7 @@
-"""Who waits for which things: every step costs what it is about.
+"""A registry of waiters and the things each waits for.
 
-Adding, delivering and removing look at the things they name and at nobody else's, however
-many are waited for and however many wait.
+Adding, delivering and removing take time in proportion to the things they name, however
+many others are waited for and however many waiters there are.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -13,13 +13,13 @@ Thing = TypeVar("Thing")
 
 
 class Waiter(Generic[Key, Found]):
-    """One who waits for things, each of which is delivered once.
+    """A waiter for a set of things, each of which is delivered once.
 
     Args:
-        deliver: Gets what was found, several at a time; must not wait and must not raise.
+        deliver: Called with the things found, several at a time; must not block and must not raise.
 
     Attributes:
-        asked: What was asked for and is not delivered yet.
+        asked: Keys of the things that were asked for and are not delivered yet.
     """
 
     __slots__ = ("asked", "deliver")
@@ -30,10 +30,10 @@ class Waiter(Generic[Key, Found]):
 
 
 class Waiting(Generic[Key, Found]):
-    """Things that are waited for, each with those who wait for it."""
+    """The things that are waited for by key, each with its waiters."""
 
     def __init__(self) -> None:
-        # As a rule one waits for a thing: a dict for each would cost more than all the rest.
+        # As a rule a thing has one waiter, which is stored directly: a dict for each would cost more than all the rest.
         self._waiters: dict[Key, Waiter[Key, Found] | dict[Waiter[Key, Found], None]] = {}
 
     def __contains__(self, key: Key) -> bool:
@@ -46,12 +46,12 @@ class Waiting(Generic[Key, Found]):
         return iter(self._waiters)
 
     def among(self, keys: Iterable[Key]) -> list[Key]:
-        """Those of the keys that somebody waits for, in their order."""
+        """Return those of the keys that somebody waits for, in their order."""
         waiters = self._waiters
         return [key for key in keys if key in waiters]
 
     def add(self, waiter: Waiter[Key, Found], keys: Iterable[Key]) -> list[Key]:
-        """Wait for these; return those that this waiter did not wait for already."""
+        """Add keys to those that a waiter waits for; return the ones it did not wait for already."""
         asked, waiters = waiter.asked, self._waiters
         fresh = [key for key in dict.fromkeys(keys) if key not in asked]
         asked.update(fresh)
@@ -66,16 +66,20 @@ class Waiting(Generic[Key, Found]):
         return fresh
 
     def of(self, key: Key) -> Iterable[Waiter[Key, Found]]:
-        """Those who wait for it."""
+        """Return the waiters for a key."""
         waiters = self._waiters.get(key, ())
         return (waiters,) if isinstance(waiters, Waiter) else waiters
 
     def deliver(self, found: Iterable[tuple[Key, Found]]) -> None:
-        """Hand out what was found; nobody waits for it any more."""
+        """Deliver things to their waiters, who then wait for them no longer."""
         self.deliver_of(dict(found), lambda _key, each: each)
 
     def deliver_of(self, things: Mapping[Key, Thing], found: Callable[[Key, Thing], Found]) -> None:
-        """``deliver`` of many things, of which only some may be waited for: ``found`` is called for these."""
+        """Deliver those of the things that are waited for.
+
+        Args:
+            found: Makes from a key and its thing what is delivered; called for things that are waited for alone.
+        """
         per_waiter: dict[Waiter[Key, Found], list[Found]] = {}
         pop = self._waiters.pop
         for key, thing in things.items():
@@ -93,7 +97,7 @@ class Waiting(Generic[Key, Found]):
             waiter.deliver(all_of_it)
 
     def remove(self, waiter: Waiter[Key, Found]) -> None:
-        """This one waits for nothing any more."""
+        """Remove a waiter: nothing more is delivered to it."""
         for key in waiter.asked:
             waiters = self._waiters[key]
             if isinstance(waiters, dict):

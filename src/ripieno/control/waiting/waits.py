@@ -1,4 +1,4 @@
-"""The waits of the Submitter: for a result, and for tasks."""
+"""The waits of the Submitter service: for a result, and for tasks."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -17,12 +17,12 @@ from ripieno.store.reading.lookup import FinishedKey, count_numbered, count_task
 _ERRORS = (TaskStatus.ERROR, TaskStatus.TIMEOUT)
 _CANCELLATIONS = (TaskStatus.CANCELLING, TaskStatus.CANCELLED)
 
-#: Tasks that a call begins to wait for in one go.
+#: The most tasks that a call begins to wait for before other calls have their turn on the event loop.
 _ADDED_AT_ONCE = 5_000
 
 
 class Waits:
-    """Waits without polling: see ``ripieno.control.waiting.watcher``."""
+    """Waits for results and tasks without polling: see ``ripieno.control.waiting.watcher``."""
 
     def __init__(self, database: Database, watcher: Watcher, questions: Questions) -> None:
         self._database = database
@@ -30,11 +30,11 @@ class Waits:
         self._watcher = watcher
 
     async def availability(self, session_no: int, key: str) -> FinishedKey:
-        """Wait until a result is final; its bytes come along where they are small and at hand.
+        """Wait until a result is final, and return it, with its data where that is small and at hand.
 
         Raises:
-            NotFoundError: nobody has announced the key.
-            UnavailableError: the replica is going away; ask again.
+            NotFoundError: if nobody has announced the key.
+            UnavailableError: if the replica is going away, or the database is another incarnation; ask again.
         """
         arrived: asyncio.Future[FinishedKey] = self._watcher.promise()
 
@@ -54,10 +54,15 @@ class Waits:
         return finished
 
     async def completion(self, which: TaskFilter, *, stop_on_error: bool, stop_on_cancellation: bool) -> Counts:
-        """Wait until all matching tasks are finished, or a flag stops it; return the counts of that moment.
+        """Wait until all matching tasks are finished, or a flag ends the wait; return the counts of that moment.
+
+        Args:
+            stop_on_error: Whether the first task that ends in ERROR or TIMEOUT ends the wait.
+            stop_on_cancellation: Whether the first task that is cancelled, or is being cancelled, ends the wait.
 
         Raises:
-            UnavailableError: the replica is going away; ask again.
+            UnavailableError: if the replica is going away, or the database is another incarnation; ask again.
+            OverloadedError: if the filter names many ids, and other such calls kept it from its first look.
         """
         stops = frozenset((_ERRORS if stop_on_error else ()) + (_CANCELLATIONS if stop_on_cancellation else ()))
         enough = partial(_enough, stops)
@@ -76,7 +81,7 @@ class Waits:
         return await self._by_looking(which, enough)
 
     async def _by_sessions(self, which: TaskFilter, enough: Callable[[Counts], bool]) -> Counts:
-        """Shared with all who wait for the same sessions."""
+        """Wait for the tasks of whole sessions, by a watch that all waits for the same sessions share."""
 
         def matching(counts: Counts) -> Counts:
             return {status: n for status, n in counts.items() if which.statuses is None or status in which.statuses}
@@ -87,7 +92,7 @@ class Waits:
                 return matching(await watch.wait(lambda counts: enough(matching(counts)), answer))
 
     async def _by_session(self, task_ids: Sequence[str]) -> Mapping[int, Sequence[int]]:
-        """The numbers of tasks by their session: all that is kept of them while their call waits."""
+        """Return the numbers of tasks by their session, which is all that is kept of them while their call waits."""
         found = await find_tasks(self._database, task_ids)
         by_session: dict[int, list[int]] = {}
         for session_no, task_no in sorted({(task.session_no, task.task_no) for task in found.values()}):
@@ -95,7 +100,7 @@ class Waits:
         return by_session
 
     async def _by_tasks(self, by_session: Mapping[int, Sequence[int]], stops: frozenset[TaskStatus]) -> Counts:
-        """Shared with all who wait for single tasks of the same sessions."""
+        """Wait for single tasks, by watches that all such waits in the same session share."""
         left = sum(map(len, by_session.values()))
 
         def stop() -> None:
@@ -104,7 +109,7 @@ class Waits:
 
         def deliver(ended: Sequence[tuple[int, TaskStatus]]) -> None:
             nonlocal left
-            left -= len(ended)  # each is delivered once
+            left -= len(ended)  # each task is delivered once
             if not left or any(status in stops for _, status in ended):
                 stop()
 
@@ -116,12 +121,12 @@ class Waits:
                 for start in range(0, len(numbers), _ADDED_AT_ONCE):
                     part = numbers[start : start + _ADDED_AT_ONCE]
                     watch.add(waiter, part, stop if TaskStatus.CANCELLING in stops else None)
-                    await asyncio.sleep(0)  # others have their turn
+                    await asyncio.sleep(0)  # other calls have their turn
             await stopped
         return await count_numbered(self._database, [number for numbers in by_session.values() for number in numbers])
 
     async def _by_looking(self, which: TaskFilter, enough: Callable[[Counts], bool]) -> Counts:
-        """Tasks by id whose status matters: each such wait has a look of its own."""
+        """Wait for tasks that are given by id and filtered by status, by a look of the wait's own."""
         found = await find_tasks(self._database, which.task_ids or ())
         answer: asyncio.Future[Counts] = self._watcher.promise()
 

@@ -1,11 +1,11 @@
-"""Waiting is pushed: who waits for what, and who is told when something changed.
+"""The watcher: keeps the watches of a replica and tells them of changes, so that no wait has to poll.
 
 A *watch* belongs to one session (or one set of them) and exists while somebody waits there.
-It hears of each change of its session, from this replica and from the others, and looks at
+It is told each change of its session, from this replica and from the others, and looks at
 the store for all its waiters together (``control.waiting.watches``, ``control.waiting.looking``).
 
 A replica that goes away ends every wait with UNAVAILABLE at once, so that its clients ask
-another one, or this one when it is back.
+another one, or the same one when it is back.
 """
 
 import asyncio
@@ -25,19 +25,19 @@ WatchT = TypeVar("WatchT", bound="Watch")
 
 
 class Watch(Protocol):
-    """Something that hears of changes and looks."""
+    """The interface of watches: told of changes, they look at the store for their waiters."""
 
     look: Look
 
     def changed(self, changes: Changes) -> None:
-        """This replica has changed one of its sessions."""
+        """Called when this replica has changed one of the watch's sessions."""
 
     def heard(self, news: News) -> None:
-        """Another replica has changed one of its sessions."""
+        """Called when another replica has changed one of the watch's sessions."""
 
 
 class _Running:
-    """A watch, its task, and how many use it."""
+    """A watch, the task that runs its look, and the number of its users."""
 
     def __init__(self, watch: Watch, task: "asyncio.Task[None]") -> None:
         self.watch = watch
@@ -46,7 +46,7 @@ class _Running:
 
 
 class _Own:
-    """The look of a single waiter."""
+    """The watch of a single waiter, with a look of its own."""
 
     def __init__(self, look: Look) -> None:
         self.look = look
@@ -59,7 +59,11 @@ class _Own:
 
 
 class Watcher:
-    """All watches of this replica; each exists, and its task runs, while somebody waits."""
+    """Keeps all watches of this replica; each exists, and its task runs, while somebody waits.
+
+    Args:
+        data_limit: Results up to this many bytes come with their data.
+    """
 
     def __init__(self, database: Database, data_limit: int) -> None:
         self._database = database
@@ -72,19 +76,19 @@ class Watcher:
         self._group: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
-        """Keep the watches' tasks until cancelled."""
+        """Keep the tasks of the watches until cancelled."""
         async with asyncio.TaskGroup() as group:
             self._group = group
             await asyncio.Event().wait()
 
     def changed_here(self, changes: Changes) -> None:
-        """A transaction of this replica has committed."""
+        """Tell the watches what a transaction of this replica has changed."""
         for session_no in changes.sessions:
             for watch in self._by_session.get(session_no, ()):
                 watch.changed(changes)
 
     def changed_elsewhere(self, news: News) -> None:
-        """Another replica has committed."""
+        """Tell the watches that another replica has committed changes; all look at everything if news may be lost."""
         if news.everything:
             for running in self._running.values():
                 running.watch.look.ask_for_all()
@@ -94,7 +98,7 @@ class Watcher:
                 watch.heard(news)
 
     def promise(self) -> "asyncio.Future[Any]":
-        """Something that a waiter waits for; it ends in UnavailableError when the replica goes away."""
+        """Return a future for a waiter to wait for; it fails with ``UnavailableError`` when the replica goes away."""
         promise: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._promises.add(promise)
         promise.add_done_callback(self._kept)
@@ -104,7 +108,7 @@ class Watcher:
 
     @contextmanager
     def promised(self) -> "Iterator[asyncio.Future[Any]]":
-        """A promise for whoever may go away before it waits for it: it is given up when the block ends."""
+        """Return a promise that is cancelled when the block ends, for waiters that may leave before they await it."""
         promise = self.promise()
         try:
             yield promise
@@ -114,15 +118,15 @@ class Watcher:
     def _kept(self, promise: "asyncio.Future[Any]") -> None:
         self._promises.discard(promise)
         if not promise.cancelled():
-            promise.exception()  # whoever waited may have gone away: then nobody else looks at it
+            promise.exception()  # retrieved here, as the waiter may have gone away, and asyncio would log it
 
     def leave(self) -> None:
-        """The replica goes away: end all waits, and those to come."""
+        """End all waits, and those to come, with ``UnavailableError``: the replica goes away."""
         self._leaving = True
         self._break_promises(_leaving_error())
 
     def forget(self) -> None:
-        """The database is another incarnation: the numbers that are waited for mean nothing to it."""
+        """End all waits with ``UnavailableError``: a new incarnation of the database does not know their numbers."""
         self._break_promises(UnavailableError("the database was started anew, or is another one; ask again"))
 
     def _break_promises(self, error: UnavailableError) -> None:
@@ -132,7 +136,7 @@ class Watcher:
 
     @contextmanager
     def counts(self, sessions: Sequence[int]) -> Iterator[CountsWatch]:
-        """The watch on the counts of these sessions."""
+        """Share the watch on the counts of these sessions until the block ends."""
         numbers = tuple(sorted(sessions))
 
         def make() -> CountsWatch:
@@ -143,7 +147,7 @@ class Watcher:
 
     @contextmanager
     def keys(self, session_no: int) -> Iterator[KeysWatch]:
-        """The watch on the results of this session."""
+        """Share the watch on the results of this session until the block ends."""
 
         def make() -> KeysWatch:
             return KeysWatch(self._database, session_no, self._data_limit, self._faults)
@@ -153,7 +157,7 @@ class Watcher:
 
     @contextmanager
     def tasks(self, session_no: int) -> Iterator[TasksWatch]:
-        """The watch on single tasks of this session."""
+        """Share the watch on single tasks of this session until the block ends."""
 
         def make() -> TasksWatch:
             return TasksWatch(self._database, session_no, self._faults)
@@ -163,7 +167,7 @@ class Watcher:
 
     @contextmanager
     def looks(self, sessions: Sequence[int], look: Callable[[], Awaitable[None]]) -> Iterator[None]:
-        """A look of one waiter's own, asked for when one of these sessions changes."""
+        """Call ``look`` at once, and whenever one of these sessions has changed, until the block ends."""
 
         async def read(_at_all: bool) -> None:
             await look()

@@ -1,7 +1,7 @@
-"""Watches: what the waiters of one session share.
+"""Watches: each serves all waiters for one kind of thing in one session, or one set of sessions.
 
-Each watch remembers who waits, and has one look that serves them all. What this replica
-commits itself is handed over without a look where the changes name it.
+A watch remembers its waiters, and has one look that serves them all. Results that this replica
+commits itself are delivered without a look where the changes carry them.
 """
 
 import asyncio
@@ -20,15 +20,15 @@ from ripieno.store.reading.lookup import FinishedKey, finished_results, stopped_
 from ripieno.store.sessions.changes import Changes
 from ripieno.store.sessions.counts import read_counts
 
-#: A key asked for so soon after a change of its session is looked up a moment later: as a rule
-#: it belongs to a task just submitted, and the look would only delay that (measured: 0.3 ms).
+#: A key that is asked for within ``_RECENTLY_S`` of a change of its session is looked up ``_MOMENT_S`` later: as a rule
+#: it belongs to a task just submitted, and the look would only delay that task (measured: 0.3 ms).
 _RECENTLY_S = 0.02
 _MOMENT_S = 0.003
 
-#: Keys, and tasks, asked for in one statement.
+#: The most keys, or tasks, in one statement.
 _AT_ONCE = 1_000
 
-#: Bytes of results that one statement brings; what is beyond is read by those who can take it.
+#: The most bytes of results that one statement brings; the others are read by the waiters that have room for them.
 _LARGEST_LOOK_BYTES = 1024 * 1024
 
 Counts = Mapping[TaskStatus, int]
@@ -37,7 +37,7 @@ TasksWaiter = Waiter[int, tuple[int, TaskStatus]]
 
 
 class CountsWatch:
-    """Waiters for the counts of some sessions."""
+    """The watch on the task counts of some sessions."""
 
     def __init__(self, database: Database, sessions: Sequence[int], faults: Setback) -> None:
         self._database = database
@@ -47,15 +47,19 @@ class CountsWatch:
         self.look = Look(self._read, faults)
 
     def changed(self, _changes: Changes) -> None:
-        """This replica has changed one of the sessions."""
+        """Ask for a look: this replica has changed one of the sessions."""
         self.look.ask()
 
     def heard(self, _news: News) -> None:
-        """Another replica has changed one of the sessions."""
+        """Ask for a look: another replica has changed one of the sessions."""
         self.look.ask()
 
     async def wait(self, enough: Callable[[Counts], bool], answer: "asyncio.Future[Counts]") -> Counts:
-        """Wait until the counts are enough, and return them."""
+        """Wait until ``enough`` is true of the counts, and return them.
+
+        Args:
+            answer: The future to wait for: a promise of the watcher.
+        """
         number = next(self._numbers)
         self._waiting[number] = (enough, answer)
         self.look.ask_urgently()
@@ -72,36 +76,36 @@ class CountsWatch:
 
 
 class KeysWatch:
-    """Waiters for results of one session: each key is delivered once to each who asked."""
+    """The watch on the results of one session: each key is delivered once to each waiter that asked for it."""
 
     def __init__(self, database: Database, session_no: int, data_limit: int, faults: Setback) -> None:
         self._database = database
         self._session_no = session_no
         self._data_limit = data_limit
         self._waiting: Waiting[str, FinishedKey] = Waiting()
-        #: To be looked up: in order, each once.
+        #: Keys to be looked up, in order, each once.
         self._new: dict[str, None] = {}
         self._changed_at = 0.0
         self._soon: asyncio.TimerHandle | None = None
         self.look = Look(self._read, faults)
 
     def add(self, waiter: KeysWaiter, keys: Iterable[str]) -> None:
-        """Wait for these keys. Those that are final already are delivered by the next look (INV-21)."""
+        """Add keys that a waiter waits for. Results that are final already are delivered by the next look (INV-21)."""
         self._new.update(dict.fromkeys(self._waiting.add(waiter, keys)))
         if time.monotonic() - self._changed_at < _RECENTLY_S:
-            # Most likely the results of tasks submitted just now, which will be heard of in a moment.
-            # One look for all that are asked for until then, and none if they were heard of.
+            # Most likely these are results of tasks submitted just now, whose changes will name them in a moment. Until
+            # then no look is made; then there is one for all keys asked for, or none if all were delivered.
             if self._soon is None:
                 self._soon = asyncio.get_running_loop().call_later(_MOMENT_S, self._look_for_new)
         else:
             self.look.ask_urgently()
 
     def remove(self, waiter: KeysWaiter) -> None:
-        """This one waits no more."""
+        """Remove a waiter and all keys that it waits for."""
         self._waiting.remove(waiter)
 
     def changed(self, changes: Changes) -> None:
-        """This replica has changed the session; what it completed comes along."""
+        """Deliver the results that this replica has completed, and look for those it has aborted."""
         self._changed_at = time.monotonic()
         completed = changes.completed.get(self._session_no)
         if completed:
@@ -111,7 +115,7 @@ class KeysWatch:
             self.look.ask_for_all()
 
     def heard(self, news: News) -> None:
-        """Another replica has changed the session."""
+        """Look for the results that another replica has completed or aborted; for all if it does not name them."""
         self._changed_at = time.monotonic()
         self._look_for(news.results.get(self._session_no, ()))
         if self._session_no in news.unnamed:
@@ -125,7 +129,7 @@ class KeysWatch:
 
     def _look_for_new(self) -> None:
         self._soon = None
-        if any(key in self._waiting for key in self._new):  # the first one, as a rule
+        if any(key in self._waiting for key in self._new):  # as a rule the first key decides
             self.look.ask_urgently()
         else:
             self._new.clear()
@@ -144,7 +148,7 @@ class KeysWatch:
                     )
                 )
             except Exception:
-                self._new.update(dict.fromkeys(keys[start:]))  # still to be looked up
+                self._new.update(dict.fromkeys(keys[start:]))  # the next try looks them up
                 raise
 
     def _finished(self, key: str, data: Data) -> FinishedKey:
@@ -158,39 +162,43 @@ class KeysWatch:
 
 
 class TasksWatch:
-    """Waiters for tasks of one session: the status of each is delivered once it is final."""
+    """The watch on single tasks of one session: the final status of each is delivered once to each waiter."""
 
     def __init__(self, database: Database, session_no: int, faults: Setback) -> None:
         self._database = database
         self._session_no = session_no
         self._waiting: Waiting[int, tuple[int, TaskStatus]] = Waiting()
-        #: To be looked up: in order, each once.
+        #: Numbers of tasks to be looked up, in order, each once.
         self._new: dict[int, None] = {}
-        #: Called when a task is being cancelled, and waited for until its end all the same.
+        #: Functions to call when a task of the waiter is being cancelled; the wait for the task's end goes on all the same.
         self._at_cancelling: dict[TasksWaiter, Callable[[], None]] = {}
         self.look = Look(self._read, faults)
 
     def changed(self, changes: Changes) -> None:
-        """This replica has changed the session."""
+        """Look for the tasks that this replica has ended; for all if it does not name them."""
         self._look_for(changes.ended.get(self._session_no, ()))
         if self._session_no in changes.stopped:
             self.look.ask_for_all()
 
     def heard(self, news: News) -> None:
-        """Another replica has changed the session."""
+        """Look for the tasks that another replica has ended; for all if it does not name them."""
         self._look_for(news.ended.get(self._session_no, ()))
         if self._session_no in news.stopped:
             self.look.ask_for_all()
 
     def add(self, waiter: TasksWaiter, tasks: Iterable[int], at_cancelling: Callable[[], None] | None) -> None:
-        """Wait for tasks by number."""
+        """Add tasks, by number, that a waiter waits for.
+
+        Args:
+            at_cancelling: Called when one of the tasks is being cancelled, maybe several times.
+        """
         self._new.update(dict.fromkeys(self._waiting.add(waiter, tasks)))
         if at_cancelling is not None:
             self._at_cancelling[waiter] = at_cancelling
         self.look.ask_urgently()
 
     def remove(self, waiter: TasksWaiter) -> None:
-        """This one waits no more."""
+        """Remove a waiter and all tasks that it waits for."""
         self._at_cancelling.pop(waiter, None)
         self._waiting.remove(waiter)
 
@@ -207,7 +215,7 @@ class TasksWatch:
             try:
                 stopped = await stopped_tasks(self._database, tasks[start : start + _AT_ONCE])
             except Exception:
-                self._new.update(dict.fromkeys(tasks[start:]))  # still to be looked up
+                self._new.update(dict.fromkeys(tasks[start:]))  # the next try looks them up
                 raise
             self._waiting.deliver((each[0], each) for each in stopped if each[1].final)
             for task_no, status in stopped:

@@ -1,1 +1,1 @@
-"""One attempt: what its handler may do, and how that travels."""
+"""Attempts: what a handler may do with its task, and how its results and questions reach the agent."""

@@ -1,8 +1,8 @@
-"""One attempt on this worker: where the handler's thread and the I/O loop meet.
+"""``Attempt``: one attempt on this worker, shared by the handler's thread and the I/O loop.
 
-Neither side waits for the other here. The I/O loop feeds it (``receive``) and stops it
+Neither side waits for the other here. The I/O loop feeds an attempt (``receive``) and stops it
 (``withdraw``, ``cancel``, ``break_off``); the handler's thread begins it, asks, sends and
-ends it. The lanes say how its replies travel.
+ends it. The subclasses in the lanes define how replies are sent.
 """
 
 from abc import ABC, abstractmethod
@@ -29,15 +29,15 @@ class Attempt(ABC):
     """One run of a task.
 
     Attributes:
-        conversation: What the agent sent.
-        outbox: Where its replies go.
-        cancelled: Whether the agent wants it stopped, or is gone.
-        over: Whether it has ended; nothing may be sent any more.
-        broken: How the agent broke the protocol in its course, if it did.
-        interrupt: Called (on the I/O loop) when it is cancelled.
+        conversation: The state of what the agent sent.
+        outbox: The queue of replies to the agent.
+        cancelled: Whether the agent wants the attempt stopped, or is gone.
+        over: Whether the attempt has ended; nothing may be sent any more.
+        broken: How the agent broke the protocol while the handler ran; None if it did not.
+        interrupt: Called (on the I/O loop) when the attempt is cancelled.
         open_results: Keys of results that are begun and not ended, by request id.
-        open_objects: Files of results that are being written into the object store, by key; None as
-            long as nobody knows whether they are large.
+        open_objects: Files of results that are being written into the object store, by key. A file is
+            None as long as it is not known whether its result is large.
     """
 
     __slots__ = (
@@ -62,9 +62,9 @@ class Attempt(ABC):
         self.over = False
         self.broken: str | None = None
         self.interrupt: Callable[[], object] | None = None
-        # Taken once: by the handler's thread that begins it or by the loop that drops it.
+        # Acquired once: by the handler's thread that begins the attempt or by the loop that withdraws it.
         self._fate = Lock()
-        # Made when first needed: most attempts need none of them.
+        # The following are made when first needed: most attempts need none of them.
         self._owed: dict[str, None] | None = None
         self._request_numbers: count[int] | None = None
         self._waits: dict[str, Future[Any]] | None = None
@@ -75,36 +75,36 @@ class Attempt(ABC):
 
     @abstractmethod
     def send(self, replies: Sequence[ProcessReply]) -> None:
-        """Send replies that are not the last ones; never blocks."""
+        """Send replies that do not end the attempt. Never blocks."""
 
     @abstractmethod
     def finish(self, replies: Sequence[ProcessReply]) -> None:
-        """End with these replies, Output the last of them."""
+        """End the attempt with these replies, of which the last is Output."""
 
     @abstractmethod
     def finish_with_result(self, key: str, data: bytes) -> None:
-        """End with one result of one chunk, and ok."""
+        """End the attempt with one result of one chunk, and Output ok."""
 
     @abstractmethod
     def fail(self, detail: str) -> None:
-        """End without Output: the attempt failed."""
+        """End the attempt as failed, without Output."""
 
     @property
     def objects(self) -> ObjectPlace | None:
-        """Where large results may be written instead of sent."""
+        """The place where large results may be written instead of being sent; None if there is none."""
         return None
 
     def send_stored(self, key: str, stored: StoredObject) -> None:
-        """Tell of a result that is in the object store."""
+        """Tell the agent of a result that is in the object store."""
         raise NotImplementedError("this lane has no place for objects")
 
     # ------------------------------------------------------------ from the I/O loop
 
     def receive(self, request: worker_service_pb2.ProcessRequest) -> bool:
-        """Take in the agent's next message; True when the handler may begin.
+        """Take in the agent's next message; return True when the handler may begin.
 
         Raises:
-            ProtocolViolation, OSError: as Conversation.receive does.
+            ProtocolViolation, OSError: as for ``Conversation.receive``.
         """
         event = self.conversation.receive(request)
         if event is None:
@@ -115,7 +115,7 @@ class Attempt(ABC):
         return False
 
     def withdraw(self) -> bool:
-        """Drop it, unless it has begun; True if it never will."""
+        """Withdraw the attempt unless it has begun; return True if it never will begin."""
         if not self._fate.acquire(blocking=False):
             return False
         self.over = True
@@ -123,7 +123,7 @@ class Attempt(ABC):
         return True
 
     def cancel(self) -> None:
-        """Tell the handler to stop, and end whatever it waits for."""
+        """Tell the handler to stop, and cancel the futures that it waits for."""
         self.cancelled = True
         for wait in list((self._waits or {}).values()):
             wait.cancel()
@@ -132,7 +132,7 @@ class Attempt(ABC):
             interrupt()
 
     def break_off(self, detail: str) -> None:
-        """The agent broke the protocol: end it as failed."""
+        """End the attempt as failed because the agent broke the protocol; if it has begun, cancel its handler first."""
         if self.withdraw():
             self.fail(detail)
         else:
@@ -150,14 +150,14 @@ class Attempt(ABC):
     # ------------------------------------------------------------ from the handler's thread
 
     def begin(self) -> bool:
-        """Begin it; False if it was withdrawn."""
+        """Begin the attempt; return False if it was withdrawn."""
         return self._fate.acquire(blocking=False)
 
     def require_usable(self) -> None:
-        """Check that it makes sense to go on.
+        """Check that the handler may still use the attempt.
 
         Raises:
-            TaskCancelled: it is cancelled.
+            TaskCancelled: the attempt is cancelled.
             AttemptOver: the handler has returned, or this process was forked by it.
         """
         if is_forked():
@@ -172,35 +172,35 @@ class Attempt(ABC):
             raise AttemptOver(f"task {task_id!r} is over: its handler has returned; use the task only before that")
 
     def end(self) -> None:
-        """It is over: what it was given is let go of, and what it began to write."""
+        """Mark the attempt as over, release its inputs and discard objects that are not finished."""
         self.over = True
-        # A thread that the handler has left behind may be adding to them at this very moment.
+        # A copy, since a thread that the handler has left behind may be adding objects at this very moment.
         for each in list((self.open_objects or {}).values()):
             if each is not None:
                 each.discard()
         if self.conversation.holds_files:
-            # The loop may be adding to them at this very moment.
+            # On the loop, since it may be adding to the files at this very moment.
             self.outbox.on_loop(self.conversation.close)
 
     @property
     def chunk_bytes(self) -> int:
-        """The longest chunk that may be sent."""
+        """The longest chunk that may be sent, in bytes."""
         return self.conversation.init.configuration.data_chunk_max_size or DEFAULT_CHUNK_BYTES
 
     def new_request_id(self) -> str:
-        """A request id that was not used in this attempt."""
+        """Return a request id that was not used in this attempt before."""
         if self._request_numbers is None:
             self._request_numbers = count(1)
         return str(next(self._request_numbers))
 
     def ask(self, request_id: str, asked: Asked) -> Future[Event]:
-        """A question goes out; the future brings its answer."""
+        """Register a question that is about to be sent; the future brings its answer."""
         answer: Future[Event] = Future()
         self.conversation.ask(request_id, asked)
         return self.wait_for(request_id, answer)
 
     def wait_for(self, name: str, future: Future[Any]) -> Future[Any]:
-        """Have ``future`` cancelled when the attempt is."""
+        """Have ``future`` cancelled when the attempt is cancelled, and return it; ``name`` is for ``stop_waiting``."""
         if self._waits is None:
             self._waits = {}
         self._waits[name] = future
@@ -209,22 +209,22 @@ class Attempt(ABC):
         return future
 
     def stop_waiting(self, name: str) -> None:
-        """The wait of that name is over."""
+        """Forget the wait of that name, which is over."""
         if self._waits is not None:
             self._waits.pop(name, None)
 
     @property
     def owed(self) -> dict[str, None]:
-        """Expected outputs that are neither sent nor delegated, in order."""
+        """The keys of expected outputs that are neither sent nor delegated, in order."""
         if self._owed is None:
             self._owed = dict.fromkeys(self.conversation.init.expected_output_keys)
         return self._owed
 
     def settle_key(self, key: str) -> None:
-        """A result of that key is about to be sent or delegated.
+        """Note that the result ``key`` is about to be sent or delegated, so that it is owed no more.
 
         Raises:
-            InvalidRequestError: the task does not owe it (any more).
+            InvalidRequestError: the task does not owe the result (any more).
         """
         if key in self.owed:
             del self.owed[key]
@@ -235,12 +235,12 @@ class Attempt(ABC):
         raise InvalidRequestError("key", f"{key!r} is not an expected output of this task; expected: {expected}")
 
     def sole_key(self) -> str | None:
-        """The only result that is still owed, or None if there is none or more than one."""
+        """Return the key of the only result that is still owed; None if there is none or more than one."""
         keys = self.conversation.init.expected_output_keys if self._owed is None else list(self._owed)
         return keys[0] if len(keys) == 1 else None
 
     def end_results(self) -> list[ProcessReply]:
-        """The replies that end all results that are begun and not ended."""
+        """Return the replies that end all results that are begun and not ended."""
         ends = [reply for request_id in self.open_results or () for reply in result_ended(request_id)]
         self.open_results = None
         return ends

@@ -1,8 +1,8 @@
 """The two ways to run an operation: in a thread that waits, and on an event loop.
 
 An operation is a generator: it yields each future that it must wait for and returns its
-value. What a handler can do is written once as operations, for blocking handlers and for
-asynchronous ones.
+value. All that a handler can do is written once, as operations, for blocking and for
+asynchronous handlers.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ BytesLike = bytes | bytearray | memoryview
 
 
 def blocking(operation: Operation[T]) -> T:
-    """Run an operation, blocking the thread while it waits.
+    """Run an operation and return its value, blocking the thread while the operation waits.
 
     Raises:
         TaskCancelled: the attempt was cancelled meanwhile.
@@ -40,10 +40,11 @@ def blocking(operation: Operation[T]) -> T:
 
 
 async def awaiting(operation: Operation[T]) -> T:
-    """Run an operation on the running loop.
+    """Run an operation on the running loop and return its value.
 
     Raises:
-        TaskCancelled: the attempt was cancelled meanwhile (the handler's task is, too).
+        TaskCancelled: the operation found the attempt cancelled.
+        asyncio.CancelledError: the attempt was cancelled while the operation waited.
     """
     try:
         future = next(operation)

@@ -1,4 +1,4 @@
-"""One large result on its way into the object store, in pieces, digested as it is written."""
+"""``ObjectResult``: writes one large result into the object store in pieces, digested as it is written."""
 
 import hashlib
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from ripieno.worker.attempts.objects import object_threads
 
 
 class ObjectResult:
-    """One large result on its way to its file; its methods are operations.
+    """Writes one large result into its file; the methods are operations.
 
-    Holds at most three pieces of ``PIECE_BYTES``: one that is being written, one that is
-    whole and may be the last, and one that gathers.
+    At most three pieces of ``PIECE_BYTES`` are held: one that is being written, one that is
+    whole and may be the last, and one that is being filled.
     """
 
     def __init__(self, attempt: Attempt, key: str, file: ObjectFile) -> None:
@@ -26,8 +26,8 @@ class ObjectResult:
         self._size = 0
         self._digest = hashlib.sha256()
         self._held = bytearray()
-        #: The last whole piece. What ends the result is digested, written and made durable in one
-        #: go: each trip to a thread costs 0.1 ms.
+        #: The last whole piece, held back so that the end of the result is digested, written and made
+        #: durable in one go: each trip to a thread costs 0.1 ms.
         self._whole: bytearray | memoryview | None = None
         self._writing: Sequence[Future[Any]] = ()
 
@@ -41,7 +41,7 @@ class ObjectResult:
         self._size += len(rest)
         while rest:
             if not self._held and len(rest) >= PIECE_BYTES and isinstance(piece, bytes):
-                taken = rest[:PIECE_BYTES]  # never changes, so it is written from where it lies
+                taken = rest[:PIECE_BYTES]  # bytes never change, so they are written without a copy
                 yield from self._put(taken)
             else:
                 taken = rest[: PIECE_BYTES - len(self._held)]
@@ -52,7 +52,7 @@ class ObjectResult:
             rest = rest[len(taken) :]
 
     def end(self) -> Operation[None]:
-        """The result is complete: on the disk, and told to the agent.
+        """Complete the result: make its file durable, then tell the agent of it.
 
         Raises:
             OSError: the disk is full, or fails.

@@ -1,7 +1,7 @@
 """Large results that this worker writes into the object store itself.
 
-Where the object store is a directory that the worker has before it, the bytes need not pass
-the agent: a name for them is asked for, the file is written, and the agent is told of it.
+If the object store is a directory that the worker can reach, the bytes need not pass through
+the agent: the worker asks for a name, writes the file, and tells the agent of it.
 """
 
 import time
@@ -15,18 +15,18 @@ from threading import Lock
 from ripieno.domain.data import ObjectDirectory
 from ripieno.objects import ObjectFile, is_writable
 
-#: Names that have waited for longer are not used any more.
+#: Names that came longer ago than this are not used any more.
 USE_WITHIN_S = 600.0
 
 
 class ObjectPlace:
-    """Where large results may be written, and under which names.
+    """The directory where large results may be written, and names for their files.
 
     Args:
-        ask: Called (in any thread) when there is no name; ``named`` follows.
+        ask: Called (in any thread) to ask the agent for names; ``named`` brings them.
 
     Attributes:
-        larger_than_bytes: Which are large.
+        larger_than_bytes: Results with more bytes than this are large.
     """
 
     def __init__(self, directory: ObjectDirectory, larger_than_bytes: int, ask: Callable[[], None]) -> None:
@@ -34,22 +34,22 @@ class ObjectPlace:
         self._directory = directory
         self._ask = ask
         self._lock = Lock()
-        #: Each with the time at which it came.
+        #: Names, each with the time at which it came.
         self._names: deque[tuple[str, float]] = deque()
         self._wanted: deque[Future[str]] = deque()
         self._closed = False
-        # Looked at now: once the control plane has begun anew, its proof is another one.
+        # Checked at once: after a restart of the control plane the directory holds another proof.
         self._is_writable = object_threads().submit(is_writable, directory)
 
     @property
     def is_writable(self) -> bool:
-        """Whether this worker has the directory before it, and may write there."""
+        """Whether this worker can reach the directory and may write there. Blocks until that has been checked."""
         return self._is_writable.result()
 
     def name(self) -> str | Future[str]:
-        """A name that nobody else has, or the future that brings it: an empty one if there is none.
+        """Return a name that nobody else has, or a future of one; the name is empty if there is none to be had.
 
-        Any thread; ``named`` and ``close`` are for the thread that reads the stream.
+        Any thread may call this; ``named`` and ``close`` are for the thread that reads the stream.
         """
         with self._lock:
             while self._names:
@@ -66,7 +66,7 @@ class ObjectPlace:
         return wanted
 
     def named(self, names: Sequence[str]) -> None:
-        """Names have come, for those who wait and for later; none at all ends the waits, too."""
+        """Hand names to the waits in order and keep the rest; without any names, end the waits with empty ones."""
         now, served = time.monotonic(), list[tuple[Future[str], str]]()
         with self._lock:
             self._names.extend((name, now) for name in names)
@@ -81,18 +81,18 @@ class ObjectPlace:
             self._ask()
 
     def close(self) -> None:
-        """No name will come any more."""
+        """End all waits for names, with empty ones: no name will come any more."""
         with self._lock:
             self._closed = True
         self.named(())
 
     def file(self, name: str) -> ObjectFile:
-        """A new object of that name."""
+        """Return a new object file of that name."""
         return ObjectFile(Path(self._directory.path), name)
 
 
 @cache
 def object_threads() -> ThreadPoolExecutor:
-    """The threads in which large results are digested and written."""
-    # One writes a piece while the other digests it and the handler makes the next.
+    """Return the pool of two threads in which large results are digested and written."""
+    # One thread writes a piece while the other digests it and the handler makes the next.
     return ThreadPoolExecutor(2, "ripieno-objects")

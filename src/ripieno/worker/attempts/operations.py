@@ -1,4 +1,4 @@
-"""Operations: what a handler can do with its task, written once for both kinds of handlers (``drivers``)."""
+"""Operations: all that a handler can do with its task, written once for both kinds of handlers (``drivers``)."""
 
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -25,9 +25,9 @@ from ripieno.worker.terms.errors import HandlerError, ResultUnavailable, SubTask
 
 
 class ResultWriter:
-    """Makes one result: in chunks as long as may be, small pieces joined, never ahead of the I/O.
+    """Sends one result in chunks of the greatest length, with small pieces joined, never ahead of the I/O.
 
-    Where the object store is at hand, a large result goes there instead (``ObjectResult``).
+    If this worker can write to the object store, a large result goes there instead (``ObjectResult``).
     """
 
     def __init__(self, attempt: Attempt, key: str) -> None:
@@ -39,7 +39,7 @@ class ResultWriter:
         self._chunk_bytes = attempt.chunk_bytes
         self._held = bytearray()
         self._object: ObjectResult | None = None
-        #: Undecided: kept as long as it is small.
+        #: Set while it is undecided where the result goes: bytes are held as long as they are few.
         self._place = attempt.objects
         if self._place is None:
             self._begin()
@@ -50,8 +50,8 @@ class ResultWriter:
         """Add a piece of any length.
 
         Raises:
-            TypeError: it is not bytes.
-            OSError: it is being written to a disk that is full, or fails.
+            TypeError: the piece is not bytes.
+            OSError: the result goes to the object store, whose disk is full, or fails.
         """
         if not isinstance(piece, BytesLike):
             raise TypeError(f"a result is made of bytes; a piece of type {type(piece).__name__} was given")
@@ -67,7 +67,7 @@ class ResultWriter:
             yield from self._send(rest)
 
     def end(self) -> Operation[None]:
-        """The result is complete."""
+        """Complete the result: send its last bytes and its end, or make its object durable."""
         if self._object is not None:
             yield from self._object.end()
             self._close()
@@ -81,13 +81,13 @@ class ResultWriter:
             self._attempt.open_results.pop(self._request_id, None)
 
     def _decide(self, place: ObjectPlace) -> Operation[None]:
-        """It is large: into the object store with it, if that is at hand."""
+        """Send a result that has proved large into the object store if possible, else to the agent."""
         self._place = None
         if name := (yield from self._object_name(place)) if place.is_writable else "":
             file = place.file(name)
             self._object = ObjectResult(self._attempt, self._key, file)
             self._open(file)
-            self._attempt.require_usable()  # and if it ends from now on, it discards the file
+            self._attempt.require_usable()  # an attempt that ends from now on discards the file
             held, self._held = bytes(self._held), bytearray()
             yield from self._object.write(held)
         else:
@@ -142,7 +142,7 @@ class ResultWriter:
 
 
 def send_result(attempt: Attempt, key: str, pieces: Sequence[BytesLike]) -> Operation[None]:
-    """Send one result that is there already."""
+    """Send one result whose pieces are all there already."""
     writer = ResultWriter(attempt, key)
     for piece in pieces:
         yield from writer.write(piece)
@@ -154,7 +154,7 @@ def submit(attempt: Attempt, sub_tasks: Sequence[SubTask], options: TaskOptions 
 
     Raises:
         InvalidRequestError: the batch breaks a rule; nothing was sent.
-        SubTasksRefused: the cluster refused it.
+        SubTasksRefused: the cluster refused the batch.
     """
     attempt.require_usable()
     check_sub_tasks(sub_tasks, options)
@@ -177,7 +177,7 @@ def fetch(attempt: Attempt, asked: Asked, key: str) -> Operation[bytes]:
 
     Raises:
         InvalidRequestError: ``key`` cannot be a result's key; nothing was sent.
-        ResultUnavailable: it is not to be had.
+        ResultUnavailable: the agent refused the result, for the reason that the error gives.
     """
     attempt.require_usable()
     check_identifier("key", key)
@@ -194,12 +194,12 @@ def fetch(attempt: Attempt, asked: Asked, key: str) -> Operation[bytes]:
 
 
 def complete(attempt: Attempt, value: object) -> Operation[None]:
-    """The handler returned ``value``: send it if it is a result, and end with ok.
+    """End an attempt whose handler returned ``value``: send the value if it is bytes, then Output ok.
 
     Raises:
-        TaskCancelled: it counts no more.
-        TypeError: it is neither bytes nor None.
-        HandlerError: it cannot be told which result it is, or a result is unfinished.
+        TaskCancelled: the attempt is cancelled; the value counts no more.
+        TypeError: the value is neither bytes nor None.
+        HandlerError: the value is bytes but not exactly one result is owed, or a result is unfinished.
     """
     attempt.require_usable()
     if isinstance(value, BytesLike):
@@ -224,12 +224,12 @@ def complete(attempt: Attempt, value: object) -> Operation[None]:
 
 
 def fail_for_good(attempt: Attempt, details: str) -> None:
-    """The handler says that the task failed: end with an Output error."""
+    """End an attempt whose handler raised TaskError: send an Output error, which fails the task for good."""
     attempt.finish([*attempt.end_results(), output_error(details)])
 
 
 def _delegate(attempt: Attempt, sub_tasks: Sequence[SubTask]) -> list[str]:
-    """Take the parent's keys among the sub-tasks' expected outputs off what it owes."""
+    """Remove the parent's keys among the sub-tasks' expected outputs from those that it owes, and return them."""
     ours = set(attempt.conversation.init.expected_output_keys)
     delegated: list[str] = []
     try:
@@ -245,7 +245,7 @@ def _delegate(attempt: Attempt, sub_tasks: Sequence[SubTask]) -> list[str]:
 
 
 def _send_when_room(attempt: Attempt, replies: Sequence[ProcessReply]) -> Operation[None]:
-    """Send replies once what was sent before has mostly gone out."""
+    """Send replies once less than ``OUTBOX_LIMIT_BYTES`` of earlier ones wait to be written."""
     while True:
         attempt.require_usable()
         room = attempt.outbox.room()

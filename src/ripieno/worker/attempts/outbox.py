@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from threading import Lock
 
-#: What may wait to be written before a handler that streams has to wait too.
+#: Bytes that may wait to be written before a handler that streams has to wait too.
 OUTBOX_LIMIT_BYTES = 2 * 1024 * 1024
 
 
@@ -14,7 +14,8 @@ class Outbox:
     """Encoded replies in order, to be written by one reader on the I/O loop.
 
     A wake-up of another thread costs more than a small task does, so the reader is woken
-    only if it sleeps; what gathers while it writes it finds by itself. ``put`` never blocks: small things always fit. Whoever sends much asks for ``room`` first.
+    only if it sleeps; entries that gather while it writes it finds by itself. ``put`` never blocks:
+    small entries always fit. A sender of much data asks for ``room`` first.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -30,11 +31,11 @@ class Outbox:
 
     @property
     def closed(self) -> bool:
-        """Whether nobody reads any more."""
+        """Whether the reader is gone, so that entries are dropped."""
         return self._closed
 
     def put(self, entry: bytes) -> None:
-        """Add one entry (any thread); dropped when nobody reads any more."""
+        """Add one entry (any thread). It is dropped if the reader is gone."""
         with self._lock:
             if self._closed:
                 return
@@ -46,7 +47,7 @@ class Outbox:
             self._loop.call_soon_threadsafe(self._wakened.set)
 
     def finish(self) -> None:
-        """Nothing more will be put (any thread)."""
+        """Declare that nothing more will be put (any thread)."""
         with self._lock:
             self._finished = True
             wake = self._asleep and not self._closed
@@ -55,13 +56,13 @@ class Outbox:
             self._loop.call_soon_threadsafe(self._wakened.set)
 
     def on_loop(self, action: Callable[[], object]) -> None:
-        """Have the I/O loop do something (any thread)."""
+        """Schedule a function on the I/O loop (any thread)."""
         self._loop.call_soon_threadsafe(action)
 
     def room(self) -> Future[None] | None:
-        """None when there is room now (any thread), else what to wait for.
+        """Return None if there is room now (any thread), else a future that is done when there is.
 
-        The wait ends as cancelled when nobody reads any more.
+        The future is cancelled if the reader goes away.
         """
         with self._lock:
             if self._held_bytes < OUTBOX_LIMIT_BYTES or self._closed:
@@ -71,7 +72,7 @@ class Outbox:
             return wanted
 
     async def take(self, limit_bytes: int) -> list[bytes]:
-        """Wait for entries and take as many as fit ``limit_bytes``, at least one; empty at the end."""
+        """Wait for entries and take as many as fit ``limit_bytes``, at least one; an empty list means the end."""
         while True:
             with self._lock:
                 if self._entries:
@@ -83,7 +84,7 @@ class Outbox:
             await self._wakened.wait()
 
     def close(self) -> None:
-        """Nobody reads any more: drop what is there and end all waits."""
+        """Drop all entries and cancel all waits for room, because the reader is gone."""
         with self._lock:
             self._closed = True
             self._entries.clear()

@@ -1,1 +1,1 @@
-"""What the author of a handler sees of a task."""
+"""The task as the author of a handler sees it."""

@@ -1,4 +1,4 @@
-"""A task as its handler sees it."""
+"""``Task`` and ``AsyncTask``: a task as its handler sees it."""
 
 from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
 from typing import BinaryIO
@@ -30,7 +30,7 @@ class _Data(Mapping[str, bytes]):
 
 
 class _Received:
-    """What a handler was given; the same for both kinds of tasks."""
+    """The inputs of a handler, the same for both kinds of tasks."""
 
     __slots__ = ("_attempt",)
 
@@ -39,7 +39,7 @@ class _Received:
 
     @property
     def session_id(self) -> str:
-        """The session that the task belongs to."""
+        """The id of the session that the task belongs to."""
         return self._attempt.conversation.init.session_id
 
     @property
@@ -54,16 +54,16 @@ class _Received:
 
     @property
     def expected_output_keys(self) -> tuple[str, ...]:
-        """The results that the task is to make."""
+        """The keys of the results that the task is to make."""
         return tuple(self._attempt.conversation.init.expected_output_keys)
 
     @property
     def payload(self) -> bytes:
-        """The task's input, whole. For a large one prefer ``open_payload``."""
+        """The task's input, whole. For a large payload prefer ``open_payload``."""
         return self._attempt.conversation.payload.read()
 
     def open_payload(self) -> BinaryIO:
-        """The task's input as a readable binary file, valid until the handler returns.
+        """Open the task's input as a readable binary file, valid until the handler returns.
 
         Whatever its size, at most 1 MiB of it is in memory.
         """
@@ -75,7 +75,7 @@ class _Received:
         return _Data(self._attempt)
 
     def open_data(self, key: str) -> BinaryIO:
-        """One data dependency as a readable binary file, valid until the handler returns.
+        """Open one data dependency as a readable binary file, valid until the handler returns.
 
         Raises:
             KeyError: the task does not depend on ``key``.
@@ -84,21 +84,21 @@ class _Received:
 
     @property
     def cancelled(self) -> bool:
-        """Whether the attempt is cancelled, timed out or lost; what it does counts no more."""
+        """Whether the attempt is cancelled, timed out or lost. Nothing that the handler still does counts then."""
         return self._attempt.cancelled
 
     def raise_if_cancelled(self) -> None:
-        """Stop here if the attempt is cancelled; call it now and then in a long computation.
+        """Raise TaskCancelled if the attempt is cancelled; call this now and then in a long computation.
 
         Raises:
-            TaskCancelled: let it through.
+            TaskCancelled: the attempt is cancelled; clean up and let the exception through.
         """
         if self._attempt.cancelled:
             raise TaskCancelled
 
 
 class Task(_Received):
-    """A task, for a handler that is a plain function.
+    """A task for a handler that is a plain function.
 
     The methods that talk to the cluster raise TaskCancelled once the attempt is
     cancelled. They may be called from any thread of the handler, until it returns.
@@ -107,14 +107,15 @@ class Task(_Received):
     __slots__ = ()
 
     def send_result(self, key: str, data: BytesLike | Iterable[BytesLike]) -> None:
-        """Send one result, as bytes or as pieces of any length; in bounded memory.
+        """Send one result, as bytes or as pieces of any length, in bounded memory.
 
-        It becomes visible when the attempt is committed, together with all else that
+        The result becomes visible when the attempt is committed, together with all else that
         the task made, or not at all.
 
         Raises:
             InvalidRequestError: ``key`` is not an expected output that is still owed.
             TypeError: a piece is not bytes.
+            OSError: the result goes to the object store, whose disk is full, or fails.
         """
         writer = ResultWriter(self._attempt, key)
         for piece in (data,) if isinstance(data, BytesLike) else data:
@@ -125,45 +126,45 @@ class Task(_Received):
         """Create sub-tasks: all of them or none, and only if this attempt is committed.
 
         Args:
-            sub_tasks: One whose ``expected_output_keys`` contain one of this task's takes
-                over that result (delegation): do not send it then.
-            options: None takes the session's default.
+            sub_tasks: The sub-tasks. One whose ``expected_output_keys`` contain a key of this task
+                takes over that result (delegation): do not send it then.
+            options: The options of the sub-tasks; None takes the session's defaults.
 
         Raises:
             InvalidRequestError: the batch breaks a rule; nothing was sent.
-            SubTasksRefused: the cluster refused it; nothing of it exists.
+            SubTasksRefused: the cluster refused the batch; none of its sub-tasks exists.
         """
         return blocking(operations.submit(self._attempt, list(sub_tasks), options))
 
     def resource(self, key: str) -> bytes:
-        """The bytes of a completed result of the session, read from the store.
+        """Return the bytes of a completed result of the session, read from the store.
 
         Raises:
             InvalidRequestError: no result can have such a key.
-            ResultUnavailable: it is unknown or not completed.
+            ResultUnavailable: the result is unknown or not completed.
         """
         return blocking(operations.fetch(self._attempt, Asked.RESOURCE, key))
 
     def common_data(self, key: str) -> bytes:
-        """Like ``resource``, fetched once per agent and kept there for the session's tasks."""
+        """Return a result's bytes like ``resource``, fetched once per agent and kept there for the session's tasks."""
         return blocking(operations.fetch(self._attempt, Asked.COMMON_DATA, key))
 
     def direct_data(self, key: str) -> bytes:
-        """Like ``resource``, but served only if the agent has it already."""
+        """Return a result's bytes like ``resource``, but only if the agent has them already."""
         return blocking(operations.fetch(self._attempt, Asked.DIRECT_DATA, key))
 
 
 class AsyncTask(_Received):
-    """A task, for a handler that is a coroutine function.
+    """A task for a handler that is a coroutine function.
 
-    The same as Task with coroutines; a cancelled attempt has its coroutine cancelled,
-    as asyncio does it.
+    The methods of Task are coroutines here. When the attempt is cancelled, the handler's
+    coroutine is cancelled as asyncio does it.
     """
 
     __slots__ = ()
 
     async def send_result(self, key: str, data: BytesLike | Iterable[BytesLike] | AsyncIterable[BytesLike]) -> None:
-        """See Task.send_result; the pieces may come from an asynchronous iterable."""
+        """Send one result; see ``Task.send_result``. The pieces may also come from an asynchronous iterable."""
         writer = ResultWriter(self._attempt, key)
         if isinstance(data, AsyncIterable):
             async for piece in data:
@@ -174,17 +175,17 @@ class AsyncTask(_Received):
         await awaiting(writer.end())
 
     async def submit(self, sub_tasks: Iterable[SubTask], options: TaskOptions | None = None) -> list[SubTask]:
-        """See Task.submit."""
+        """Create sub-tasks; see ``Task.submit``."""
         return await awaiting(operations.submit(self._attempt, list(sub_tasks), options))
 
     async def resource(self, key: str) -> bytes:
-        """See Task.resource."""
+        """Return the bytes of a completed result of the session; see ``Task.resource``."""
         return await awaiting(operations.fetch(self._attempt, Asked.RESOURCE, key))
 
     async def common_data(self, key: str) -> bytes:
-        """See Task.common_data."""
+        """Return a result's bytes, kept by the agent for the session's tasks; see ``Task.common_data``."""
         return await awaiting(operations.fetch(self._attempt, Asked.COMMON_DATA, key))
 
     async def direct_data(self, key: str) -> bytes:
-        """See Task.direct_data."""
+        """Return a result's bytes if the agent has them already; see ``Task.direct_data``."""
         return await awaiting(operations.fetch(self._attempt, Asked.DIRECT_DATA, key))

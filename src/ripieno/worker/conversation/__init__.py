@@ -1,1 +1,1 @@
-"""The worker's half of `Worker.Process`, and the messages that it sends."""
+"""The worker's half of ``Worker.Process``, and the messages that a worker sends."""

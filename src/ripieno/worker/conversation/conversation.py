@@ -1,6 +1,6 @@
-"""The worker's end of one attempt's conversation, without I/O (docs/protocol.md, section 4).
+"""``Conversation``: the worker's end of one attempt's conversation, without I/O (docs/protocol.md, section 4).
 
-What the agent sends goes in, message by message; what it means comes out::
+The agent's messages go in, one by one; the events that they amount to come out::
 
             init_request        payload.data_complete       init_data.last_data
      START -------------> PAYLOAD ---------------> BETWEEN ------------------> RUNNING
@@ -38,7 +38,7 @@ class Stage(Enum):
 
 
 class Asked(Enum):
-    """What a question was about, spelled as its messages are."""
+    """The kinds of questions to the agent, spelled as their messages are."""
 
     CREATE_TASK = "create_task"
     RESOURCE = "resource"
@@ -53,7 +53,7 @@ class TaskReady:
 
 @dataclass(frozen=True, slots=True)
 class SubTasksAnswered:
-    """A batch of sub-tasks was taken, or refused with the ids of the offenders."""
+    """The agent's answer to a batch of sub-tasks: taken, or refused with the ids of the offenders."""
 
     request_id: str
     refused: bool = False
@@ -62,7 +62,7 @@ class SubTasksAnswered:
 
 @dataclass(frozen=True, slots=True)
 class DataArrived:
-    """A datum that was asked for is here, whole."""
+    """A datum that was asked for has arrived, whole."""
 
     request_id: str
     spool: Spool
@@ -70,7 +70,7 @@ class DataArrived:
 
 @dataclass(frozen=True, slots=True)
 class DataRefused:
-    """A datum that was asked for is not to be had."""
+    """The agent refused a datum that was asked for, and said why."""
 
     request_id: str
     key: str
@@ -97,12 +97,12 @@ _EXPECTED = {
 
 
 class Conversation:
-    """What one attempt was sent.
+    """The state of one attempt's conversation, with all that the agent sent.
 
     Attributes:
-        init: The first message; everything small about the task.
-        payload: Its input, complete once RUNNING.
-        data: Its data dependencies by key, complete once RUNNING.
+        init: The first message, with everything small about the task.
+        payload: The task's input, complete once the stage is RUNNING.
+        data: The task's data dependencies by key, complete once the stage is RUNNING.
     """
 
     __slots__ = ("_arriving", "_datum", "_questions", "_spilled", "data", "init", "payload", "stage")
@@ -118,12 +118,12 @@ class Conversation:
         self._spilled = False
 
     def receive_whole(self, requests: Sequence[worker_service_pb2.ProcessRequest]) -> bool:
-        """Take in the commonest task at once: all of it there, one chunk, no data.
+        """Take in the commonest task at once: complete, with a payload of one chunk and no data.
 
-        Amounts to ``receive`` for each message, in a third of the time.
+        The effect is that of ``receive`` for each message, in a third of the time.
 
         Returns:
-            False, and nothing has happened, where the messages have another shape.
+            True if the task was taken in; False, with nothing changed, if the messages have another shape.
         """
         if len(requests) != _WHOLE_COUNT or self.stage is not Stage.START:
             return False
@@ -136,7 +136,7 @@ class Conversation:
         return True
 
     def receive(self, request: worker_service_pb2.ProcessRequest) -> Event | None:
-        """Take in the agent's next message and return what it amounts to, if anything yet.
+        """Take in the agent's next message and return the event that it completes, or None.
 
         Raises:
             ProtocolViolation: the message has no place here; the conversation is over.
@@ -158,11 +158,11 @@ class Conversation:
         raise self._misplaced("type not set")
 
     def receive_file(self, path: str, size: int) -> None:
-        """A file instead of the chunks of the payload or datum that has begun.
+        """Take in a file in place of the chunks of the payload or datum that has begun.
 
         Raises:
-            ProtocolViolation: nothing has begun, or some of it has arrived already.
-            OSError: it cannot be read.
+            ProtocolViolation: neither has begun, or some of its bytes have arrived already.
+            OSError: the file cannot be opened, or has another size.
         """
         if self.stage not in (Stage.PAYLOAD, Stage.DATUM):
             raise self._misplaced("a file")
@@ -173,7 +173,7 @@ class Conversation:
         spool.adopt(path, size)
 
     def ask(self, request_id: str, asked: Asked) -> None:
-        """A question goes out; answers that carry ``request_id`` belong to it."""
+        """Register a question that is about to be sent; answers that carry ``request_id`` belong to it."""
         self._questions[request_id] = asked
 
     @property
@@ -182,7 +182,7 @@ class Conversation:
         return self._spilled or bool(self._questions)
 
     def close(self) -> None:
-        """Let go of everything that was spooled. For the thread that receives."""
+        """Close everything that was spooled. Only the thread that receives may call this."""
         if self.stage is Stage.START:
             return
         self.payload.close()
@@ -192,7 +192,7 @@ class Conversation:
             spool.close()
 
     def _receive_task(self, compute: _ComputeRequest) -> Event | None:
-        """One of the messages that carry the task itself."""
+        """Take in one of the messages that carry the task itself."""
         kind = compute.WhichOneof("type")
         stage = self.stage
         if stage is Stage.PAYLOAD and kind == "payload":
@@ -203,7 +203,7 @@ class Conversation:
             return self._receive_init_data(compute.init_data)
         if stage is Stage.START and kind == "init_request":
             self.init = compute.init_request
-            # Kept as the message is: one chunk is all there is for most tasks.
+            # The chunk is kept as it came: for most tasks it is the whole payload.
             self.payload = Spool(self.init.payload.data)
             self.stage = Stage.PAYLOAD
             return None
@@ -262,7 +262,7 @@ class Conversation:
         raise ProtocolViolation(f"{asked.value}.{kind or 'type not set'} for {reply_id!r} arrived {story}")
 
     def _append(self, spool: Spool, chunk: objects_pb2.DataChunk) -> bool:
-        """Add a chunk; True when it says that there are no more."""
+        """Add a chunk; return True if it says that there are no more."""
         kind = chunk.WhichOneof("type")
         if kind == "data_complete":
             return True

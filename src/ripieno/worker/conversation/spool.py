@@ -1,4 +1,4 @@
-"""Bytes that arrive in chunks: in memory while they are few, else in a temporary file, or in one of the agent's."""
+"""``Spool``: bytes that arrive in chunks, held in memory, in a temporary file, or in a file of the agent's."""
 
 import io
 import os
@@ -9,17 +9,17 @@ from typing import IO, TYPE_CHECKING, BinaryIO, cast
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-#: Beyond this, what arrives goes to a temporary file (removed when closed).
+#: Beyond this many bytes, arriving data goes to a temporary file (removed when closed).
 SPOOL_LIMIT_BYTES = 1024 * 1024
 
 _READ_BYTES = 256 * 1024
 
 
 class Spool:
-    """One payload or datum as it arrives.
+    """The bytes of one payload or datum as they arrive.
 
-    Written by one thread until it is complete, read by others afterwards. Holds at most
-    ``SPOOL_LIMIT_BYTES`` in memory, whatever its size.
+    One thread writes a spool until it is complete; other threads read it afterwards. At most
+    ``SPOOL_LIMIT_BYTES`` are in memory, whatever its size.
     """
 
     __slots__ = ("_chunks", "_file", "size")
@@ -53,10 +53,10 @@ class Spool:
             self._chunks.clear()
 
     def adopt(self, path: str, size: int) -> None:
-        """Read a file instead, which somebody else keeps until the attempt ends.
+        """Take the bytes from a file instead, which somebody else keeps until the attempt ends.
 
         Raises:
-            OSError: it cannot be opened, or has another size.
+            OSError: the file cannot be opened, or has another size.
         """
         self._chunks.clear()
         self._file = Path(path).open("rb", buffering=0)  # noqa: SIM115 - close() closes it
@@ -65,7 +65,7 @@ class Spool:
             raise OSError(f"{path} has {self.size} bytes instead of {size}")
 
     def read(self) -> bytes:
-        """All of it, in memory."""
+        """Return all bytes."""
         if self._file is not None:
             with self.open() as reader:
                 return reader.read()
@@ -74,16 +74,16 @@ class Spool:
         return self._chunks[0]
 
     def open(self) -> BinaryIO:
-        """A readable, seekable binary file over it, with a position of its own.
+        """Return a readable, seekable binary file over the bytes, with a position of its own.
 
-        It is valid until the attempt ends; reading it later raises ValueError.
+        The file is valid until the attempt ends; reading it later raises ValueError.
         """
         if self._file is None:
             return io.BytesIO(self.read())
         return cast(BinaryIO, io.BufferedReader(_Reader(self._file, self.size), _READ_BYTES))
 
     def close(self) -> None:
-        """Let go of the file, if there is one."""
+        """Close the file, if there is one."""
         if self._file is not None:
             self._file.close()
 
@@ -121,7 +121,7 @@ class _Reader(io.RawIOBase):
 
     def readinto(self, buffer: "WriteableBuffer") -> int:
         target = memoryview(buffer).cast("B")
-        # Asked anew each time: a descriptor that was closed may belong to another file by now.
+        # The descriptor is asked for each time: the number of a closed one may belong to another file by now.
         data = os.pread(self._file.fileno(), len(target), self._position)
         target[: len(data)] = data
         self._position += len(data)

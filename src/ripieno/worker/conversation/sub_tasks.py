@@ -1,4 +1,4 @@
-"""Sub-tasks: what a handler asks for, and how it is told to the agent."""
+"""``SubTask``: the tasks that a handler creates, and the messages that ask the agent for them."""
 
 import uuid
 from collections.abc import Iterator, Sequence
@@ -12,20 +12,20 @@ from ripieno.wire.options import options_to_wire
 from ripieno.wire.protos.armonik_v2 import objects_pb2
 from ripieno.worker.conversation.replies import ProcessReply
 
-#: A single message is kept below this, ids and keys included (gRPC's usual limit is 4 MiB).
+#: Most bytes of a single message, ids and keys included (gRPC's usual limit is 4 MiB).
 SMALL_MESSAGE_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class SubTask:
-    """One task that a handler creates.
+    """A task that a handler creates.
 
     Attributes:
-        payload: Its input.
-        expected_output_keys: Results that it must make. A key that the parent was to make
-            passes to the sub-task (delegation); other keys must be new in the session.
-        data_dependencies: Result keys of the session that it needs first.
-        id: Global; a fresh one unless given.
+        payload: The sub-task's input.
+        expected_output_keys: Keys of the results that the sub-task must make. A key that the parent
+            was to make passes to the sub-task (delegation); other keys must be new in the session.
+        data_dependencies: Keys of results of the session that the sub-task needs before it starts.
+        id: The sub-task's id, which is global; a fresh one unless given.
     """
 
     payload: bytes
@@ -35,10 +35,11 @@ class SubTask:
 
 
 def check_sub_tasks(sub_tasks: Sequence[SubTask], options: TaskOptions | None) -> None:
-    """Check what can be checked here.
+    """Check those rules for a batch of sub-tasks that need no knowledge of the cluster.
 
     Raises:
-        InvalidRequestError: no task, a blank name, an id or key twice, options out of range.
+        InvalidRequestError: there is no task, a name is blank, an id or key occurs twice, or options
+            are out of range.
     """
     check_tasks(
         "sub_tasks",
@@ -51,7 +52,7 @@ def check_sub_tasks(sub_tasks: Sequence[SubTask], options: TaskOptions | None) -
 def creation_replies(
     request_id: str, sub_tasks: Sequence[SubTask], options: TaskOptions | None, chunk_bytes: int
 ) -> Iterator[ProcessReply]:
-    """The replies that ask for sub-tasks: one small one if all payloads fit a chunk, else a stream.
+    """Return the replies that ask for sub-tasks: one if the payloads fit a chunk and it fits 1 MiB, else a stream.
 
     Raises:
         InvalidRequestError: the batch has to be streamed and a task expects no output, which

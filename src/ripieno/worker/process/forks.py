@@ -1,13 +1,13 @@
-"""What a process that a handler forks must not keep of its worker.
+"""Processes that a handler forks, and what they must not keep of their worker.
 
 A forked child (``multiprocessing``'s default on Linux before Python 3.14, ``os.fork``) is a copy of
 the worker: with its handlers of signals, its sockets, and the stack that leads back into the
-worker's loop. Left so, SIGTERM would not end it (``Pool.terminate`` would wait for ever), a signal
-to it would be noticed by the worker, its copies of the sockets would keep a dead worker's address
-alive, and a handler that raises in it would make it a second worker that nobody feeds.
+worker's loop. Left so, SIGTERM would not end the child (``Pool.terminate`` would wait for ever), a
+signal to it would be noticed by the worker, its copies of the sockets would keep a dead worker's
+address alive, and a handler that raises in it would make it a second worker that nobody feeds.
 
-Children that are started by ``exec`` (``subprocess``, ``spawn``, ``forkserver``) inherit none of it:
-Python and gRPC mark their descriptors so.
+Children that are started by ``exec`` (``subprocess``, ``spawn``, ``forkserver``) inherit none of this:
+Python and gRPC mark their descriptors as not inheritable.
 """
 
 import os
@@ -30,14 +30,14 @@ class _ThisProcess:
     def __init__(self) -> None:
         self.is_forked = False
         self.guarding = False
-        #: What the worker does on signals, and what a child is to do.
+        #: By signal, the worker's handler and the one that a child is to have.
         self.handlers: Mapping[signal.Signals, tuple[object, object]] = {}
         self.address = ""
 
     def become_child(self) -> None:
-        """Right after a fork, in the child."""
+        """Rid a child of its worker's signals and sockets; called in the child, right after a fork."""
         if not self.address:
-            return  # it does not serve, or no more
+            return  # the process does not serve, or no longer
         self.is_forked = True
         signal.set_wakeup_fd(-1)
         for number, (ours, default) in self.handlers.items():
@@ -50,11 +50,11 @@ _this_process = _ThisProcess()
 
 
 def guard_forks(address: str, handlers: Mapping[signal.Signals, object]) -> None:
-    """From now on, children that are forked let go of the worker.
+    """Make children that are forked from now on give up the worker's signals and sockets.
 
     Args:
-        address: Where the worker serves; empty once it does no more.
-        handlers: What it does on signals. A child takes the defaults instead, where no handler of
+        address: The address that the worker serves at; empty once it serves no more.
+        handlers: The worker's signal handlers. A child has the defaults instead, unless a handler of
             tasks has set something else meanwhile.
     """
     _this_process.address = address
@@ -67,14 +67,14 @@ def guard_forks(address: str, handlers: Mapping[signal.Signals, object]) -> None
 
 
 def is_forked() -> bool:
-    """Whether this process was forked by a handler, and is no worker."""
+    """Return whether this process was forked by a handler, so that it is no worker."""
     return _this_process.is_forked
 
 
 def end_child(error: BaseException | None) -> NoReturn:
     """End a child whose handler has returned or raised, as ``multiprocessing`` ends its own.
 
-    What the worker registered to be done at its exit is the worker's and is not done.
+    Exit functions that the worker registered are for the worker's own exit and are not called.
     """
     code = 0
     if isinstance(error, SystemExit):
@@ -91,14 +91,14 @@ def end_child(error: BaseException | None) -> NoReturn:
 
 
 def _tell(text: str) -> None:
-    with suppress(Exception):  # it may have closed it
+    with suppress(Exception):  # the child may have closed its standard error
         print(text, file=sys.stderr)
 
 
 def blind_sockets(address: str) -> None:
-    """Put nothing in the place of this process's copies of the sockets that belong to ``address``.
+    """Replace this process's copies of the sockets that belong to ``address`` by the null device.
 
-    Closing them would free their numbers, which gRPC's own copies of its state still name.
+    Closing them would free their numbers, which gRPC's copied state still refers to.
     """
     nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     try:
@@ -117,7 +117,7 @@ def _descriptors() -> list[int]:
 
 
 def _belongs(descriptor: int, address: str) -> bool:
-    """Whether a socket listens at ``address`` or came of listening there."""
+    """Return whether a descriptor is a socket that listens at ``address`` or was accepted there."""
     try:
         if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
             return False

@@ -1,4 +1,4 @@
-"""A worker that an agent spawned does not outlive the agent."""
+"""The end of a worker whose agent is gone: a worker that an agent spawned does not outlive it."""
 
 import os
 import threading
@@ -9,12 +9,12 @@ PARENT_PIPE_VARIABLE = "RIPIENO_PARENT_PIPE"
 
 
 def watch_parent() -> None:
-    """End this process at once when the agent that spawned it is gone; nothing without one.
+    """End this process at once when the agent that spawned it is gone. No-op if no agent spawned it.
 
     Raises:
         ValueError: the variable does not hold a number.
     """
-    # Taken out of the environment: processes that a handler starts are not the agent's.
+    # The variable is removed, so that processes that a handler starts do not take the agent for their parent.
     value = os.environ.pop(PARENT_PIPE_VARIABLE, "")
     if not value:
         return
@@ -26,5 +26,5 @@ def watch_parent() -> None:
 def _wait_and_exit(descriptor: int) -> None:
     while os.read(descriptor, 1):
         pass
-    # No clean-up: nothing that this process still does can count, and a handler may be stuck.
+    # There is no clean-up: nothing that this process still does can count, and a handler may be stuck.
     os._exit(0)

@@ -1,11 +1,11 @@
-"""What a handler may change in its process, put back before the next task can notice."""
+"""``Surroundings``: restores what a handler changed in its process, before the next task can notice."""
 
 import ctypes
 import os
 import signal
 import sys
 
-# That of ``signal`` looks for the name of an enum first, in vain for a handler of ours (measured: 3 us).
+# ``signal.getsignal`` looks for the name of an enum first, in vain for a handler of ours (measured: 3 us).
 from _signal import getsignal  # type: ignore[import-not-found]
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,7 +13,7 @@ from contextlib import suppress
 if sys.platform != "win32":
     import fcntl
 
-#: The costlier looks are taken when nothing waits behind an attempt, and at the latest after so many.
+#: The costlier checks are made when nothing waits behind an attempt, and at the latest after so many attempts.
 LOOK_AFTER = 16
 
 #: ``os.fchdir`` and ``fcntl.fcntl`` hand the interpreter to the I/O thread each time (measured: 6 us a task); these
@@ -24,7 +24,7 @@ _SYSTEM = ctypes.PyDLL(None) if sys.platform != "win32" else None
 class Surroundings:
     """The current directory, the umask, the standard streams' descriptors and the worker's own signals.
 
-    Remembered when the worker begins to serve. Use it in the thread of the handler.
+    Their state is remembered when the worker begins to serve. Use this in the thread of the handler.
     """
 
     def __init__(self) -> None:
@@ -36,15 +36,15 @@ class Surroundings:
         self._unseen = 0
 
     def keep_signals(self, handlers: Mapping[signal.Signals, object]) -> None:
-        """These are the worker's own handlers, until it is told to stop (then: none)."""
+        """Set the worker's own signal handlers, which ``restore`` puts back; none once the worker is told to stop."""
         self._handlers = handlers
 
     def restore(self, *, idle: bool) -> None:
-        """Put back what the last attempt changed; ``idle`` when nothing waits behind it."""
+        """Put back what the last attempt changed; ``idle`` is true when no attempt waits behind it."""
         if self._folder < 0:
             return
         if _SYSTEM is not None:
-            _SYSTEM.fchdir(self._folder)  # or not, if it is not to be entered any more
+            _SYSTEM.fchdir(self._folder)  # fails if the folder cannot be entered any more, which is ignored
         os.umask(self._umask)
         self._unseen += 1
         if idle or self._unseen >= LOOK_AFTER:
@@ -53,7 +53,7 @@ class Surroundings:
             self._restore_signals()
 
     def close(self) -> None:
-        """The worker serves no more."""
+        """Close the descriptors that were kept, when the worker serves no more."""
         for descriptor in (self._folder, *self._streams.values()):
             if descriptor >= 0:
                 with suppress(OSError):  # a handler closed it
@@ -61,7 +61,7 @@ class Surroundings:
         self._folder, self._streams = -1, {}
 
     def _restore_streams(self) -> None:
-        """Where a standard stream was closed, the next file or socket that is opened gets its number, and is printed into."""
+        """Reopen standard streams that were closed, lest output go to a file or socket that got their number."""
         for number, kept in self._streams.items():
             if not _is_standard(number):
                 with suppress(OSError):
@@ -79,7 +79,7 @@ def _kept_streams() -> dict[int, int]:
         for number in (0, 1, 2):
             with suppress(OSError):
                 if _is_standard(number):
-                    # Far from the numbers that are given out next.
+                    # A number far from those that are given out next.
                     kept[number] = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 200)
     return kept
 
@@ -93,8 +93,8 @@ else:
     _flags_of, _GET_FLAGS, _NOT_INHERITED = _SYSTEM.fcntl, fcntl.F_GETFD, fcntl.FD_CLOEXEC
 
     def _is_standard(number: int) -> bool:
-        """Whether a standard stream is open under its number: whatever else gets that number is not inheritable.
+        """Return whether a standard stream is open under its number: anything else there is not inheritable.
 
-        All bits are set in what is said of a number that is closed.
+        For a number that is closed the system call returns -1, which has all bits set.
         """
         return not _flags_of(number, _GET_FLAGS) & _NOT_INHERITED

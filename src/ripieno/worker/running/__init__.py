@@ -1,1 +1,1 @@
-"""Handlers: found, run in a thread or on the loop, and what is told of their exceptions."""
+"""Handlers: how they are found, run in a thread or on a loop, and how their exceptions are described."""

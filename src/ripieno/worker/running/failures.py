@@ -1,4 +1,4 @@
-"""What is told of a handler's exception."""
+"""Descriptions of a handler's exception, for the agent."""
 
 import traceback
 from pathlib import Path
@@ -10,10 +10,10 @@ _PACKAGE = str(Path(__file__).parents[1])
 
 
 def describe(error: BaseException) -> str:
-    """The traceback of a handler's exception, without this package's frames above the handler.
+    """Return the traceback of a handler's exception, without this package's frames above the handler.
 
-    Never raises, whatever the exception is like (its text may be endless, no text at all, or an error
-    itself), and is at most ``REASON_LIMIT_BYTES`` of valid UTF-8.
+    This never raises, whatever the exception is like (its text may be endless, no text at all, or an
+    error itself). The description is at most ``REASON_LIMIT_BYTES`` of valid UTF-8.
     """
     shown: TracebackType | None = error.__traceback__
     while shown is not None and shown.tb_frame.f_code.co_filename.startswith(_PACKAGE):
@@ -26,7 +26,7 @@ def describe(error: BaseException) -> str:
 
 
 def detail_of(error: BaseException) -> str:
-    """The text that a handler gave an exception on purpose, as it can be told."""
+    """Return the text that a handler gave an exception on purpose; limits as in ``describe``."""
     try:
         text = str(error)
     except BaseException as strange:  # noqa: BLE001 - an exception's own __str__ may do anything

@@ -12,8 +12,8 @@ def load_handler(name: str) -> Handler | AsyncHandler:
     """Import the handler called ``MODULE:FUNCTION``.
 
     Raises:
-        HandlerError: the name has another shape, there is no such module or function, or
-            it cannot be called. An error inside the module comes as it is.
+        HandlerError: the name has another shape, there is no such module or function, or the
+            function cannot be called. An error inside the module passes through unchanged.
     """
     module_name, _, function_name = name.partition(":")
     if not module_name or not function_name:
@@ -22,7 +22,7 @@ def load_handler(name: str) -> Handler | AsyncHandler:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # the module is there; one that it imports is not
+            raise  # the module exists; one that it imports does not
         raise HandlerError(
             f"there is no module {error.name!r} (for the handler {name!r}); it must be installed or lie in the"
             " current directory"

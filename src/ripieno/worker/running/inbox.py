@@ -1,4 +1,4 @@
-"""Tasks that are ready, on their way from the I/O loop to the thread of the handler."""
+"""Inboxes: queues of attempts that are ready, from the I/O loop to the thread of the handler."""
 
 import asyncio
 from collections import deque
@@ -12,38 +12,38 @@ from ripieno.worker.attempts.attempt import Attempt
 
 
 class Inbox(Protocol):
-    """Tasks that are ready, on their way to the handler, in order."""
+    """A queue of attempts that are ready for the handler, in order."""
 
     def put(self, attempt: Attempt) -> None:
-        """Add one (from the I/O loop)."""
+        """Add an attempt (from the I/O loop)."""
 
     def stop(self) -> None:
-        """Hand out no more, not even what is there (any thread, a signal handler too)."""
+        """Hand out no more attempts, not even those that wait (any thread, a signal handler too)."""
 
 
 class BlockingInbox:
-    """For a thread that runs plain functions."""
+    """An inbox for a thread that runs plain functions."""
 
     def __init__(self) -> None:
         self._queue: SimpleQueue[Attempt | None] = SimpleQueue()
         self._stopped = False
 
     def put(self, attempt: Attempt) -> None:
-        """Add one."""
+        """Add an attempt."""
         self._queue.put(attempt)
 
     @property
     def empty(self) -> bool:
-        """Whether nothing waits."""
+        """Whether no attempt waits."""
         return self._queue.empty()
 
     def stop(self) -> None:
-        """Hand out no more."""
+        """Hand out no more attempts."""
         self._stopped = True
         self._queue.put(None)
 
     def get(self) -> Attempt | None:
-        """Wait for the next attempt; None once stopped."""
+        """Wait for the next attempt and return it; None once stopped."""
         attempt = None
         while attempt is None and not self._stopped:
             with suppress(Empty):
@@ -52,7 +52,7 @@ class BlockingInbox:
 
 
 class LoopInbox:
-    """For an event loop that runs coroutine functions."""
+    """An inbox for an event loop that runs coroutine functions."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -63,7 +63,7 @@ class LoopInbox:
         self._stopped = False
 
     def put(self, attempt: Attempt) -> None:
-        """Add one."""
+        """Add an attempt."""
         with self._lock:
             self._entries.append(attempt)
             wake = self._asleep
@@ -73,17 +73,17 @@ class LoopInbox:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing waits."""
+        """Whether no attempt waits."""
         return not self._entries
 
     def stop(self) -> None:
-        """Hand out no more."""
-        # No lock here: a signal handler may interrupt its holder.
+        """Hand out no more attempts."""
+        # The lock must not be taken here: a signal handler may interrupt its holder.
         self._stopped = True
         self._loop.call_soon_threadsafe(self._wakened.set)
 
     async def get(self) -> Attempt | None:
-        """Wait for the next attempt; None once stopped."""
+        """Wait for the next attempt and return it; None once stopped."""
         while not self._stopped:
             with self._lock:
                 if self._entries:

@@ -1,4 +1,4 @@
-"""Runs handlers, one attempt at a time, and turns what they do into the attempt's end."""
+"""The runners: run a handler on one attempt at a time, and end each attempt as its handler ended."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -16,7 +16,7 @@ from ripieno.worker.terms.errors import TaskCancelled, TaskError
 Handler = Callable[[Task], bytes | bytearray | memoryview | None]
 AsyncHandler = Callable[[AsyncTask], Awaitable[bytes | bytearray | memoryview | None]]
 
-#: How long attempts may follow one another before the loop has its turn.
+#: Seconds for which attempts may follow one another before the loop's other tasks have their turn.
 YIELD_AFTER_S = 0.001
 
 
@@ -24,7 +24,7 @@ def run_blocking(inbox: BlockingInbox, handler: Handler, surroundings: Surroundi
     """Run a plain function on each attempt, in this thread, until the inbox stops.
 
     Args:
-        surroundings: Put back after each attempt, where they are ours to put back.
+        surroundings: Restored after each attempt; None if the process belongs to somebody else.
     """
     while (attempt := inbox.get()) is not None:
         if attempt.begin():
@@ -65,7 +65,7 @@ async def run_awaiting(inbox: LoopInbox, handler: AsyncHandler, surroundings: Su
 
 
 async def _run_interruptibly(attempt: Attempt, handler: AsyncHandler) -> None:
-    """Run one attempt so that cancelling it cancels the coroutine, and nothing after it."""
+    """Run one attempt so that cancelling it cancels its coroutine, and no later attempt's."""
     runner = asyncio.current_task()
     assert runner is not None
     loop = asyncio.get_running_loop()
@@ -75,7 +75,7 @@ async def _run_interruptibly(attempt: Attempt, handler: AsyncHandler) -> None:
             runner.cancel()
 
     attempt.interrupt = lambda: loop.call_soon_threadsafe(interrupt)
-    # A cancel that came before the line above has only left its mark.
+    # A cancel that came before the line above has only set the flag.
     if attempt.cancelled:
         _end(attempt, TaskCancelled())
     else:
@@ -98,7 +98,7 @@ async def _run_async(attempt: Attempt, handler: AsyncHandler) -> None:
 
 
 def _finish_shortly(attempt: Attempt, value: bytes) -> bool:
-    """End with the commonest answer, if that is what it is: one result in one chunk."""
+    """End an attempt with one result in one chunk, the commonest answer; return False if it needs another."""
     if attempt.cancelled or len(value) > attempt.chunk_bytes:
         return False
     place = attempt.objects
@@ -120,7 +120,7 @@ def _end(attempt: Attempt, error: BaseException) -> None:
     if attempt.broken is not None:
         attempt.fail(attempt.broken)
     elif attempt.cancelled:
-        # Nothing counts any more; say how it ended all the same.
+        # A cancelled attempt no longer counts; the agent is told how it ended all the same.
         stopped = isinstance(error, TaskCancelled | asyncio.CancelledError)
         attempt.fail("cancelled" if stopped else describe(error))
     elif isinstance(error, TaskError):

@@ -1,8 +1,8 @@
-"""``BatchWorker``: many attempts to a gRPC message, over one long-lived stream.
+"""The service ``BatchWorker``: many attempts to a gRPC message, over one long-lived stream.
 
 The stream goes on being read while a handler runs, so that withdrawals and cancels get
-through; what the handler answers gathers while the last batch is written and goes out
-with the next, at once when nothing is under way.
+through. The handler's answers gather while the last batch is written and go out with
+the next batch, at once when no write is under way.
 """
 
 import asyncio
@@ -38,9 +38,10 @@ class _Stream:
     Attributes:
         open: Attempts that arrived and have not ended, by number.
         outbox: Encoded BatchReply messages, which may be joined.
-        objects: Where large results may be written.
-        read_to_end: The agent sends nothing more.
-        failure: Why the stream cannot go on.
+        objects: The place where large results may be written; None unless the agent offered one.
+        read_to_end: Whether the stream may end once no attempt is open: the agent sends nothing
+            more, or the worker is stopping.
+        failure: Why the stream cannot go on; None if it can.
     """
 
     def __init__(self, outbox: Outbox, one_result: OneResult) -> None:
@@ -52,18 +53,18 @@ class _Stream:
         self.failure: str | None = None
 
     def end(self, attempt: "BatchAttempt", last: bytes) -> None:
-        """The last word about an attempt (any thread)."""
+        """Forget an attempt that has ended, and send its last message (any thread)."""
         self.open.pop(attempt.number, None)
         self.outbox.put(last)
         if self.read_to_end:
             self.finish_when_idle()
 
     def want_object(self) -> None:
-        """Ask for the name of an object (any thread)."""
+        """Ask the agent for the name of an object (any thread)."""
         self.outbox.put(BatchReply(wants_object=True).SerializeToString())
 
     def finish_when_idle(self) -> None:
-        """Let the stream end once nothing is left to be told."""
+        """Let the stream end if no attempt is open, so that nothing is left to be sent."""
         if not self.open:
             self.outbox.finish()
 
@@ -99,7 +100,7 @@ class BatchAttempt(Attempt):
         self.outbox.put(_encode(BatchReply.Item(attempt=self.number, stored=[told])))
 
     def tell_withdrawn(self, why: str | None = None) -> None:
-        """It never began and never will; ``why``, unless it was asked back."""
+        """Tell the agent that the attempt never began and never will; ``why`` is None if the agent asked it back."""
         self._finish(_encode(BatchReply.Item(attempt=self.number, withdrawn=True, failed=why)))
 
     def _finish(self, last: bytes) -> None:
@@ -114,8 +115,8 @@ class BatchLane:
     back before the loss is noticed here. One attempt runs at a time all the same.
 
     Args:
-        inbox: Where tasks go that are ready to run.
-        readers: Owns the tasks that read streams (see ProcessLane).
+        inbox: The queue for attempts that are ready to run.
+        readers: The owner of the asyncio tasks that read streams (see ProcessLane).
     """
 
     def __init__(self, inbox: Inbox, readers: asyncio.TaskGroup) -> None:
@@ -134,7 +135,7 @@ class BatchLane:
         server.add_generic_rpc_handlers((methods,))
 
     def drain(self) -> None:
-        """Begin nothing any more; what has not begun goes back to its agent as withdrawn."""
+        """Begin no more attempts; those that have not begun go back to their agent as withdrawn."""
         self._draining = True
         for stream in self._streams:
             for attempt in list(stream.open.values()):
@@ -144,7 +145,7 @@ class BatchLane:
             stream.finish_when_idle()
 
     async def process(self, _requests: Any, context: Any) -> None:
-        """One stream: reads and writes it itself instead of iterating and yielding."""
+        """Serve one stream, which is read and written directly instead of by iterating and yielding."""
         stream = _Stream(Outbox(asyncio.get_running_loop()), self._one_result)
         self._streams.add(stream)
         try:
@@ -152,7 +153,7 @@ class BatchLane:
             while entries := await stream.outbox.take(BATCH_LIMIT_BYTES):
                 await context.write(entries[0] if len(entries) == 1 else b"".join(entries))
         finally:
-            # However it ended: without their stream the attempts have nobody to talk to.
+            # However the stream ended: without it the attempts have nobody to talk to.
             self._streams.discard(stream)
             stream.outbox.close()
             for attempt in list(stream.open.values()):
@@ -162,7 +163,7 @@ class BatchLane:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, stream.failure)
 
     async def _read(self, stream: _Stream, context: Any) -> None:
-        """Take in what the stream brings, until it ends."""
+        """Take in the stream's messages until it ends."""
         while True:
             try:
                 batch = await context.read()
@@ -179,7 +180,7 @@ class BatchLane:
             if stream.objects is not None and (batch.object_names or batch.no_object):
                 stream.objects.named(batch.object_names)
             if batch.HasField("scratch") and (scratch := directory_from_wire(batch.scratch)) is not None:
-                # In a thread: it is a look at a file system. Nobody waits for the answer.
+                # The check looks at a file system, so it runs in a thread. Nobody waits for the answer.
                 self._readers.create_task(self._look_at_scratch(stream, scratch))
             for item in batch.items:
                 self._take(stream, item)
@@ -218,12 +219,12 @@ class BatchLane:
                 attempt.cancel()
 
     def _admit(self, stream: _Stream, item: batch_worker_pb2.BatchRequest.Item) -> BatchAttempt | None:
-        """Open an attempt with its first item; None if there is nothing (left) to go on with."""
+        """Open an attempt with its first item and return it; None if no more of it is to be taken in."""
         requests = item.requests
         attempt = BatchAttempt(stream, item.attempt)
         whole = attempt.conversation.receive_whole(requests)
         if not whole and not (requests and requests[0].compute.HasField("init_request")):
-            return None  # about an attempt that has ended: the two messages crossed
+            return None  # the item is about an attempt that has ended: its end and this message crossed
         stream.open[attempt.number] = attempt
         if self._draining and attempt.withdraw():
             attempt.tell_withdrawn()
@@ -234,7 +235,7 @@ class BatchLane:
         return attempt if all(self._feed(attempt, request) for request in requests) else None
 
     def _feed_file(self, attempt: BatchAttempt, file: batch_worker_pb2.BatchRequest.File) -> bool:
-        """Give an attempt a file; False if it has no place there, or is not to be had."""
+        """Give an attempt a file; return False if it breaks the protocol or cannot be read."""
         try:
             attempt.conversation.receive_file(file.path, file.size)
         except ProtocolViolation as error:
@@ -246,7 +247,7 @@ class BatchLane:
         return True
 
     def _feed(self, attempt: BatchAttempt, request: worker_service_pb2.ProcessRequest) -> bool:
-        """Give an attempt its next message; False if it breaks the protocol."""
+        """Give an attempt its next message; return False if it breaks the protocol or its data cannot be kept."""
         try:
             if attempt.receive(request):
                 self._inbox.put(attempt)
@@ -260,7 +261,10 @@ class BatchLane:
 
     @staticmethod
     def _cannot_hold(attempt: BatchAttempt, error: OSError) -> None:
-        """Its data cannot be kept or read on this machine: no fault of its own, so it goes back if it has not begun."""
+        """Give back an attempt whose data this machine cannot keep or read, through no fault of its own.
+
+        An attempt that has begun is broken off instead.
+        """
         if attempt.withdraw():
             attempt.tell_withdrawn(f"its worker cannot hold its data: {reason(str(error))}")
         else:

@@ -1,4 +1,4 @@
-"""``Worker``: one call of Process per attempt, as every agent of the protocol does it."""
+"""The service ``Worker``: one call of Process per attempt, as every agent of the protocol makes it."""
 
 import asyncio
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ from ripieno.worker.conversation.replies import ProcessReply, output_ok, result_
 from ripieno.worker.running.inbox import Inbox
 from ripieno.worker.terms.errors import ProtocolViolation
 
-#: The detail of a status travels percent-encoded in the trailers, which gRPC may refuse beyond 8 KiB.
+#: Most bytes of a status detail: it is sent percent-encoded in the trailers, which gRPC may refuse beyond 8 KiB.
 DETAIL_LIMIT_BYTES = 7 * 1024
 
-#: Taken from the outbox at once; each reply is still a gRPC message of its own.
+#: Bytes that are taken from the outbox at once; each reply is still a gRPC message of its own.
 _TAKE_BYTES = 256 * 1024
 
-#: Between looks at a handler that was told to stop: the agent asks about every second.
+#: Pause between looks at a handler that was told to stop: the agent asks about every second.
 _LOOK_AGAIN_S = 0.02
 
 _SERVICE = "ArmoniK.api.grpc.v1.Worker"
@@ -34,8 +34,8 @@ class CallAttempt(Attempt):
     """An attempt that has a call of its own.
 
     Attributes:
-        failure: Why it failed, once it has ended without Output.
-        failure_code: The status that its call then ends with.
+        failure: Why the attempt failed, once it has ended without Output; else None.
+        failure_code: The status that the call of a failed attempt ends with.
     """
 
     __slots__ = ("failure", "failure_code")
@@ -69,7 +69,7 @@ class CallAttempt(Attempt):
         super().break_off(detail)
 
     def refuse(self) -> None:
-        """The worker stops: end it, unless it has begun."""
+        """End the attempt as UNAVAILABLE, unless it has begun, because the worker is stopping."""
         if self.withdraw():
             self.failure_code = grpc.StatusCode.UNAVAILABLE
             self.fail("the worker is stopping and begins nothing any more")
@@ -79,9 +79,9 @@ class ProcessLane:
     """Serves ``Worker``. One call is heard at a time; others wait for their turn.
 
     Args:
-        inbox: Where tasks go that are ready to run.
-        readers: Owns the tasks that read calls. A read is never cancelled but ends with
-            its call: gRPC writes into the memory of a read that is under way.
+        inbox: The queue for attempts that are ready to run.
+        readers: The owner of the asyncio tasks that read calls. A read is never cancelled but
+            ends with its call: gRPC writes into the memory of a read that is under way.
     """
 
     def __init__(self, inbox: Inbox, readers: asyncio.TaskGroup) -> None:
@@ -113,13 +113,13 @@ class ProcessLane:
         server.add_generic_rpc_handlers((methods,))
 
     def drain(self) -> None:
-        """Begin nothing any more."""
+        """Begin no more attempts; one that has not begun ends as UNAVAILABLE."""
         self._draining = True
         if self._current is not None:
             self._current.refuse()
 
     async def health_check(self, _request: objects_pb2.Empty, _context: Any) -> worker_service_pb2.HealthCheckReply:
-        """SERVING, also while a handler runs, until the worker stops.
+        """Answer SERVING, also while a handler runs, until the worker stops; then NOT_SERVING.
 
         While a handler goes on after its call was broken off there is no answer: gRPC has no
         other way to tell the agent that this worker is not free, and the agent replaces it.
@@ -129,7 +129,7 @@ class ProcessLane:
         return worker_service_pb2.HealthCheckReply(status=_Health.NOT_SERVING if self._draining else _Health.SERVING)
 
     async def process(self, _requests: Any, context: Any) -> None:
-        """One attempt: reads and writes the call itself instead of iterating and yielding."""
+        """Serve one attempt, whose call is read and written directly instead of by iterating and yielding."""
         async with self._turn:
             attempt = self._current = CallAttempt(Outbox(asyncio.get_running_loop()))
             try:
@@ -141,7 +141,7 @@ class ProcessLane:
                     for entry in entries:
                         await context.write(entry)
             finally:
-                # However it ended: without its call it has nobody to talk to.
+                # However the call ended: without it the attempt has nobody to talk to.
                 self._current = None
                 attempt.outbox.close()
                 if not attempt.over and not attempt.withdraw():
@@ -151,7 +151,7 @@ class ProcessLane:
             await context.abort(attempt.failure_code, fit_detail(attempt.failure))
 
     async def _read(self, attempt: CallAttempt, context: Any) -> None:
-        """Feed the attempt with what its call brings, until it ends."""
+        """Feed the attempt with its call's messages until the call ends."""
         reading = True
         while reading:
             try:
@@ -166,7 +166,7 @@ class ProcessLane:
                 attempt.break_off("the stream ended before the task was complete")
 
     def _feed(self, attempt: CallAttempt, request: worker_service_pb2.ProcessRequest) -> bool:
-        """Give the attempt its next message; False if it breaks the protocol."""
+        """Give the attempt its next message; return False if it breaks the protocol or its data cannot be kept."""
         try:
             if attempt.receive(request):
                 self._inbox.put(attempt)
@@ -177,7 +177,7 @@ class ProcessLane:
 
 
 def fit_detail(detail: str) -> str:
-    """Shorten a status detail until it fits the trailers of a call."""
+    """Return a status detail, shortened until it fits the trailers of a call."""
     detail = reason(detail, DETAIL_LIMIT_BYTES)
     limit = len(detail.encode())
     while (size := len(quote(detail, safe=" "))) > DETAIL_LIMIT_BYTES:

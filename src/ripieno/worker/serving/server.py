@@ -1,4 +1,4 @@
-"""The worker's I/O: a thread with an event loop that serves both services at one address."""
+"""``WorkerServer``: the worker's I/O, a thread with an event loop that serves both services at one address."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ from ripieno.worker.serving.process_lane import ProcessLane
 from ripieno.worker.terms.errors import ServeError
 
 _OPTIONS = (
-    # We bound what we send; agents do the same.
+    # Both sides bound the messages that they send, so gRPC's own limits are off.
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
     ("grpc.so_reuseport", 0),
@@ -30,7 +30,7 @@ _OPTIONS = (
     ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
     ("grpc.http2.max_ping_strikes", 0),
 )
-#: How long what was answered last may take to get out.
+#: Seconds that the last answers may take to be sent when the server stops.
 _STOP_GRACE_S = 2.0
 
 
@@ -39,7 +39,7 @@ class WorkerServer:
 
     Args:
         address: ``unix:/path`` or ``HOST:PORT`` (port 0 takes a free one).
-        inbox: Where tasks go that are ready to run. It is stopped when the server ends.
+        inbox: The queue for attempts that are ready to run. It is stopped when the server ends.
         batch: Serve ``BatchWorker`` too.
     """
 
@@ -55,21 +55,21 @@ class WorkerServer:
         self._stopped: asyncio.Event
 
     def start(self) -> str:
-        """Listen, and return the address that it listens on.
+        """Begin to listen, and return the address that the server listens on.
 
         Raises:
-            ServeError: nothing can listen there.
+            ServeError: the address is not valid, is in use, or cannot be listened on.
         """
         prepare_address(self._address)
         self._thread.start()
         return self._ready.result()
 
     def drain(self) -> None:
-        """Begin nothing any more (any thread, a signal handler too)."""
+        """Begin no more attempts (any thread, a signal handler too)."""
         self._loop.call_soon_threadsafe(self._drain)
 
     def stop(self) -> None:
-        """Send what is left to be sent, end all calls, stop listening; returns when done.
+        """Send what is left to be sent, end all calls and stop listening; return when that is done.
 
         Raises:
             Exception: whatever ended the server before its time.
@@ -117,7 +117,7 @@ class WorkerServer:
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's, where it is installed: it gets more messages through."""
+    """Return uvloop's loop factory if uvloop is installed (it handles more messages), else None."""
     if importlib.util.find_spec("uvloop") is None:
         return None
     factory: Callable[[], asyncio.AbstractEventLoop] = importlib.import_module("uvloop").new_event_loop
@@ -141,10 +141,10 @@ def _parsed(address: str) -> Address:
 
 
 def prepare_address(address: str) -> None:
-    """Remove a socket that a dead worker left behind.
+    """Remove a socket that a dead worker left behind at ``address``.
 
     Raises:
-        ServeError: it is no address, another process listens there, or something that is no
+        ServeError: ``address`` is not valid, another process listens there, or something that is no
             socket is in the way.
     """
     where = _parsed(address)

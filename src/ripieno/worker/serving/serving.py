@@ -1,4 +1,4 @@
-"""``serve``: one process, one handler, one attempt at a time, until it is told to stop."""
+"""``serve``: runs one handler in one process, one attempt at a time, until the process is told to stop."""
 
 import asyncio
 import inspect
@@ -20,8 +20,8 @@ from ripieno.worker.running.runner import AsyncHandler, Handler, run_awaiting, r
 from ripieno.worker.serving.server import WorkerServer, remove_socket
 from ripieno.worker.terms.errors import ServeError
 
-#: How long a handler that computes may keep the interpreter while the I/O has something to do. With
-#: Python's own 5 ms, five results of 1 ms each gather before the first one goes out.
+#: Seconds for which a handler that computes may keep the interpreter while the I/O has something to do.
+#: With Python's own 5 ms, five results of 1 ms each gather before the first one goes out.
 SWITCH_INTERVAL_S = 0.0005
 
 
@@ -37,23 +37,24 @@ def serve(
     The handler runs in the calling thread (the main one, normally; a coroutine function
     on an event loop there), one attempt at a time; the I/O has a thread of its own, so that the
     worker answers while a handler runs. A first signal lets the running attempt finish
-    and gives back those that have not begun; a second one ends the process at once.
+    and gives back attempts that have not begun; a second one ends the process at once.
 
     A handler may start processes of any kind, fork ones too, threads and event loops. In the main
     thread, the current directory, the umask, the standard streams and the worker's own signals are
     put back before another task could be disturbed by what a handler did to them.
 
     Args:
-        handler: ``def handle(task: Task)`` or ``async def handle(task: AsyncTask)``. What
-            it returns, if it is bytes, is the task's single result. TaskError fails the
-            task for good; any other exception fails the attempt.
-        address: ``unix:/path`` or ``HOST:PORT``; None takes RIPIENO_WORKER_ADDRESS.
+        handler: ``def handle(task: Task)`` or ``async def handle(task: AsyncTask)``. Bytes that
+            it returns are the task's single result. TaskError fails the task for good; any
+            other exception fails the attempt.
+        address: ``unix:/path`` or ``HOST:PORT``; None takes the environment variable
+            RIPIENO_WORKER_ADDRESS.
         on_ready: Called with the address once the worker listens.
         batch: False serves ``Worker`` alone, as a worker of another make does: one call
-            an attempt. What a task can do is the same, it only costs more.
+            an attempt. Tasks can do the same then, at a higher cost.
 
     Raises:
-        ServeError: there is no address, or it cannot listen there.
+        ServeError: no address is given, or the worker cannot listen there.
     """
     where = address or os.environ.get(WORKER_ADDRESS_VARIABLE)
     if not where:
@@ -78,7 +79,7 @@ async def _serve_async(
 
 
 def is_async(handler: Callable[..., object]) -> bool:
-    """Whether a handler is a coroutine function, or an object whose call is one."""
+    """Return whether a handler is a coroutine function, or an object whose ``__call__`` is one."""
     return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__)
 
 
@@ -90,10 +91,10 @@ def _listening(
     batch: bool,
     loop: asyncio.AbstractEventLoop | None = None,
 ) -> Iterator[Surroundings | None]:
-    """A server that feeds the inbox, and the signals that stop both; ``loop`` runs in this thread, if one does.
+    """Run a server that feeds the inbox, and stop both on signals; ``loop`` is this thread's loop, if one runs.
 
-    Yields what to put back after each attempt: None in a thread that is not the main one, since the
-    process, its signals and its directory belong to somebody else then.
+    Yields the Surroundings to restore after each attempt; None in a thread that is not the main one,
+    since the process, its signals and its directory belong to somebody else then.
     """
     in_charge = threading.current_thread() is threading.main_thread()
     surroundings = Surroundings() if in_charge else None
@@ -128,8 +129,8 @@ def _stopping_on_signals(
 ) -> Iterator[Mapping[signal.Signals, object]]:
     """Call ``stop`` on the first SIGTERM or SIGINT; let the second one take its usual effect.
 
-    A loop is told by its own means: a plain handler would not run while the loop waits for
-    events, if the signal arrived just before it began to. Yields the handlers as they stand.
+    A loop gets its signals by ``add_signal_handler``: a plain handler would not run while the loop
+    waits for events, if the signal arrived just before. Yields the handlers in force, by signal.
     """
     if not in_charge:
         yield {}

@@ -1,1 +1,1 @@
-"""Errors that a handler raises or meets."""
+"""The terms of a handler's author: errors that a handler raises or meets."""

@@ -1,4 +1,4 @@
-"""What a handler may raise, and what the SDK raises into it.
+"""The errors of the worker SDK: those that a handler may raise, and those that the SDK raises.
 
 ::
 
@@ -20,7 +20,7 @@ from ripieno.domain.errors import RipienoError
 
 
 class TaskError(RipienoError):
-    """Raise it in a handler to fail the task for good.
+    """The task has failed for good: a handler raises this to say so.
 
     The task becomes ERROR with this text and is never retried; its results are aborted
     and its sub-tasks never exist. Any other exception fails this attempt alone, and
@@ -50,7 +50,7 @@ class SubTasksRefused(RipienoError):  # noqa: N818 - reads as an event
     """The cluster refused a batch of sub-tasks; none of the batch exists, and the task goes on.
 
     Attributes:
-        ids: The offenders, or all of the batch when the fault is the batch's.
+        ids: Ids of the offending sub-tasks, or of all of the batch when the fault is the batch's.
     """
 
     NAMED = 10
@@ -78,8 +78,8 @@ class ServeError(RipienoError):
 
 
 class TaskCancelled(BaseException):
-    """The attempt is cancelled; nothing that it still does counts.
+    """The attempt is cancelled; nothing that its handler still does counts.
 
-    Like asyncio's CancelledError it is no ``Exception``, so that an ``except Exception``
+    Like asyncio's CancelledError this is not an ``Exception``, so that an ``except Exception``
     around a call of the SDK does not swallow it. Clean up and let it through.
     """
