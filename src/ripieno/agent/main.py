@@ -1,4 +1,4 @@
-"""Puts one agent together and runs it until it is told to stop."""
+"""Builds one agent from its parts and runs it until it is told to stop."""
 
 from __future__ import annotations
 
@@ -27,18 +27,23 @@ from ripieno.background import Loop, Setback
 from ripieno.config import AgentSettings
 from ripieno.domain.texts import reason
 
-#: How often the dispatcher looks after what runs.
+#: Seconds between two calls of ``Dispatcher.tick``.
 TICK_S = 0.01
-#: A process that is so late was stopped, or its machine was: that time counts for no attempt.
+#: A tick that is late by this much means that the process or its machine was stopped: no attempt is charged that time.
 STOOD_STILL_S = 0.5
-#: How often workers that stand idle are asked for anew.
+#: Seconds between two calls of ``Dispatcher.ask_anew``.
 ASK_ANEW_S = 30.0
 #: How long the last outcomes may take to be settled when draining.
 SETTLE_S = 5.0
 
 
 class Agent:
-    """The parts of one agent, wired."""
+    """All parts of one agent, connected with each other.
+
+    Args:
+        settings: The agent's settings.
+        scratch: Directory for large data and sockets, which no other agent uses.
+    """
 
     def __init__(self, settings: AgentSettings, scratch: Path) -> None:
         names = settings.attach or [str(number) for number in range(settings.slots)]
@@ -99,7 +104,7 @@ class Agent:
             await self.dispatcher.busy.wait()
             try:
                 await self._tick_once()
-            except Exception as error:  # noqa: BLE001 - what runs goes on, and so does the clock
+            except Exception as error:  # noqa: BLE001 - after a bug the attempts go on, and so does the clock
                 await asyncio.sleep(setback.note(error))
             else:
                 setback.over()
@@ -113,13 +118,13 @@ class Agent:
         now = time.monotonic()
         if (late_s := now - asleep_at - TICK_S) > STOOD_STILL_S:
             self.dispatcher.stood_still(late_s)
-            await asyncio.sleep(TICK_S)  # what came meanwhile is heard first
+            await asyncio.sleep(TICK_S)  # messages that arrived meanwhile are processed first
             now = time.monotonic()
         self.inputs.advance()
         self.dispatcher.tick(now)
 
     async def _drain(self) -> None:
-        """Let what runs finish; give back the rest; see the outcomes settled."""
+        """Let running attempts finish, give back the others, and wait until the outcomes are settled."""
         dispatcher, settings = self.dispatcher, self.settings
         dispatcher.drain()
         with suppress(TimeoutError):
@@ -142,19 +147,21 @@ class Agent:
 async def run_agent(settings: AgentSettings, *, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
     """Run an agent until ``stop`` is set, then drain it and return.
 
-    While draining, attempts that run have ``settings.drain_s`` to finish; those that do
-    not, and all that had not begun, are given back without using up an attempt.
+    While draining, running attempts have ``settings.drain_s`` to finish. Those that do not,
+    and all that had not begun, are given back without using up an attempt.
 
     Args:
+        settings: The agent's settings.
+        stop: Set by the caller to stop the agent.
         on_ready: Called once, when a control plane has welcomed the agent. Workers need
             not be up by then.
 
     Raises:
-        OSError: there is no scratch directory to be had, or no thread.
+        OSError: if no scratch directory can be made, or no thread can be started.
     """
     asyncio.get_running_loop().set_default_executor(Threads())
     if settings.worker_logs is not None:
         settings.worker_logs.mkdir(parents=True, exist_ok=True)
-    # A directory of its own: several agents may share one scratch.
+    # The agent makes a directory of its own, because several agents may share one scratch.
     with locked_directory(settings.scratch) as scratch:
         await Agent(settings, scratch).run(stop, on_ready)

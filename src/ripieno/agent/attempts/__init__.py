@@ -1,1 +1,1 @@
-"""Attempts: what is known of one, how it is assigned, opened towards a worker, and how its end is written."""
+"""Attempts: their state, how assignments are read, the opening sent to a worker, and how their ends are written."""

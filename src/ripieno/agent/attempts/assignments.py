@@ -1,7 +1,7 @@
-"""What a control plane assigns, read into attempts.
+"""Reads the assignments in a control plane's message into attempts.
 
 An assignment that this agent cannot read (a newer control plane's, or a fault of ours) is named by its
-ticket and goes back; it spoils neither those beside it nor the stream.
+ticket and given back; it affects neither the assignments beside it nor the stream.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from ripieno.wire.protos.v1 import agent_pb2
 
 ControlMessage = agent_pb2.ControlMessage
 
-#: What a message lacks that refers to what it did not bring, or whose columns differ in length.
+#: Errors raised while reading a message that refers to entries it lacks, or whose columns differ in length.
 _UNREADABLE = (KeyError, ValueError, StopIteration)
 
 
 def read_assignments(message: ControlMessage) -> tuple[list[Attempt], list[agent_pb2.Ticket]]:
-    """The attempts that a message assigns, and the tickets of those that cannot be read."""
+    """Return the attempts that a message assigns, and the tickets of assignments that cannot be read."""
     sessions = {session.session_no: session.id for session in message.sessions}
     options = {
         entry.options_no: RunOptions(dict(entry.options), entry.max_duration_us / 1e6, entry.priority)

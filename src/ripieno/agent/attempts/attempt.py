@@ -1,4 +1,4 @@
-"""One attempt, as this agent holds it: from its assignment to its outcome."""
+"""The state of one attempt on this agent, from its assignment to its outcome."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ if TYPE_CHECKING:
 
 
 class Verdict(Enum):
-    """How an attempt ends whatever its worker still says."""
+    """An end of an attempt that is decided by the agent, whatever its worker still says."""
 
-    CANCELLED = auto()  # by a user
-    LOST = auto()  # the control plane gave it to another; report nothing
-    RELEASED = auto()  # given back, no attempt used up
+    CANCELLED = auto()  # a user cancelled the task
+    LOST = auto()  # the control plane gave the claim to another agent; nothing is reported
+    RELEASED = auto()  # given back; no attempt of the task is used up
     TIMEOUT = auto()  # max_duration passed
     FAILED = auto()  # the worker broke the protocol
-    REFUSED = auto()  # it asked for more than an attempt may, and would again
+    REFUSED = auto()  # the attempt asked for more than it may, and would again
 
     @classmethod
     def of(cls, how: Failed) -> Verdict:
-        """The verdict on an attempt whose worker says, in the midst of it, what makes it fail."""
+        """The verdict on an attempt that fails before its Output: REFUSED if the failure is final, else FAILED."""
         return cls.FAILED if how.failure.may_retry else cls.REFUSED
 
     @property
     def failure(self) -> Failure:
-        """What the attempt is told to have failed by."""
+        """The reason of failure that is reported for the attempt."""
         return {Verdict.TIMEOUT: Failure.TIMEOUT, Verdict.REFUSED: Failure.OUTPUT}.get(self, Failure.ATTEMPT)
 
     def outweighs(self, former: Verdict | None) -> bool:
-        """Whether it replaces a verdict that was given before."""
+        """Whether this verdict replaces the ``former`` one, None for none."""
         if former is None or self is Verdict.LOST:
             return True
         return self is Verdict.CANCELLED and former is not Verdict.LOST
@@ -44,7 +44,14 @@ class Verdict(Enum):
 
 @dataclass(eq=False, slots=True)
 class Spooled:
-    """A large datum in a file of this agent, shared by the attempts that read it."""
+    """A large datum in a file of this agent, shared by the attempts that read it.
+
+    Attributes:
+        name: Name of the object; for one attempt's inline data, of the file.
+        path: The file.
+        size: Its size in bytes.
+        users: How many readers have it open; the file is kept while there are any.
+    """
 
     name: str
     path: Path
@@ -61,9 +68,9 @@ class RunOptions:
     """The options of an attempt that matter to an agent.
 
     Attributes:
-        options: The free map, handed to the worker.
-        max_duration_s: Time limit from the start on a worker.
-        priority: Larger is more urgent; among what this agent holds.
+        options: The free map of options, handed to the worker.
+        max_duration_s: Time limit in seconds from the start on a worker.
+        priority: Orders the attempts that this agent holds; larger is more urgent.
     """
 
     options: Mapping[str, str]
@@ -73,12 +80,12 @@ class RunOptions:
 
 @dataclass(eq=False)
 class Attempt:
-    """One attempt in hand. Belongs to the event loop's thread; compared by identity.
+    """One attempt that this agent holds. Belongs to the event loop's thread; compared by identity.
 
     Attributes:
-        claim: Never repeats, so it names the attempt (INV-5).
-        id: As the worker sees it: the task's id, and ``###<retry>`` on retries.
-        data_dependencies: Distinct, in the task's order.
+        claim: Number of the claim, which never repeats, so it names the attempt (INV-5).
+        id: The attempt's id that the worker is given: the task's id, with ``###<retry>`` on retries.
+        data_dependencies: Distinct keys, in the task's order.
     """
 
     # No slots on purpose: the fields below with ``init=False`` cost nothing until set.
@@ -93,41 +100,41 @@ class Attempt:
     data_dependencies: Sequence[str]
     payload: Data
 
-    #: Inputs at hand, by key; ``None`` as long as there is nothing to fetch.
+    #: Inputs at hand, by key; ``None`` until inputs are fetched for the attempt.
     inputs: dict[str, Input] | None = field(init=False, default=None)
-    #: A large payload, once it is at hand.
+    #: The file of a large payload, once it is at hand.
     spooled_payload: Spooled | None = field(init=False, default=None)
-    #: Holds large data, so it is never sent ahead.
+    #: Whether the attempt holds large data, so that it is never sent ahead.
     large: bool = field(init=False, default=False)
-    #: Was in the inbox of a worker that died, so it runs with nothing behind it.
+    #: Whether the attempt was in the inbox of a worker that died, so that it runs with nothing behind it.
     alone: bool = field(init=False, default=False)
-    #: The number under which its worker knows it (batch lane).
+    #: The number that names the attempt in messages to and from its worker (batch lane).
     number: int = field(init=False, default=0)
     conversation: Conversation | None = field(init=False, default=None)
-    #: It is asked back from a worker that may not have begun it.
+    #: Whether the attempt was asked back from a worker that may not have begun it.
     withdrawing: bool = field(init=False, default=False)
-    #: The control plane knows that it runs.
+    #: Whether the control plane was told that the attempt runs.
     reported: bool = field(init=False, default=False)
     started_at_us: int = field(init=False, default=0)
     worker: str = field(init=False, default="")
     verdict: Verdict | None = field(init=False, default=None)
     detail: str = field(init=False, default="")
-    #: Data of it is, or was, being uploaded.
+    #: Whether data of the attempt is, or was, being uploaded.
     uploading: bool = field(init=False, default=False)
     #: Monotonic time of the interruption, seconds.
     interrupted_at: float = field(init=False, default=0.0)
     over: bool = field(init=False, default=False)
-    #: Bytes of inline data that it holds in this process.
+    #: Bytes of inline data that the attempt holds in this process.
     weight: int = field(init=False, default=0)
 
     @property
     def solitary(self) -> bool:
-        """Whether it must be the only one in a worker's inbox."""
+        """Whether the attempt must be the only one in a worker's inbox."""
         return self.large or self.alone
 
     @property
     def size(self) -> int:
-        """Bytes of its payload and of the inputs at hand."""
+        """Bytes of the attempt's payload and of the inputs at hand, whether inline or in files."""
         payload = self.payload
         size = len(payload) if isinstance(payload, bytes) else payload.size
         if self.inputs:
@@ -136,13 +143,13 @@ class Attempt:
 
     @property
     def inline_bytes(self) -> int:
-        """Bytes of its payload and of the inputs at hand that lie in memory."""
+        """Bytes of the attempt's payload and of the inputs at hand that are in memory."""
         size = len(self.payload) if isinstance(self.payload, bytes) else 0
         if self.inputs:
             size += sum(len(datum) for datum in self.inputs.values() if isinstance(datum, bytes))
         return size
 
     def spooled(self) -> list[Spooled]:
-        """The files it reads."""
+        """Return the files of the attempt's large inputs and payload."""
         files = [datum for datum in (self.inputs or {}).values() if isinstance(datum, Spooled)]
         return [*files, self.spooled_payload] if self.spooled_payload is not None else files

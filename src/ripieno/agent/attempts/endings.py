@@ -1,7 +1,7 @@
-"""Ends of attempts as messages: written, measured, cut, taken apart. Pure functions.
+"""Writes the ends of attempts as messages, and measures, filters and splits such messages. Pure functions.
 
-Nothing here makes a message that the control plane would not take: a reason is cut to
-``REASON_LIMIT_BYTES``, and an outcome beyond ``MAX_OUTCOME_BYTES`` is a final failure that says so.
+The control plane takes every message made here: a reason is cut to ``REASON_LIMIT_BYTES``, and an
+outcome beyond ``MAX_OUTCOME_BYTES`` becomes a final failure that says so.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _REASONS = {
 
 
 class Ticketed(Protocol):
-    """What names an attempt: an ``Attempt``, or a ticket alone."""
+    """Anything that names an attempt: an ``Attempt``, or a ticket alone."""
 
     @property
     def task_no(self) -> int: ...
@@ -42,7 +42,7 @@ class Ticketed(Protocol):
 
 
 def outcome_of(attempt: Attempt, how: Completed | Failed | None, ended_at_us: int) -> Outcome:
-    """How an attempt ended; None means that it was cancelled. Its size is at most ``MAX_OUTCOME_BYTES``."""
+    """Write an attempt's end as an outcome of at most ``MAX_OUTCOME_BYTES``. ``how`` None means cancelled."""
     outcome = Outcome(started_at_us=attempt.started_at_us, ended_at_us=ended_at_us, worker=attempt.worker)
     put_ticket(outcome.ticket, attempt)
     if how is None:
@@ -61,19 +61,19 @@ def outcome_of(attempt: Attempt, how: Completed | Failed | None, ended_at_us: in
 
 
 def put_ticket(ticket: agent_pb2.Ticket, named: Ticketed) -> None:
-    """Name an attempt."""
+    """Fill a ticket with the numbers that name an attempt."""
     ticket.task_no = named.task_no
     ticket.session_no = named.session_no
     ticket.claim = named.claim
 
 
 def ended(message: AgentMessage) -> int:
-    """How many attempts a message tells the end of."""
+    """Count the attempts whose end a message tells."""
     return len(message.outcomes) + len(message.completions.task_nos)
 
 
 def tickets_of(message: AgentMessage) -> list[agent_pb2.Ticket]:
-    """Of the attempts that a message tells the end of."""
+    """Return the tickets of the attempts whose end a message tells."""
     columns = message.completions
     return [outcome.ticket for outcome in message.outcomes] + [
         agent_pb2.Ticket(task_no=task_no, session_no=session_no, claim=claim)
@@ -82,12 +82,12 @@ def tickets_of(message: AgentMessage) -> list[agent_pb2.Ticket]:
 
 
 def without(message: AgentMessage, claims: Set[int]) -> AgentMessage:
-    """A message without the ends of some attempts; the same object if it tells of none of them."""
+    """Return a message without the ends of attempts with these claims; the same object if it has none of them."""
     outcomes = [outcome for outcome in message.outcomes if outcome.ticket.claim not in claims]
     same_columns = claims.isdisjoint(message.completions.claims)
     if same_columns and len(outcomes) == len(message.outcomes):
         return message
-    # A new message: one that is changed in place keeps in memory what was taken out (see wire.arenas).
+    # A new message is built, because one changed in place keeps the removed parts in memory (see wire.arenas).
     left = _rest(message)
     left.outcomes.extend(outcomes)
     if same_columns:
@@ -98,12 +98,13 @@ def without(message: AgentMessage, claims: Set[int]) -> AgentMessage:
 
 
 def halves(message: AgentMessage, refusal: str) -> list[AgentMessage]:
-    """A message that was refused for its size, as smaller ones that tell the same.
+    """Split a message that was refused for its size into smaller ones with the same contents.
 
-    The end of a single attempt cannot be cut: it becomes a final failure that gives the reason.
+    The end of a single attempt cannot be split: it becomes a final failure that gives the reason.
 
     Args:
-        refusal: What was said of the message.
+        message: A message that tells the end of at least one attempt.
+        refusal: The text with which it was refused.
     """
     claims = [outcome.ticket.claim for outcome in message.outcomes] + list(message.completions.claims)
     if len(claims) > 1:
@@ -131,7 +132,7 @@ def halves(message: AgentMessage, refusal: str) -> list[AgentMessage]:
 
 
 def _rest(message: AgentMessage) -> AgentMessage:
-    """What a message says beside the ends of attempts."""
+    """Copy a message without the ends of attempts."""
     return AgentMessage(
         credit=message.credit,
         credit_revoked=message.credit_revoked,

@@ -1,8 +1,8 @@
-"""The agent's first messages of an attempt, in the order of docs/protocol.md, section 4.
+"""Encodes the agent's first messages to a worker for an attempt (docs/protocol.md, section 4).
 
-init_request with the first chunk of the payload (possibly empty), the other chunks,
-data_complete, each distinct dependency, last_data. Two forms: all at once into a batch
-for what lies in memory, one after the other for what lies in a file.
+They are, in order: init_request with the first chunk of the payload (possibly empty), the other
+chunks, data_complete, each distinct dependency, last_data. Data in memory is encoded all at once
+into a batch, data in files message by message.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ _Chunk = objects_pb2.DataChunk
 _PAYLOAD_COMPLETE = ProcessRequest(compute=_Compute(payload=_Chunk(data_complete=True)))
 _DATA_COMPLETE = ProcessRequest(compute=_Compute(data=_Chunk(data_complete=True)))
 _LAST_DATA = ProcessRequest(compute=_Compute(init_data=_Compute.InitData(last_data=True)))
-#: How an opening ends that has no dependencies.
+#: The last messages of an opening without dependencies.
 _SHORT_END = (_PAYLOAD_COMPLETE.SerializeToString(), _LAST_DATA.SerializeToString())
 
 
 class Opener:
-    """Encodes openings that lie in memory as items of a BatchRequest.
+    """Encodes openings whose data is in memory as items of a BatchRequest.
 
     The commonest opening, a payload of one chunk and no dependencies, is built once for a
-    run of attempts of one session and then only filled in: a third of the time of building
-    it anew. Its memory is bounded by ``ARENA_BYTES`` and one opening.
+    run of attempts of one session and then only filled in, which takes a third of the time of
+    building it anew. The encoder's memory is bounded by ``ARENA_BYTES`` and one opening.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Opener:
         self._build()
 
     def encode(self, attempt: Attempt, limits: Limits) -> bytes:
-        """The bytes of a BatchRequest with one item; such bytes may be joined."""
+        """Encode a BatchRequest with one item. Joined, such encodings are one BatchRequest."""
         payload = attempt.payload
         assert isinstance(payload, bytes)
         if attempt.data_dependencies or len(payload) > limits.data_chunk_max_size:
@@ -64,11 +64,11 @@ class Opener:
         init.expected_output_keys[:] = attempt.expected_output_keys
         init.payload.data = payload
         encoded = self._batch.SerializeToString()
-        self._taken_bytes += len(encoded)  # at least what was set for it
+        self._taken_bytes += len(encoded)  # at least as much as the fields set above take
         return encoded
 
     def _build(self) -> None:
-        """Begin a new message; the former is dropped whole, and with it all that it has taken in."""
+        """Begin a new message. The former one is dropped whole, which frees all memory that it holds."""
         self._batch = BatchRequest()
         self._item = self._batch.items.add()
         self._init = self._item.requests.add().compute.init_request
@@ -78,7 +78,7 @@ class Opener:
 
 
 def whole_opening(attempt: Attempt, limits: Limits) -> list[bytes]:
-    """The messages of an opening that lies in memory, encoded."""
+    """Encode the messages of an opening whose data is in memory."""
     payload = attempt.payload
     assert isinstance(payload, bytes)
     if attempt.data_dependencies or len(payload) > limits.data_chunk_max_size:
@@ -108,7 +108,7 @@ def _at_length(attempt: Attempt, payload: bytes, limits: Limits) -> list[Process
 
 
 async def opening(attempt: Attempt, limits: Limits) -> AsyncIterator[ProcessRequest]:
-    """The opening, message by message, in bounded memory; files are read as it goes."""
+    """Yield the messages of an opening in bounded memory; files are read as it goes on."""
     longest = limits.data_chunk_max_size
     payload = attempt.spooled_payload if attempt.spooled_payload is not None else attempt.payload
     assert isinstance(payload, bytes | Spooled)
@@ -129,7 +129,7 @@ async def opening(attempt: Attempt, limits: Limits) -> AsyncIterator[ProcessRequ
 
 
 def items_with_files(attempt: Attempt, limits: Limits) -> Iterator[BatchRequest.Item]:
-    """The opening for a worker that reads this agent's files: one item for each datum, files by their names."""
+    """Yield the opening for a worker that reads this agent's files: an item for each datum, files by path."""
     number, longest = attempt.number, limits.data_chunk_max_size
 
     def item(begun: list[ProcessRequest], datum: Input) -> BatchRequest.Item:
@@ -156,7 +156,11 @@ def items_with_files(attempt: Attempt, limits: Limits) -> Iterator[BatchRequest.
 
 
 async def read_chunks(datum: Input, chunk_bytes: int) -> AsyncIterator[bytes]:
-    """Cut a datum into chunks; an empty one is one empty chunk."""
+    """Yield a datum in chunks of at most ``chunk_bytes``; an empty datum is one empty chunk.
+
+    Raises:
+        OSError: if a file cannot be read, or is shorter than its size says.
+    """
     if isinstance(datum, bytes):
         for chunk in chunks(datum, chunk_bytes):
             yield chunk
@@ -166,7 +170,7 @@ async def read_chunks(datum: Input, chunk_bytes: int) -> AsyncIterator[bytes]:
         yield b""
     with datum.path.open("rb") as file:
         while left > 0:
-            # Several chunks a trip to the thread, which costs as much as a chunk does.
+            # Several chunks are read at once, because a trip to a thread costs as much as a chunk.
             block = await asyncio.to_thread(file.read, min(left, 8 * chunk_bytes))
             if not block:
                 raise OSError(f"{datum.path.name} ended {left} bytes early")

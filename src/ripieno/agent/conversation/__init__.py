@@ -1,1 +1,1 @@
-"""The agent's half of `Worker.Process`, the calls' grammar as a machine: no socket, no clock, no event loop."""
+"""The agent's half of `Worker.Process`: the call's grammar as a state machine, without socket, clock or event loop."""

@@ -1,4 +1,4 @@
-"""The agent's end of ``Worker.Process`` after the opening: replies in, effects out, no I/O.
+"""The agent's end of ``Worker.Process`` after the opening, as a state machine: replies in, effects out, no I/O.
 
 Each ``request_id`` carries one thing at a time::
 
@@ -8,10 +8,10 @@ Each ``request_id`` carries one thing at a time::
     (free) -- resource | common_data | direct_data --> DATA REQUEST -- answered --> (free)
     (free) -- create_small_task --> answered at once
 
-Whatever breaks the order, names a foreign or a repeated key, or says nothing at all is a
-protocol violation: the conversation ends as ``Failed`` with a detail that names it. What is
-wrong with the *names* in a batch of sub-tasks is no violation: the batch is refused and the
-conversation goes on. Rules: docs/protocol.md, section 4.
+A reply that breaks the order, names a foreign or a repeated key, or is empty is a
+protocol violation: the conversation ends as ``Failed`` with a detail that names it. Wrong
+*names* in a batch of sub-tasks are no violation: the batch is refused and the
+conversation goes on. The rules are in docs/protocol.md, section 4.
 """
 
 from __future__ import annotations
@@ -42,24 +42,24 @@ from ripieno.wire.protos.armonik_v2 import objects_pb2, worker_service_pb2
 ProcessReply = worker_service_pb2.ProcessReply
 
 _NOTHING: tuple[Effect, ...] = ()
-#: How many replies tell of one small result and an ok.
+#: Number of replies that make up the commonest conversation: one small result in one chunk, then ok.
 _SHORT_STORY = 5
-#: Above this many expected outputs a set is searched instead of the list.
+#: Above this many expected outputs a key is searched in a set instead of the list.
 _FEW_KEYS = 4
-#: Characters of a request id that may be remembered beyond its attempt.
+#: Longest request id that is cached beyond its attempt (see ``_short_end``).
 _LONGEST_KNOWN_ID = 256
-#: Data requests and large submissions of one attempt that are under way at once: an answer on its way to a worker
-#: that does not read takes 4 KB of the agent's memory. And the characters of all request ids that are in use.
+#: Most data requests and large submissions of one attempt that may be under way at once, because an answer to a
+#: worker that does not read takes 4 KB of the agent's memory. And most characters of all request ids in use.
 MOST_REQUESTS = 20_000
 MOST_ID_CHARACTERS = 16 * 1024 * 1024
 
 
 class _Results:
-    """A request that carries results one after the other; none is open."""
+    """State of a request id that carries results one after the other, while none is open."""
 
 
 class _DataRequest:
-    """A request whose answer is under way."""
+    """State of a request id whose data request is being answered."""
 
 
 _RESULTS = _Results()
@@ -67,7 +67,7 @@ _DATA_REQUEST = _DataRequest()
 
 
 class _OpenResult(Gathering):
-    """A result under way."""
+    """State of a request id under which chunks of a result arrive."""
 
     __slots__ = ("key",)
 
@@ -77,11 +77,11 @@ class _OpenResult(Gathering):
 
 
 class Conversation:
-    """What one attempt's worker has said so far.
+    """The state of one attempt's exchange with its worker.
 
-    Feed ``receive`` with each reply in order and ``stored``, ``data_answered`` and ``data_delivered`` as
-    effects are carried out. The last effect is ``Completed`` or ``Failed``; after it, nothing the
-    worker says matters.
+    A lane calls ``receive`` with each reply in order, and ``stored``, ``data_answered`` and ``data_delivered``
+    are called as effects are carried out. The last effect is ``Completed`` or ``Failed``; after it, further
+    replies have no effect on the outcome.
     """
 
     __slots__ = (
@@ -102,7 +102,7 @@ class Conversation:
         few = len(expected_output_keys) <= _FEW_KEYS
         self._expected = expected_output_keys if few else frozenset(expected_output_keys)
         self._task_id = task_id
-        #: None until the worker says something that is not the commonest story.
+        #: Made on first use, because the commonest conversation needs neither.
         self._more: tuple[Family, Gatherer] | None = None
         self._streams: dict[str, _OpenResult | _Results | _DataRequest | LargeSubmission] = {}
         self._requests = self._id_characters = 0
@@ -125,14 +125,14 @@ class Conversation:
 
     @property
     def said_output(self) -> bool:
-        """Whether the worker said Output, or broke the protocol; nothing more is sent to it."""
+        """Whether the worker sent Output or the conversation is over; nothing more is sent to the worker."""
         return self._over or self._said_ok
 
     def receive_short(self, replies: Sequence[ProcessReply]) -> Completed | None:
-        """All that a worker said, if it is the commonest story there is: one small result, ok.
+        """Process all replies of an attempt at once, if they are the commonest ones: one small result, ok.
 
-        A shortcut for ``receive`` with each reply, nothing more: in any other case it
-        returns None and has not taken anything.
+        This is a shortcut for ``receive`` with each reply. In any other case it returns None and
+        has not processed any reply.
         """
         if len(replies) != _SHORT_STORY or self._streams or self._more is not None:
             return None
@@ -153,7 +153,7 @@ class Conversation:
         return Completed([(key, data)], [])
 
     def receive(self, reply: ProcessReply) -> Sequence[Effect]:
-        """The next reply of the worker. Never raises: a violation is a ``Failed``."""
+        """Process the next reply of the worker. Never raises: a violation is a ``Failed`` effect."""
         try:
             if self._over or self._said_ok:
                 raise ViolationError("a message after Output, which must be the last one")
@@ -179,13 +179,13 @@ class Conversation:
             return (Failed(Failure.OUTPUT, str(error)),)
 
     def ended(self) -> Sequence[Effect]:
-        """The worker's call ended without an error status."""
+        """Process the end of the worker's call with status OK: a violation unless Output came before."""
         if self._over or self._said_ok:
             return _NOTHING
         return self.violated("the call ended without Output")
 
     def receive_stored(self, key: str, stored: StoredObject) -> Sequence[Effect]:
-        """A large result that the worker has written into the object store itself."""
+        """Take a large result that the worker has written into the object store itself."""
         try:
             if self.said_output:
                 raise ViolationError("a result after Output, which must be the last one")
@@ -196,22 +196,22 @@ class Conversation:
         return _NOTHING
 
     def stored(self, upload: int, stored: StoredObject) -> Sequence[Effect]:
-        """An upload that was finished now has a name."""
+        """Take the name of a finished upload. Completes the attempt if Output has come and this was the last."""
         self._gatherer.stored(upload, stored)
         if self._said_ok and not self._over and not self._gatherer.unstored:
             return self._complete()
         return _NOTHING
 
     def data_answered(self, request_id: str) -> None:
-        """The answer to a data request is about to be sent to its end; its id is free again."""
+        """Free the id of a data request, just before the last message of its answer is sent."""
         self._free(request_id)
 
     def data_delivered(self) -> None:
-        """An answer to a data request holds nothing any more: it was sent, or given up."""
+        """Count an answer to a data request as over: it was sent or given up, and takes no more memory."""
         self._requests -= 1
 
     def waits_for_data(self, request_id: str) -> bool:
-        """Whether an answer to this data request may still be sent."""
+        """Whether an answer to the data request with this id may still be sent."""
         return not self._over and not self._said_ok and self._streams.get(request_id) is _DATA_REQUEST
 
     # ------------------------------------------------------------------ results
@@ -359,12 +359,16 @@ class Conversation:
     # ------------------------------------------------------------------ request ids
 
     def _use(self, request_id: str, stream: _OpenResult | _DataRequest | LargeSubmission) -> None:
-        """From now on the id carries this."""
+        """Set the state of a request id.
+
+        Raises:
+            ViolationError: if too many requests are under way, or their ids are too long together.
+        """
         if request_id not in self._streams:
             self._id_characters += len(request_id)
             if self._id_characters > MOST_ID_CHARACTERS:
                 raise ViolationError(f"request ids in use have more than {MOST_ID_CHARACTERS:,} characters together")
-        if type(stream) is not _OpenResult:  # of those there are no more than expected outputs
+        if type(stream) is not _OpenResult:  # open results are bounded by the expected outputs
             self._requests += 1
             if self._requests > MOST_REQUESTS:
                 raise ViolationError(
@@ -374,7 +378,7 @@ class Conversation:
         self._streams[request_id] = stream
 
     def _free(self, request_id: str) -> None:
-        """The id carries nothing any more."""
+        """Free a request id, which then may carry anything else."""
         stream = self._streams.pop(request_id, None)
         if stream is not None:
             self._id_characters -= len(request_id)
@@ -384,7 +388,7 @@ class Conversation:
     # ------------------------------------------------------------------ violations
 
     def violated(self, what: str) -> Sequence[Effect]:
-        """The worker broke the protocol."""
+        """End the conversation as ``Failed``: the worker broke the protocol."""
         self._over = True
         return (Failed(Failure.ATTEMPT, f"the worker broke the protocol: {what}"),)
 
@@ -406,7 +410,7 @@ class Conversation:
 
 @lru_cache(maxsize=16)
 def _short_end(request_id: str) -> tuple[ProcessReply, ProcessReply, ProcessReply] | None:
-    """How the commonest story ends: the result is complete, it was the last, all is well."""
+    """Build the last three replies of the commonest conversation: data_complete, last_result, Output ok."""
     if not request_id:
         return None
     complete = ProcessReply.Result(data=objects_pb2.DataChunk(data_complete=True))

@@ -1,4 +1,4 @@
-"""What a conversation asks its surroundings to do."""
+"""Effects: what a conversation asks its lane and ``Exchange`` to do."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -11,23 +11,23 @@ _DataReply = ProcessRequest.DataReply
 
 
 class DataKind(Enum):
-    """Where a worker wants data from; the value is the field's name on the wire."""
+    """The source of data that a worker asks for. The value is the name of the field on the wire."""
 
-    RESOURCE = "resource"  # the store, read each time
+    RESOURCE = "resource"  # read from the store each time
     COMMON = "common_data"  # fetched once per agent, kept for the session
-    DIRECT = "direct_data"  # this agent's own cache and nothing else
+    DIRECT = "direct_data"  # read from this agent's own cache and nowhere else
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Send this to the worker."""
+    """Send ``request`` to the worker."""
 
     request: ProcessRequest
 
 
 @dataclass(frozen=True, slots=True)
 class DataRequested:
-    """Look a result up and send it; tell the conversation by ``data_answered``."""
+    """Look up a result and send it to the worker. Call ``Conversation.data_answered`` before the last message."""
 
     kind: DataKind
     request_id: str
@@ -36,14 +36,14 @@ class DataRequested:
 
 @dataclass(frozen=True, slots=True)
 class UploadStarted:
-    """Open an object to write. ``upload`` numbers it within the attempt."""
+    """Begin to write an object. ``upload`` is its number within the attempt."""
 
     upload: int
 
 
 @dataclass(frozen=True, slots=True)
 class UploadContinued:
-    """Write to it. Read no further from the worker while it is behind."""
+    """Write ``data`` to an upload. Read no further from the worker while the upload is behind."""
 
     upload: int
     data: bytes
@@ -51,27 +51,27 @@ class UploadContinued:
 
 @dataclass(frozen=True, slots=True)
 class UploadFinished:
-    """It is complete; tell the conversation its name by ``stored``."""
+    """Complete an upload, then call ``Conversation.stored`` with the object's name."""
 
     upload: int
 
 
 @dataclass(frozen=True, slots=True)
 class OutputReceived:
-    """The worker is done; ``Completed`` follows once the last upload is stored."""
+    """The worker sent Output ok. ``Completed`` follows once the last upload is stored."""
 
 
-#: Completed and Failed end the conversation: nothing is sent after them.
+#: Everything a conversation may ask for. Completed and Failed end it: nothing is sent to the worker after them.
 Effect = Answer | DataRequested | UploadStarted | UploadContinued | UploadFinished | OutputReceived | Completed | Failed
 
 
 def data_error(kind: DataKind, request_id: str, key: str, detail: str) -> ProcessRequest:
-    """The answer to a data request that cannot be served."""
+    """Build the answer to a data request that cannot be served."""
     return data_reply(kind, _DataReply(reply_id=request_id, init=_DataReply.Init(key=key, error=detail)))
 
 
 def data_reply(kind: DataKind, reply: _DataReply) -> ProcessRequest:
-    """A part of the answer to a data request."""
+    """Wrap a part of the answer to a data request in the field of its kind."""
     if kind is DataKind.RESOURCE:
         return ProcessRequest(resource=reply)
     if kind is DataKind.COMMON:

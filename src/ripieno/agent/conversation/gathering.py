@@ -1,4 +1,4 @@
-"""Data that arrives in chunks: kept while small, passed on while it arrives when large."""
+"""Collects data that arrives in chunks: small data is kept, large data is uploaded while it arrives."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from ripieno.agent.conversation.effects import Effect, UploadContinued, UploadFi
 from ripieno.domain.data import Data, StoredObject
 from ripieno.domain.submission import NewTask
 
-#: Inline data of one attempt, in sum; what comes after is uploaded whatever its size,
+#: Most inline data of one attempt in total. Further data is uploaded whatever its size,
 #: so that an outcome stays a message of reasonable length.
 INLINE_BUDGET_BYTES = 2 * 1024 * 1024
 
-#: Takes the name of a datum that was uploaded.
+#: Callback that takes the name of a datum that was uploaded.
 Place = Callable[[StoredObject], None]
 
 
-#: An outcome that is longer cannot be committed, and is a final failure: a message that the
-#: control plane refuses would break the stream again and again.
+#: Longest outcome that can be committed. A longer one is a final failure, because a message that
+#: the control plane refuses would break the stream again and again.
 MAX_OUTCOME_BYTES = 24 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the control plane said in its Welcome: sizes in bytes, and how many sub-tasks an attempt may create."""
+    """The limits in the control plane's Welcome: sizes in bytes, and most sub-tasks that an attempt may create."""
 
     data_chunk_max_size: int = 84_000
     inline_limit_bytes: int = 65_536
@@ -34,7 +34,7 @@ class Limits:
 
 @dataclass(slots=True, eq=False)
 class Gathering:
-    """One datum under way. ``upload`` 0: kept here."""
+    """One datum that is arriving. ``upload`` is the number of its upload, 0 while its chunks are kept here."""
 
     chunks: list[bytes] = field(default_factory=list)
     size: int = 0
@@ -43,12 +43,12 @@ class Gathering:
 
 @dataclass(slots=True, eq=False)
 class Gatherer:
-    """All data that one attempt produces: its results and its sub-tasks' payloads."""
+    """Collects all data that one attempt produces: its results and its sub-tasks' payloads."""
 
     limits: Limits
     _inline_bytes: int = 0
     _uploads: int = 0
-    #: Uploads not yet stored, and what to do with the name.
+    #: Uploads that are not stored yet, with the callback for each one's name; None until its data is complete.
     _unstored: dict[int, Place | None] = field(default_factory=dict)
 
     @property
@@ -57,7 +57,7 @@ class Gatherer:
         return bool(self._unstored)
 
     def add(self, gathering: Gathering, data: bytes) -> list[Effect]:
-        """A chunk arrived."""
+        """Add a chunk to a datum; starts an upload when it, or all inline data together, becomes too large."""
         length = len(data)
         gathering.size += length
         if gathering.upload:
@@ -69,10 +69,10 @@ class Gatherer:
         return self._start_upload(gathering)
 
     def close(self, gathering: Gathering, place: Place) -> tuple[Data, list[Effect]]:
-        """The datum is complete; ``place`` is called with its name once it is stored.
+        """Complete a datum. If it is being uploaded, ``place`` is called with its name once it is stored.
 
         Returns:
-            The datum, or a stand-in for one that is being uploaded.
+            The datum, or empty bytes in place of one that is being uploaded, and the effects to carry out.
         """
         if gathering.upload:
             self._unstored[gathering.upload] = place
@@ -81,7 +81,7 @@ class Gatherer:
         return chunks[0] if len(chunks) == 1 else b"".join(chunks), []
 
     def stored(self, upload: int, stored: StoredObject) -> None:
-        """An upload is complete."""
+        """Pass the name of a stored upload to the callback that ``close`` was given."""
         place = self._unstored.pop(upload)
         if place is not None:
             place(stored)
@@ -96,6 +96,6 @@ class Gatherer:
 
 
 def put_payload(tasks: list[NewTask], index: int, payload: Data) -> None:
-    """Give one of the tasks its payload."""
+    """Replace the task at ``index`` by a copy with ``payload``."""
     task = tasks[index]
     tasks[index] = NewTask(task.id, task.expected_output_keys, task.data_dependencies, payload)

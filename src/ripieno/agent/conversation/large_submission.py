@@ -1,7 +1,7 @@
-"""A streamed batch of sub-tasks: ``create_large_task``, message by message.
+"""Processes a streamed batch of sub-tasks (``create_large_task``), message by message.
 
-What is out of order is a violation. What is wrong with options or names makes the batch
-refused: it is read to its end, its payloads are dropped, and the answer names the offenders.
+A message out of order is a violation. Wrong options or names make the batch refused: it is
+read to its end, its payloads are dropped, and the answer names the offenders.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ InitRequest = worker_service_pb2.ProcessReply.CreateLargeTaskRequest.InitRequest
 
 
 class LargeSubmission:
-    """One streamed batch under way.
+    """One streamed batch of sub-tasks that is arriving.
 
     Attributes:
-        options: None takes the session's default.
-        tasks: Those that are complete and well named, as long as nothing is refused.
-        asked: All that were asked for.
+        options: Options of the sub-tasks; None takes the session's default.
+        tasks: The sub-tasks so far, as long as none is refused.
+        asked: Number and size of all sub-tasks that were asked for.
     """
 
     def __init__(self, gatherer: Gatherer, init: InitRequest, family: Family) -> None:
@@ -53,7 +53,15 @@ class LargeSubmission:
             self._refused, self._all_refused = [], True
 
     def init_task(self, init: objects_pb2.InitTaskRequest) -> bool:
-        """A header, or ``last_task``: True if it was that."""
+        """Process a task's header, or ``last_task``.
+
+        Returns:
+            Whether it was ``last_task``.
+
+        Raises:
+            ViolationError: if the message is empty or out of order.
+            TooMuchError: if the attempt asks for too many sub-tasks, or for too long names.
+        """
         kind = init.WhichOneof("type")
         if kind is None:
             raise ViolationError("init_task has an empty oneof `type`")
@@ -70,7 +78,11 @@ class LargeSubmission:
         return False
 
     def payload(self, chunk: objects_pb2.DataChunk) -> Sequence[Effect]:
-        """A chunk of the open task's payload, or its end."""
+        """Process a chunk of the open task's payload, or the end of the payload.
+
+        Raises:
+            ViolationError: if the message is empty or out of order, or the chunk is too long.
+        """
         what = chunk.WhichOneof("type")
         if what is None:
             raise ViolationError("task_payload has an empty oneof `type`")
@@ -94,7 +106,7 @@ class LargeSubmission:
         return effects
 
     def offenders(self) -> list[str] | None:
-        """After ``last_task``: the ids to refuse, all if the batch is at fault; None to accept it."""
+        """Return the ids to refuse, all if the batch is at fault; None to accept it. Call after ``last_task``."""
         if self._all_refused or not self._ids:
             return self._ids
         return [*(self._refused or ()), *self._family.offenders(self.tasks)] or None

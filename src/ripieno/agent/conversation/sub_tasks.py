@@ -1,11 +1,11 @@
-"""The sub-tasks that one attempt asks for, checked batch by batch.
+"""Checks the sub-tasks that one attempt asks for, batch by batch.
 
-A refused batch is answered with the ids of the offenders (all of them when the batch
-itself is at fault) and leaves no trace. An accepted batch comes to exist with the
-attempt's commit, or never.
+A refused batch is answered with the ids of the offenders (all ids when the batch itself is at
+fault) and creates nothing. The sub-tasks of an accepted batch are created by the attempt's
+commit, or never.
 
-All of an attempt's sub-tasks are in memory here and written in one transaction. So they are counted as
-they arrive, and an attempt that asks for too many fails at once.
+All sub-tasks of an attempt are held in memory here and written in one transaction. Therefore they are
+counted as they arrive, and an attempt that asks for too many fails at once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ProcessRequest = worker_service_pb2.ProcessRequest
 _CreateTaskReply = objects_pb2.CreateTaskReply
 
 
-#: A sub-task or a key beside its name.
+#: Bytes that a sub-task or a key takes beside its name.
 _BESIDE_BYTES = 8
 
 _WAY_OUT = "create fewer at once, and let them create the others"
@@ -33,27 +33,27 @@ _WAY_OUT = "create fewer at once, and let them create the others"
 
 @dataclass(slots=True)
 class Asked:
-    """How many sub-tasks were asked for, and about how many bytes their names have."""
+    """Count of the sub-tasks that were asked for, and approximate bytes of their names."""
 
     tasks: int = 0
     size: int = 0
 
     def add(self, tasks: int, size: int) -> None:
-        """Count so many more."""
+        """Add ``tasks`` sub-tasks whose names have ``size`` bytes; negative numbers subtract."""
         self.tasks += tasks
         self.size += size
 
 
 @dataclass(slots=True, eq=False)
 class Family:
-    """What an attempt has accepted of sub-tasks, and which keys it still owns.
+    """The accepted sub-tasks of one attempt, and the expected outputs that it still has to produce.
 
     Attributes:
-        parent_id: The attempt's own task.
-        expected: The attempt's expected outputs.
-        taken: Expected outputs that are sent (or being sent) or delegated, and which.
-        batches: Accepted, in order.
-        limits: What the attempt may ask for.
+        parent_id: Id of the attempt's own task.
+        expected: Keys of the attempt's expected outputs.
+        taken: Keys of expected outputs that are sent (or being sent) or delegated, with a text that says which.
+        batches: Accepted batches, in order.
+        limits: Limits on what the attempt may ask for.
     """
 
     parent_id: str
@@ -61,19 +61,21 @@ class Family:
     taken: dict[str, str] = field(default_factory=dict)
     batches: list[SubTasks] = field(default_factory=list)
     limits: Limits = field(default_factory=Limits)
-    #: Accepted, or still arriving.
+    #: Count of sub-tasks that are accepted or still arriving.
     _asked: Asked = field(default_factory=Asked)
     _ids: set[str] = field(default_factory=set)
     _keys: set[str] = field(default_factory=set)
 
     def ask(self, batch: Asked, task_id: str, *keys: Sequence[str]) -> None:
-        """Count a sub-task that is asked for with a batch, before anything is done for it.
+        """Count a sub-task of a batch against the attempt's limits, before it is checked.
 
         Args:
-            keys: Its expected outputs, its data dependencies.
+            batch: The count of the batch.
+            task_id: Id of the sub-task.
+            keys: Its expected outputs, and its data dependencies.
 
         Raises:
-            TooMuchError: the attempt asks for too many, or for too long ones.
+            TooMuchError: if the attempt asks for too many sub-tasks, or for too long names.
         """
         size = len(task_id) + _BESIDE_BYTES + sum([sum(map(len, some)) + _BESIDE_BYTES * len(some) for some in keys])
         batch.add(1, size)
@@ -89,14 +91,14 @@ class Family:
             )
 
     def refused(self, batch: Asked) -> None:
-        """A batch was refused: what was asked for with it counts no more."""
+        """Take a refused batch out of the attempt's count."""
         self._asked.add(-batch.tasks, -batch.size)
 
     def check_options(self, options: TaskOptions) -> None:
-        """Let pass what the options of sub-tasks may be.
+        """Check that the options of sub-tasks are not too long.
 
         Raises:
-            TooMuchError: they are too long.
+            TooMuchError: if the options are longer than ``options_bytes``.
         """
         if options.options and (size := options.free_bytes) > (most := self.limits.options_bytes):
             raise TooMuchError(
@@ -105,7 +107,7 @@ class Family:
             )
 
     def offenders(self, tasks: Sequence[NewTask], chunk_limit_bytes: int | None = None) -> list[str]:
-        """The ids of tasks that may not be accepted, in order; empty when all may."""
+        """Return the ids of tasks that may not be accepted, in order; empty if all may."""
         ids: set[str] = set()
         keys: set[str] = set()
         offenders = []
@@ -117,7 +119,7 @@ class Family:
         return offenders
 
     def accept(self, options: TaskOptions | None, tasks: Sequence[NewTask]) -> None:
-        """Take a batch without offenders; ``tasks`` is kept, not copied."""
+        """Accept a batch without offenders; ``tasks`` is kept, not copied."""
         for task in tasks:
             self._ids.add(task.id)
             for key in task.expected_output_keys:
@@ -139,12 +141,12 @@ class Family:
 
 
 def reply_accepted(request_id: str) -> ProcessRequest:
-    """The answer to a batch that was taken."""
+    """Build the answer to a batch that was accepted."""
     reply = _CreateTaskReply(successfull=objects_pb2.Empty())
     return ProcessRequest(create_task=ProcessRequest.CreateTask(reply_id=request_id, reply=reply))
 
 
 def reply_refused(request_id: str, ids: Sequence[str]) -> ProcessRequest:
-    """The answer to a batch that was refused."""
+    """Build the answer to a batch that was refused, with the ids of the offenders."""
     reply = _CreateTaskReply(non_successfull_ids=_CreateTaskReply.TaskIds(ids=ids))
     return ProcessRequest(create_task=ProcessRequest.CreateTask(reply_id=request_id, reply=reply))

@@ -1,1 +1,1 @@
-"""Data on its way to and from workers: inputs, the cache, the spool, uploads, the disk they lie on."""
+"""Data on its way to and from workers: inputs, caches, the spool, uploads, and the agent's directory on disk."""

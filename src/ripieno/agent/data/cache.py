@@ -1,4 +1,4 @@
-"""Results that this agent has at hand, bounded by their bytes. No I/O."""
+"""In-memory caches of results, bounded by their bytes. No I/O."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from itertools import islice
 from ripieno.domain.data import Data, StoredObject
 from ripieno.wire.protos.v1 import agent_pb2
 
-#: What an entry weighs beside its bytes.
+#: Bytes that an entry counts beside its data.
 _ENTRY_BYTES = 256
 
 ResultKey = tuple[int, str]
-"""A session's number and a key."""
+"""The number of a session and the key of a result in it."""
 
 
 class DataCache:
-    """Data by session and key; the least recently used goes first.
+    """A cache of data by session and key that evicts the least recently used entries.
 
-    The bytes of a COMPLETED result never change (INV-3), so an entry never goes stale.
+    The bytes of a COMPLETED result never change (INV-3), so an entry never becomes stale.
     """
 
     def __init__(self, limit_bytes: int) -> None:
@@ -27,14 +27,14 @@ class DataCache:
         self._entries: OrderedDict[ResultKey, Data] = OrderedDict()
 
     def get(self, key: ResultKey) -> Data | None:
-        """What is known of a result, or None."""
+        """Return a result's data, or None if it is not cached."""
         data = self._entries.get(key)
         if data is not None:
             self._entries.move_to_end(key)
         return data
 
     def put(self, key: ResultKey, data: Data) -> None:
-        """Keep a result for as long as there is room."""
+        """Add a result, evicting others if there is no room. No-op if the key is cached."""
         if key in self._entries:
             return
         self._entries[key] = data
@@ -45,10 +45,10 @@ class DataCache:
 
 
 class ProducedCache:
-    """Small results made by this agent's workers and settled, for ``direct_data``.
+    """Cache of small, settled results that this agent's workers produced, for dependencies and ``direct_data``.
 
-    Settled messages are kept as they are, which costs nothing per task; they are indexed
-    only once somebody asks.
+    Settled messages are kept as they are, which costs nothing per task. They are indexed at the
+    first look-up after they arrive.
     """
 
     def __init__(self, limit_bytes: int) -> None:
@@ -59,7 +59,7 @@ class ProducedCache:
         self._refused: set[int] = set()
 
     def settled(self, messages: list[agent_pb2.AgentMessage]) -> None:
-        """The outcomes of these messages were decided."""
+        """Add messages whose outcomes were settled; the oldest that are not indexed are dropped beyond the limit."""
         for message in messages:
             size = message.ByteSize()
             self._pending.append((message, size))
@@ -70,11 +70,11 @@ class ProducedCache:
             self._refused.clear()
 
     def refused(self, claims: set[int]) -> None:
-        """The outcomes under these claims had no effect."""
+        """Exclude outcomes of these claims, which had no effect since the claims were lost."""
         self._refused |= claims
 
     def get(self, key: ResultKey) -> bytes | None:
-        """The bytes of a result that was made here, or None."""
+        """Return the bytes of a result that was produced here, or None."""
         while self._pending:
             self._index(self._pending.popleft()[0])
         self._pending_bytes = 0

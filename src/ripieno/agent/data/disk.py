@@ -1,11 +1,11 @@
-"""The agent's own directory on this machine's disk, and whether it serves.
+"""The agent's scratch directory on this machine's disk, and checks whether it can be written.
 
-Sockets of workers and large data lie there. Somebody may remove it (a cleaner of temporary files),
-its disk may be full, or read-only. That is no fault of any attempt, but a state of the agent:
+It holds sockets of workers and large data. A cleaner of temporary files may remove it, and its
+disk may be full or read-only. That is no fault of any attempt, but a state of the agent:
 while the directory takes no files, the agent takes no work (``Dispatcher.fit``).
 
-A look by due time, and one after each error, makes the directory again if it is gone, and writes
-and removes a small file. The first look that fails and the first that succeeds again are logged.
+A check at regular times, and one after each error, makes the directory again if it is gone, and writes
+and removes a small file. The first check that fails and the first that succeeds again are logged.
 """
 
 from __future__ import annotations
@@ -23,45 +23,46 @@ from ripieno.background import Health, Loop
 from ripieno.domain.errors import UnavailableError
 from ripieno.objects import is_readable, prove
 
-#: Between two looks while all is well.
+#: Seconds between two checks while the directory can be written.
 LOOK_S = 5.0
-#: A disk that does not take so much is full.
+#: Bytes that a check writes; a disk that does not take them counts as full.
 PROBE_BYTES = 256 * 1024
 
 _PART = "the agent's scratch directory"
 
 
 class Scratch:
-    """One directory. Belongs to the event loop's thread.
+    """The scratch directory and its health. Belongs to the event loop's thread.
 
     Args:
-        changed: Called with whether it serves when that changes.
+        path: The directory, which exists.
+        changed: Called with whether the directory takes files when that changes.
 
     Attributes:
-        proven: The directory, with a proof for workers that they have the same one before them.
+        proven: The directory, with a proof by which workers see that they access the same one.
 
     Raises:
-        OSError: it cannot be written at the start.
+        OSError: if the directory cannot be written at the start.
     """
 
     def __init__(self, path: Path, changed: Callable[[bool], None]) -> None:
         self.path = path
         self.proven = prove(path, "proof")
-        #: The directory's number on its disk, as long as it is the one that we hold, and the lock on another.
+        #: Inode of the directory that we have locked, and our lock if we had to make the directory again.
         self._held = path.stat().st_ino
         self._lock: int | None = None
         self._health = Health(changed)
         self._loop = Loop(_PART, self._look, every_s=LOOK_S, health=self._health)
 
     async def run(self) -> None:
-        """Look by due time. Never returns by itself."""
+        """Check the directory at regular times. Runs until it is cancelled."""
         await self._loop.run()
 
     async def serves_after(self, error: OSError) -> bool:
-        """Whether the directory takes files although something in it has just failed.
+        """Check whether the directory takes files after an operation in it failed with ``error``.
 
-        If it does, ``error`` was a passing one (the directory was gone and is here again), or
-        what was to be written is too large for the room that is left.
+        If it does, the error has passed (the directory was gone and is made again), or the data to be
+        written is too large for the room that is left.
         """
         try:
             await self._look()
@@ -72,10 +73,10 @@ class Scratch:
         return True
 
     async def room(self) -> tuple[int, int]:
-        """Bytes that are free for us on its disk, and of the disk in all.
+        """Return the bytes that are free for us on the directory's disk, and the size of that disk.
 
         Raises:
-            OSError: it cannot be asked.
+            OSError: if the file system cannot be queried.
         """
         status = await asyncio.to_thread(os.statvfs, self.path)
         return status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize
@@ -107,8 +108,8 @@ class Scratch:
             probe.unlink(missing_ok=True)
 
     def _hold(self, number: int) -> None:
-        """Lock the directory that stands where ours was, or the next agent takes it for a leftover."""
-        with suppress(OSError):  # a file system without locks: nobody sweeps there
+        """Lock a directory that replaced ours, so that no other agent removes it as a leftover."""
+        with suppress(OSError):  # on a file system without locks no agent removes leftovers
             former, self._lock = self._lock, hold(self.path)
             if former is not None:
                 os.close(former)
@@ -116,13 +117,13 @@ class Scratch:
 
 
 def write_all(file: RawIOBase, data: bytes | bytearray) -> None:
-    """Write all of it: a disk that becomes full takes a part first.
+    """Write all of ``data`` to an unbuffered file: a disk that becomes full writes only a part at first.
 
-    By the file and not by its descriptor, which may be another file's if it is closed meanwhile.
+    The file object is used and not its descriptor, which may be another file's if this one is closed meanwhile.
 
     Raises:
-        OSError: the disk does not take it.
-        ValueError: the file was closed by another thread.
+        OSError: if the disk does not take the data.
+        ValueError: if the file was closed by another thread.
     """
     left = memoryview(data)
     while left:

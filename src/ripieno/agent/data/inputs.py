@@ -1,7 +1,7 @@
-"""Data that attempts read: dependencies before they begin, and what their workers ask for.
+"""Fetches the data that attempts read: dependencies before they begin, and data that their workers ask for.
 
-Results are fetched in batches: whatever is wanted while a fetch is under way goes into the
-next one. Small ones are cached by session and key; large ones lie in the ``Spool``.
+Results are fetched in batches: those that are wanted while a fetch is under way go into the
+next one. Small results are cached by session and key; large ones are in the ``Spool``.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from ripieno.domain.data import Data, ObjectDirectory, StoredObject
 from ripieno.domain.errors import UnavailableError
 from ripieno.wire.protos.v1 import agent_pb2
 
-#: Keys in one request.
+#: Most keys in one request.
 _BATCH = 1_000
 #: Attempts with more inline data than this are fed piece by piece, like those with files.
 SENT_AT_ONCE_BYTES = 1024 * 1024
-#: Inline data that one attempt keeps in memory while it waits for more; what comes after that goes to the disk.
+#: Most inline data that one attempt keeps in memory while it waits for more; further data goes to the disk.
 KEPT_BYTES = 4 * 1024 * 1024
 
 
 class DataUnavailableError(Exception):
-    """A result is unknown, not completed, or not here; the text says which."""
+    """A result is unknown, not completed, or not on this agent; the text says which."""
 
 
 Delivery = Callable[[Data | DataUnavailableError], None]
 
 
 class Inputs:
-    """Fetches what attempts need. Belongs to the event loop's thread."""
+    """Fetches and caches the data that attempts need. Belongs to the event loop's thread."""
 
     def __init__(self, dispatcher: Dispatcher, link: Link, spool: Spool, cache_bytes: int) -> None:
         self.produced = ProducedCache(cache_bytes // 2)
@@ -54,38 +54,38 @@ class Inputs:
         self._common = DataCache(cache_bytes)
         self._common_locks: dict[ResultKey, asyncio.Lock] = {}
         self._wanted: dict[ResultKey, list[Delivery]] = {}
-        #: Asked for and not answered yet.
+        #: Results of the batch that is being fetched, with those who wait for each.
         self._fetching: dict[ResultKey, list[Delivery]] = {}
         self._wake = asyncio.Event()
-        #: Attempts that wait for others' data to be used up, and how many results are on their way for others.
+        #: Attempts whose data is not fetched yet for want of room, and the number of results on their way for others.
         self._queued: deque[Attempt] = deque()
         self._missing = 0
-        #: Inputs that are too many to be kept in memory: of whom, where, and which.
+        #: Inputs that have to be moved to the disk: the attempt, its inputs found so far, and the key.
         self._too_many: list[tuple[Attempt, dict[str, Data | Spooled], str]] = []
-        #: Keys that go into one request: as many as were answered at once of late.
+        #: Number of keys in one request: as many as were answered at once of late.
         self._batch = _BATCH
         self._setback = Setback("fetching results from the control plane")
-        #: What brings large data of attempts to this machine.
+        #: Tasks that bring large data of attempts to this machine.
         self._spooling: dict[Attempt, asyncio.Task[None]] = {}
         self._tasks: asyncio.TaskGroup | None = None
 
     @property
     def scratch(self) -> ObjectDirectory:
-        """Where large data lies."""
+        """The directory of large data, with a proof for workers."""
         return self._spool.proven
 
     # ------------------------------------------------------------------ attempts
 
     def prepare(self, attempts: Sequence[Attempt]) -> None:
-        """Get the data of attempts; the dispatcher hears of each that has all of it."""
+        """Get the data of attempts; calls ``prepared`` or ``unprepared`` of the dispatcher for each."""
         self._queued.extend(attempts)
         self.advance()
 
     def advance(self) -> None:
-        """Begin to get data for those that have waited for room; call it now and then while there are any.
+        """Begin to get data for attempts that waited for room. Call now and then.
 
-        Bounds what is in memory: no more than ``_BATCH`` results are on their way, or those of one attempt, and while
-        half of ``HELD_BYTES`` is in hand, only one attempt for each worker is made ready.
+        Memory is bounded: no attempt is begun while ``_BATCH`` results are on their way, and while more than half
+        of ``HELD_BYTES`` is in hand, only one attempt for each worker is made ready.
         """
         dispatcher = self._dispatcher
         while self._queued and self._missing < _BATCH:
@@ -112,12 +112,12 @@ class Inputs:
         self._await(attempt, found, set(missing))
 
     def _known(self, key: ResultKey) -> Data | None:
-        """What need not be fetched: it was before, or a worker of this agent has made it."""
+        """Return a result that was fetched before or produced by a worker of this agent, else None."""
         data = self._cache.get(key)
         return self.produced.get(key) if data is None else data
 
     def dispose(self, attempt: Attempt) -> None:
-        """An attempt is over; its files are no longer read, and what was on its way is not wanted any more."""
+        """Release the files of an attempt that is over, and stop bringing its large data here."""
         if (spooling := self._spooling.get(attempt)) is not None:
             spooling.cancel()
         payload = attempt.spooled_payload
@@ -150,7 +150,7 @@ class Inputs:
             self.want((attempt.session_no, key), partial(arrive, key))
 
     def _complete(self, attempt: Attempt, found: dict[str, Data | Spooled]) -> None:
-        """All data is known; what is large goes to disk first."""
+        """Report an attempt as prepared once its data is found; large data is brought to the disk first."""
         if isinstance(attempt.payload, bytes) and not any(not isinstance(d, bytes) for d in found.values()):
             attempt.inputs = {key: data for key, data in found.items() if isinstance(data, bytes)}
             attempt.large = attempt.size > SENT_AT_ONCE_BYTES
@@ -187,7 +187,7 @@ class Inputs:
         self._dispatcher.pump()
 
     async def _put_away(self) -> None:
-        """Move what attempts have too much of in memory to the disk, between two replies."""
+        """Move inline inputs beyond ``KEPT_BYTES`` of an attempt to the disk. Called between two replies."""
         batch, self._too_many = self._too_many, []
         for attempt, found, key in batch:
             data = found[key]
@@ -198,7 +198,7 @@ class Inputs:
             except MachineFaultError as error:
                 end_attempt(self._dispatcher, attempt, error)
                 continue
-            if attempt.inputs is None:  # it is over by now
+            if attempt.inputs is None:  # the attempt ended while its data was written
                 self._spool.close(file, keep=False)
             else:
                 found[key] = attempt.inputs[key] = file
@@ -206,11 +206,11 @@ class Inputs:
     # ------------------------------------------------------------------ workers' requests
 
     async def read(self, session_no: int, kind: DataKind, key: str) -> tuple[Input, Callable[[], None]]:
-        """A result that a worker asks for, and what to call when it has been sent.
+        """Return a result that a worker asks for, and a function to call when it has been sent.
 
         Raises:
-            DataUnavailableError: unknown, not completed, or (direct) not on this agent.
-            MachineFaultError: it is large, and the disk does not take it.
+            DataUnavailableError: if the result is unknown, not completed, or (direct) not on this agent.
+            MachineFaultError: if the result is large and the disk does not take it.
         """
         data = await self._look_up((session_no, key), kind)
         if isinstance(data, bytes):
@@ -256,7 +256,7 @@ class Inputs:
     # ------------------------------------------------------------------ fetching
 
     def want(self, key: ResultKey, deliver: Delivery) -> None:
-        """Have a result fetched with the next batch, or share the answer that is on its way."""
+        """Fetch a result with the next batch, or share the answer that is on its way; ``deliver`` is called with it."""
         if (waiting := self._fetching.get(key)) is not None:
             waiting.append(deliver)
             return
@@ -264,7 +264,7 @@ class Inputs:
         self._wake.set()
 
     async def run(self) -> None:
-        """Fetch what is wanted. Never returns by itself."""
+        """Fetch wanted results batch by batch. Runs until it is cancelled."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             while True:
@@ -287,13 +287,18 @@ class Inputs:
                 for deliver in wanted.pop(key):
                     deliver(data)
             await self._put_away()
-            # The control plane has looked up what it then had to leave out; ask for no more than it answers.
+            # The control plane also looks up results that it then has to leave out, so no more are asked for
+            # than it answers at once.
             self._batch = len(answers) or max(1, len(keys) // 2)
             if len(answers) == len(keys):
                 self._batch = min(2 * self._batch, _BATCH)
 
     async def _ask(self, keys: Sequence[ResultKey]) -> Sequence[Data | DataUnavailableError]:
-        """What the first of these results are, at least one; none where one of several is at fault."""
+        """Ask the control plane for results; waits while it is away.
+
+        Returns:
+            Answers for the first keys, at least one; none if a request for several keys was refused.
+        """
         request = agent_pb2.FetchResultsRequest()
         for session_no, key in keys:
             request.keys.add(session_no=session_no, key=key)
@@ -310,7 +315,7 @@ class Inputs:
                     self._setback.over()
                     return [_data(fetched) for fetched in reply.fetched]
                 fault = "it answered none of the keys"
-            # The control plane is away: no reason to give up the attempts.
+            # The request is repeated, because a control plane that is away is no reason to fail the attempts.
             await asyncio.sleep(self._setback.note(UnavailableError(fault)))
 
 

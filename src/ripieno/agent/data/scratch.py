@@ -1,4 +1,4 @@
-"""An agent's own directory: locked while the agent lives, swept by the next one when it was killed."""
+"""An agent's own directory: locked while the agent lives, and removed by the next agent if it was killed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from ripieno.sockets import is_fit_for_sockets, parent_for_sockets
 
 PREFIX = "ripieno-agent-"
-#: Of a worker's socket: the slot and the number of the worker in it.
+#: Longest name of a worker's socket, with the slot and the number of the worker in that slot.
 _LONGEST_NAME = "worker-0000-000000000.sock"
 
 _log = logging.getLogger(__name__)
@@ -22,14 +22,14 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def locked_directory(parent: Path | None) -> Iterator[Path]:
-    """A fresh directory below ``parent`` (default: where temporary files go), removed at the end.
+    """Make a directory below ``parent`` (default: where temporary files go) and remove it at the end.
 
-    It is locked by the kernel (``flock``) as long as this process lives, however it ends; cleaners
-    of temporary files heed such a lock too. Unlocked ones of this user are the leftovers of agents
-    that were killed, and are removed first.
+    The directory is locked by the kernel (``flock``) as long as this process lives, however it ends;
+    cleaners of temporary files heed such a lock too. Unlocked ones of this user are leftovers of
+    agents that were killed, and are removed first.
 
     Raises:
-        OSError: no directory can be made there.
+        OSError: if no directory can be made there.
     """
     where = (parent if parent is not None else Path(tempfile.gettempdir())).absolute()
     where.mkdir(parents=True, exist_ok=True)
@@ -43,13 +43,13 @@ def locked_directory(parent: Path | None) -> Iterator[Path]:
 
 
 def sweep(where: Path) -> None:
-    """Remove what agents of this user left behind that were killed."""
+    """Remove the directories of this user's agents that were killed."""
     for path in where.glob(f"{PREFIX}*"):
         try:
             if path.lstat().st_uid != os.geteuid() or (lock := hold(path)) is None:
                 continue
         except OSError:
-            continue  # gone, not a directory, or on a file system without locks
+            continue  # it is gone, not a directory, or on a file system without locks
         try:
             shutil.rmtree(path, ignore_errors=True)
             _log.info("removed %s, which an agent that was killed left behind", path)
@@ -60,12 +60,12 @@ def sweep(where: Path) -> None:
 def _fresh(where: Path) -> tuple[Path, int]:
     while True:
         path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=where))
-        # Before it is locked, another agent's sweep may take it for a leftover.
+        # Before the directory is locked, another agent's sweep may remove it as a leftover.
         try:
             lock = hold(path)
         except FileNotFoundError:
             continue
-        except OSError:  # a file system without locks: nobody sweeps there
+        except OSError:  # on a file system without locks no agent removes leftovers
             return path, os.open(os.devnull, os.O_RDONLY)
         if lock is not None and path.exists():
             return path, lock
@@ -74,10 +74,10 @@ def _fresh(where: Path) -> tuple[Path, int]:
 
 
 def hold(path: Path) -> int | None:
-    """Lock a directory by a descriptor that stays open; None if another process holds it.
+    """Lock a directory and return the descriptor that holds the lock; None if another process has locked it.
 
     Raises:
-        OSError: it is gone, no directory, or on a file system without locks.
+        OSError: if the directory is gone, is no directory, or is on a file system without locks.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
@@ -91,7 +91,7 @@ def hold(path: Path) -> int | None:
 
 
 class SocketDirectory:
-    """Where workers' sockets lie: in scratch if its path is short and plain enough."""
+    """The directory of workers' sockets: scratch if its path is short and plain enough, else one of its own."""
 
     def __init__(self, scratch: Path) -> None:
         fit = is_fit_for_sockets(scratch, _LONGEST_NAME)
@@ -99,14 +99,14 @@ class SocketDirectory:
         self._path = self._own.__enter__() if self._own is not None else scratch.absolute()
 
     def address(self, slot: int, generation: int) -> str:
-        """A fresh address: no process listened there before."""
-        self._path.mkdir(mode=0o700, exist_ok=True)  # a cleaner of temporary files may have been here
+        """Return a new address for a worker's socket, at which no process has listened before."""
+        self._path.mkdir(mode=0o700, exist_ok=True)  # a cleaner of temporary files may have removed it
         path = self._path / f"worker-{slot}-{generation}.sock"
         path.unlink(missing_ok=True)
         return f"unix:{path}"
 
     def remove(self) -> None:
-        """Remove the directory if it is one of its own."""
+        """Remove the directory unless it is scratch."""
         if self._own is not None:
             self._own.__exit__(None, None, None)
             self._own = None

@@ -1,4 +1,4 @@
-"""Large data on this agent's disk: read from the control plane once, shared by attempts."""
+"""The spool: large data on this agent's disk, read from the control plane once and shared by attempts."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from ripieno.domain.data import ObjectDirectory, StoredObject
 from ripieno.domain.errors import UnavailableError
 from ripieno.wire.protos.v1 import agent_pb2
 
-#: Files that nobody reads are kept up to this sum, for the next attempt that may.
+#: Most bytes of files that no attempt reads, which are kept for later attempts.
 IDLE_BYTES = 1024 * 1024 * 1024
-#: Written to disk in blocks, a trip to a thread each.
+#: Size of the blocks in which files are written, each with one trip to a thread.
 _BLOCK_BYTES = 1024 * 1024
-#: Objects that are copied at once; each holds a few MiB on its way.
+#: Most objects that are copied at once; each copy takes a few MiB of memory.
 _COPIES = 4
 
 
 class ObjectGoneError(Exception):
-    """The object store has no such object, or not those bytes, or it is too large for any agent here."""
+    """The object store lacks an object or has other bytes, or the object is larger than this machine's disk."""
 
 
 class Spool:
-    """Files of large data in one directory.
+    """Files of large data in the scratch directory.
 
-    ``open`` and ``close`` come in pairs; a file in use is never removed by us. One that somebody
-    else has removed is noticed when it is opened the next time, and read again.
+    ``open`` and ``close`` come in pairs; the spool never removes a file in use. A file that another
+    process has removed is noticed when it is opened the next time, and read again.
     """
 
     def __init__(self, scratch: Scratch, link: Link) -> None:
@@ -51,17 +51,17 @@ class Spool:
 
     @property
     def proven(self) -> ObjectDirectory:
-        """The directory, with a proof for workers."""
+        """The scratch directory, with a proof for workers."""
         return self._scratch.proven
 
     async def open(self, stored: StoredObject) -> Spooled:
-        """The file of an object; it is read from the store unless it is here, whole.
+        """Return the file of an object, reading it from the store unless it is here, whole.
 
-        Waits for the control plane while that cannot be reached.
+        Waits while the control plane cannot be reached.
 
         Raises:
-            ObjectGoneError: the store does not have it, or the whole disk is smaller than it is.
-            MachineFaultError: the disk has no room, or does not work.
+            ObjectGoneError: if the store does not have the object, or the whole disk is smaller than it.
+            MachineFaultError: if the disk has no room, or does not work.
         """
         lock = self._reading.setdefault(stored.name, asyncio.Lock())
         try:
@@ -69,7 +69,7 @@ class Spool:
                 file = self._files.get(stored.name)
                 if file is not None and not await asyncio.to_thread(_is_whole, file):
                     self._forget(file)
-                # Nobody held it while it was looked at: it may have been removed to make room.
+                # Looked up again, because the file may have been removed to make room during the check above.
                 file = self._files.get(stored.name)
                 if file is None:
                     file = self._files[stored.name] = await self._read(stored)
@@ -82,10 +82,10 @@ class Spool:
                 self._reading.pop(stored.name, None)
 
     async def keep(self, data: bytes) -> Spooled:
-        """Put inline data of one attempt into a file of its own.
+        """Write inline data of one attempt into a file of its own.
 
         Raises:
-            MachineFaultError: the disk has no room, or does not work.
+            MachineFaultError: if the disk has no room, or does not work.
         """
         self._number += 1
         path = self._scratch.path / f"inline-{self._number}"
@@ -98,12 +98,17 @@ class Spool:
         return Spooled(path.name, path, len(data), users=1)
 
     def close(self, file: Spooled, *, keep: bool) -> None:
-        """The file is no longer read; ``keep`` it for others if there is room."""
+        """Close a file that ``open`` or ``keep`` returned.
+
+        Args:
+            file: The file.
+            keep: Whether to keep an object's file for later attempts, as far as ``IDLE_BYTES`` allow.
+        """
         file.users -= 1
         if file.users:
             return
         if self._files.get(file.name) is not file:
-            _unlink(file.path)  # one attempt's own, or it was found missing, and another one has its place
+            _unlink(file.path)  # it is one attempt's own, or was found missing and replaced by a new copy
             return
         self._idle[file.name] = file
         self._idle_bytes += file.size
@@ -113,9 +118,9 @@ class Spool:
             self._remove(next(iter(self._idle.values())))
 
     def _forget(self, file: Spooled) -> None:
-        """Somebody has removed the file, or a part of it; whoever reads it closes it all the same."""
+        """Drop a file that another process removed or changed; attempts that have it open still close it."""
         if self._files.get(file.name) is not file:
-            return  # whoever closed it meanwhile has removed it
+            return  # it was closed and removed meanwhile
         del self._files[file.name]
         if self._idle.pop(file.name, None) is not None:
             self._idle_bytes -= file.size
@@ -129,7 +134,7 @@ class Spool:
     async def _read(self, stored: StoredObject) -> Spooled:
         async with self._copies:
             await self._make_room(stored)
-            # The object's name is the store's own business and need not be a file name.
+            # The file has a name of its own, because an object's name need not be a valid file name.
             self._number += 1
             path = self._scratch.path / f"object-{self._number}"
             try:
@@ -143,7 +148,7 @@ class Spool:
         try:
             free, total = await self._scratch.room()
         except OSError:
-            return  # what is wrong is met, and told, when the file is written
+            return  # the error comes up again, and is reported, when the file is written
         if stored.size > total:
             raise ObjectGoneError(
                 f"object {stored.name!r} has {stored.size} bytes, more than the disk of {self._scratch.path} ({total})"
@@ -164,7 +169,7 @@ class Spool:
                 serves = await self._scratch.serves_after(error)
                 if restored or not serves or not isinstance(error, FileNotFoundError):
                     raise MachineFaultError(f"{path}: {error.strerror or error}") from error
-                restored = True  # the directory was gone, and is here again
+                restored = True  # the directory was gone and is made again, so the copy is tried once more
             except (grpc.RpcError, asyncio.CancelledError) as error:
                 reraise_own_cancellation()
                 if is_refusal(error):
@@ -188,7 +193,7 @@ class Spool:
                 await asyncio.to_thread(write_all, file, block)
                 written += len(block)
         finally:
-            call.cancel()  # what is left of it, where the disk did not take it
+            call.cancel()  # after an error of the disk the rest of the object is not wanted
         if written != stored.size:
             raise ObjectGoneError(f"object {stored.name!r} has {written} bytes instead of {stored.size}")
 
@@ -201,5 +206,5 @@ def _is_whole(file: Spooled) -> bool:
 
 
 def _unlink(path: Path) -> None:
-    with suppress(OSError):  # what cannot be removed goes with the whole directory at the end
+    with suppress(OSError):  # a file that cannot be removed is removed with the directory at the end
         path.unlink()

@@ -1,4 +1,4 @@
-"""Large data on its way from a worker to the object store, in bounded memory."""
+"""Uploads of large data from a worker to the object store, in bounded memory."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ripieno.domain.errors import UnavailableError
 from ripieno.objects import FileWriter
 from ripieno.wire.protos.v1 import agent_pb2
 
-#: Chunks that may wait for the network; each is at most data_chunk_max_size long.
+#: Most chunks of an upload that wait to be written; each is at most data_chunk_max_size long.
 _WAITING_CHUNKS = 8
-#: Chunks are joined to messages of about this size.
+#: Approximate size of messages, to which chunks are joined.
 _MESSAGE_BYTES = 256 * 1024
 _log = logging.getLogger(__name__)
 
@@ -28,8 +28,8 @@ class UploadError(Exception):
     """An object could not be written.
 
     Attributes:
-        attempt_at_fault: False when the control plane went away in the middle, or had no room; the
-            attempt may simply run again elsewhere.
+        attempt_at_fault: Whether the attempt has to fail. False if the control plane went away in the
+            middle, or had no room: the attempt may run again elsewhere.
     """
 
     def __init__(self, detail: str, *, attempt_at_fault: bool) -> None:
@@ -38,7 +38,14 @@ class UploadError(Exception):
 
 
 class Upload:
-    """One object being written. ``put`` waits while the network is behind."""
+    """One object that is being written. ``put`` waits while the network or the disk is behind.
+
+    Args:
+        link: The connection to the control plane, with the directory for objects if it can be reached.
+        tasks: The group in which the upload runs.
+        on_stored: Called with the name, size and hash of the object once it is stored.
+        on_failed: Called if it cannot be stored. Neither is called after ``abort``.
+    """
 
     def __init__(
         self,
@@ -55,12 +62,12 @@ class Upload:
         self._task = tasks.create_task(self._run())
 
     async def put(self, data: bytes | None) -> None:
-        """The next chunk, None at the end. Does nothing once the upload failed or was aborted."""
+        """Write the next chunk; None ends the object. No-op once the upload has failed or was aborted."""
         if not self._ended:
             await self._chunks.put(data)
 
     def abort(self) -> None:
-        """Nobody wants it any more; whoever waits in ``put`` goes on."""
+        """Cancel the upload, whose object is no longer wanted; a waiting ``put`` returns."""
         self._task.cancel()
         self._end()
 
@@ -75,7 +82,7 @@ class Upload:
             if not failure.attempt_at_fault:
                 await asyncio.sleep(AGAIN_AFTER_S)
             self._on_failed(failure)
-        except Exception as error:  # noqa: BLE001 - it ends this attempt alone
+        except Exception as error:  # noqa: BLE001 - a bug here ends this attempt alone
             self._end()
             _log.error("an upload failed by a bug of the agent", exc_info=error)
             self._on_failed(UploadError(f"its data could not be stored: {error!r}", attempt_at_fault=True))
@@ -113,7 +120,7 @@ class Upload:
 
     def _end(self) -> None:
         self._ended = True
-        # Each get wakes one waiting put; later ones see `_ended`.
+        # Each get wakes one waiting put; later calls of put see `_ended`.
         while not self._chunks.empty():
             self._chunks.get_nowait()
 

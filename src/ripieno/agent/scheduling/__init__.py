@@ -1,1 +1,1 @@
-"""Which attempt runs on which slot, how much work the agent asks for, and what waits to be told."""
+"""Scheduling: which attempt runs on which slot, how much work the agent asks for, and the outbox of its messages."""

@@ -1,4 +1,4 @@
-"""What is wrong with workers, told at once and not again and again."""
+"""Warnings about workers, logged at once but repeated rarely."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import re
 import time
 from dataclasses import dataclass
 
-#: The same complaint is repeated, with how often it came up, after this.
+#: Seconds after which the same complaint is logged again, with how often it came up.
 REPEAT_S = 60.0
-#: So many different ones are remembered.
+#: How many different complaints are remembered.
 REMEMBERED = 100
 
 _NUMBER = re.compile(r"\d+")
@@ -23,18 +23,18 @@ class _Said:
 
 
 class Complaints:
-    """Shared by all slots of an agent: sixty workers that fail for one reason say so once.
+    """Logs complaints about the workers of all slots: sixty workers that fail for one reason give one warning.
 
-    Complaints that differ in numbers only (process ids, line numbers, times) are the same.
+    Complaints that differ in numbers only (process ids, line numbers, times) count as the same.
     """
 
     def __init__(self) -> None:
         self._said: dict[str, _Said] = {}
 
     def say(self, worker: str, detail: str) -> None:
-        """Log a warning about a worker, unless the same was said of any of them a moment ago.
+        """Log a warning about a worker, unless the same was logged for any worker within ``REPEAT_S``.
 
-        What has several lines, as a traceback that a worker printed, is logged in one.
+        A detail of several lines, such as a traceback that a worker printed, is logged as one line.
         """
         detail = " / ".join(detail.replace(":\n", ": ").splitlines())
         key, now = _NUMBER.sub("#", detail), time.monotonic()

@@ -1,4 +1,4 @@
-"""How much more work to ask for, and when to keep none waiting: arithmetic on slots, no I/O."""
+"""How many more assignments to ask for, and when to give waiting ones back: arithmetic on slots, no I/O."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ def more_wanted(slots: Sequence[Slot], pace: Pace, owed: int, now: float, *, con
     """How many assignments to ask for beyond those that are held or owed already.
 
     Args:
-        slots: All of the agent's.
-        owed: Attempts in hand, and assignments granted and not arrived.
-        congested: Too much is unsettled to ask for anything.
+        slots: All slots of the agent.
+        pace: Run times and sizes seen so far.
+        owed: Attempts in hand, plus assignments that were granted and have not arrived.
+        now: Monotonic time in seconds.
+        congested: Whether too much is unsettled to ask for anything.
     """
     serving = [slot for slot in slots if slot.serves]
     wanted = due = 0
@@ -23,15 +25,18 @@ def more_wanted(slots: Sequence[Slot], pace: Pace, owed: int, now: float, *, con
         due = sum(len(slot.inbox) == 1 and pace.due(now - slot.head_since) for slot in serving)
         wanted = pace.wanted(len(serving), windows, due)
     missing = wanted - owed
-    # Granted by quarters, for a message to the control plane costs as much as ten tasks;
-    # but never so that a worker has nothing to do.
+    # Credit is granted by quarters, because a message to the control plane costs as much as ten tasks,
+    # unless a worker would have nothing to do meanwhile.
     if missing > 0 and (missing >= wanted // 4 or owed < len(serving) + due):
         return missing
     return 0
 
 
 def busy_for_long(slots: Sequence[Slot], pace: Pace, now: float) -> float | None:
-    """For how long at least every worker has been busy with one attempt, if that is longer than its patience."""
+    """How many seconds every worker has been busy with one attempt; None unless all exceed their patience.
+
+    An attempt that is due to end soon counts as within patience.
+    """
     serving = [slot for slot in slots if slot.serves]
     for slot in serving:
         assert slot.lane is not None

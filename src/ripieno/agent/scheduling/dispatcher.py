@@ -1,19 +1,19 @@
-"""Which attempt goes to which worker, and what becomes of it: a reactor without I/O.
+"""The dispatcher: assigns attempts to workers and decides how each ends. A reactor without I/O.
 
 Events come in as calls (from ``uplink``: assigned, cancelled, lost; from ``inputs``:
-prepared; from the lanes: up, down, left, finish, withdrawn; from a clock: tick); what
-follows goes to the lanes and to the ``Outbox``.
+prepared; from the lanes: up, down, left, finish, withdrawn; from a clock: tick). Their
+consequences go to the lanes and to the ``Outbox``.
 
     assigned --> preparing --> waiting --> in a worker's inbox --> over
                     (data)                  | first in it: it runs
                                             '-- withdrawn --> waiting
 
-Kept throughout:
+Invariants:
 
 * Each attempt ends exactly once: ``finish`` removes it from ``attempts`` and reports it.
 * A ``verdict`` outweighs whatever the worker still says.
-* At most the first attempt of an inbox runs. One behind it may not have begun, but only
-  the worker knows: it is taken back by ``withdraw``, never by assumption.
+* At most the first attempt of an inbox runs. Whether one behind it has begun, only the
+  worker knows: it is taken back by ``withdraw``, never by assumption.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from ripieno.agent.scheduling.slots import Lane, Slot
 from ripieno.agent.scheduling.waiting import Waiting
 from ripieno.domain.outcomes import Completed, Failed, Failure
 
-#: An attempt that runs longer is reported as started (users see PROCESSING in 100 ms).
+#: An attempt that runs longer than this is reported as started (users see PROCESSING in 100 ms).
 REPORT_S = 0.030
-#: Without any worker that serves for so long, what waits is given back.
+#: Waiting attempts are given back once no worker has served for this long.
 UNSERVED_S = 3.0
-#: Inline data in hand beyond this is given back, as far as it has not begun: the bound on what attempts hold of
-#: this process's memory, beside one attempt for each worker.
+#: Bound on inline data of attempts in this process's memory, beside one attempt for each worker. Attempts beyond
+#: it that have not begun are given back.
 HELD_BYTES = 64 * 1024 * 1024
 
 
@@ -45,12 +45,12 @@ class Dispatcher:
     """Holds all attempts of the agent. Belongs to the event loop's thread.
 
     Attributes:
-        attempts: All that were assigned and are not over, by claim.
+        attempts: All attempts that were assigned and are not over, by claim.
         prepare: Called with attempts that need data; ``prepared`` or ``unprepared`` follows.
         dispose: Called with each attempt that is over and held more than its own message.
-        busy, idle: Whether any attempt is in hand.
-        held_bytes: Inline data of all attempts in hand.
-        fit: Whether this machine can hold work (see ``scratch``).
+        busy, idle: Events: set while any attempt is in hand, and while none is.
+        held_bytes: Bytes of inline data of all attempts in hand.
+        fit: Whether this machine can hold work (see ``data.disk``).
     """
 
     def __init__(
@@ -76,7 +76,10 @@ class Dispatcher:
     # ------------------------------------------------------------------ from the control plane
 
     def assigned(self, attempts: Sequence[Attempt]) -> None:
-        """New work; credit was used for it, or they go back: it had been revoked."""
+        """Take in new attempts, which use up credit.
+
+        They are given back at once while the agent drains or is not fit, and if their credit was revoked.
+        """
         revoked = self._outbox.revoking
         if not revoked:
             self._outbox.credit_out = max(0, self._outbox.credit_out - len(attempts))
@@ -108,10 +111,10 @@ class Dispatcher:
         self.pump()
 
     def cancelled(self, tickets: Sequence[Ticketed]) -> None:
-        """A user cancelled these: what has not begun never does.
+        """Cancel attempts for a user: those that have not begun never do, the others are interrupted.
 
-        May be told again and again, until the control plane has heard what became of each: of one that
-        is not here, and whose end is not under way to it either, that it is given back.
+        The control plane may repeat this until it has heard how each attempt ended. An attempt that is
+        not here, and whose end is not on its way to the control plane either, is reported as given back.
         """
         for ticket in tickets:
             if ticket.claim not in self.attempts and not self._outbox.tells_of(ticket.claim):
@@ -119,20 +122,20 @@ class Dispatcher:
         self._condemn([ticket.claim for ticket in tickets], Verdict.CANCELLED, "cancelled")
 
     def urgent(self, priority: int) -> None:
-        """Tasks of this priority wait elsewhere: what waits here and is less urgent makes room for them."""
+        """Give back waiting attempts that are less urgent than ``priority``: such tasks wait elsewhere."""
         less = [attempt for attempt in self._waiting if attempt.options.priority < priority]
         if less:
             self._release(less)
             self.pump()
 
     def lost(self, claims: Iterable[int]) -> None:
-        """These belong to someone else by now."""
+        """End attempts whose claim is no longer this agent's; their outcomes would be refused, so none is reported."""
         self._condemn(claims, Verdict.LOST, "lost")
 
     # ------------------------------------------------------------------ from the data side
 
     def prepared(self, attempt: Attempt) -> None:
-        """All data of an attempt is at hand. Call ``pump`` after the last of several."""
+        """Let an attempt wait for a worker: all its data is at hand. Call ``pump`` after the last of several."""
         if not attempt.over:
             self.pace.sized(attempt.size, 1)
             self.held_bytes -= attempt.weight
@@ -141,29 +144,31 @@ class Dispatcher:
             self._waiting.add(attempt)
 
     def unprepared(self, attempt: Attempt, detail: str) -> None:
-        """The data of an attempt cannot be had."""
+        """Fail an attempt whose data cannot be obtained."""
         self.finish(attempt, Failed(Failure.ATTEMPT, detail))
 
     # ------------------------------------------------------------------ from the lanes
 
     def up(self, slot: Slot, lane: Lane) -> None:
-        """A worker serves."""
+        """Give attempts to a slot from now on: its worker serves, and is reached over ``lane``."""
         slot.lane = lane
         self.pump()
 
     def paused(self, slot: Slot) -> None:
-        """A worker takes no attempts for now; what is in its inbox stays there until ``down``."""
+        """Give no more attempts to a slot. Those in its inbox stay there until ``down``."""
         self._unserve(slot)
 
     def down(self, slot: Slot, detail: str, *, blameless: bool = False) -> None:
-        """A worker is gone, and with it what was in its inbox.
+        """End or requeue the attempts in the inbox of a worker that is gone.
 
-        With one attempt in the inbox, that one ran and failed. With several, nobody can
-        tell: they run again, each alone, and no attempt is used up. When the first had a
-        verdict it is known to have been the one.
+        With one attempt in the inbox, that one ran and failed. With several, it is unknown which
+        one ended the worker: they run again, each alone, and no attempt is used up. If the first
+        had a verdict, it is taken to be the cause, and the others need not run alone.
 
         Args:
-            blameless: None of them can have begun (the lane was never served).
+            slot: The worker's slot.
+            detail: Why the worker is gone.
+            blameless: None of the attempts can have begun (the lane was never served).
         """
         inbox = list(slot.inbox)
         if inbox and not blameless:
@@ -182,11 +187,18 @@ class Dispatcher:
         self.pump()
 
     def restart_clock(self, slot: Slot) -> None:
-        """The first attempt of the inbox begins now, not when it was sent."""
+        """Count the run time of the inbox's first attempt from now, not from when it was sent."""
         slot.head_since, slot.head_since_us = self._clock(), time.time_ns() // 1_000
 
     def left(self, slot: Slot, attempt: Attempt, now: float, now_us: int) -> None:
-        """The worker is done with an attempt; the next in its inbox begins."""
+        """Remove an attempt that a worker is done with from its inbox; the next one begins.
+
+        Args:
+            slot: The worker's slot.
+            attempt: The attempt; ``finish`` reports how it ended.
+            now: Monotonic time in seconds.
+            now_us: Microseconds since the epoch.
+        """
         inbox = slot.inbox
         if inbox and inbox[0] is attempt:
             inbox.popleft()
@@ -201,12 +213,12 @@ class Dispatcher:
         slot.stuck = False
 
     def progressed(self, busy_s: float, ended: int) -> None:
-        """``ended`` attempts left one worker within ``busy_s``; call after the last of a message."""
+        """Learn that ``ended`` attempts left one worker within ``busy_s`` seconds. Call once for each message."""
         self.pace.ran(busy_s, ended)
         self.pump()
 
     def finish(self, attempt: Attempt, how: Completed | Failed, ended_at_us: int = 0) -> None:
-        """An attempt is over: report it, once. It left the inbox before, or its worker is stuck."""
+        """End an attempt and report it. No-op if it has ended. It left its inbox before, or its worker is stuck."""
         if self.attempts.pop(attempt.claim, None) is None:
             return
         attempt.over = True
@@ -219,21 +231,21 @@ class Dispatcher:
             self.idle.set()
 
     def withdrawn(self, slot: Slot, attempts: Sequence[Attempt]) -> None:
-        """The worker gave these back; they never began."""
+        """Requeue attempts that a worker gave back without having begun them."""
         again = [attempt for attempt in attempts if self._take_back(slot, attempt)]
         self._requeue(again)
         self.pump()
 
     def refused(self, slot: Slot, attempt: Attempt) -> bool:
-        """The worker cannot hold an attempt that it was sent: it is nowhere now, and its end is to follow.
+        """Take an attempt out of the inbox of a worker that cannot hold it. The caller has to end it.
 
         Returns:
-            False if it is over.
+            False if the attempt is over already, or not in the inbox.
         """
         return self._take_back(slot, attempt)
 
     def _take_back(self, slot: Slot, attempt: Attempt) -> bool:
-        """Take an attempt that has not begun out of an inbox; True if it is to begin elsewhere."""
+        """Take an attempt that has not begun out of an inbox. False if it is not there, or its verdict ended it."""
         if attempt not in slot.inbox:
             return False
         was_head = slot.inbox[0] is attempt
@@ -249,16 +261,19 @@ class Dispatcher:
         return False
 
     def condemn(self, attempt: Attempt, verdict: Verdict, detail: str) -> None:
-        """Decide an attempt's end and see to it that its worker stops."""
+        """Set an attempt's verdict: end it now if no worker has it, else interrupt its worker.
+
+        A verdict that was set before stays unless the new one outweighs it.
+        """
         interrupted = attempt.verdict is not None
         if attempt.over or (interrupted and not verdict.outweighs(attempt.verdict)):
             if verdict is attempt.verdict is Verdict.CANCELLED:
-                self._confirm(attempt)  # asked again: what was said of it before may be lost
+                self._confirm(attempt)  # cancelled again: the first report may have been lost on its way
             return
         attempt.verdict, attempt.detail = verdict, detail
         slot = next((slot for slot in self.slots if attempt in slot.inbox), None)
         if slot is None:
-            # Not begun, or its worker is done and its data is being stored.
+            # The attempt has not begun, or its worker is done and its data is being stored.
             if attempt in self._waiting:
                 self._waiting.remove(attempt)
             self.finish(attempt, Failed(Failure.ATTEMPT, detail))
@@ -271,14 +286,14 @@ class Dispatcher:
         slot.lane.interrupt(attempt)
 
     def _confirm(self, attempt: Attempt) -> None:
-        """Say of a cancelled attempt that it had begun and is being interrupted, if it had."""
+        """Report that a cancelled attempt is being interrupted, if it is the first of an inbox."""
         if not attempt.over and any(slot.inbox and slot.inbox[0] is attempt for slot in self.slots):
             self._outbox.interrupting(attempt)
 
     # ------------------------------------------------------------------ by the clock
 
     def tick(self, now: float) -> None:
-        """Look after what runs; every 10 ms or so while there is anything in hand."""
+        """Enforce time limits and move attempts that wait too long. Call every 10 ms or so while ``busy`` is set."""
         serving = [slot for slot in self.slots if slot.serves]
         for slot in self.slots:
             if slot.inbox and slot.serves:
@@ -290,14 +305,14 @@ class Dispatcher:
         self.pump()
 
     def ask_anew(self) -> None:
-        """While workers stand idle: take back what was asked for and ask again, in case it was lost on the way."""
+        """Revoke the credit if a worker is idle, so that it is granted anew: the grant may have been lost."""
         if not self._waiting and any(slot.serves and not slot.inbox for slot in self.slots):
             self._outbox.revoke()
 
     def stood_still(self, late_s: float) -> None:
-        """This process, or its whole machine, did not run for so long: the time counts for nobody.
+        """Exclude ``late_s`` seconds, in which this process or its whole machine did not run, from all time limits.
 
-        What workers said meanwhile is not heard yet, and they may have stood still as well.
+        What workers sent meanwhile has not been read yet, and they may have stood still as well.
         """
         now = self._clock()
         for slot in self.slots:
@@ -337,12 +352,12 @@ class Dispatcher:
         self.finish(head, Failed(Failure.ATTEMPT, head.detail))
 
     def _lighten(self) -> None:
-        """Give back the least urgent of what waits until half of what may be held is left, or one for each worker.
+        """Give back the least urgent waiting attempts until half of ``HELD_BYTES`` or one for each worker is left.
 
-        Credit is in attempts: those that came were much larger than those before them, from which
-        it was reckoned.
+        Credit counts attempts. It was computed from the sizes of earlier attempts, and those that came
+        are much larger.
         """
-        self._outbox.revoke()  # the rest of it would be as large
+        self._outbox.revoke()  # the attempts still owed would be as large
         back: list[Attempt] = []
         left = self.held_bytes
         for attempt in reversed(self._waiting):
@@ -353,7 +368,7 @@ class Dispatcher:
         self._release(back)
 
     def _give_back(self) -> None:
-        """Keep nothing waiting or owed: another agent, or a more urgent task, may make better use of the time."""
+        """Give back waiting attempts and revoke credit: another agent, or an urgent task, may use the time better."""
         self._outbox.revoke()
         for slot in self.slots:
             self._withdraw_behind(slot)
@@ -375,13 +390,13 @@ class Dispatcher:
     # ------------------------------------------------------------------ draining
 
     def drain(self) -> None:
-        """Take no more work; give back all that has not begun."""
+        """Take no more work, and give back all attempts that have not begun."""
         self.draining = True
         self._outbox.draining()
         self._give_back_unbegun()
 
     def becomes_fit(self, fit: bool) -> None:
-        """This machine can hold work again, or not any more: then only what runs already goes on."""
+        """Set whether this machine can hold work. While it cannot, only attempts that run already go on."""
         self.fit = fit
         if fit:
             self.pump()
@@ -396,7 +411,7 @@ class Dispatcher:
             self._withdraw_behind(slot)
 
     def interrupt_all(self) -> None:
-        """Time is up: stop what runs and give it back."""
+        """Interrupt and give back all attempts: the time to drain is over."""
         for attempt in list(self.attempts.values()):
             self.condemn(attempt, Verdict.RELEASED, "the agent is shutting down")
 
@@ -404,11 +419,11 @@ class Dispatcher:
 
     @property
     def stocked(self) -> bool:
-        """Whether every worker's next attempt waits here, beside what is in its inbox."""
+        """Whether at least one attempt for each worker waits here, beside those in the inboxes."""
         return len(self._waiting) >= len(self.slots)
 
     def pump(self) -> None:
-        """Give what waits to workers that have room, and ask for more."""
+        """Give waiting attempts to workers that have room, and grant credit for more."""
         waiting, now = self._waiting, self._clock()
         if self.draining or not self.fit:
             if waiting:
@@ -447,7 +462,7 @@ class Dispatcher:
         owed = len(self.attempts) + outbox.credit_out
         more = more_wanted(self.slots, self.pace, owed, self._clock(), congested=outbox.congested)
         if self.held_bytes > HELD_BYTES // 2:
-            more = min(more, len(self.slots) - owed)  # one for each worker
+            more = min(more, len(self.slots) - owed)  # no more than one attempt for each worker
         if more > 0:
             outbox.grant(more)
 

@@ -1,7 +1,7 @@
-"""Whose fault an error is that an agent meets, and where one attempt's error stops.
+"""Classifies errors that an agent meets by whose fault they are, and confines each to its attempt.
 
 =================================  ===================  =====================================
-what is met                        whose fault          what becomes of the attempt
+error                              whose fault          consequence for the attempt
 =================================  ===================  =====================================
 a gRPC status of ``REFUSALS``      the request's        fails, with the reason
 any other status, a broken stream  the control plane's  goes on: tried again, growing pauses
@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 _told = Health()
 _PART = "holding the data of attempts on this machine"
 
-#: What the control plane answers to a request that is at fault itself: asking again would not help.
+#: Status codes with which the control plane refuses a request that is itself at fault: a retry would not help.
 REFUSALS = frozenset(
     {
         grpc.StatusCode.INVALID_ARGUMENT,
@@ -46,8 +46,8 @@ REFUSALS = frozenset(
     }
 )
 
-#: An attempt that is not at fault runs again as soon as it is given back. A disk that is full will be full
-#: for longer than a moment, and a replica that went away needs one to be followed by another.
+#: Seconds before an attempt that is not at fault is given back, since it runs again at once. A full disk stays
+#: full for longer than a moment, and it takes a moment until another replica follows one that went away.
 AGAIN_AFTER_S = 1.0
 
 
@@ -56,12 +56,12 @@ class MachineFaultError(Exception):
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether a call was refused for what it asked."""
+    """Whether ``error`` is a gRPC status of ``REFUSALS``: the request itself is at fault."""
     return isinstance(error, grpc.aio.AioRpcError) and error.code() in REFUSALS
 
 
 def end_attempt(dispatcher: Dispatcher, attempt: Attempt, error: Exception) -> None:
-    """End one attempt for an error that its own work has met, and nothing beside it."""
+    """End one attempt for an error in its own work: give it back if this machine is at fault, else fail it."""
     if isinstance(error, MachineFaultError | OSError):
         dispatcher.condemn(attempt, Verdict.RELEASED, f"its data cannot be held here: {error}")
     else:
@@ -71,16 +71,16 @@ def end_attempt(dispatcher: Dispatcher, attempt: Attempt, error: Exception) -> N
 
 
 async def contained(dispatcher: Dispatcher, attempt: Attempt, work: Awaitable[None]) -> None:
-    """Do a piece of one attempt's work; an error ends that attempt alone.
+    """Await a piece of one attempt's work; an error ends that attempt alone.
 
-    Where this machine is at fault although it is fit for work, the attempt goes back after a
-    pause: it may well come here again at once.
+    If this machine is at fault although it counts as fit, the attempt is given back after a pause of
+    ``AGAIN_AFTER_S``, because it may be assigned here again at once.
     """
     try:
         await work
     except Exception as error:  # noqa: BLE001 - see the module: this is where one attempt's error stops
         if isinstance(error, MachineFaultError | OSError) and dispatcher.fit:
             _told.fault(_PART, UnavailableError(f"attempt {attempt.id!r}: {error}"))
-            _told.drop(_PART)  # so that the next one is told, but not before some time has passed
+            _told.drop(_PART)  # so that the next such fault is logged, but not before some time has passed
             await asyncio.sleep(AGAIN_AFTER_S)
         end_attempt(dispatcher, attempt, error)

@@ -1,8 +1,8 @@
-"""What the agent has to tell the control plane, and what it told but was not yet settled.
+"""The agent's messages to the control plane: those to be sent, and those sent but not yet settled.
 
-Everything gathers in the message that will be sent next (group commit). A message that
+Everything is gathered in the message that will be sent next (group commit). A message that
 carries outcomes gets a number and is kept until that number is settled; after a reconnect
-what is kept is sent again. No I/O: ``uplink`` takes messages out, ``waiting`` wakes it.
+all kept messages are sent again. No I/O: ``uplink`` takes messages out, ``waiting`` wakes it.
 
 Bounds: a message has at most ``MESSAGE_BYTES``, or tells the end of one attempt, which has at most
 ``gathering.MAX_OUTCOME_BYTES``. Beyond ``MAX_UNSETTLED`` or ``MAX_UNSETTLED_BYTES`` the agent asks for no more work
@@ -24,15 +24,15 @@ from ripieno.wire.protos.v1 import agent_pb2
 
 AgentMessage = agent_pb2.AgentMessage
 
-#: A message takes in nothing more that would make it longer than this.
+#: Nothing is added to a message that would make it longer than this.
 MESSAGE_BYTES = 3 * 1024 * 1024
-#: So many outcomes are not gathered any further: the cost of their commit is spread well enough.
+#: Number of gathered outcomes that are sent without waiting for more: the cost of their commit is spread enough.
 ENOUGH_OUTCOMES = 16
 #: Unsettled outcomes beyond either bound stop the granting of credit.
 MAX_UNSETTLED = 4_096
 MAX_UNSETTLED_BYTES = 32 * 1024 * 1024
 
-#: Bytes of an outcome beside its data, by and large.
+#: Approximate bytes of an outcome beside its data.
 _OUTCOME_BYTES = 100
 #: Above this many results an outcome is measured, not estimated.
 _MANY_RESULTS = 100
@@ -42,7 +42,7 @@ class Outbox:
     """One agent's messages to the control plane. Belongs to the event loop's thread.
 
     Attributes:
-        waiting: Set while there is something to send.
+        waiting: Event that is set while there is something to send.
         credit_out: Assignments granted on this stream and neither received nor taken back yet; never below zero.
     """
 
@@ -53,7 +53,7 @@ class Outbox:
         self._open = AgentMessage()
         self._completions = Completions()
         self._open_bytes = 0
-        #: How often credit was revoked on this stream, and how often the control plane has heard of it.
+        #: How many revocations of credit were sent on this stream, and how many the control plane has acknowledged.
         self._revocations = self._heard = 0
         self._closed: deque[AgentMessage] = deque()
         self._unsettled: OrderedDict[int, AgentMessage] = OrderedDict()
@@ -65,7 +65,10 @@ class Outbox:
     # ------------------------------------------------------------------ to be told
 
     def over(self, attempt: Attempt, how: Completed | Failed, ended_at_us: int) -> None:
-        """An attempt is over: by its verdict if it has one, else as its worker said."""
+        """Report the end of an attempt: by its verdict if it has one, else as its worker said.
+
+        A lost attempt is not reported.
+        """
         verdict = attempt.verdict
         if verdict is None:
             if isinstance(how, Completed):
@@ -80,7 +83,7 @@ class Outbox:
             self.failed(attempt, Failed(verdict.failure, attempt.detail), ended_at_us)
 
     def completed(self, attempt: Attempt, how: Completed, ended_at_us: int) -> None:
-        """An attempt is COMPLETED once this is settled."""
+        """Report that an attempt completed. It is COMPLETED once the message is settled."""
         if not how.sub_tasks and len(how.results) <= _MANY_RESULTS:
             inline = [(key, data) for key, data in how.results if isinstance(data, bytes)]
             if len(inline) == len(how.results):
@@ -107,25 +110,25 @@ class Outbox:
         self._grow(size)
 
     def failed(self, attempt: Attempt, how: Failed, ended_at_us: int) -> None:
-        """An attempt failed."""
+        """Report that an attempt failed."""
         self._tell(attempt, how, ended_at_us)
 
     def cancelled(self, attempt: Attempt, ended_at_us: int) -> None:
-        """A cancelled attempt is over, or never began."""
+        """Report that a cancelled attempt is over, or never began."""
         self._tell(attempt, None, ended_at_us)
 
     def released(self, ticket: Ticketed) -> None:
-        """Given back; no attempt is used up."""
+        """Report that an attempt is given back: no attempt of its task is used up."""
         put_ticket(self._open.released.add(), ticket)
         self._grow(_OUTCOME_BYTES)
 
     def interrupting(self, attempt: Attempt) -> None:
-        """A cancelled attempt that had begun will not commit."""
+        """Report that a cancelled attempt had begun and is being interrupted: it will not commit."""
         put_ticket(self._open.interrupting.add(), attempt)
         self._grow(_OUTCOME_BYTES)
 
     def started(self, attempt: Attempt) -> None:
-        """An attempt runs for long enough to be seen running."""
+        """Report that an attempt is running, since ``attempt.started_at_us``."""
         started = self._open.started.add()
         put_ticket(started.ticket, attempt)
         started.at_us = attempt.started_at_us
@@ -133,7 +136,7 @@ class Outbox:
         self._grow(_OUTCOME_BYTES + len(attempt.worker))
 
     def grant(self, more: int) -> None:
-        """Take ``more`` assignments beyond those granted so far."""
+        """Grant the control plane credit for ``more`` assignments beyond those granted so far."""
         self._open.credit += more
         self.credit_out += more
         self._grow(0)
@@ -142,7 +145,7 @@ class Outbox:
         """Take back the credit that was granted and not used yet.
 
         Assignments for some of it may be on their way and arrive all the same. Until the
-        control plane says that it has heard, they are not wanted, and no more is granted.
+        control plane acknowledges the revocation, they are given back, and no credit is granted.
         """
         if self.credit_out > 0:
             self._open.credit = 0
@@ -152,22 +155,22 @@ class Outbox:
 
     @property
     def revoking(self) -> bool:
-        """Whether the control plane may not have heard yet that credit was revoked."""
+        """Whether a revocation of credit is not yet acknowledged by the control plane."""
         return self._open.credit_revoked or self._heard < self._revocations
 
     def heard(self, revocations: int) -> None:
-        """The control plane has heard of so many revocations on this stream."""
+        """Note that the control plane has acknowledged ``revocations`` revocations on this stream."""
         self._heard = revocations
 
     def draining(self) -> None:
-        """The agent takes no more work."""
+        """Report that the agent drains: it takes no more work."""
         self._open.draining = True
         self._grow(0)
 
     # ------------------------------------------------------------------ to be sent
 
     def take(self) -> AgentMessage | None:
-        """The next message to send, or None."""
+        """Return the next message to send, or None if there is none."""
         if self._closed:
             message = self._closed.popleft()
         elif self.waiting.is_set():
@@ -180,25 +183,25 @@ class Outbox:
         return message
 
     def settled(self, numbers: Sequence[int]) -> list[AgentMessage]:
-        """Outcomes were durably decided; returns the messages that carried them."""
+        """Forget messages whose outcomes were durably decided, by their numbers, and return them."""
         messages = [self._forget(number) for number in numbers if number in self._unsettled]
         if not self._unsettled:
             self._emptied.set()
         return messages
 
     def reconnected(self) -> list[agent_pb2.Ticket]:
-        """A new stream is about to open: all that is unsettled will be sent again.
+        """Prepare for a new stream, on which all unsettled messages are sent again. Credit starts at zero.
 
         Returns:
-            The tickets of all outcomes that are kept, to be named as held.
+            The tickets of all kept outcomes, which Hello names as held.
         """
         if self.waiting.is_set() and self._open_bytes:
             self._closed.append(self._close_open())
         self.credit_out = self._revocations = self._heard = 0
         again = deque(self._unsettled.values())
         for message in [*again, *self._closed]:
-            message.credit, message.credit_revoked = 0, False  # of the former stream
-        # What was numbered but not sent yet stands in both.
+            message.credit, message.credit_revoked = 0, False  # they concern the former stream
+        # Messages that are numbered but not sent yet are in both collections already.
         again.extend(message for message in self._closed if not message.outcomes_no)
         self._closed = again
         if again:
@@ -206,7 +209,7 @@ class Outbox:
         return [ticket for message in self._unsettled.values() for ticket in tickets_of(message)]
 
     def drop(self, claims: Set[int]) -> None:
-        """These are no longer ours: their outcomes need not be sent again."""
+        """Remove the outcomes of attempts whose claims were lost; they need not be sent again."""
         self._completions = self._completions.without(claims)
         self._open = without(self._open, claims)
         for message in [*self._closed, *self._unsettled.values()]:
@@ -217,17 +220,17 @@ class Outbox:
             self._emptied.set()
 
     def too_large(self, refusal: str) -> None:
-        """The control plane takes no message as large as one of those that were sent: never send that one again.
+        """Replace the largest unsettled message by smaller ones: the control plane refused a message for its size.
 
-        The largest goes on in two halves, or, if it tells the end of one attempt, as that attempt's failure,
-        which gives the reason. Call it between two streams, once for each refusal.
+        It is cut into two halves, or, if it tells the end of one attempt, replaced by that attempt's
+        failure, which gives the reason. Call it between two streams, once for each refusal.
         """
         if self._unsettled:
             number = max(self._unsettled, key=self._sizes.__getitem__)
             self._replace(self._unsettled[number], halves(self._unsettled[number], refusal))
 
     def _replace(self, message: AgentMessage, parts: Sequence[AgentMessage]) -> None:
-        """Tell the same by other messages, wherever this one is kept; those that tell no end are not kept on."""
+        """Replace a message wherever it is kept by ``parts``; parts without the end of an attempt are not kept."""
         for place, closed in enumerate(self._closed):
             if closed is message:
                 del self._closed[place]
@@ -240,7 +243,7 @@ class Outbox:
                 self._keep(part, part.ByteSize(), message.outcomes_no if not number else 0)
 
     def tells_of(self, claim: int) -> bool:
-        """Whether the end of an attempt was told, or is about to be, and is not settled. Slow: looks at all of them."""
+        """Whether the outbox holds the unsettled end of an attempt. Slow: it searches all kept messages."""
         if claim in self._completions.claims:
             return True
         kept = [self._open, *self._unsettled.values()]
@@ -248,21 +251,21 @@ class Outbox:
 
     @property
     def congested(self) -> bool:
-        """Whether so much is unsettled that no more work should be asked for."""
+        """Whether so much is unsettled that no credit should be granted."""
         return self._unsettled_count > MAX_UNSETTLED or self._unsettled_bytes > MAX_UNSETTLED_BYTES
 
     @property
     def full(self) -> bool:
-        """Whether so much is unsettled that nothing more should be begun either."""
+        """Whether so much is unsettled that no attempt should be started either."""
         return self._unsettled_bytes > 2 * MAX_UNSETTLED_BYTES
 
     @property
     def plenty(self) -> bool:
-        """Whether the next message is worth a commit of its own."""
+        """Whether the next message carries enough to be sent without gathering more."""
         return bool(self._closed) or len(self._completions) >= ENOUGH_OUTCOMES
 
     async def emptied(self) -> None:
-        """Wait until all outcomes are settled and all releases are taken."""
+        """Wait until all outcomes are settled and all releases are taken out to be sent."""
         while self._unsettled or self._completions or any(map(_matters, [self._open, *self._closed])):
             self._emptied.clear()
             await self._emptied.wait()
@@ -277,7 +280,7 @@ class Outbox:
         self._grow(size)
 
     def _make_room(self, size: int) -> None:
-        """Close the open message if it would be too long with ``size`` bytes more."""
+        """Close the open message if ``size`` more bytes would make it too long."""
         if self._open_bytes + size > MESSAGE_BYTES and self._open_bytes:
             self._closed.append(self._close_open())
 
@@ -298,7 +301,7 @@ class Outbox:
         return message
 
     def _keep(self, message: AgentMessage, size: int, number: int = 0) -> None:
-        """Number a message that tells the end of attempts, and keep it until it is settled."""
+        """Number a message that tells the end of attempts, and keep it until it is settled; skip any other."""
         if not (count := ended(message)):
             message.outcomes_no = 0
             return
@@ -319,5 +322,5 @@ class Outbox:
 
 
 def _matters(message: AgentMessage) -> bool:
-    """Whether the control plane would miss something if this were not sent."""
+    """Whether a message says more than credit and progress: ends, releases or interruptions."""
     return bool(ended(message) or message.released or message.interrupting)

@@ -1,4 +1,4 @@
-"""Which waiting attempts go to which worker: evenly, as far as each has room."""
+"""Placement of waiting attempts on workers: evenly, as far as each has room."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from ripieno.agent.scheduling.pace import Pace
 from ripieno.agent.scheduling.slots import Slot
 from ripieno.agent.scheduling.waiting import Waiting
 
-#: Nothing is put behind an attempt that has been running for longer, unless it is due to end, and
-#: what lies behind it already goes to another worker that has less to do.
+#: Nothing is put behind an attempt that has been running for longer than this, unless it is due to end.
+#: Attempts that lie behind it already go to another worker that has less to do.
 STUCK_S = 0.010
-#: Windows of at least this size are refilled by halves, so that what is sent travels in
-#: larger batches.
+#: Windows of at least this size are refilled by halves, so that attempts are sent in larger batches.
 _HALVES_FROM = 8
 
 
 def place(waiting: Waiting, slots: Sequence[Slot], pace: Pace, now: float) -> list[tuple[Slot, list[Attempt]]]:
-    """Take attempts out of ``waiting``, up to the first that must be alone, for workers that have room."""
+    """Take attempts out of ``waiting`` for workers that have room, up to the first that must be alone.
+
+    Returns:
+        Slots and the attempts for each.
+    """
     open_slots = [slot for slot in slots if _is_open(slot, pace, now)]
     if not open_slots:
         return []
@@ -52,7 +55,7 @@ def _is_open(slot: Slot, pace: Pace, now: float) -> bool:
 
 
 def _window(slot: Slot, pace: Pace, now: float) -> int:
-    """How many attempts its inbox may hold now."""
+    """How many attempts the inbox of a slot may hold now."""
     assert slot.lane is not None
     window = pace.window(slot.lane.ahead)
     if window == 1 and slot.lane.ahead and slot.inbox and pace.due(now - slot.head_since):

@@ -1,4 +1,4 @@
-"""A worker's place, and the way to the worker that fills it."""
+"""Slots, each the place of one worker, and the ``Lane`` protocol that sends attempts to a worker."""
 
 from __future__ import annotations
 
@@ -9,39 +9,41 @@ from typing import Protocol
 
 from ripieno.agent.attempts.attempt import Attempt
 
-#: Names of agents and workers go into messages and rows by the thousand: the middle of a longer one is cut out.
+#: Longest name of an agent or worker. Thousands of messages and rows carry names, so the middle of a longer one is cut.
 NAME_BYTES = 256
 
 
 class Lane(Protocol):
-    """The way to one worker that serves."""
+    """Sends attempts to one worker that serves. Called by the dispatcher."""
 
     @property
     def ahead(self) -> bool:
-        """Whether it takes attempts ahead of time."""
+        """Whether the worker takes attempts ahead, while another one runs."""
 
     def start(self, attempts: Sequence[Attempt]) -> None:
         """Put attempts into the worker's inbox."""
 
     def withdraw(self, attempts: Sequence[Attempt]) -> None:
-        """Ask attempts back that may not have begun."""
+        """Ask for attempts back that may not have begun; ``Dispatcher.withdrawn`` follows for those that had not."""
 
     def interrupt(self, attempt: Attempt) -> None:
-        """Stop an attempt; ``left`` follows when the worker has yielded, or ``withdrawn``."""
+        """Ask the worker to stop an attempt. ``Dispatcher.left`` follows once it has, or ``withdrawn``."""
 
     def kill(self, reason: str) -> bool:
-        """End the worker, which did not yield; False if it is not ours to end."""
+        """End a worker that did not stop an attempt in time. False if the agent did not start the worker."""
 
 
 @dataclass(eq=False, slots=True)
 class Slot:
-    """One worker's place.
+    """The place of one worker.
 
     Attributes:
-        inbox: What was sent to the worker and has not left it, in order.
-        head_since, head_since_us: When the first of them became the first: monotonic
+        name: Name of the worker in messages and logs.
+        lane: How its worker is reached; None while none serves.
+        inbox: Attempts that were sent to the worker and have not left it, in order.
+        head_since, head_since_us: When the first attempt of the inbox became the first: monotonic
             seconds, and microseconds since the epoch.
-        stuck: Its worker ignores an interruption and is not ours to end.
+        stuck: Whether the worker ignores an interruption and is not ours to end.
     """
 
     name: str
@@ -53,14 +55,14 @@ class Slot:
 
     @property
     def serves(self) -> bool:
-        """Whether it may be given attempts."""
+        """Whether the slot may be given attempts."""
         return self.lane is not None and not self.stuck
 
     def mark_begun(self) -> None:
-        """The first attempt of the inbox runs here, since it became the first."""
+        """Note in the inbox's first attempt that it runs here, since it became the first."""
         head = self.inbox[0]
         head.started_at_us, head.worker = self.head_since_us, self.name
 
     def behind(self) -> list[Attempt]:
-        """What waits in the inbox and may still be asked back."""
+        """Return the attempts behind the inbox's first that may still be asked back."""
         return [attempt for attempt in list(self.inbox)[1:] if attempt.verdict is None and not attempt.withdrawing]

@@ -1,4 +1,4 @@
-"""Attempts that wait for a worker: most urgent first, then in the order of their assignment."""
+"""The queue of attempts that wait for a worker: most urgent first, then in the order of their assignment."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ripieno.agent.attempts.attempt import Attempt
 
 
 class Waiting(deque[Attempt]):
-    """The attempts in hand that were not sent to a worker. Appended to by ``add`` alone."""
+    """The attempts in hand that were not sent to a worker. Only ``add`` may append to it."""
 
     def add(self, attempt: Attempt) -> None:
-        """Put an attempt behind all that are as urgent as it is, or more."""
+        """Insert an attempt behind all that are at least as urgent."""
         priority = attempt.options.priority
         if not self or self[-1].options.priority >= priority:
             self.append(attempt)
@@ -23,14 +23,14 @@ class Waiting(deque[Attempt]):
         self.insert(index, attempt)
 
     def put_back(self, attempts: Iterable[Attempt]) -> None:
-        """Return attempts that were taken out, in their order: they were first among their equals."""
+        """Return attempts that were taken out, in their order, before others of equal urgency."""
         others = list(self)
         self.clear()
         for attempt in [*attempts, *others]:
             self.add(attempt)
 
     def drop_over(self) -> None:
-        """Drop those that are over."""
+        """Remove attempts that are over."""
         left = [attempt for attempt in self if not attempt.over]
         self.clear()
         self.extend(left)

@@ -1,1 +1,1 @@
-"""The agent's own HTTP/2 and gRPC client, and how long a silent peer is taken for alive."""
+"""The agent's own HTTP/2 and gRPC client, and the rules for when a silent peer counts as dead."""

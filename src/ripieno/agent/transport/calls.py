@@ -23,15 +23,15 @@ from ripieno.agent.transport.http2 import Connection
 
 
 class CallEndedError(grpc.RpcError):
-    """Nothing can be written any more; the text is the call's status."""
+    """A write to a call that has ended. The text is the call's status."""
 
 
 class Call:
     """One call of a method with streams in both directions. Belongs to the event loop's thread.
 
     Attributes:
-        code, details: Its status, once it has ended.
-        refused: The peer never looked at it, so that it may be made again.
+        code, details: The call's gRPC status; ``code`` is None until the call has ended.
+        refused: Whether the peer never processed the call: making it again is safe.
     """
 
     def __init__(self, connection: Connection, method: bytes) -> None:
@@ -48,11 +48,11 @@ class Call:
 
     @property
     def status(self) -> str:
-        """How it ended, in words."""
+        """The call's status code and details as text."""
         return f"{self.code.name if self.code else 'no status'}: {self.details or 'no detail'}"
 
     async def write(self, messages: Sequence[bytes]) -> None:
-        """Send messages; waits while the peer is behind. One writer at a time.
+        """Send messages, waiting while flow control gives no room. Only one task may write at a time.
 
         Raises:
             CallEndedError: the call has ended.
@@ -78,15 +78,15 @@ class Call:
             await self._room
 
     def half_close(self) -> None:
-        """Say no more."""
+        """Tell the peer that no more messages follow. Replies may still be read."""
         if self.code is None:
             self._stream.write(b"", end=True)
             self._stream.flush()
 
     async def read(self) -> list[bytes]:
-        """The messages that have come since the last time, at least one; none at the end of the call."""
+        """Return the messages received since the last read: at least one, or none at the end of the call."""
         while not self._messages and self.code is None:
-            self._consume()  # what there is of a message has to be held anyway
+            self._consume()  # the part of a message that has arrived is held anyway, so its room is given back
             self._news = asyncio.get_running_loop().create_future()
             await self._news
         self._consume()
@@ -94,20 +94,20 @@ class Call:
         return messages
 
     async def ended(self) -> None:
-        """Wait for the end of the call, while another task reads."""
+        """Wait until the call has ended. Another task has to read meanwhile."""
         if self.code is None:
             self._over = asyncio.get_running_loop().create_future()
             await self._over
 
     def cancel(self) -> None:
-        """Give it up."""
+        """End the call with status CANCELLED and reset its stream. No-op once the call has ended."""
         if self.code is None:
             self._give_up(Status(grpc.StatusCode.CANCELLED, "cancelled by the agent"))
 
     # ------------------------------------------------------------------ streams.Reader
 
     def headers_received(self, status: int, headers: Headers, *, end: bool) -> None:
-        """Headers of the answer, or its trailers with the status."""
+        """Read the call's status from response headers or trailers, if they carry one."""
         fields = dict(headers)
         ended = status_of_trailers(fields)
         if ended is None and status:
@@ -122,7 +122,7 @@ class Call:
             self._give_up(ended)
 
     def data_received(self, data: bytes) -> None:
-        """Cut it into messages."""
+        """Cut received bytes into messages and wake the reader."""
         self._unconsumed += len(data)
         try:
             self._messages += self._cutter.feed(data)
@@ -132,25 +132,25 @@ class Call:
         _wake(self._news)
 
     def stream_ended(self) -> None:
-        """Without a status it is no gRPC."""
+        """End the call as UNKNOWN: the peer ended the stream without a gRPC status."""
         self._end(Status(grpc.StatusCode.UNKNOWN, "the call ended without a status (HTTP status 200)"))
 
     def stream_reset(self, error_code: int) -> None:
-        """The peer, or its server, gave the call up."""
+        """End the call: the peer reset its stream."""
         self.refused = self.refused or (self.code is None and error_code == REFUSED_STREAM)
         self._end(status_of_reset(error_code))
 
     def stream_broken(self, reason: str) -> None:
-        """The peer broke HTTP/2 in this call."""
+        """End the call as INTERNAL: the peer broke a rule of HTTP/2 on its stream."""
         self._end(Status(grpc.StatusCode.INTERNAL, reason))
 
     def connection_lost(self, reason: str, *, refused: bool) -> None:
-        """The peer is gone, or going."""
+        """End the call as UNAVAILABLE: the connection was lost, or the peer is closing it."""
         self.refused = self.refused or (self.code is None and refused)
         self._end(Status(grpc.StatusCode.UNAVAILABLE, reason))
 
     def may_write(self) -> None:
-        """Try again."""
+        """Wake the writer: there may be room to send."""
         _wake(self._room)
 
     # ------------------------------------------------------------------ inside
@@ -165,7 +165,7 @@ class Call:
         self._stream.reset(CANCEL)
 
     def _end(self, status: Status) -> None:
-        if self.code is None:  # the first word about it counts
+        if self.code is None:  # a call keeps the first status that it was given
             self.code, self.details = status
         _wake(self._news)
         _wake(self._room)

@@ -1,6 +1,6 @@
-"""HTTP/2 frames as bytes: names, cutting and building (RFC 9113, sections 4, 6 and 7).
+"""HTTP/2 frames as bytes: constants, parsing and building (RFC 9113, sections 4, 6 and 7).
 
-Nothing here knows what a frame means for a connection; that is ``streams``.
+What a frame means for a connection is decided in ``receiving`` and ``streams``, not here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ KINDS = (
     "CONTINUATION",
 )  # fmt: skip
 
-#: Flags. Which of them a frame has depends on its kind.
+#: Flags of frames. Several share a bit: which flags a frame has depends on its kind.
 END_STREAM, ACK, END_HEADERS, PADDED, WITH_PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
 
 HEADER_TABLE_SIZE, ENABLE_PUSH, MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE, MAX_HEADER_LIST_SIZE = (
@@ -34,28 +34,28 @@ ERRORS = (
     HTTP_1_1_REQUIRED,
 ) = range(14)  # fmt: skip
 
-#: Before settings say otherwise.
+#: Window and longest frame that hold until SETTINGS change them.
 DEFAULT_WINDOW_BYTES, DEFAULT_FRAME_BYTES = 65_535, 16_384
-#: No peer may ask for more to a frame.
+#: Largest MAX_FRAME_SIZE that a peer may ask for.
 LARGEST_FRAME_BYTES = 2**24 - 1
-#: Of a window, and of a stream's number.
+#: Largest flow-control window, and largest stream number.
 LARGEST_WINDOW_BYTES = LAST_STREAM = 2**31 - 1
 
 HEAD_BYTES = 9
 _HEAD = struct.Struct(">HBBBL")  # length (16 + 8 bits), kind, flags, stream
 _SETTING = struct.Struct(">HL")
-#: How much of what a peer sent is quoted in an error.
+#: How many of a peer's bytes an error quotes.
 _QUOTED_BYTES = 80
 
-#: Kind, flags, stream, payload.
+#: A frame: kind, flags, stream number, payload.
 Frame = tuple[int, int, int, bytes]
 
 
 class Violation(Exception):  # noqa: N818 - named as the RFC speaks of it: a peer's fault, not ours
-    """The peer broke a rule of HTTP/2: its connection has to end.
+    """The peer broke a rule of HTTP/2, and the connection has to end.
 
     Attributes:
-        code: Of the GOAWAY frame that tells the peer.
+        code: Error code of the GOAWAY frame that tells the peer.
     """
 
     def __init__(self, code: int, text: str) -> None:
@@ -67,8 +67,8 @@ class StreamViolation(Exception):  # noqa: N818 - see Violation
     """The peer broke a rule that concerns one stream: the stream has to end, its connection goes on.
 
     Attributes:
-        number: Of the stream.
-        code: Of the RST_STREAM frame that tells the peer.
+        number: Number of the stream.
+        code: Error code of the RST_STREAM frame that tells the peer.
     """
 
     def __init__(self, number: int, code: int, text: str) -> None:
@@ -78,23 +78,23 @@ class StreamViolation(Exception):  # noqa: N818 - see Violation
 
 
 class FrameCutter:
-    """Cuts what arrives into frames, whatever pieces it arrives in.
+    """Cuts received bytes into frames, however they are split into reads.
 
     Args:
-        longest: Bytes of payload that the peer was told to keep to.
+        longest: Largest payload in bytes that our settings allow the peer.
     """
 
     def __init__(self, longest: int) -> None:
         self._longest = longest
-        #: The beginning of a frame, and how much of it has to be there before it is worth another look.
+        #: The bytes of an incomplete frame, and how many are needed before parsing goes on.
         self._rest = bytearray()
         self._wanted = HEAD_BYTES
 
     def feed(self, data: bytes) -> Iterator[Frame]:
-        """The frames that are complete with ``data``, in order.
+        """Add received bytes and yield the frames that they complete, in order.
 
         Raises:
-            Violation: a frame is longer than agreed, or the peer speaks HTTP/1.
+            Violation: if a frame is longer than agreed, or the peer answers in HTTP/1.
         """
         if self._rest:
             self._rest += data
@@ -121,20 +121,20 @@ class FrameCutter:
 
 
 def frame_head(size: int, kind: int, flags: int, stream: int) -> bytes:
-    """What stands before ``size`` bytes of payload."""
+    """Build the nine-byte header of a frame with ``size`` bytes of payload."""
     return _HEAD.pack(size >> 8, size & 0xFF, kind, flags, stream)
 
 
 def pack_settings(*settings: tuple[int, int]) -> bytes:
-    """The payload of a SETTINGS frame."""
+    """Build the payload of a SETTINGS frame from pairs of setting and value."""
     return b"".join(_SETTING.pack(*setting) for setting in settings)
 
 
 def unpack_settings(payload: bytes) -> Iterator[tuple[int, int]]:
-    """Settings and their values, in order.
+    """Parse the payload of a SETTINGS frame into pairs of setting and value, in order.
 
     Raises:
-        Violation: the payload is not made of whole settings.
+        Violation: if the payload is not made of whole settings.
     """
     if len(payload) % _SETTING.size:
         raise Violation(FRAME_SIZE_ERROR, f"SETTINGS of {len(payload)} bytes, which is no multiple of {_SETTING.size}")
@@ -142,10 +142,10 @@ def unpack_settings(payload: bytes) -> Iterator[tuple[int, int]]:
 
 
 def without_padding(flags: int, payload: bytes) -> bytes:
-    """The payload of DATA or HEADERS as it was before padding.
+    """Return the payload of a DATA or HEADERS frame without its padding.
 
     Raises:
-        Violation: more padding than there is.
+        Violation: if the padding is longer than the payload, or its length is missing.
     """
     if not flags & PADDED:
         return payload
@@ -158,12 +158,12 @@ def without_padding(flags: int, payload: bytes) -> bytes:
 
 
 def name_of_error(code: int) -> str:
-    """An error code of HTTP/2 as the RFC spells it."""
+    """Return the name that the RFC gives an HTTP/2 error code."""
     return ERRORS[code] if code < len(ERRORS) else f"error {code:#x}"
 
 
 def quote(data: bytes) -> str:
-    """The beginning of what a peer sent, safe to print."""
+    """Return the beginning of a peer's bytes as printable ASCII."""
     shown = data[:_QUOTED_BYTES].decode("ascii", "backslashreplace")
     return ascii(shown) + ("..." if len(data) > _QUOTED_BYTES else "")
 

@@ -1,6 +1,6 @@
-"""What gRPC puts into a stream of HTTP/2: the request's headers, messages, and the status of a call.
+"""gRPC's encoding on an HTTP/2 stream: request headers, message framing, and the status of a call.
 
-Rules: gRPC over HTTP/2 (``PROTOCOL-HTTP2.md``) and the mapping of HTTP's status codes
+The rules are gRPC over HTTP/2 (``PROTOCOL-HTTP2.md``) and the mapping of HTTP's status codes
 (``http-grpc-status-mapping.md``), both of the gRPC project.
 """
 
@@ -18,15 +18,15 @@ from ripieno.agent.transport import frames
 from ripieno.agent.transport.frames import quote
 from ripieno.domain.texts import reason
 
-#: Of one message, which is held whole: 64 MiB of somebody's data and what encodes it.
+#: Longest message taken, which is held whole in memory: 64 MiB of a user's data and its encoding.
 LARGEST_MESSAGE_BYTES = 65 * 1024 * 1024
 
 _PREFIX_BYTES = 5
 _OK = 200
-#: Digits of a status that is one.
+#: Most digits of a valid ``grpc-status``.
 _STATUS_DIGITS = 2
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
-#: What an HTTP status means where no gRPC status is; all else is UNKNOWN.
+#: gRPC code for an HTTP status that comes without a gRPC status; any other is UNKNOWN.
 _HTTP_CODES = {
     400: grpc.StatusCode.INTERNAL,
     401: grpc.StatusCode.UNAUTHENTICATED,
@@ -37,7 +37,7 @@ _HTTP_CODES = {
     503: grpc.StatusCode.UNAVAILABLE,
     504: grpc.StatusCode.UNAVAILABLE,
 }
-#: What a stream that was reset means; all else is INTERNAL.
+#: gRPC code for the error code of a stream reset; any other is INTERNAL.
 _RESET_CODES = {
     frames.REFUSED_STREAM: grpc.StatusCode.UNAVAILABLE,
     frames.CANCEL: grpc.StatusCode.CANCELLED,
@@ -47,14 +47,14 @@ _RESET_CODES = {
 
 
 class Status(NamedTuple):
-    """How a call ended."""
+    """The status with which a call ended."""
 
     code: grpc.StatusCode
     details: str
 
 
 class BrokenMessageError(Exception):
-    """A message that cannot be taken; ``status`` is what the call ends with."""
+    """The peer sent a message that cannot be taken; the call ends with ``status``."""
 
     def __init__(self, code: grpc.StatusCode, details: str) -> None:
         super().__init__(details)
@@ -62,11 +62,11 @@ class BrokenMessageError(Exception):
 
 
 class RequestHeaders(NamedTuple):
-    """The headers of a call, encoded.
+    """The encoded request headers of a method.
 
     Attributes:
-        block: Without reference to the dynamic table: the same for all calls of a method.
-        size_bytes: What they count by HTTP/2's measure.
+        block: Encoded without reference to the dynamic table, so it is the same for all calls of a method.
+        size_bytes: Size of the header list by HTTP/2's measure (RFC 9113, section 6.5.2).
     """
 
     block: bytes
@@ -75,34 +75,34 @@ class RequestHeaders(NamedTuple):
 
 @cache
 def request_headers(method: bytes) -> RequestHeaders:
-    """The headers of a call of ``/package.Service/Method``."""
+    """Encode the request headers for calls of ``/package.Service/Method``."""
     headers = [
         (b":method", b"POST"),
         (b":scheme", b"http"),
         (b":path", method),
-        # Over a unix socket the path would be the authority, which some servers refuse.
+        # Fixed, because over a unix socket the authority would be the path, which some servers refuse.
         (b":authority", b"localhost"),
         (b"te", b"trailers"),
         (b"content-type", b"application/grpc"),
         (b"grpc-accept-encoding", b"identity"),
         (b"user-agent", b"ripieno-agent"),
     ]
-    # Sensitive ones are never indexed, by whoever reads them either.
+    # Marked as sensitive, because no sender or receiver indexes sensitive headers.
     block = Encoder().encode([(name, value, True) for name, value in headers], huffman=False)
     return RequestHeaders(block, sum(len(name) + len(value) + 32 for name, value in headers))
 
 
 class MessageCutter:
-    """Cuts a stream's bytes into messages, each of which is copied once however many pieces it comes in.
+    """Cuts a stream's bytes into messages, copying each message once however many pieces it comes in.
 
     Attributes:
-        within: A message has begun and not ended.
+        within: Whether a message has begun and not ended.
     """
 
     __slots__ = ("_held", "_wanted")
 
     def __init__(self) -> None:
-        #: The beginning of a message, and how much of it has to be there before it is worth another look.
+        #: The bytes of an incomplete message, and how many are needed before parsing goes on.
         self._held = bytearray()
         self._wanted = _PREFIX_BYTES
 
@@ -111,11 +111,11 @@ class MessageCutter:
         return bool(self._held)
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The messages that are complete with ``data``.
+        """Add received bytes and return the messages that they complete.
 
         Raises:
-            BrokenMessageError: one is compressed, or longer than any that is taken. The prefix tells: nothing
-                of it is held.
+            BrokenMessageError: if a message is compressed, or longer than ``LARGEST_MESSAGE_BYTES``. Its
+                prefix tells, so nothing of it is held.
         """
         held = self._held
         if held:
@@ -143,12 +143,12 @@ class MessageCutter:
 
 
 def prefix(size: int) -> bytes:
-    """What stands before a message of ``size`` bytes: that it is not compressed, and its length."""
+    """Build the prefix of a message: a flag that it is not compressed, and its length of ``size`` bytes."""
     return size.to_bytes(_PREFIX_BYTES)
 
 
 def status_of_answer(http_status: int, fields: Mapping[bytes, bytes]) -> Status | None:
-    """The status that the first headers of an answer give a call, if they are not those of gRPC."""
+    """Return the status that a response's first headers mean for a call; None if they are those of gRPC."""
     kind = fields.get(b"content-type", b"")
     if http_status != _OK:
         code = _HTTP_CODES.get(http_status, grpc.StatusCode.UNKNOWN)
@@ -159,7 +159,7 @@ def status_of_answer(http_status: int, fields: Mapping[bytes, bytes]) -> Status 
 
 
 def status_of_trailers(fields: Mapping[bytes, bytes]) -> Status | None:
-    """The status in the headers that end a call, if there is one."""
+    """Return the status that trailers carry; None without ``grpc-status``."""
     number = fields.get(b"grpc-status")
     if number is None:
         return None
@@ -170,7 +170,7 @@ def status_of_trailers(fields: Mapping[bytes, bytes]) -> Status | None:
 
 
 def status_of_reset(error_code: int) -> Status:
-    """The status of a call whose stream was reset."""
+    """Return the status of a call whose stream was reset with ``error_code``."""
     code = _RESET_CODES.get(error_code, grpc.StatusCode.INTERNAL)
     return Status(code, f"the worker reset the call ({frames.name_of_error(error_code)})")
 

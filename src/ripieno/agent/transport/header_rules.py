@@ -1,4 +1,4 @@
-"""What the headers of an answer may look like (RFC 9113, section 8)."""
+"""Validation of response headers and trailers (RFC 9113, section 8)."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from collections.abc import Sequence
 
 from ripieno.agent.transport.frames import quote
 
-#: Names and values as they were sent.
+#: Header names and values as they were sent, in order.
 Headers = Sequence[tuple[bytes, bytes]]
 
 _NAME = re.compile(rb":?[^\x00-\x20A-Z\x7f-\xff:]+\Z")
 _FORBIDDEN = re.compile(rb"[\0\r\n]")
 _STATUS = re.compile(rb"[1-9][0-9][0-9]\Z")
-#: They speak of one connection of HTTP/1, and have no meaning here.
+#: Fields about one HTTP/1 connection, which HTTP/2 forbids.
 _OF_HTTP1 = frozenset((b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"))
 _SWITCHING_PROTOCOLS = 101
 
 
 class MalformedError(ValueError):
-    """Headers that no answer may have; the text says which."""
+    """A response has headers that none may have; the text says which."""
 
 
 def check_answer(headers: Headers) -> int:
-    """The HTTP status of an answer's first headers.
+    """Check the first headers of a response and return their HTTP status.
 
     Raises:
-        MalformedError: they are not those of an answer.
+        MalformedError: if a response may not have these headers.
     """
     _check_fields(headers)
     if not headers or headers[0][0] != b":status":
@@ -40,10 +40,10 @@ def check_answer(headers: Headers) -> int:
 
 
 def check_trailers(headers: Headers) -> None:
-    """Check the headers that end an answer.
+    """Check the headers that end a response (trailers).
 
     Raises:
-        MalformedError: they are not trailers.
+        MalformedError: if trailers may not have these fields.
     """
     _check_fields(headers)
     for name, _ in headers:

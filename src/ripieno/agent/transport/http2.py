@@ -1,12 +1,12 @@
-"""A connection of HTTP/2 on a socket, as far as streaming gRPC calls of an agent need it.
+"""An HTTP/2 client connection on a socket, with what an agent's streaming gRPC calls need.
 
-``grpc.aio`` takes 0.9 ms of processor time for one ``Process`` call of eight messages, this takes a
+``grpc.aio`` takes 0.9 ms of processor time for one ``Process`` call of eight messages, this module a
 quarter of it (``benchmarks.floors``), and that is most of what an attempt of a worker without our SDK
-costs the agent. The library h2 would do at half the gain, but gives a connection up as soon as its
-peer says GOAWAY, with which servers begin to drain: the call that is under way then has to end in peace.
+costs the agent. The library h2 would bring half the gain, but closes a connection as soon as its
+peer sends GOAWAY, with which servers begin to drain: a call that is under way then must be able to finish.
 
-What bytes mean is decided in ``receiving`` and ``streams``, without I/O; here are the socket and the clock.
-Whatever goes wrong ends this connection, with a reason that its calls are told, and nothing else.
+What the bytes mean is decided in ``receiving`` and ``streams``, without I/O; this module has the socket
+and the clock. Any error ends this connection alone, with a reason that its calls are given.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from ripieno.agent.transport.receiving import Receiver
 from ripieno.agent.transport.streams import Reader, Stream, Streams
 from ripieno.domain.addresses import UnixAddress, parse_address
 
-#: Frames that wait while the peer does not read: answers to what it sends all the same.
+#: Most frames that may wait while the peer sends frames that need an answer but does not read.
 MOST_UNSENT = 1_000
-#: How long a peer may take to read what was sent before the connection was closed.
+#: How long the peer may take to read the last bytes after ``close``.
 FAREWELL_S = 1.0
 
 _log = logging.getLogger(__name__)
 
 
 class Connection(asyncio.Protocol):
-    """The client's end of one connection. Belongs to the event loop's thread.
+    """The client's end of one HTTP/2 connection. Belongs to the event loop's thread.
 
     Args:
-        keepalive: How long the peer may say nothing; None: as long as it likes, while its host is there.
+        keepalive: How long the peer may be silent; None sets no limit as long as its host responds.
     """
 
     def __init__(self, keepalive: Keepalive | None = None) -> None:
@@ -57,11 +57,11 @@ class Connection(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing() and self._streams.ending is None
 
     def open(self, header_block: bytes, headers_bytes: int, reader: Reader) -> Stream:
-        """A new stream; see ``Streams.open``."""
+        """Open a stream; see ``Streams.open``."""
         return self._streams.open(header_block, headers_bytes, reader)
 
     def close(self) -> None:
-        """End the connection, and with it what is open; what was sent has a moment to arrive."""
+        """Close the connection and all its streams. Sent bytes have ``FAREWELL_S`` to be read."""
         transport = self._transport
         if transport is not None and not transport.is_closing():
             self._streams.ending = self._streams.ending or "the connection was closed"
@@ -71,8 +71,8 @@ class Connection(asyncio.Protocol):
     # ------------------------------------------------------------------ asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Introduce ourselves."""
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+        """Send the connection preface and our settings, and start the timer."""
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transport is not a subclass
         connected = transport.get_extra_info("socket")
         if connected.family != socket.AF_UNIX:
             self._socket = connected
@@ -81,19 +81,19 @@ class Connection(asyncio.Protocol):
         self._timer = self._loop.call_later(LOOK_S, self._look)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """All streams are over."""
+        """End all streams: the socket was closed."""
         self._lose(f"the connection was lost: {error}" if error else "the connection was closed")
 
     def pause_writing(self) -> None:
-        """The socket is behind."""
+        """Hold back frames: the socket's buffer is full."""
         self._streams.paused = True
 
     def resume_writing(self) -> None:
-        """It caught up."""
+        """Send the frames that were held back: the socket's buffer has room again."""
         self._streams.resume()
 
     def data_received(self, data: bytes) -> None:
-        """Take in what came."""
+        """Process received bytes; an error in them, or in the agent, ends the connection."""
         if self._over:
             return
         self._watch.heard_at = self._loop.time()
@@ -103,7 +103,7 @@ class Connection(asyncio.Protocol):
                 raise Violation(frames.ENHANCE_YOUR_CALM, "it asks for answers and does not read them")
         except Violation as violation:
             self._fail(violation.code, str(violation))
-        except Exception as error:  # noqa: BLE001 - it ends this connection, and nothing else
+        except Exception as error:  # noqa: BLE001 - a bug ends this connection, and nothing else
             _log.exception("a mistake in the agent ends a connection")
             self._fail(frames.INTERNAL_ERROR, f"the agent made a mistake: {error!r}")
 
@@ -115,7 +115,7 @@ class Connection(asyncio.Protocol):
         finding = self._watch.look(now)
         self._streams.said_something()
         if slept:
-            # What came meanwhile has not been read yet.
+            # The loop slept, and bytes that arrived meanwhile are not read yet, so no deadline is judged now.
             self._made_at = now if not self._streams.acknowledged else self._made_at
         elif not self._streams.acknowledged and now - self._made_at > SETTINGS_S:
             self._fail(frames.SETTINGS_TIMEOUT, f"no settings were said or taken within {SETTINGS_S:g} s")
@@ -139,13 +139,13 @@ class Connection(asyncio.Protocol):
             self._transport.write(data)
 
     def _fail(self, error_code: int, text: str) -> None:
-        """The peer broke a rule, or we did: tell it, and end."""
+        """Close the connection for a broken rule or a bug of ours, telling the peer with GOAWAY."""
         self._lose(f"the peer does not speak HTTP/2 as it should ({name_of_error(error_code)}): {text}")
         self._streams.go_away(error_code, text)
         self.close()
 
     def _abort(self, reason: str) -> None:
-        """The peer is gone: nobody is left to be told."""
+        """Drop the connection without telling the peer, which is gone."""
         self._lose(reason)
         if self._transport is not None:
             self._transport.abort()
@@ -159,10 +159,10 @@ class Connection(asyncio.Protocol):
 
 
 async def connect(address: str, *, keepalive: Keepalive | None = None) -> Connection:
-    """A connection to ``unix:/path`` or ``HOST:PORT``.
+    """Connect to ``unix:/path`` or ``HOST:PORT``.
 
     Raises:
-        OSError: nobody listens there.
+        OSError: if nothing accepts connections at the address.
     """
     loop = asyncio.get_running_loop()
     made = partial(Connection, keepalive)

@@ -1,14 +1,14 @@
-"""When a silent peer is given up: what is asked of it, and of the kernel.
+"""When a silent peer counts as dead, by PING and by asking the kernel.
 
-A process that was stopped answers nothing for a while, and its host still acknowledges what it is
-sent; of a host that vanished nothing comes at all. The kernel tells the two apart and is asked about
-any TCP connection (``host_is_gone``). A PING is asked where its answer may be counted on: the
-control plane is given up soon, since an agent may dial another replica at no loss; workers made with our
-SDK late, since what they run would be lost; workers of others never, since gRPC's servers end
-connections that ask more often than every five minutes, and a server on one thread answers nothing
+A process that was stopped answers nothing for a while, but its host still acknowledges packets; from a
+host that vanished nothing comes at all. The kernel tells the two apart and is asked about any TCP
+connection (``host_is_gone``). A PING is sent where an answer may be relied on: the control plane
+counts as dead soon, since an agent may dial another replica at no loss; workers made with our SDK
+late, since their attempts would be lost; other workers are never sent one, since gRPC's servers end
+connections that ping more often than every five minutes, and a server on one thread answers nothing
 while its handler computes.
 
-Nobody is given up by someone who slept: a look that comes late starts the waiting anew.
+If this process itself slept, no peer is judged: a check that comes late starts the wait anew.
 """
 
 from __future__ import annotations
@@ -19,44 +19,44 @@ import sys
 from dataclasses import dataclass
 from enum import Enum, auto
 
-#: Between two looks at a connection.
+#: Seconds between two checks of a connection.
 LOOK_S = 1.0
-#: A look that is later than this was not awake: its process was stopped, or its loop blocked.
+#: A check later than this means that our process was stopped, or its event loop blocked.
 LATE_S = 1.0
-#: How long a peer may take to say and to acknowledge its settings.
+#: How long a peer may take to send its settings and acknowledge ours.
 SETTINGS_S = 20.0
-#: A host that acknowledges nothing for so long is gone. The kernel probes an idle connection after
+#: A host that acknowledges nothing for this long is gone. The kernel probes an idle connection after
 #: ``_PROBE_AFTER_S`` and then every ``_PROBE_S``.
 HOST_S = 7.0
 _PROBE_AFTER_S, _PROBE_S, _PROBES = 3, 2, 3
-#: Unanswered probes, or retransmissions, that it takes as well: one may be lost.
+#: Unanswered probes or retransmissions that are required as well, since one packet may be lost.
 _UNANSWERED = 2
 
-#: Where the kernel's tcp_info has retransmissions, probes and milliseconds since the last acknowledgement.
+#: Layout of the kernel's tcp_info: retransmissions, probes, and milliseconds since the last acknowledgement.
 _TCP_INFO = struct.Struct("=2xBB4x48xL")
 
 
 @dataclass(frozen=True, slots=True)
 class Keepalive:
-    """How long a peer may say nothing.
+    """How long a peer may be silent.
 
     Attributes:
-        silence_s: After so long it is asked.
-        answer_s: It has so long to answer.
+        silence_s: Seconds of silence after which a PING is sent.
+        answer_s: Seconds that the peer has to answer the PING.
     """
 
     silence_s: float
     answer_s: float
 
 
-#: Together, with a look a second, less than 10 s.
+#: A dead control plane is found in less than 10 s: the sum of both, with a check each second.
 CONTROL_PLANE = Keepalive(3.5, 4.0)
-#: Our workers' servers may be asked every 10 s; one that was stopped for 15 s is not given up.
+#: Our workers' servers allow a PING every 10 s. A worker that was stopped for 15 s does not count as dead.
 SDK_WORKER = Keepalive(12.0, 20.0)
 
 
 class Finding(Enum):
-    """What a look at a connection finds."""
+    """The result of one check of a connection: do nothing, send a PING, or drop the connection."""
 
     FINE = auto()
     ASK = auto()
@@ -64,10 +64,10 @@ class Finding(Enum):
 
 
 class Watch:
-    """Decides when one peer is asked and when it is given up. Knows no clock: it is told the time.
+    """Decides when to send one peer a PING and when it counts as dead. The caller passes the time.
 
     Attributes:
-        heard_at: When the peer said something, seconds.
+        heard_at: When bytes of the peer arrived last, seconds of the caller's clock.
     """
 
     __slots__ = ("_asked_at", "_due_at", "_keepalive", "heard_at")
@@ -79,7 +79,7 @@ class Watch:
         self._due_at = now + LOOK_S
 
     def look(self, now: float) -> Finding:
-        """Look once; to be called every ``LOOK_S``."""
+        """Check the peer once. Call every ``LOOK_S``."""
         slept = now - self._due_at > LATE_S
         self._due_at = now + LOOK_S
         keepalive, asked_at = self._keepalive, self._asked_at
@@ -96,12 +96,12 @@ class Watch:
         return Finding.ASK
 
     def slept(self, now: float) -> bool:
-        """Whether the look that is due would be late."""
+        """Whether a check made now would be late, because this process slept."""
         return now - self._due_at > LATE_S
 
 
 def probe_host(connected: socket.socket) -> None:
-    """Have the kernel probe the host at the other end while nothing is said."""
+    """Enable TCP keepalive, so that the kernel probes the peer's host while the connection is idle."""
     connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if sys.platform == "linux":
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _PROBE_AFTER_S)
@@ -110,9 +110,9 @@ def probe_host(connected: socket.socket) -> None:
 
 
 def host_is_gone(connected: socket.socket) -> bool:
-    """Whether nothing, not even an acknowledgement, has come from the host at the other end lately.
+    """Whether nothing, not even an acknowledgement, has come from the peer's host for ``HOST_S``.
 
-    TCP_USER_TIMEOUT would end connections as well whose peer acknowledges and takes nothing, as
+    TCP_USER_TIMEOUT would also end connections whose peer acknowledges but reads nothing, as
     a process that was stopped does. False where the kernel cannot be asked.
     """
     if sys.platform != "linux":

@@ -1,8 +1,8 @@
-"""Takes in what a peer says on one HTTP/2 connection, and holds it to the rules (RFC 9113, sections 4 to 6).
+"""Processes the frames of a peer on one HTTP/2 connection and checks them (RFC 9113, sections 4 to 6).
 
-Frames in; changes of ``Streams`` and calls of readers out, without I/O. What no peer may do raises ``Violation``
-(the connection has to end) or ends the stream that it concerns; ``tests/unit/agent/http2_rules.py``
-is their table. Header compression is the library hpack's.
+Frames come in; changes of ``Streams`` and calls of readers go out, without I/O. A broken rule raises
+``Violation`` (the connection has to end) or ends the stream that it concerns;
+``tests/unit/agent/http2_rules.py`` has the table of rules. Header compression is the library hpack's.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _FIRST_FINAL_STATUS = 200
 
 
 class Receiver:
-    """What one peer has said so far, as far as the rules depend on it.
+    """Parses and checks one peer's frames, with the state that the rules depend on.
 
     Args:
-        streams: Of the same connection; they hear what the peer says.
+        streams: The streams of the same connection, which the frames are applied to.
     """
 
     def __init__(self, streams: Streams) -> None:
@@ -41,14 +41,14 @@ class Receiver:
         self._decoder = Decoder(max_header_list_size=LARGEST_HEADERS_BYTES)
         self._window = ReceiveWindow(CONNECTION_WINDOW_BYTES)
         self._greeted = False
-        #: A block of headers that is not complete: its stream, flags and bytes.
+        #: An incomplete block of headers: its stream number, flags and bytes.
         self._block: tuple[int, int, bytearray] | None = None
 
     def receive(self, data: bytes) -> None:
-        """Take in what arrived.
+        """Process received bytes.
 
         Raises:
-            Violation: the peer broke a rule; the connection has to end.
+            Violation: if the peer broke a rule and the connection has to end.
         """
         for kind, flags, number, payload in self._cutter.feed(data):
             try:
@@ -75,7 +75,7 @@ class Receiver:
                 name = frames.KINDS[kind]
                 raise Violation(frames.FRAME_SIZE_ERROR, f"{name} of {len(payload)} bytes, which has {size}")
             handle = _HANDLERS.get(kind)
-            if handle is not None:  # what nobody knows is ignored
+            if handle is not None:  # frames of unknown kinds have to be ignored
                 handle(self, flags, number, payload)
 
     def _data(self, flags: int, number: int, payload: bytes) -> None:
@@ -129,7 +129,7 @@ class Receiver:
 
     def _whole_headers(self, flags: int, number: int, block: bytes) -> None:
         try:
-            # Whoever they are for: they change the decoder's table.
+            # Headers of a stream that is over are decoded too, because they change the decoder's table.
             headers = [(bytes(name), bytes(value)) for name, value in self._decoder.decode(block, raw=True)]
         except HPACKError as error:
             raise Violation(frames.COMPRESSION_ERROR, f"headers that cannot be read: {str(error)[:200]}") from error
@@ -198,7 +198,7 @@ class Receiver:
             self._streams.put(frames.PING, frames.ACK, 0, payload)
 
     def _go_away(self, _flags: int, number: int, payload: bytes) -> None:
-        """The peer takes no new streams; what it has begun it ends."""
+        """Process GOAWAY: the peer takes no new streams, but finishes those it has begun."""
         if number:
             raise Violation(frames.PROTOCOL_ERROR, f"GOAWAY on stream {number}")
         if len(payload) < 8:

@@ -1,15 +1,15 @@
-"""The streams of one HTTP/2 connection, seen from the client: what is open, what is sent, what may be sent (RFC 9113).
+"""The streams of one HTTP/2 connection, seen from the client: which are open, and what may be sent (RFC 9113).
 
-What an agent's streaming calls need is here: requests with a body of any length, answers, and
-everything a peer may do to a connection meanwhile. No I/O: ``receiving`` takes in what the peer says and
-calls this; bytes for the peer, and calls of readers, come out.
+It has what an agent's streaming calls need: requests with a body of any length, responses, and
+everything a peer may do to a connection meanwhile. No I/O: ``receiving`` parses the peer's frames and
+calls this module; bytes for the peer, and calls of readers, come out.
 
 * **Windows.** A stream may bring ``STREAM_WINDOW_BYTES`` more than was read of it, which bounds the
-  memory that a call takes. Of the connection's window as much is always given back: readers
-  wait for each other nowhere. A peer that sends more than it may breaks a rule.
-* **Calm.** Frames that bring nothing (settings, pings, updates, what belongs to closed streams) are
+  memory that a call takes. The connection's window is always given back as bytes arrive, so no
+  reader waits for another. A peer that sends more than it may breaks a rule.
+* **Calm.** Frames without news (settings, pings, updates, frames of closed streams) are
   taken up to ``LARGEST_CHATTER`` between two pieces of news or two ticks of the clock.
-* Our own headers never refer to the peer's dynamic table, whose size is of no interest then.
+* Our own headers never refer to the peer's dynamic table, so its size does not matter.
 """
 
 from __future__ import annotations
@@ -30,58 +30,63 @@ from ripieno.agent.transport.windows import ReceiveWindow
 
 STREAM_WINDOW_BYTES = 1024 * 1024
 CONNECTION_WINDOW_BYTES = 4 * STREAM_WINDOW_BYTES
-#: Longest frame that we take: a few to a read of the socket, so that little is copied twice.
+#: Longest frame that we take. A few fit one read of the socket, so that little is copied twice.
 LONGEST_FRAME_BYTES = 64 * 1024
-#: Of an answer's headers, encoded as well as decoded.
+#: Largest headers of a response, encoded as well as decoded.
 LARGEST_HEADERS_BYTES = 64 * 1024
-#: Frames that bring nothing, in a row.
+#: Most frames without news in a row.
 LARGEST_CHATTER = 10_000
-#: Streams that were given up while their peer may still speak of them.
+#: How many given-up streams are remembered, on which the peer may still send.
 MOST_REMEMBERED = 1_000
-#: So much is sent at once; a writer of more waits for the socket.
+#: Queued payload in bytes at which it is sent without waiting for ``flush``; a writer of more waits for the socket.
 PIECE_BYTES = 256 * 1024
 
-#: An encoder says with this that it uses no dynamic table.
+#: HPACK update that sets the size of the dynamic table to 0: our encoder uses none.
 _NO_TABLE = b"\x20"
 
 
 class Reader(Protocol):
-    """Hears of one stream. Its methods are called while bytes of the peer are taken in."""
+    """The receiver of one stream's events. Its methods are called while received bytes are processed."""
 
     def headers_received(self, status: int, headers: Headers, *, end: bool) -> None:
-        """Headers of the answer, or its trailers.
+        """The response's headers, or its trailers, arrived.
 
         Args:
-            status: Of HTTP, from the first headers; 0 for trailers.
-            end: Nothing follows.
+            status: HTTP status of the first headers; 0 for trailers.
+            end: Whether the stream ends with them.
         """
 
     def data_received(self, data: bytes) -> None:
-        """More of the body."""
+        """A piece of the response's body arrived."""
 
     def stream_ended(self) -> None:
-        """The peer says no more."""
+        """The peer ended the stream: nothing more arrives on it."""
 
     def stream_reset(self, error_code: int) -> None:
-        """The peer gave the stream up."""
+        """The peer reset the stream with an HTTP/2 error code."""
 
     def stream_broken(self, reason: str) -> None:
-        """The peer broke a rule in this stream, which was given up for that."""
+        """The peer broke a rule on this stream, which was reset for that."""
 
     def connection_lost(self, reason: str, *, refused: bool) -> None:
-        """The connection is gone and the stream with it; ``refused``: the peer never looked at it."""
+        """The stream ended with its connection, or was refused.
+
+        Args:
+            reason: Why, as text.
+            refused: Whether the peer never processed the request: retrying is safe.
+        """
 
     def may_write(self) -> None:
-        """There may be room to write again."""
+        """The stream may have room to write again."""
 
 
 class Stream:
-    """One request and its answer.
+    """One request and its response.
 
     Attributes:
-        window: Bytes that may be sent on it.
-        closed: Nothing more is sent on it, and nothing heard.
-        half_closed: We have said that we send no more.
+        window: Bytes that the peer's window for this stream lets us send.
+        closed: Whether the stream is over: nothing more is sent or received on it.
+        half_closed: Whether we have told the peer that we send no more.
     """
 
     __slots__ = ("_streams", "answered", "closed", "half_closed", "number", "reader", "receiving", "window")
@@ -96,14 +101,14 @@ class Stream:
 
     @property
     def room(self) -> int:
-        """How many bytes may be written now."""
+        """How many bytes ``write`` may take now."""
         streams = self._streams
         if streams.paused or self.closed:
             return 0
         return min(self.window, streams.window, streams.longest_frame)
 
     def write(self, data: bytes | memoryview, *, end: bool = False) -> None:
-        """Put out one frame of data, not longer than ``room``; it is sent with ``flush`` at the latest."""
+        """Queue one DATA frame, not longer than ``room``; ``flush`` sends it at the latest."""
         size = len(data)
         streams = self._streams
         self.half_closed = end
@@ -113,36 +118,36 @@ class Stream:
         streams.said_something()
 
     def flush(self) -> None:
-        """Send what was written."""
+        """Send the frames that were queued."""
         self._streams.flush()
 
     def consumed(self, size: int) -> None:
-        """Give the peer room for ``size`` bytes of what was received, which are out of the way."""
+        """Tell the peer that ``size`` received bytes were read, so that it may send more."""
         if not self.closed and (increment := self.receiving.take(size)):
             self._streams.put(frames.WINDOW_UPDATE, 0, self.number, increment.to_bytes(4))
             self._streams.flush()
 
     def reset(self, error_code: int) -> None:
-        """Give the stream up; nothing more is heard of it."""
+        """Reset the stream; its reader is told nothing more. No-op once the stream is over."""
         if not self.closed:
             self._streams.give_up(self, error_code)
             self._streams.flush()
 
 
 class Streams:
-    """All streams of one connection, and what concerns the connection itself.
+    """All streams of one connection, and the state of the connection itself.
 
     Args:
-        send: Takes bytes for the peer.
-        finish: Called when the peer takes no new streams and the last one is over.
+        send: Called with bytes for the peer.
+        finish: Called when no new stream may be opened and the last one is over.
 
     Attributes:
-        window: Bytes that may be sent, of all streams together.
-        longest_frame: That the peer takes.
-        paused: The socket takes nothing for now; what is put out waits here.
-        acknowledged: The peer has taken our settings.
-        ending: Why no new stream may be opened, if so.
-        unsent: Frames that wait.
+        window: Bytes that all streams together may send.
+        longest_frame: Largest payload of a frame that we send, at most what the peer takes.
+        paused: Whether the socket's buffer is full; queued frames wait here meanwhile.
+        acknowledged: Whether the peer has acknowledged our settings.
+        ending: Why no new stream may be opened; None while one may.
+        unsent: Number of queued frames.
     """
 
     def __init__(self, send: Callable[[bytes], None], finish: Callable[[], None]) -> None:
@@ -157,19 +162,19 @@ class Streams:
         self._finish = finish
         self._out: list[bytes | memoryview] = []
         self._open: dict[int, Stream] = {}
-        #: Streams that were given up, and whether the peer did it.
+        #: Numbers of streams that were reset, and whether the peer did it.
         self._given_up: dict[int, bool] = {}
         self._next_number = 1
         self._stream_window = frames.DEFAULT_WINDOW_BYTES
         self._most_streams: int | None = None
         self._largest_headers: int | None = None
-        #: Frames that brought nothing since there was news.
+        #: Frames without news since the last news or tick.
         self._chatter = 0
 
     # ------------------------------------------------------------------ to the peer
 
     def greet(self) -> None:
-        """Introduce ourselves: the first thing that is sent."""
+        """Send the connection preface, our settings and the connection's window."""
         settings = pack_settings(
             (frames.ENABLE_PUSH, 0),
             (frames.INITIAL_WINDOW_SIZE, STREAM_WINDOW_BYTES),
@@ -183,13 +188,13 @@ class Streams:
         self.flush()
 
     def open(self, header_block: bytes, headers_bytes: int, reader: Reader) -> Stream:
-        """Begin a request; its headers go out with the first ``flush``.
+        """Begin a request; its headers are sent with the first ``flush``.
 
-        A stream that the peer would not take is closed at once, and its reader told that it was refused.
+        A stream that the peer would not take is closed at once, and its reader is told that it was refused.
 
         Args:
-            header_block: Encoded without reference to the dynamic table.
-            headers_bytes: What the headers count by the measure of section 6.5.2.
+            header_block: The headers, encoded without reference to the dynamic table.
+            headers_bytes: Size of the header list by the measure of section 6.5.2.
         """
         number = self._next_number
         stream = Stream(self, number, self._stream_window, reader)
@@ -200,7 +205,7 @@ class Streams:
             return stream
         self._open[number] = stream
         self._next_number += 2
-        # Whatever size of a table the peer has been asked for or asks for: none is used. Said once.
+        # No dynamic table is used, whatever size either end asks for, and the first headers say so once.
         self.put(frames.HEADERS, frames.END_HEADERS, number, _NO_TABLE + header_block if number == 1 else header_block)
         self.said_something()
         if self._next_number > frames.LAST_STREAM:
@@ -217,12 +222,12 @@ class Streams:
         return None
 
     def ping(self) -> None:
-        """Ask the peer for a sign of life."""
+        """Send a PING, which the peer has to answer."""
         self.put(frames.PING, 0, 0, bytes(8))
         self.flush()
 
     def put(self, kind: int, flags: int, stream: int, payload: bytes | memoryview) -> None:
-        """Put out one frame."""
+        """Queue one frame; it is sent at once when ``PIECE_BYTES`` of payload wait."""
         size = len(payload)
         self._out.append(frame_head(size, kind, flags, stream))
         if size:
@@ -233,24 +238,24 @@ class Streams:
             self.flush()
 
     def flush(self) -> None:
-        """Send what was put out, unless the socket takes nothing."""
+        """Send the queued frames, unless the socket's buffer is full."""
         if self._out and not self.paused:
             out, self._out = self._out, []
             self.unsent = self._unsent_bytes = 0
             self._send(b"".join(out))
 
     def said_something(self) -> None:
-        """There was news, or time went by: the peer may chatter again."""
+        """Reset the count of frames without news: there was news, or a tick of the clock passed."""
         self._chatter = 0
 
     def give_up(self, stream: Stream, error_code: int) -> None:
-        """Tell the peer that a stream is over, and forget it."""
+        """Reset a stream with RST_STREAM and drop it."""
         self.put(frames.RST_STREAM, 0, stream.number, error_code.to_bytes(4))
         self.forget(stream)
         self.remember(stream.number, by_peer=False)
 
     def go_away(self, error_code: int, reason: str) -> None:
-        """Tell the peer why its connection ends, whether it listens or not."""
+        """Send GOAWAY with the reason why the connection ends, even while the socket's buffer is full."""
         text = reason.encode("utf-8", "replace")[:200]
         self.put(frames.GOAWAY, 0, 0, bytes(4) + error_code.to_bytes(4) + text)
         self.paused = False
@@ -259,13 +264,13 @@ class Streams:
     # ------------------------------------------------------------------ the socket
 
     def resume(self) -> None:
-        """The socket takes more: send what waits, and let writers go on."""
+        """Send queued frames and wake writers: the socket's buffer has room again."""
         self.paused = False
         self.flush()
         self.wake()
 
     def lose(self, reason: str) -> None:
-        """The connection is gone, and all streams with it."""
+        """End all streams, because the connection is gone."""
         self.ending = self.ending or reason
         streams, self._open = self._open, {}
         for stream in streams.values():
@@ -275,20 +280,20 @@ class Streams:
     # ------------------------------------------------------------------ what the peer says of all streams
 
     def chat(self, cost: int) -> None:
-        """Count frames that bring nothing.
+        """Count frames without news against ``LARGEST_CHATTER``.
 
         Raises:
-            Violation: there were too many in a row.
+            Violation: if there were too many in a row.
         """
         self._chatter += cost
         if self._chatter > LARGEST_CHATTER:
             raise Violation(frames.ENHANCE_YOUR_CALM, f"more than {LARGEST_CHATTER} frames that bring nothing")
 
     def apply(self, setting: int, value: int) -> None:
-        """Keep to one of the peer's settings from now on; those that nobody knows are ignored.
+        """Apply one of the peer's settings; unknown settings are ignored.
 
         Raises:
-            Violation: no peer may ask for this value.
+            Violation: if no peer may ask for this value.
         """
         if setting == frames.INITIAL_WINDOW_SIZE:
             if value > frames.LARGEST_WINDOW_BYTES:
@@ -303,7 +308,7 @@ class Streams:
                 raise Violation(frames.PROTOCOL_ERROR, f"MAX_FRAME_SIZE of {value}")
             self.longest_frame = min(value, PIECE_BYTES)
         elif setting == frames.ENABLE_PUSH:
-            if value:  # a server may not even offer it
+            if value:  # a server must not enable push
                 raise Violation(frames.PROTOCOL_ERROR, f"ENABLE_PUSH of {value} from a server")
         elif setting == frames.MAX_CONCURRENT_STREAMS:
             self._most_streams = value
@@ -311,7 +316,7 @@ class Streams:
             self._largest_headers = value
 
     def leave(self, last: int, reason: str) -> None:
-        """The peer takes no new streams, and has never looked at those after ``last``."""
+        """Open no more streams and end those after ``last`` as refused, which the peer never processed."""
         self.ending = reason
         for stream in self.open_streams():
             if stream.number > last:
@@ -321,32 +326,36 @@ class Streams:
             self._finish()
 
     def wake(self) -> None:
-        """There may be room for every writer."""
+        """Tell the reader of every open stream that it may write."""
         for stream in self.open_streams():
             stream.reader.may_write()
 
     # ------------------------------------------------------------------ one stream, open or not
 
     def open_streams(self) -> list[Stream]:
-        """Those that are not over, as of now."""
+        """Return a copy of the list of open streams."""
         return list(self._open.values())
 
     def find(self, number: int) -> Stream | None:
-        """A stream, if it is open."""
+        """Return the stream with this number if it is open, else None."""
         return self._open.get(number)
 
     def known(self, what: str, number: int) -> Stream | None:
-        """A stream that is or was open.
+        """Return the stream with this number, or None if it is over.
 
         Raises:
-            Violation: there never was such a stream.
+            Violation: if there never was such a stream.
         """
         if not number % 2 or number >= self._next_number:
             raise Violation(frames.PROTOCOL_ERROR, f"{what} on stream {number}, which nobody opened")
         return self._open.get(number)
 
     def late(self, what: str, number: int) -> None:
-        """What comes for a stream that was given up, before the peer knew of it, is of no interest."""
+        """Ignore a frame for a stream that was reset, as the peer may have sent it before it knew.
+
+        Raises:
+            Violation: if the stream never was open, or the peer had ended it itself.
+        """
         self.known(what, number)
         by_peer = self._given_up.get(number)
         if by_peer is None:
@@ -356,7 +365,7 @@ class Streams:
             self.put(frames.RST_STREAM, 0, number, frames.STREAM_CLOSED.to_bytes(4))
 
     def remember(self, number: int, *, by_peer: bool) -> None:
-        """Take what still comes for a stream that was given up for what was sent before the peer knew of it."""
+        """Remember that a stream was reset, so that frames that still arrive for it are tolerated."""
         self._given_up[number] = by_peer
         if len(self._given_up) > MOST_REMEMBERED:
             del self._given_up[next(iter(self._given_up))]
@@ -364,18 +373,18 @@ class Streams:
     # ------------------------------------------------------------------ ends
 
     def end(self, stream: Stream) -> None:
-        """The peer has said all that it has to say on a stream."""
+        """End a stream on which the peer sends no more, and tell its reader."""
         if not stream.half_closed:
-            # We have nothing more to say either.
+            # The response is complete, so the rest of the request is not sent.
             self.put(frames.RST_STREAM, 0, stream.number, frames.NO_ERROR.to_bytes(4))
         self.forget(stream)
         stream.reader.stream_ended()
 
     def break_off(self, violation: StreamViolation) -> None:
-        """End the one stream in which the peer broke a rule."""
+        """Reset the one stream on which the peer broke a rule, and tell its reader."""
         stream = self._open.get(violation.number)
         if stream is None:
-            return  # a frame that says nothing of a stream that is over
+            return  # the stream is over already, so there is nothing to reset
         self.give_up(stream, violation.code)
         stream.reader.stream_broken(f"the peer broke HTTP/2 ({name_of_error(violation.code)}): {violation}")
 

@@ -1,4 +1,4 @@
-"""The threads in which an agent waits for its disk."""
+"""The thread pool in which an agent waits for its disk."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 
 class Threads(ThreadPoolExecutor):
-    """Makes do with the threads that it has where the system gives no more: there is always one.
+    """A thread pool that goes on with the threads it has when the system gives no more. It always has one.
 
-    Who may start no more processes (``ulimit -u``, a container's limit) may start no threads either, for as
-    long as workers use them up. That is no fault of the attempts whose data is to be written or read meanwhile.
+    An agent that may start no more processes (``ulimit -u``, a container's limit) may start no threads either, for
+    as long as workers use up the limit. That is no fault of the attempts whose data is written or read meanwhile.
 
     Raises:
-        OSError: not even the first thread can be started.
+        OSError: if not even the first thread can be started.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class Threads(ThreadPoolExecutor):
         self.submit(int)
 
     def _adjust_thread_count(self) -> None:
-        """Called for each piece of work, which is in the queue by then: whoever is free next takes it."""
+        """Start a thread if one is needed. If none can be started, a running thread takes the queued work."""
         try:
             super()._adjust_thread_count()
         except RuntimeError as error:

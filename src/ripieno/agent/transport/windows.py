@@ -1,18 +1,18 @@
-"""What a peer may send us before we say more (RFC 9113, section 5.2)."""
+"""Flow-control windows for received data (RFC 9113, section 5.2)."""
 
 from __future__ import annotations
 
 
 class ReceiveWindow:
-    """Counts what a peer may still send, on one stream or on a whole connection.
+    """Counts the bytes that a peer may still send, on one stream or on a whole connection.
 
     The peer is told of room in steps of half a window, so that small messages need no frame each.
 
     Args:
-        size: Bytes that may be on their way at any time.
+        size: The window: bytes that may be on their way at any time.
 
     Attributes:
-        left: Bytes that the peer may send now.
+        left: Bytes that the peer may send now; negative once it sent too many.
     """
 
     __slots__ = ("_step", "_taken", "left")
@@ -23,12 +23,12 @@ class ReceiveWindow:
         self._taken = 0
 
     def receive(self, size: int) -> bool:
-        """Count what arrived; False if the peer had no right to send it."""
+        """Count ``size`` received bytes. Returns False if they exceed the window."""
         self.left -= size
         return self.left >= 0
 
     def take(self, size: int) -> int:
-        """Count what is out of the way; returns the increment that the peer is to be told, or 0."""
+        """Count ``size`` bytes as read. Returns the WINDOW_UPDATE increment to send, or 0 for none yet."""
         self._taken += size
         if self._taken < self._step:
             return 0

@@ -1,1 +1,1 @@
-"""The stream to the control plane, and what the agent asks of it."""
+"""The stream to the control plane, and the connection for other calls to it."""

@@ -1,4 +1,4 @@
-"""The agent's present connection to the control plane, for calls beside the stream."""
+"""The agent's current connection to the control plane for calls beside the stream."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 class Link:
-    """Where the control plane is reached right now.
+    """The replica of the control plane that is reached now, and what its Welcome said.
 
     Attributes:
-        limits: Of the latest Welcome.
-        objects: Where objects can be written from here; None: they go to the control plane.
-        names: For objects in that directory.
+        limits: Limits in the latest Welcome.
+        objects: Directory in which the agent can write objects itself; None sends them to the control plane.
+        names: Names for objects in that directory.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Link:
         self._connected = asyncio.Event()
 
     def connected(self, address: str, limits: Limits, objects: ObjectDirectory | None) -> None:
-        """A replica said Welcome. Its bulk data takes a connection of its own."""
+        """Use a replica that sent Welcome. Calls to it use a separate connection, not that of the stream."""
         self.limits = limits
         self.objects = objects
         self._channel = control_channel(address)
@@ -44,10 +44,10 @@ class Link:
         self._connected.set()
 
     async def disconnected(self) -> None:
-        """The stream broke or the replica is going away; later calls wait for another.
+        """Stop using a replica whose stream broke or which is going away; later calls wait for another.
 
-        Calls under way are left to finish or to fail until the next disconnection: an
-        upload need not be given up because its replica drains.
+        Calls under way may finish until the next disconnection, because an upload need not be given up
+        when its replica drains.
         """
         self._connected.clear()
         await self._close_former()
@@ -64,7 +64,7 @@ class Link:
             self._former = None
 
     async def stub(self) -> AgentAsyncStub:
-        """The present replica; waits until there is one."""
+        """Return the stub for the current replica, waiting until there is one."""
         while self._stub is None:
             await self._connected.wait()
         return self._stub

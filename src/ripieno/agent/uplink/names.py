@@ -13,16 +13,17 @@ from ripieno.wire.protos.v1 import agent_pb2
 if TYPE_CHECKING:
     from ripieno.wire.protos.v1.agent_pb2_grpc import AgentAsyncStub
 
-#: Later they may be taken for garbage although an attempt that has just begun uses them.
+#: Seconds within which a name has to be used. Later it may be collected as garbage although an attempt that has
+#: just begun uses it.
 USE_WITHIN_S = 600.0
-#: As many as are used within this time are asked for at once, which makes them cheap. What is
-#: not used is noted as garbage for a day, so not more than that.
+#: Names are asked for in batches that last about this long, which makes them cheap. Larger batches are not asked
+#: for, because unused names are noted as garbage for a day.
 _LAST_FOR_S = 1.0
 _LARGEST_BATCH = 256
 
 
 class ObjectNames:
-    """Staged names. Belongs to the event loop's thread."""
+    """A supply of names that the control plane has staged for objects. Belongs to the event loop's thread."""
 
     def __init__(self, stub: Callable[[], Awaitable[AgentAsyncStub]]) -> None:
         self._stub = stub
@@ -32,10 +33,10 @@ class ObjectNames:
         self._asking = asyncio.Lock()
 
     async def take(self) -> str:
-        """A name that nobody else has; write there at once.
+        """Return a name that no other object has. Write the object at once (see ``USE_WITHIN_S``).
 
         Raises:
-            grpc.RpcError: the control plane went away meanwhile.
+            grpc.RpcError: if the control plane went away meanwhile.
         """
         async with self._asking:
             now = time.monotonic()

@@ -1,8 +1,8 @@
-"""The agent's stream to the control plane: one at a time, to any replica, for ever.
+"""Keeps the agent's stream to the control plane: one at a time, to any replica, until the agent ends.
 
-While it is up the control plane renews the agent's lease. When it breaks, what runs goes
-on; the next address is dialled, `Hello` names what is held, and unsettled outcomes are
-sent again. What the control plane gave to others meanwhile comes back as `lost`.
+While the stream is up the control plane renews the agent's lease. When it breaks, running attempts go
+on; the next address is dialled, `Hello` names the attempts that are held, and unsettled outcomes are
+sent again. Attempts that the control plane gave to other agents meanwhile are returned as `lost`.
 """
 
 from __future__ import annotations
@@ -43,36 +43,37 @@ ControlMessage = agent_pb2.ControlMessage
 
 FIRST_BACKOFF_S = 0.05
 LAST_BACKOFF_S = 1.0
-#: A replica that accepts the connection and then says nothing is given up.
+#: How long a replica may take to connect, and then to send Welcome, before the next address is tried.
 WELCOME_S = 5.0
-#: A file system that does not answer for so long is not one to write to.
+#: How long the directory for objects may take to answer; a slower file system is not written to.
 REACH_S = 1.0
 #: How long outcomes may gather while every worker has its next attempt waiting here.
 GATHER_S = 0.005
 #: How long a replica may take to end the stream of an agent that leaves.
 FAREWELL_S = 1.0
 
-#: A stream that has lived for so long was of use, even if nothing was settled on it.
+#: Seconds after Welcome from which a stream counts as useful, even if nothing was settled on it.
 STEADY_S = 5.0
 
 _log = logging.getLogger(__name__)
 _PART = "the stream to the control plane"
-#: How gRPC servers of all languages refuse a message for its size.
+#: Part of the text with which gRPC servers of all languages refuse a message for its size.
 _TOO_LARGE = "larger than max"
 
 _METHOD = b"/ripieno.v1.Agent/Connect"
 
 
 class _StreamEndedError(Exception):
-    """The replica ended the stream, or asked to be left."""
+    """The replica ended the stream, is going away, or sent a message that cannot be processed."""
 
 
 class Uplink:
-    """Keeps a stream to the control plane.
+    """Keeps a stream to the control plane and passes its messages to the dispatcher and the outbox.
 
     Attributes:
         on_welcome: Called at each Welcome.
         on_settled: Called with the messages whose outcomes were settled.
+        on_refused: Called with lost claims, whose outcomes have no effect.
     """
 
     def __init__(
@@ -89,23 +90,23 @@ class Uplink:
         self._settings = settings
         self._slots = slots
         self._agent_id = settings.agent_id or os.urandom(16)
-        #: Streams that were tried, the present one included.
+        #: Number of the current stream: how many sent Hello so far.
         self._connections = 0
         self._dispatcher = dispatcher
         self._outbox = outbox
         self._link = link
         self._health = Health()
-        #: Of the present stream: when the replica said Welcome, and when it first settled something.
+        #: When the replica of the current stream sent Welcome, and when it first settled something.
         self._welcomed_at: float | None = None
         self._progress_at: float | None = None
-        #: When assignments that cannot be read were spoken of last.
+        #: When a warning about assignments that cannot be read was logged last.
         self._unreadable_at: float | None = None
         self._closing = False
         self._stream: Call | None = None
         self._writing = asyncio.Lock()
 
     async def run(self) -> None:
-        """Returns after ``close`` and never by itself."""
+        """Keep a stream open, dialling the addresses in turn. Returns only after ``close``."""
         backoff_s = FIRST_BACKOFF_S
         for address in _round_robin(self._settings.control):
             self._begin()
@@ -114,7 +115,7 @@ class Uplink:
             except* (CallEndedError, _StreamEndedError, DecodeError, OSError) as errors:  # a TimeoutError is one
                 if not self._closing:
                     self._health.fault(_PART, UnavailableError(f"{address}: {_first(errors)}"))
-            except* Exception as errors:  # noqa: BLE001 - a bug; the next stream begins with what both ends hold
+            except* Exception as errors:  # noqa: BLE001 - after a bug the next stream begins with what both ends hold
                 self._health.fault(_PART, errors)
             finally:
                 self._stream = None
@@ -132,13 +133,13 @@ class Uplink:
         self._welcomed_at = self._progress_at = None
 
     def _went_well(self) -> bool:
-        """Whether the last stream was of use: one that only breaks again and again is not opened without pause."""
+        """Whether the last stream was useful. If not, the pause before the next one grows."""
         if self._welcomed_at is None:
             return False
         return self._progress_at is not None or time.monotonic() - self._welcomed_at > STEADY_S
 
     async def close(self) -> None:
-        """End the stream so that what was written last still arrives; call when nothing more is to be told."""
+        """End the stream for good, so that the last messages still arrive. Call when nothing is left to be sent."""
         self._closing = True
         stream = self._stream
         if stream is None:
@@ -202,11 +203,11 @@ class Uplink:
         while True:
             await outbox.waiting.wait()
             if self._dispatcher.stocked and not outbox.plenty:
-                # Each message costs a commit and a claim, 1 ms of everybody's time (measured), and nobody
-                # here is idle for want of an answer. A lone task, and the last ones, go at once.
+                # Each message costs a commit and a claim, 1 ms of all agents' time (measured), and no worker
+                # here is idle for want of an answer. A lone task, and the last ones, are sent at once.
                 await asyncio.sleep(GATHER_S)
             else:
-                await asyncio.sleep(0)  # what other workers say in the same turn of the loop travels along
+                await asyncio.sleep(0)  # so that outcomes of the same turn of the event loop go into one message
             async with self._writing:
                 message = outbox.take()
                 if message is not None:
@@ -219,7 +220,7 @@ class Uplink:
             except _StreamEndedError:
                 raise
             except Exception as error:
-                # What of it was taken in is not known; a new stream begins with what both ends hold.
+                # It is unknown how much of the message was processed; a new stream begins with what both ends hold.
                 _log.error("a message of the control plane cannot be taken in", exc_info=error)
                 raise _StreamEndedError(f"a message of it cannot be taken in: {error!r}") from error
 
@@ -230,7 +231,7 @@ class Uplink:
             was_congested = self._outbox.congested
             self.on_settled(self._outbox.settled(message.settled))
             if was_congested:
-                dispatcher.pump()  # there may be nothing in hand any more that would ask for more
+                dispatcher.pump()  # without attempts in hand nothing else would grant credit again
         if message.lost:
             claims = {ticket.claim for ticket in message.lost}
             self._outbox.drop(claims)
@@ -254,7 +255,7 @@ class Uplink:
             raise _StreamEndedError("it is going away")
 
     def _give_back(self, tickets: list[agent_pb2.Ticket]) -> None:
-        """Return what cannot be read, after a pause: it may well come here again at once."""
+        """Give back unreadable assignments after a pause, because they may be assigned here again at once."""
         now = time.monotonic()
         if self._unreadable_at is None or now - self._unreadable_at >= REPEAT_S:
             self._unreadable_at = now
@@ -271,7 +272,7 @@ class Uplink:
 
 
 def _limits(welcome: agent_pb2.Welcome) -> Limits:
-    """What an older control plane does not say is as it is by default."""
+    """Return the limits in a Welcome; those that an older control plane does not send have their defaults."""
     default = Limits()
     return Limits(
         welcome.data_chunk_max_size,
@@ -282,7 +283,7 @@ def _limits(welcome: agent_pb2.Welcome) -> Limits:
 
 
 async def _reachable(directory: ObjectDirectory | None) -> ObjectDirectory | None:
-    """The same, if objects can be written there from here; else they go to the control plane."""
+    """Return ``directory`` if this agent can write objects there, else None: they go to the control plane."""
     if directory is None:
         return None
     try:
@@ -293,7 +294,11 @@ async def _reachable(directory: ObjectDirectory | None) -> ObjectDirectory | Non
 
 
 async def _read(stream: Call) -> list[ControlMessage]:
-    """What has come, at least one message."""
+    """Return the messages that have arrived, waiting for at least one.
+
+    Raises:
+        _StreamEndedError: if the stream has ended.
+    """
     messages = await stream.read()
     if not messages:
         ended = stream.code is grpc.StatusCode.OK

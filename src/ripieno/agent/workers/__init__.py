@@ -1,1 +1,1 @@
-"""The worker processes: started, watched, asked for their health, and served attempts over the two lanes."""
+"""Workers: starting and watching their processes, asking for their health, and the two lanes that send attempts."""

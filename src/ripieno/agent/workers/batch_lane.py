@@ -1,7 +1,7 @@
-"""The way to a worker made with our SDK: many attempts to a message, one long-lived stream.
+"""The lane to a worker made with our SDK: many attempts in a message, one long-lived stream.
 
-Attempts are sent ahead; the worker runs them one at a time in the order sent. The messages
-of each are exactly those of ``Worker.Process``, and the same ``Conversation`` reads them.
+Attempts are sent ahead; the worker runs them one at a time in the order sent. The messages of
+each attempt are exactly those of ``Worker.Process``, and the same ``Conversation`` processes them.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ BatchReply = batch_worker_pb2.BatchReply
 _log = logging.getLogger(__name__)
 _METHOD = "/ripieno.v1.BatchWorker/Process"
 
-#: Names of objects that a worker is given at once.
+#: Most names of objects that a worker is given at once.
 MOST_NAMES = 16
 #: How long a worker may take to say whether it knows this lane.
 PROBE_S = 5.0
 
 
 class LaneBrokenError(Exception):
-    """The way to a worker is gone.
+    """A worker cannot be reached any more; the text says why.
 
     Attributes:
-        blameless: Nothing in its inbox had begun.
+        blameless: Whether no attempt in the worker's inbox had begun.
     """
 
     def __init__(self, detail: str, *, blameless: bool = False) -> None:
@@ -57,10 +57,13 @@ class LaneBrokenError(Exception):
 
 
 async def is_served(channel: grpc.aio.Channel) -> bool:
-    """Whether a worker knows the batch lane.
+    """Whether a worker serves the batch lane.
 
-    An empty stream is opened and ended at once, which a worker that knows it ends in turn.
-    Attempts are not put at risk to find out.
+    An empty stream is opened and ended at once, and a worker that serves the lane ends it in turn.
+    So no attempt is put at risk to find out.
+
+    Raises:
+        LaneBrokenError: if the worker does not answer.
     """
     probe: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(_METHOD)
     call = probe(b"", timeout=PROBE_S)
@@ -73,7 +76,7 @@ async def is_served(channel: grpc.aio.Channel) -> bool:
 
 
 class BatchLane:
-    """One worker over ``BatchWorker.Process``."""
+    """Serves one worker over ``BatchWorker.Process``."""
 
     ahead = True
 
@@ -94,15 +97,15 @@ class BatchLane:
         self._link = link
         self._attempts: dict[int, Attempt] = {}
         self._number = 0
-        #: The worker was told where it may write large results.
+        #: Whether the worker was told where it may write large results.
         self._offered = False
         self._opener = Opener()
-        #: The worker opens large data where this agent keeps it.
+        #: Whether the worker opens large data where this agent keeps it.
         self._reads_scratch = False
-        #: Names of objects that the worker has and has not used, and how many it was given last.
+        #: Names of objects that the worker has and has not used, and how many it was given at its last request.
         self._object_names: set[str] = set()
         self._spare_names = 0
-        #: Encoded BatchRequest messages; joined, they are one.
+        #: Encoded BatchRequest messages to send. Joined, they are one message.
         self._pending: list[bytes] = []
         self._wake = asyncio.Event()
         self._writing = asyncio.Lock()
@@ -113,10 +116,11 @@ class BatchLane:
         """Serve the worker until the stream breaks.
 
         Raises:
-            LaneBrokenError: it broke, in a group of exceptions.
+            LaneBrokenError: if the worker cannot be reached, or, in a group of exceptions, once the stream breaks.
         """
         try:
-            # A process on this machine cannot vanish without a word, and may be stopped for as long as it likes.
+            # Over a unix socket no PING is needed: the end of a process on this machine is always noticed, and
+            # a process may be stopped for as long as it likes.
             keepalive = None if self._address.startswith("unix:") else SDK_WORKER
             connection = await connect(self._address, keepalive=keepalive)
         except OSError as error:
@@ -133,18 +137,18 @@ class BatchLane:
                 try:
                     await self._read(self._call)
                 finally:
-                    # ``down`` follows, but not before it is known how the worker ended.
+                    # The keeper calls ``down`` once it is known how the worker ended.
                     self._dispatcher.paused(self._slot)
         finally:
             connection.close()
-            # Those that run again upload anew; what is left of the first time must not answer for it.
+            # Attempts that run again upload anew, so uploads of the first run must not complete them.
             for attempt in self._attempts.values():
                 self._exchange.abort(attempt)
 
     # ------------------------------------------------------------------ from the dispatcher
 
     def start(self, attempts: Sequence[Attempt]) -> None:
-        """Put attempts into the worker's inbox."""
+        """Send attempts to the worker; those with large data message by message."""
         limits = self._link.limits
         pending, table, number = self._pending, self._attempts, self._number
         encode = self._opener.encode
@@ -164,17 +168,17 @@ class BatchLane:
         self._wake.set()
 
     def withdraw(self, attempts: Sequence[Attempt]) -> None:
-        """Ask attempts back that may not have begun."""
+        """Ask the worker to give back attempts that it has not begun."""
         for attempt in attempts:
             self._queue(BatchRequest.Item(attempt=attempt.number, withdraw=True))
 
     def interrupt(self, attempt: Attempt) -> None:
-        """Stop an attempt, begun or not."""
+        """Stop an attempt, whether it has begun or not, and its uploads."""
         self._exchange.abort(attempt)
         self._queue(BatchRequest.Item(attempt=attempt.number, cancel=True))
 
     def _offer_objects(self) -> None:
-        """Not before there are attempts: the worker may be up before the control plane has said Welcome."""
+        """Tell the worker where it may write large results. Called with the first attempts, hence after Welcome."""
         if self._link.objects is not None:
             objects = BatchRequest.Objects(
                 directory=directory_to_wire(self._link.objects),
@@ -190,7 +194,7 @@ class BatchLane:
     # ------------------------------------------------------------------ to the worker
 
     async def send(self, attempt: Attempt, requests: Sequence[ProcessRequest]) -> None:
-        """Send messages of one attempt that runs; waits while the worker is behind."""
+        """Send messages of a running attempt, waiting while the worker is behind."""
         await self._send(BatchRequest.Item(attempt=attempt.number, requests=requests))
 
     async def _send(self, item: BatchRequest.Item) -> None:
@@ -200,7 +204,7 @@ class BatchLane:
 
     async def _write(self) -> None:
         assert self._call is not None
-        with suppress(CallEndedError):  # the reader sees it, too, and knows why
+        with suppress(CallEndedError):  # the reader also meets the end of the call and handles it
             await self._call.write([])
             while True:
                 await self._wake.wait()
@@ -213,7 +217,7 @@ class BatchLane:
     async def _feed(self, attempt: Attempt) -> None:
         """Send an attempt with large data, message by message."""
         number, limits = attempt.number, self._link.limits
-        with suppress(CallEndedError):  # the reader sees it, too, and knows why
+        with suppress(CallEndedError):  # the reader also meets the end of the call and handles it
             if self._reads_scratch:
                 for item in items_with_files(attempt, limits):
                     if attempt.over or attempt.verdict is not None or attempt.number != number:
@@ -233,7 +237,7 @@ class BatchLane:
                 for message in messages:
                     await self._take(BatchReply.FromString(message))
         except CallEndedError:
-            pass  # met while an answer was sent; how it ended is told below
+            pass  # an answer was being sent when the call ended; its status is raised below
         except DecodeError as error:
             raise LaneBrokenError(f"the worker sent bytes that are no reply: {error}") from error
         if call.code is grpc.StatusCode.OK:
@@ -247,13 +251,13 @@ class BatchLane:
         withdrawn: list[Attempt] = []
         self._reads_scratch |= message.reads_scratch
         if message.wants_object:
-            # Twice as many as there were, for it needs more than one at a time, or they grew old.
+            # Twice as many as last time: the worker needs more than one at a time, or its names grew old.
             self._spare_names = min(2 * self._spare_names, MOST_NAMES) or 1
             self._name_objects(self._spare_names, at_once=True)
         for item in message.items:
             attempt = attempts.get(item.attempt)
             if attempt is None:
-                continue  # ended before; what its worker still says is of no interest
+                continue  # the attempt has ended, so further replies for it are ignored
             if item.withdrawn:
                 del attempts[item.attempt]
                 if attempt.large and not attempt.withdrawing and attempt.verdict is None:
@@ -274,7 +278,7 @@ class BatchLane:
                     how, left = Failed(Failure.ATTEMPT, item.failed), True
             except CallEndedError:
                 raise
-            except Exception as error:  # noqa: BLE001 - it ends this attempt alone
+            except Exception as error:  # noqa: BLE001 - a bug here ends this attempt alone
                 end_attempt(dispatcher, attempt, error)
                 how, left = None, _is_last(item)
             if left:
@@ -289,7 +293,7 @@ class BatchLane:
             dispatcher.progressed(now - since, ended)
 
     def _refused(self, attempt: Attempt, why: str) -> None:
-        """The worker has no room for the data of an attempt, or does not find it where it should lie."""
+        """Give back an attempt whose data the worker has no room for, or does not find on this machine's disk."""
         if self._dispatcher.refused(self._slot, attempt):
             assert self._tasks is not None
             self._tasks.create_task(contained(self._dispatcher, attempt, _raise(MachineFaultError(why))))
@@ -297,7 +301,11 @@ class BatchLane:
     async def _hear(
         self, attempt: Attempt, conversation: Conversation, item: BatchReply.Item
     ) -> tuple[Completed | Failed | None, bool]:
-        """Take in what a worker says of one attempt; says how it ended and whether the worker is done with it."""
+        """Process a worker's replies for one attempt.
+
+        Returns:
+            How the attempt ended, if it did, and whether the worker is done with it.
+        """
         if item.stored and attempt.verdict is None:
             self._take_stored(attempt, item)
         how: Completed | Failed | None = None
@@ -316,14 +324,14 @@ class BatchLane:
         return how, left
 
     def _take_stored(self, attempt: Attempt, item: BatchReply.Item) -> None:
-        """Large results that the worker has written itself."""
+        """Take large results that the worker has written into the object store itself."""
         conversation = attempt.conversation
         assert conversation is not None
         for each in item.stored:
             name = each.object.name
             if name in self._object_names:
                 self._object_names.remove(name)
-                # The next one goes out with whatever is sent next.
+                # A new name replaces the used one, with the next message that is sent anyway.
                 self._name_objects(1, at_once=False)
                 effects = conversation.receive_stored(each.key, stored_from_wire(each.object))
             else:
@@ -333,7 +341,7 @@ class BatchLane:
                 self._dispatcher.condemn(attempt, Verdict.FAILED, effect.detail)
 
     def _name_objects(self, count: int, *, at_once: bool) -> None:
-        """Give the worker names to write large results under."""
+        """Send the worker ``count`` names of objects for large results; not ``at_once``: with the next message."""
         assert self._tasks is not None
         self._tasks.create_task(self._send_names(count, at_once=at_once))
 
@@ -355,7 +363,11 @@ class BatchLane:
     async def _carry_out(
         self, attempt: Attempt, effects: Sequence[Effect], is_output: bool
     ) -> tuple[Completed | Failed | None, bool]:
-        """Carry out effects of a reply; says how the attempt ended and whether the worker is done with it."""
+        """Carry out the effects of a reply.
+
+        Returns:
+            How the attempt ended, if it did, and whether the worker is done with it.
+        """
         how = await self._exchange.carry_out(self, attempt, effects)
         if isinstance(effects[-1], OutputReceived):
             return None, True
@@ -370,9 +382,9 @@ async def _raise(error: Exception) -> None:
 
 
 def _is_last(item: BatchReply.Item) -> bool:
-    """Whether a worker says nothing more of an attempt after this."""
+    """Whether ``item`` is the last that a worker sends for an attempt."""
     return item.HasField("failed") or any(reply.HasField("output") for reply in item.replies)
 
 
-#: Stands for the end of an attempt whose verdict is known.
+#: Placeholder for the end of an attempt whose verdict is known.
 _SILENT = Failed(Failure.ATTEMPT, "")

@@ -1,4 +1,4 @@
-"""Carries out what conversations ask for: answers, data for workers, uploads."""
+"""Carries out the effects of conversations: answers, data for workers, uploads."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ _Chunk = objects_pb2.DataChunk
 
 
 class Sender(Protocol):
-    """The way back to the worker of an attempt that runs."""
+    """Sends messages to the worker of a running attempt; both lanes implement it."""
 
     async def send(self, attempt: Attempt, requests: Sequence[ProcessRequest]) -> None:
-        """Send in order; waits while the worker is behind.
+        """Send messages in order, waiting while the worker is behind.
 
         Raises:
-            grpc.RpcError, asyncio.InvalidStateError: the stream is gone.
+            grpc.RpcError, asyncio.InvalidStateError: if the stream to the worker is gone.
         """
 
 
 class Exchange:
-    """Shared by all lanes of the agent. Belongs to the event loop's thread."""
+    """Carries out effects for all lanes of the agent. Belongs to the event loop's thread."""
 
     @property
     def scratch(self) -> ObjectDirectory:
-        """Where large data of this agent lies, and how a worker knows it."""
+        """The directory of this agent's large data, with a proof by which workers recognise it."""
         return self._inputs.scratch
 
     def __init__(self, dispatcher: Dispatcher, link: Link, inputs: Inputs) -> None:
@@ -63,19 +63,19 @@ class Exchange:
         self._tasks: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
-        """Owns the tasks of answers and uploads. Never returns by itself."""
+        """Own the tasks of answers and uploads. Runs until it is cancelled."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             await asyncio.get_running_loop().create_future()
 
     async def carry_out(self, sender: Sender, attempt: Attempt, effects: Sequence[Effect]) -> Completed | Failed | None:
-        """Do what a conversation asks for, in order; waits while an upload is behind.
+        """Carry out the effects of a conversation in order, waiting while an upload is behind.
 
         Returns:
             How the attempt ended, if the last effect says so.
 
         Raises:
-            grpc.RpcError, asyncio.InvalidStateError: the stream to the worker is gone.
+            grpc.RpcError, asyncio.InvalidStateError: if the stream to the worker is gone.
         """
         for effect in effects:
             if isinstance(effect, UploadContinued):
@@ -95,7 +95,7 @@ class Exchange:
         return None
 
     def abort(self, attempt: Attempt) -> None:
-        """Its data is not wanted any more."""
+        """Cancel the uploads of an attempt, whose data is no longer wanted."""
         for upload in self._uploads.pop(attempt, {}).values():
             upload.abort()
 
@@ -139,7 +139,7 @@ class Exchange:
         try:
             await self._answer_counted(sender, attempt, request)
         finally:
-            # Not before: while its worker does not read, it waits, and takes memory.
+            # Counted until here, because an answer takes memory while it waits for a worker that does not read.
             conversation.data_delivered()
 
     async def _answer_counted(self, sender: Sender, attempt: Attempt, request: DataRequested) -> None:
@@ -177,17 +177,17 @@ class Exchange:
         *,
         last: bool = False,
     ) -> bool:
-        """Send part of an answer unless the worker is done; False if it is."""
+        """Send part of an answer. Returns False if the attempt ended, or the worker is done or gone."""
         conversation = attempt.conversation
         if attempt.over or attempt.verdict is not None or conversation is None:
             return False
         if not conversation.waits_for_data(request.request_id):
             return False
         if last:
-            # Before it is sent: the worker may use the id again as soon as it has read this.
+            # The id is freed before sending, because the worker may use it again as soon as it has read the message.
             conversation.data_answered(request.request_id)
         try:
             await sender.send(attempt, messages)
         except (grpc.RpcError, asyncio.InvalidStateError):
-            return False  # the worker is gone; its lane sees that, too
+            return False  # the worker is gone, which its lane notices and handles
         return True

@@ -1,4 +1,4 @@
-"""Asking workers whether they serve."""
+"""HealthCheck calls: asks workers whether they serve."""
 
 from __future__ import annotations
 
@@ -19,39 +19,43 @@ from ripieno.wire.protos.armonik_v2 import worker_service_pb2
 _METHOD = "/ArmoniK.api.grpc.v1.Worker/HealthCheck"
 _Reply = worker_service_pb2.HealthCheckReply
 
-#: Between two questions to an idle worker, and how long it may take to answer.
+#: Seconds between two questions to an idle worker.
 INTERVAL_S = 1.0
-#: The same for a worker that serves over a stream of its own: when that stands, so does the worker
+#: The same for a worker on the batch lane: while its stream is up, so is the worker
 #: (eight idle workers took 2 % of a core with a question a second each).
 STREAM_INTERVAL_S = 5.0
+#: How long a worker may take to answer.
 ANSWER_S = 2.0
-#: Of a worker's own words about its health.
+#: Most bytes of a failed call's text that a complaint quotes.
 DETAIL_BYTES = 500
 
 
 class Health(Enum):
-    """What a worker says of itself."""
+    """The result of one HealthCheck."""
 
     SERVING = auto()
     UNIMPLEMENTED = auto()  # counts as serving
     NOT_SERVING = auto()
-    SILENT = auto()  # not reachable, no answer in time, or none that says how it is
+    SILENT = auto()  # not reachable, no answer in time, or an error or unreadable bytes as answer
 
     @property
     def serves(self) -> bool:
-        """Whether it may be given attempts."""
+        """Whether a worker with this result may be given attempts."""
         return self in (Health.SERVING, Health.UNIMPLEMENTED)
 
 
 async def ask(channel: grpc.aio.Channel, answer_s: float = ANSWER_S) -> Health:
-    """Ask once."""
+    """Ask a worker once whether it serves."""
     health, _ = await ask_why(channel, answer_s)
     return health
 
 
 async def ask_why(channel: grpc.aio.Channel, answer_s: float = ANSWER_S, *, wait: bool = False) -> tuple[Health, str]:
-    """Ask once; also in words. With ``wait``, a worker that is not there yet has ``answer_s`` to appear."""
-    # Taken as bytes: gRPC logs a traceback of each reply that it cannot read.
+    """Ask a worker once whether it serves, and why not as text.
+
+    With ``wait``, a worker that is not there yet has ``answer_s`` seconds to appear.
+    """
+    # The reply is taken as bytes, because gRPC logs a traceback of each reply that it cannot parse.
     call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_METHOD)
     try:
         reply = _Reply.FromString(await call(b"", timeout=answer_s, wait_for_ready=wait))
@@ -70,21 +74,24 @@ async def ask_why(channel: grpc.aio.Channel, answer_s: float = ANSWER_S, *, wait
 
 
 async def until_serving(channel: grpc.aio.Channel, heard: Callable[[str], None]) -> None:
-    """Wait, as long as it takes, until a worker serves; ``heard`` is told why it does not yet."""
+    """Wait without limit until a worker serves; ``heard`` is called with the reason each time it does not."""
     while True:
         asked_at = time.monotonic()
         health, why = await ask_why(channel, wait=True)
         if health.serves:
             return
         heard(why)
-        # A worker that fails at once is asked no more often than one that says that it does not serve.
+        # The pause counts from the question, so a worker that fails at once is not asked more often than others.
         await asyncio.sleep(max(0.0, asked_at + INTERVAL_S - time.monotonic()))
 
 
 async def watch(
     channel: grpc.aio.Channel, dispatcher: Dispatcher, slot: Slot, lane: Lane, paused: Callable[[str], None]
 ) -> None:
-    """Keep asking while the worker is idle; it is given nothing while it does not serve, and ``paused`` is told why."""
+    """Ask a worker again and again while it is idle. Runs until it is cancelled.
+
+    While the worker does not serve, its slot is given no attempts, and ``paused`` is called with the reason.
+    """
     while True:
         await asyncio.sleep(STREAM_INTERVAL_S if lane.ahead and slot.lane is not None else INTERVAL_S)
         if slot.inbox:

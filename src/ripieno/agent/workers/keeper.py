@@ -1,4 +1,4 @@
-"""Keeps one slot served: gets a worker, chooses the lane, begins again when it is lost."""
+"""Keeps one slot served: gets a worker, chooses its lane, and replaces it when it is lost."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ _log = logging.getLogger(__name__)
 
 FIRST_BACKOFF_S = 0.05
 LAST_BACKOFF_S = 5.0
-#: A worker that lived so long is replaced without delay.
+#: A worker that lived this long is replaced without delay.
 LIVED_S = 5.0
-#: After its connection broke, how long a process may take to be seen to have ended.
+#: How long to wait for the end of a process after its connection broke.
 EXIT_S = 0.5
-#: A worker that does not serve after this is spoken of, and waited for.
+#: A worker that does not serve after this long is logged, and still waited for.
 SILENT_S = 5.0
 
 
 class Keeper:
-    """One slot's worker, attached or spawned."""
+    """Keeps one slot served, by a worker that is attached or by processes that the agent spawns."""
 
     def __init__(
         self, slot: Slot, dispatcher: Dispatcher, exchange: Exchange, link: Link, complaints: Complaints
@@ -48,7 +48,7 @@ class Keeper:
         self._complaints = complaints
 
     async def attach(self, address: str) -> None:
-        """Serve with a worker that others start. Never returns by itself."""
+        """Serve the slot with a worker that the agent did not start. Runs until it is cancelled."""
         backoff_s = 0.0
         while True:
             started_at = time.monotonic()
@@ -57,9 +57,9 @@ class Keeper:
             await asyncio.sleep(backoff_s or FIRST_BACKOFF_S)
 
     async def spawn(self, workshop: Workshop, sockets: SocketDirectory, number: int) -> None:
-        """Serve with processes of our own, one after the other. Never returns by itself.
+        """Serve the slot with processes that the agent starts, one after the other. Runs until it is cancelled.
 
-        A process that cannot be started is a worker that was lost: the next try follows with back-off.
+        A process that cannot be started counts as a worker that was lost: the next try follows with back-off.
         """
         command = shlex.join(workshop.command)
         backoff_s, generation = 0.0, 0
@@ -86,7 +86,7 @@ class Keeper:
             await asyncio.sleep(backoff_s)
 
     async def _serve(self, address: str, process: WorkerProcess | None, silence: str) -> None:
-        """Serve with one worker until it is lost; ``silence`` is what to say of one that does not serve."""
+        """Serve the slot with one worker until it is lost; ``silence`` is logged while the worker does not serve."""
         blameless, detail, served = True, "", False
         try:
             async with worker_channel(address) as channel, asyncio.TaskGroup() as tasks:
@@ -98,12 +98,12 @@ class Keeper:
         except* LaneBrokenError as group:
             error = _first(group)
             blameless, detail = error.blameless, str(error)
-        except* Exception as group:  # noqa: BLE001 - no slot may end the agent
+        except* Exception as group:  # noqa: BLE001 - a bug in one slot must not end the agent
             _log.error("%s: serving with its worker failed by a bug; it begins anew", self._slot.name, exc_info=group)
             blameless, detail = False, "this agent has failed by a bug; its log has the story"
         reraise_own_cancellation()
         if process is not None:
-            # The broken stream is often seen first; how the process ended says more.
+            # The broken stream is often noticed first, but how the process ended tells more.
             with suppress(TimeoutError):
                 async with asyncio.timeout(EXIT_S):
                     detail = await process.ended()
@@ -151,7 +151,7 @@ class Keeper:
 
 
 def _next_backoff(backoff_s: float, started_at: float) -> float:
-    """How long to wait before the next worker of a slot; 0 after one that lived."""
+    """How many seconds to wait before the next worker of a slot; 0 after one that lived for ``LIVED_S``."""
     if time.monotonic() - started_at > LIVED_S:
         return 0.0
     return min(max(2 * backoff_s, FIRST_BACKOFF_S), LAST_BACKOFF_S)

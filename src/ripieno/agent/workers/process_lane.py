@@ -1,12 +1,13 @@
-"""The way to any worker of the protocol: one ``Process`` call per attempt, one at a time.
+"""The lane to any worker of the protocol: one ``Process`` call per attempt, one at a time.
 
 The agent half-closes after Output and sends nothing more; then it waits for the end of
-the call, since a call that fails after all is a failed attempt.
+the call, because a call that fails after Output is a failed attempt.
 
-After an interruption the call is cancelled, which tells nothing about the handler: gRPC has
-no word for "it has stopped". What there is for evidence is ``HealthCheck``: a worker that
-answers it is taken to have yielded. One that does not, or that does not implement it, is
-replaced after the grace if it is ours to replace, and left alone until it answers if not.
+An interruption cancels the call, which does not show whether the handler has stopped: gRPC has no
+message for that. The only evidence is ``HealthCheck``: a worker that answers it is taken to have
+stopped. One that does not answer is replaced after the grace if the agent started it, else left alone
+until it answers. UNIMPLEMENTED counts as an answer, except from a worker that the agent started and
+that did not break the protocol or a limit.
 """
 
 from __future__ import annotations
@@ -42,22 +43,27 @@ _METHOD = b"/ArmoniK.api.grpc.v1.Worker/Process"
 
 #: How long a worker may take to end the call after its Output.
 END_S = 2.0
-#: How long a connection that was fine a moment ago may take to be fine again, and how often to try.
+#: How long a worker that served before may take to accept a new connection, and the pause between tries.
 RECONNECT_S = 1.0
 RETRY_S = 0.02
-#: Pauses before a call is made again that the worker's server never looked at. A server that refuses more
-#: often is not one that goes away or starts anew.
+#: Pauses before a call that the worker's server never processed is made again. A server that refuses more
+#: often is not just going away or restarting.
 REFUSED_PAUSES_S = (0.05, 0.25)
 _TALKS_ON = "the worker broke the protocol: a message after Output, which must be the last one"
 
 
 class ProcessLane:
-    """One worker over ``Worker.Process``.
+    """Serves one worker over ``Worker.Process``.
 
     Args:
-        address: Where the worker serves: for its calls.
-        channel: The same: for questions after its health.
-        spawned: The worker is a process of ours, which ``kill`` ends.
+        address: Where the worker serves, for ``Process`` calls.
+        channel: A channel to the same worker, for HealthCheck.
+        slot: The worker's slot.
+        dispatcher: The agent's dispatcher.
+        exchange: Carries out the effects of conversations.
+        link: The connection to the control plane, for its limits.
+        kill: Ends the worker; returns False if the agent did not start it.
+        spawned: Whether the agent started the worker's process.
     """
 
     ahead = False
@@ -91,13 +97,13 @@ class ProcessLane:
         """Serve the worker until it is gone.
 
         Raises:
-            LaneBrokenError: it is gone.
+            LaneBrokenError: once the worker is gone or refuses calls; it may be in a group of exceptions.
         """
         self._dispatcher.up(self._slot, self)
         try:
             await self._run_attempts()
         finally:
-            # ``down`` follows, but not before it is known how the worker ended.
+            # The keeper calls ``down`` once it is known how the worker ended.
             self._dispatcher.paused(self._slot)
             if self._connection is not None:
                 self._connection.close()
@@ -124,16 +130,16 @@ class ProcessLane:
     # ------------------------------------------------------------------ from the dispatcher
 
     def start(self, attempts: Sequence[Attempt]) -> None:
-        """Begin an attempt; the window of this lane is one."""
+        """Queue attempts to be run one after the other; the dispatcher sends this lane one at a time."""
         for attempt in attempts:
             attempt.conversation = self._new_conversation(attempt)
             self._next.put_nowait(attempt)
 
     def withdraw(self, attempts: Sequence[Attempt]) -> None:
-        """Nothing is ever sent ahead."""
+        """No-op: no attempt is sent ahead on this lane."""
 
     def interrupt(self, attempt: Attempt) -> None:
-        """Cancel the call."""
+        """Cancel the attempt's call and its uploads."""
         self._exchange.abort(attempt)
         if self._call is not None:
             self._call.cancel()
@@ -141,7 +147,12 @@ class ProcessLane:
     # ------------------------------------------------------------------ one attempt
 
     async def _ready(self) -> Connection:
-        """A worker that is not there when an attempt is about to begin does not use it up."""
+        """Return a usable connection, making a new one if needed.
+
+        Raises:
+            LaneBrokenError: if the worker is not reachable within ``RECONNECT_S``; blameless, so that the
+                attempt about to begin is not used up.
+        """
         if self._connection is not None and self._connection.usable:
             return self._connection
         try:
@@ -156,10 +167,10 @@ class ProcessLane:
             raise LaneBrokenError("the worker is not reachable", blameless=True) from None
 
     async def _run_attempt(self, attempt: Attempt) -> Completed | Failed | None:
-        """Run one attempt; None when its end follows later or its verdict is known.
+        """Run one attempt and return how it ended; None if its end follows later or its verdict is known.
 
         Raises:
-            LaneBrokenError: the worker is gone, or refuses calls.
+            LaneBrokenError: if the worker is gone, or refuses calls.
         """
         status = ""
         for pause_s in (0.0, *REFUSED_PAUSES_S):
@@ -177,7 +188,7 @@ class ProcessLane:
                 call.cancel()
             if not call.refused or attempt.verdict is not None:
                 return how
-            # The worker never looked at it: its server is going away, or starting anew.
+            # The worker never processed the call, because its server is going away or restarting.
             attempt.conversation = self._new_conversation(attempt)
             status = call.status
         detail = f"the worker refused {1 + len(REFUSED_PAUSES_S)} calls in a row: {status}"
@@ -195,7 +206,7 @@ class ProcessLane:
 
     async def _write(self, call: Call, messages: Sequence[bytes]) -> None:
         async with self._writing:
-            with suppress(CallEndedError):  # the reader sees it, too, and knows why
+            with suppress(CallEndedError):  # the reader also meets the end of the call and handles it
                 await call.write(messages)
 
     async def _feed(self, call: Call, attempt: Attempt) -> None:
@@ -212,7 +223,7 @@ class ProcessLane:
     ) -> Completed | Failed | None:
         try:
             return await self._hear(call, attempt, feeder)
-        except CallEndedError:  # met while an answer was sent
+        except CallEndedError:  # raised when an answer is sent after the call has ended
             return await self._broken(call, attempt)
 
     async def _hear(self, call: Call, attempt: Attempt, feeder: asyncio.Task[None] | None) -> Completed | Failed | None:
@@ -256,7 +267,11 @@ class ProcessLane:
         how: Completed | Failed | None,
         feeder: asyncio.Task[None] | None,
     ) -> Completed | Failed | None:
-        """Half-close and wait for the end of the call, which may still spoil an ``ok``."""
+        """Half-close and wait for the end of the call, which may still turn Output ok into a failure.
+
+        Raises:
+            LaneBrokenError: if the call failed and the worker is gone.
+        """
         final = isinstance(how, Failed)
         try:
             async with asyncio.timeout(END_S):
@@ -267,7 +282,7 @@ class ProcessLane:
                 if await call.read():
                     return how if final else Failed(Failure.ATTEMPT, _TALKS_ON)
         except TimeoutError:
-            return how  # it said how it ended; the rest is bad manners
+            return how  # the worker sent Output, so a call that it does not end is ignored
         if call.code is grpc.StatusCode.OK or final or attempt.verdict is not None:
             return how
         status = call.status
@@ -276,17 +291,21 @@ class ProcessLane:
         return Failed(Failure.ATTEMPT, f"the worker's call failed after Output ok: {status}")
 
     async def _broken(self, call: Call, attempt: Attempt) -> Failed | None:
-        """The call ended badly: by us, by the handler, or because the worker is gone."""
+        """Return the failure of a call that ended with an error; None if the agent cancelled it or it was refused.
+
+        Raises:
+            LaneBrokenError: if the worker is gone.
+        """
         if attempt.verdict is not None or call.refused:
             return None
-        # The code does not tell: a handler may fail with UNAVAILABLE, say of a database of its
-        # own, and of a worker that died we know no more than that its connection was lost.
+        # The status code does not show which it is: a handler may fail with UNAVAILABLE, perhaps of its own
+        # database, and of a worker that died nothing is known but that its connection was lost.
         if await ask(self._channel) is Health.SILENT:
             raise LaneBrokenError(f"the worker is gone: {call.status}")
         return Failed(Failure.ATTEMPT, f"the worker's call failed: {call.status}")
 
     async def _until_yielded(self, verdict: Verdict) -> None:
-        # A worker that was talking, if nonsense, is not one that hangs.
+        # A worker that broke the protocol or a limit was sending replies, so it does not hang.
         believed = not self._spawned or verdict in (Verdict.FAILED, Verdict.REFUSED)
         while True:
             asked_at = time.monotonic()
@@ -298,10 +317,10 @@ class ProcessLane:
             await asyncio.sleep(max(0.0, asked_at + INTERVAL_S - time.monotonic()))
 
     async def send(self, attempt: Attempt, requests: Sequence[ProcessRequest]) -> None:
-        """Send messages of the attempt that runs; waits while the worker is behind."""
+        """Send messages of the running attempt, waiting while the worker is behind. No-op once it has ended."""
         for request in requests:
             async with self._writing:
-                # Looked at here, inside: while others wrote, the attempt may have ended.
+                # Checked under the lock, because the attempt may have ended while other tasks wrote.
                 if self._call is None or attempt.over:
                     return
                 await self._call.write([request.SerializeToString()])

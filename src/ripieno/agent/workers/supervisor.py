@@ -1,8 +1,8 @@
-"""Worker processes: started, watched, ended, each through a warden of its own (see ``warden``).
+"""Starts, watches and ends worker processes, each through a warden of its own (see ``warden``).
 
-A worker runs in a session of its own, so that signals to the agent do not reach it. It dies with
-its agent, also when the agent is killed, and so does what it has started: on Linux all of it, elsewhere
-what has stayed in its group.
+A worker runs in a session of its own, so that signals to the agent do not reach it. It ends with
+its agent, also when the agent is killed, and so do the processes it has started: on Linux all of them,
+elsewhere those that have stayed in its group.
 """
 
 from __future__ import annotations
@@ -23,20 +23,24 @@ from ripieno.agent.workers import warden
 from ripieno.agent.workers.environment import worker_environment
 from ripieno.domain.texts import reason
 
-#: Between SIGTERM and SIGKILL.
+#: Seconds between SIGTERM and SIGKILL.
 TERMINATE_S = 2.0
-#: A warden that has told of its worker's end, or was told to end, is gone within this.
+#: How long a warden may take to end once it has reported its worker's end, or was told to end.
 WARDEN_END_S = warden.KILL_LIMIT_S + 1.0
-#: How often to look for its end then: it is on its way.
+#: Seconds between two checks for a warden's end, which is near then.
 POLL_S = 0.005
-#: A file of what a worker prints is put aside at this size; one old file is kept.
+#: Size at which a worker's log file is put aside; one old file is kept.
 LOG_LIMIT_BYTES = 5 * 1024 * 1024
-#: Of what a worker printed last, its failure tells so much.
+#: Most bytes of a worker's last output in the text of its failure.
 LAST_WORDS_BYTES = 1500
 
 
 def worker_command(worker: str | None) -> list[str]:
-    """The words of a worker's command; ``{address}`` in them is replaced at each start."""
+    """Split a worker's command into words; None is this project's worker. See ``Workshop.command``.
+
+    Raises:
+        ValueError: if the command is empty.
+    """
     if worker is None:
         return [sys.executable, "-m", "ripieno", "worker"]
     words = shlex.split(worker)
@@ -47,14 +51,14 @@ def worker_command(worker: str | None) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """What all workers of an agent share.
+    """The settings that all workers of an agent share.
 
     Attributes:
-        command: The words that start one.
-        logs: Directory for what they print, ``worker-SLOT.log`` each; None means the agent's standard error.
-        pass_environment: Variables that they get although the agent would keep them back.
-        open_files: Their soft and hard limit of open files; None leaves the agent's.
-        environment: The agent's own.
+        command: The words of the command that starts a worker; ``{address}`` in them is replaced at each start.
+        logs: Directory for workers' output, ``worker-SLOT.log`` each; None means the agent's standard error.
+        pass_environment: Variables that workers get although the agent would keep them back.
+        open_files: Workers' soft and hard limit of open files; None leaves the agent's.
+        environment: The agent's own environment.
     """
 
     command: Sequence[str]
@@ -64,7 +68,7 @@ class Workshop:
     environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
 
     def order(self, address: str, slot: int) -> bytes:
-        """What a warden is told: how to start the worker of ``slot`` that is to serve ``address``."""
+        """Encode the order for a warden: how to start the worker of ``slot`` that is to serve ``address``."""
         order = marshal.dumps(
             {
                 "command": [word.replace("{address}", address) for word in self.command],
@@ -80,17 +84,17 @@ class Workshop:
 
 
 class WorkerProcess:
-    """One worker, as its warden tells of it. Make it, and use it, on the event loop.
+    """One worker process, started and ended through its warden. Create and use it on the event loop.
 
-    The warden is started with ``subprocess`` and not by the event loop: uvloop forks where that
-    one uses vfork, and a fork disturbs gRPC's threads (and complains about it). Its report comes
-    through a pipe, so no convenience of the kernel is needed to learn of an end.
+    The warden is started with ``subprocess`` and not by the event loop: uvloop uses fork where
+    ``subprocess`` uses vfork, and a fork disturbs gRPC's threads, which log complaints. The warden reports
+    through a pipe, so no special call of the kernel is needed to learn of a worker's end.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], address: str) -> None:
         assert process.stdin is not None and process.stdout is not None
         self.address = address
-        #: The worker's process id; 0 as long as it is not known.
+        #: The worker's process id; 0 until it is known.
         self.pid = 0
         self._process = process
         self._orders, self._reports = process.stdin, process.stdout
@@ -105,8 +109,8 @@ class WorkerProcess:
         """Start a worker that is to serve ``address``.
 
         Raises:
-            OSError: no process can be started (no descriptor, no memory, no process left).
-                A command that does not exist is a worker that ends at once.
+            OSError: if no process can be started (no descriptor, no memory, no process left).
+                A command that does not exist counts as a worker that ends at once.
         """
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", warden.__file__],
@@ -115,13 +119,13 @@ class WorkerProcess:
             start_new_session=True,
         )
         assert process.stdin is not None
-        with suppress(BrokenPipeError):  # it ended: so does its report
+        with suppress(BrokenPipeError):  # a warden that has ended also ends its report, which is read later
             process.stdin.write(workshop.order(address, slot))
             process.stdin.flush()
         return cls(process, address)
 
     async def ended(self) -> str:
-        """Wait until it has ended, and all that it started; say how it was."""
+        """Wait until the worker and all processes it started have ended, and return how it ended as text."""
         await self._told.wait()
         if self._reason:
             return self._reason
@@ -133,10 +137,10 @@ class WorkerProcess:
         return _how(int(second[6:])) + _last_words(printed)
 
     def kill(self, why: str) -> bool:
-        """End it at once; ``why`` is what its attempt is told. Always True."""
+        """Kill the worker; ``ended`` then returns ``why``, the reason its attempt fails with. Always returns True."""
         self._reason = why
         self._ask(b"k")
-        # A worker may stop its warden: nobody would end it then.
+        # A worker may have stopped its warden with a signal, and then only the agent can end the warden.
         asyncio.get_running_loop().call_later(WARDEN_END_S, self._kill_warden)
         return True
 
@@ -145,7 +149,7 @@ class WorkerProcess:
             self._process.kill()
 
     async def stop(self) -> None:
-        """Ask it to end, and see to it that it does, with all that it started; also when cancelled meanwhile."""
+        """End the worker and all processes it started: SIGTERM, then SIGKILL. Finishes even if cancelled."""
         stopping = asyncio.ensure_future(self._stop())
         try:
             await asyncio.shield(stopping)
@@ -173,7 +177,7 @@ class WorkerProcess:
             await asyncio.sleep(POLL_S)
 
     def _remove_socket(self) -> None:
-        # A directory in its place, or a disk that takes no changes, is no reason to end anything.
+        # A directory in the socket's place, or a read-only disk, must not end the keeper.
         with suppress(OSError):
             Path(self.address.removeprefix("unix:")).unlink()
 
@@ -183,12 +187,12 @@ class WorkerProcess:
                 os.write(self._orders.fileno(), what)
 
     def _close_orders(self) -> None:
-        """The warden reads this as: end everything."""
+        """Close the warden's standard input, on which it ends the worker and all its processes."""
         with suppress(BrokenPipeError):
             self._orders.close()
 
     def _read(self) -> None:
-        """Take in the report; its end is the end."""
+        """Read the warden's report; at its end the worker counts as ended."""
         try:
             data = os.read(self._reports.fileno(), 65_536)
         except BlockingIOError:
@@ -203,7 +207,7 @@ class WorkerProcess:
                 self._kill_group()
 
     def _kill_group(self) -> None:
-        """The warden was killed. The kernel kills the worker then; this is for its children."""
+        """Kill the worker's group after its warden was killed. The kernel kills the worker, but not its children."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 

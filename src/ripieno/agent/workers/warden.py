@@ -1,23 +1,23 @@
-"""Runs one worker for an agent and answers for everything that comes of it.
+"""Runs one worker for an agent, and ends every process that the worker leaves.
 
-A program of its own, started by path with ``-I -S``: it imports nothing of this project, is there
-in about 15 ms and takes about 8 MiB. One stands between the agent and each worker::
+It is a program of its own, started by path with ``-I -S``: it imports nothing of this project, starts
+in about 15 ms and takes about 8 MiB. One warden stands between the agent and each worker::
 
     agent ── order, then bytes ──> warden ──── starts, signals ───> worker ──> its children
           <── lines of a report ──        <─── what they print ────
 
 * The worker starts with default signals, in a session of its own, with no descriptor beyond 0, 1
   and 2, and with the agent's original limit of open files.
-* What the worker and its children print is read at once, whoever looks at it: into a file that is
-  put aside at a size, or to standard error. The last of it goes into the report.
-* When the agent is gone (its pipe ends), or the worker is, everything below is killed: where the
+* The output of the worker and its children is always read at once, so that they never wait for a reader.
+  It goes into a file that is put aside at a size, or to standard error, and its end into the report.
+* When the agent is gone (its pipe ends), or the worker is, all processes below are killed: where the
   kernel lets this process adopt orphans (Linux), also children that left the worker's group.
   When this process is killed, the kernel kills the worker, and the agent the worker's group.
 
-The order is one ``marshal`` of a dictionary (see ``supervisor.Order``) behind its length. After it,
+The order is one ``marshal`` of a dictionary (see ``supervisor.Workshop.order``) after its length. Later
 ``t`` asks the worker to end (SIGTERM) and ``k`` ends it. The report is ``started PID``, then
-``ended CODE`` (negative: minus the signal) or ``failed TEXT``, a line each; what follows is the end of
-what was printed.
+``ended CODE`` (negative: minus the signal), or ``failed TEXT`` alone, a line each; after ``ended``
+follows the end of the output.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ if TYPE_CHECKING:  # `typing` takes longer to import than all the rest
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 READ_BYTES = 64 * 1024
-#: Of what was printed, the end that is told.
+#: How much of the end of the output the report gives.
 TAIL_BYTES = 2 * 1024
-#: What a worker's end leaves in its pipe is read up to this.
+#: How much output is still read from the pipe after the worker's end.
 LEFT_OVER_BYTES = 1024 * 1024
-#: Processes that do not end within this after SIGKILL hang in the kernel; nothing more can be done.
+#: How long to wait for processes after SIGKILL. Those that live longer hang in the kernel, and nothing can be done.
 KILL_LIMIT_S = 5.0
-#: After a file could not be written, it is left alone for so long.
+#: How long output is dropped after a file could not be written, before the next try.
 DISK_PAUSE_S = 1.0
 
 
 def prctl(option: int, value: int) -> bool:
-    """Ask the kernel; False where it has no such call or refuses."""
+    """Call the kernel's ``prctl``. Returns False where there is no such call or the kernel refuses."""
     try:
         return bool(ctypes.CDLL(None).prctl(option, value, 0, 0, 0) == 0)
     except (AttributeError, OSError):
@@ -55,14 +55,14 @@ def prctl(option: int, value: int) -> bool:
 
 
 class FilePrinter:
-    """Writes what is printed into a file; beyond a size the file is put aside, and the older one dropped."""
+    """Writes a worker's output into a file. Beyond a size the file is put aside, replacing the older one."""
 
     def __init__(self, path: str, limit_bytes: int) -> None:
         self.path, self.limit_bytes = path, limit_bytes
         self.file, self.size, self.dropped, self.again_at = -1, 0, 0, 0.0
 
     def write(self, data: bytes) -> None:
-        """Write, or drop what the disk does not take and say so later."""
+        """Write ``data``. Bytes that the disk does not take are dropped, and their number is written later."""
         if time.monotonic() < self.again_at:
             self.dropped += len(data)
             return
@@ -87,7 +87,11 @@ class FilePrinter:
             self.size = os.fstat(self.file).st_size
 
     def put(self, data: bytes) -> None:
-        """Write all of it."""
+        """Write all of ``data`` to the open file.
+
+        Raises:
+            OSError: if the disk does not take it.
+        """
         self.size += len(data)
         while data:
             data = data[os.write(self.file, data) :]
@@ -100,12 +104,12 @@ class FilePrinter:
 
 
 class TerminalPrinter:
-    """Writes to standard error from a thread, and drops what nobody takes in time."""
+    """Writes a worker's output to standard error from a thread, and drops output that is not taken in time."""
 
     HELD_BYTES = 1024 * 1024
 
     def __init__(self) -> None:
-        # Only those who print there need it, and it takes a third of the time of a start.
+        # Imported here, because it takes a third of the time of a start and only this printer needs it.
         import threading
 
         self.waiting: list[bytes] = []
@@ -114,7 +118,7 @@ class TerminalPrinter:
         threading.Thread(target=self.run, daemon=True).start()
 
     def write(self, data: bytes) -> None:
-        """Hand over to the thread, or drop and say so later."""
+        """Pass ``data`` to the thread. Beyond ``HELD_BYTES`` it is dropped, and the number of bytes printed later."""
         with self.change:
             if self.held + len(data) > self.HELD_BYTES:
                 self.dropped += len(data)
@@ -127,7 +131,7 @@ class TerminalPrinter:
             self.change.notify_all()
 
     def run(self) -> None:
-        """Write what waits, for ever."""
+        """Write the waiting output to standard error. Runs in the thread, without end."""
         while True:
             with self.change:
                 self.change.wait_for(lambda: self.waiting)
@@ -138,19 +142,19 @@ class TerminalPrinter:
                 while rest:
                     rest = rest[os.write(2, rest) :]
             except OSError:
-                pass  # closed: what it gets is lost, as with any program
+                pass  # standard error is closed, so output is lost, as with any program
             with self.change:
                 self.held -= taken
                 self.change.notify_all()
 
     def close(self) -> None:
-        """Give the thread a moment to write the rest."""
+        """Give the thread 0.2 s to write the rest."""
         with self.change:
             self.change.wait_for(lambda: not self.held, timeout=0.2)
 
 
 class Warden:
-    """One worker, from its start to the end of the last process that came of it."""
+    """Runs one worker, from its start to the end of the last process that descends from it."""
 
     def __init__(self, order: dict[str, Any]) -> None:
         self.order = order
@@ -158,7 +162,7 @@ class Warden:
         self.printer: FilePrinter | TerminalPrinter | None = None
         self.worker = 0
         self.code: int | None = None
-        #: Wakes the loop when a child ends.
+        #: Pipe that becomes readable when a child ends.
         self.wake, wake = os.pipe()
         os.set_blocking(self.wake, False)
         os.set_blocking(wake, False)
@@ -166,7 +170,7 @@ class Warden:
         signal.signal(signal.SIGCHLD, lambda *_: None)
 
     def run(self) -> None:
-        """Start the worker and stay until it, and all that came of it, has ended."""
+        """Start the worker and return when it and all its descendants have ended."""
         trouble = self.start()
         if trouble:
             report("failed " + trouble)
@@ -182,7 +186,7 @@ class Warden:
         report(f"ended {-signal.SIGKILL if self.code is None else self.code}", self.tail)
 
     def start(self) -> str:
-        """Start the worker; return what is wrong if it cannot be started."""
+        """Start the worker. Returns the error as text if it cannot be started, else an empty text."""
         self.printed, output = os.pipe()
         fault, told = os.pipe()
         parent = os.getpid()
@@ -200,7 +204,7 @@ class Warden:
         return said.decode("utf-8", "backslashreplace")
 
     def mind(self) -> None:
-        """Pass on what is printed and asked for until the worker or the agent is gone."""
+        """Pass on the worker's output and obey the agent until either is gone."""
         poll = select.poll()
         for descriptor in (0, self.printed, self.wake):
             poll.register(descriptor, select.POLLIN)
@@ -208,7 +212,7 @@ class Warden:
             for descriptor, _ in poll.poll():
                 if descriptor == self.printed:
                     if not self.take_printed(READ_BYTES):
-                        poll.unregister(descriptor)  # closed by all who could print
+                        poll.unregister(descriptor)  # all processes that could print have closed it
                 elif descriptor == self.wake:
                     os.read(self.wake, 512)
                     self.reap()
@@ -216,7 +220,7 @@ class Warden:
                     return
 
     def obey(self, asked: bytes) -> bool:
-        """Do what the agent asks for; False if that is the end."""
+        """Obey what the agent wrote to the pipe. Returns False to end everything: ``k``, or the pipe's end."""
         if not asked or b"k" in asked:
             return False
         if b"t" in asked and self.code is None:
@@ -224,7 +228,7 @@ class Warden:
         return True
 
     def reap(self) -> bool:
-        """Take note of children that have ended; False when there are none left at all."""
+        """Reap children that have ended. Returns False when no children are left."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -236,7 +240,7 @@ class Warden:
                 self.code = os.waitstatus_to_exitcode(status)
 
     def take_printed(self, limit_bytes: int) -> bool:
-        """Pass on what is there to be read; False at the end."""
+        """Pass on output that is ready, up to ``limit_bytes`` or a little more. Returns False at its end."""
         taken = 0
         while taken < limit_bytes:
             try:
@@ -254,7 +258,7 @@ class Warden:
         return True
 
     def end_all(self) -> None:
-        """Kill the worker's group, and whatever else came of it, until nothing is left."""
+        """Kill the worker's group and all other descendants until none is left, or ``KILL_LIMIT_S`` have passed."""
         deadline = time.monotonic() + KILL_LIMIT_S
         while time.monotonic() < deadline:
             try:
@@ -276,21 +280,21 @@ class Warden:
 
 
 def become(order: dict[str, Any], parent: int, output: int, told: int) -> NoReturn:
-    """In the child: turn into the worker. Does not return."""
+    """Turn the forked child into the worker's program. Does not return; errors are written to ``told``."""
     try:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
-            os._exit(127)  # it went before the line above took effect
+            os._exit(127)  # the warden ended before the line above took effect
         try:
             os.setsid()
         except OSError:
-            os.setpgid(0, 0)  # a sandbox without sessions
+            os.setpgid(0, 0)  # in a sandbox that allows no sessions
         for number in signal.valid_signals():
             if number not in (signal.SIGKILL, signal.SIGSTOP):
                 try:
                     signal.signal(number, signal.SIG_DFL)
                 except OSError:
-                    pass  # kept by the C library for itself
+                    pass  # the C library keeps this signal for itself
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)
@@ -310,7 +314,7 @@ def become(order: dict[str, Any], parent: int, output: int, told: int) -> NoRetu
 
 
 def descendants(root: int) -> list[int]:
-    """All processes below one, as far as /proc tells."""
+    """Return the ids of all descendants of a process, as far as /proc lists them."""
     below: list[int] = []
     parents: dict[int, list[int]] = {}
     try:
@@ -331,7 +335,7 @@ def descendants(root: int) -> list[int]:
 
 
 def report(line: str, rest: bytes = b"") -> None:
-    """Tell the agent; if it is gone, nobody."""
+    """Write a line of the report, then ``rest``. No-op if the agent is gone."""
     try:
         os.write(1, line.encode("utf-8", "backslashreplace").replace(b"\n", b" ") + b"\n" + rest)
     except OSError as error:
@@ -340,7 +344,7 @@ def report(line: str, rest: bytes = b"") -> None:
 
 
 def read_order() -> dict[str, Any] | None:
-    """The agent's order, from standard input; None if the agent is gone before it is whole."""
+    """Read the agent's order from standard input. Returns None if the agent is gone before it is complete."""
 
     def read(size: int) -> bytes:
         data = b""
@@ -359,9 +363,9 @@ def read_order() -> dict[str, Any] | None:
 
 
 def main() -> None:
-    """Be a warden; returns when nothing is left to be minded."""
+    """Run a warden until its worker and all descendants have ended."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE):
-        signal.signal(number, signal.SIG_IGN)  # the agent decides, and it says so through the pipe
+        signal.signal(number, signal.SIG_IGN)  # only the agent ends a warden, through the pipe
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     order = read_order()
@@ -371,4 +375,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-    os._exit(0)  # at once, whatever a thread is writing
+    os._exit(0)  # at once, without waiting for a thread that writes
