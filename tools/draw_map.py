@@ -98,6 +98,11 @@ def floors_of(arrows: Arrows) -> dict[str, int]:
     return floors
 
 
+def from_the_top(floors: Mapping[str, int]) -> list[str]:
+    """The rooms from the top floor down, by name on each."""
+    return sorted(floors, key=lambda room: (-floors[room], room))
+
+
 def without_implied(arrows: Arrows) -> dict[str, set[str]]:
     """The arrows that do not follow from others."""
     reach: dict[str, set[str]] = {}
@@ -114,7 +119,7 @@ def picture(arrows: Arrows) -> list[str]:
     floors = floors_of(arrows)
     drawn = without_implied(arrows)
     # Numbered, since a room may have the name of a keyword (`graph`).
-    numbers = {room: f"n{number}" for number, room in enumerate(sorted(arrows, key=lambda each: (-floors[each], each)))}
+    numbers = {room: f"n{number}" for number, room in enumerate(from_the_top(floors))}
     return [
         "```mermaid",
         "flowchart TD",
@@ -157,8 +162,7 @@ def draw() -> str:
             "| room | what it is for | modules |",
             "|---|---|---|",
         ]
-        ordered = sorted(rooms, key=lambda each, floors=floors: (-floors[each], each))
-        lines += [_row(f"ripieno.{house}.{room}", rooms[room]) for room in ordered]
+        lines += [_row(f"ripieno.{house}.{room}", rooms[room]) for room in from_the_top(floors)]
     return "\n".join(lines) + "\n"
 
 

@@ -3,6 +3,7 @@
 import graphlib
 
 import pytest
+
 from tools.draw_map import floors_of, modules, without_implied
 
 

@@ -1,1 +1,1 @@
-"""Attempts: claimed, confirmed, committed, with the data that they made."""
+"""Attempts of tasks: claims, confirmations of cancellations, and commits."""

@@ -1,4 +1,4 @@
-"""Small writes of agents about attempts they hold: begun, released, being interrupted."""
+"""Updates of attempts that agents hold: they have begun, are released, or are being interrupted."""
 
 from collections.abc import Sequence
 
@@ -13,12 +13,14 @@ _SQL = Queries("commit")
 
 
 async def mark_started_if_owned(database: Database, started: Sequence[tuple[Ticket, int, str]]) -> Changes:
-    """DISPATCHED becomes PROCESSING for attempts that have begun.
+    """Set tasks from DISPATCHED to PROCESSING whose attempts have begun.
 
-    Not durable by itself: an attempt's outcome says the same again.
+    A crash of the database may undo it; an attempt's outcome reports the start again. Attempts that own their task
+    no more are ignored.
 
     Args:
-        started: Tickets with the time (microseconds since the epoch) and the worker.
+        database: The database.
+        started: Ticket, start (microseconds since the epoch) and worker of each attempt.
     """
     ordered = sorted(started, key=lambda each: each[0].task_no)
 
@@ -40,7 +42,7 @@ async def mark_started_if_owned(database: Database, started: Sequence[tuple[Tick
 
 
 async def mark_interrupting_if_owned(database: Database, tickets: Sequence[Ticket]) -> Changes:
-    """Note that cancelled attempts had begun and are being interrupted."""
+    """Note that cancelled attempts had begun and are being interrupted; others among the tickets are ignored."""
     ordered = sorted(tickets, key=lambda ticket: ticket.task_no)
     rows = await database.fetch(
         _SQL.mark_interrupting_if_owned,
@@ -51,10 +53,10 @@ async def mark_interrupting_if_owned(database: Database, tickets: Sequence[Ticke
 
 
 async def release_if_owned(database: Database, tickets: Sequence[Ticket]) -> tuple[Changes, list[Ticket]]:
-    """Give attempts back without using them up: claimable again under the same number.
+    """Give attempts back, so that their tasks are claimable again under the same attempt number.
 
     Returns:
-        What has changed, and the tickets that were not released because they own their
+        The changes, and the tickets that were not released because they own their
         task no more or because it is being cancelled.
     """
     ordered = sorted(tickets, key=lambda ticket: ticket.task_no)

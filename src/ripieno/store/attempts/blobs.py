@@ -1,14 +1,17 @@
-"""Numbers for stored results, and reading stored data back."""
+"""Numbers for the data of results."""
 
 import asyncio
 
 from ripieno.store.database.database import Database
+from ripieno.store.database.queries import Queries
+
+_SQL = Queries("blobs")
 
 _BLOCK = 1024  # the increment of the sequence blob_numbers
 
 
 class BlobNumbers:
-    """Hands out numbers from blocks of the sequence, so that most takes cost nothing.
+    """Hands out blob numbers from blocks of the sequence ``blob_numbers``, so that most calls need no round trip.
 
     Numbers of a block that is not used up are skipped; nothing depends on their order.
     """
@@ -21,7 +24,7 @@ class BlobNumbers:
         database.on_new_incarnation.append(self._forget)
 
     async def take(self, count: int) -> list[int]:
-        """``count`` numbers that nobody else gets."""
+        """Return ``count`` numbers that nobody else gets."""
         async with self._lock:
             taken: list[int] = []
             while True:
@@ -36,11 +39,11 @@ class BlobNumbers:
                     self._next, self._end = first, first + _BLOCK
 
     def _forget(self) -> None:
-        """The database is another incarnation: its sequence may have gone back."""
+        """Drop the current block when the database is another incarnation: its sequence may have gone back."""
         self._next = self._end = 0
 
     async def _block(self) -> int:
-        row = await self._database.fetchrow("select nextval('blob_numbers') as first")
+        row = await self._database.fetchrow(_SQL.next_block)
         assert row is not None  # nextval always returns
         first: int = row["first"]
         return first

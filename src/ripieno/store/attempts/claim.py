@@ -1,8 +1,8 @@
-"""Claiming: taking tasks for agents, most urgent first, without waiting for anybody.
+"""Claims: tasks are taken for agents, most urgent first, without waiting for locks.
 
-A claim need not survive a crash of the database: if it is forgotten the task is simply
-SUBMITTED again, and the fence refuses whatever the agent did under the old claim. So its
-commit does not wait for the disk.
+A claim need not survive a crash of the database: if it is undone, the task is
+SUBMITTED again, and commits of the agent under the old claim are refused. So the
+commit of a claim does not wait for the disk.
 """
 
 import secrets
@@ -39,12 +39,12 @@ class Claimed(NamedTuple):
 
 
 def random_claims() -> int:
-    """Where the tokens of one statement begin: drawn from 2**63 places, so that no task gets a token twice."""
+    """Return the first claim token of a statement, one of 2**63 at random, so that no task gets a token twice."""
     return secrets.randbits(63) - (1 << 62)
 
 
 class Claims:
-    """Claims tasks."""
+    """Claims tasks for agents, and reads the options of claimed tasks."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -57,7 +57,7 @@ class Claims:
         """Claim up to ``len(agents)`` tasks of a partition, the i-th for the i-th agent number.
 
         Returns:
-            Fewer than asked when no more is claimable now.
+            The claimed tasks; fewer than agents if no more are claimable now.
         """
         reach = self._reaches.of(partition, len(agents))
         onward = [] if reach is None else await self._claim_onward(partition, agents, reach)
@@ -78,7 +78,11 @@ class Claims:
         return rows
 
     async def options(self, numbers: Sequence[int]) -> dict[int, TaskOptions]:
-        """The option sets with these numbers."""
+        """Return the option sets with these numbers.
+
+        Raises:
+            StaleError: the database does not know one of the numbers (any more).
+        """
         found = {number: known for number in numbers if (known := self._options.get(number)) is not None}
         if unknown := [number for number in numbers if number not in found]:
             for row in await self._database.fetch(_SQL.find_options, unknown):
@@ -90,7 +94,7 @@ class Claims:
 
 
 def _last(rows: Sequence[asyncpg.Record], asked: int) -> tuple[int, int] | None:
-    """Priority and number of the last of so many rows; None if they are fewer."""
+    """Return priority and number of the last row; None if there are fewer rows than asked."""
     return (rows[-1]["priority"], rows[-1]["task_no"]) if len(rows) == asked else None
 
 

@@ -1,12 +1,12 @@
-"""The commit: outcomes, results, sub-tasks, delegations, dependents, in one transaction.
+"""The commit: outcomes, results, sub-tasks, delegations and dependents, in one transaction.
 
-Outcomes of many attempts share it. What becomes visible, becomes visible together, but for what
-follows for very many others: those whom the transaction does not promote or fail itself wait
+Outcomes of many attempts share a transaction, and become visible together. If very many tasks depend on them,
+those that the transaction does not promote or fail itself wait
 for later steps, which it notes (``store.graph.promotions``, ``store.graph.cuts``). An outcome whose claim no
 longer owns its task changes nothing (INV-5). Committing the same outcome twice is harmless: the
 second time its claim owns nothing.
 
-The order of work is the ladder of ``ripieno.store``: gates, own states, keys (new ones,
+The order of locks is that of ``ripieno.store``: gates, own states, keys (new ones,
 then existing ones), new tasks, dependents.
 """
 
@@ -43,7 +43,7 @@ _SQL = Queries("commit")
 
 
 class _Ended(NamedTuple):
-    """An attempt that is ours to end, and how."""
+    """An attempt whose claim owns its task, and how the attempt ends."""
 
     outcome: Outcome
     how: Completed | Failed | Cancelled
@@ -56,7 +56,7 @@ class _Ended(NamedTuple):
 
     @property
     def retried(self) -> bool:
-        """Whether another attempt follows."""
+        """Whether another attempt of the task follows."""
         return (
             isinstance(self.how, Failed) and self.how.failure.may_retry and self.row["retry"] < self.row["max_retries"]
         )
@@ -75,20 +75,21 @@ class _Ended(NamedTuple):
 
 @dataclass(slots=True)
 class _Plan:
-    """What one flush is going to write."""
+    """The changes that one flush is going to write."""
 
     ended: list[_Ended]
     produced: dict[Key, tuple[int, Data]] = field(default_factory=dict)
     sub_tasks: list[PlannedTask] = field(default_factory=list)
-    #: Tasks whose remaining outputs are aborted.
+    #: Tasks whose open outputs are aborted.
     aborting: list[int] = field(default_factory=list)
     touched: set[Key] = field(default_factory=set)
 
 
 class Committer:
-    """Commits outcomes.
+    """Commits outcomes of attempts.
 
     Args:
+        database: The database.
         sessions: Resolves the options of sub-tasks.
     """
 
@@ -98,15 +99,17 @@ class Committer:
         self._numbers = BlobNumbers(database)
 
     async def commit(self, outcomes: Sequence[Outcome]) -> tuple[Changes, list[Ticket]]:
-        """Commit outcomes, durably, each of those whose claim still owns its task.
+        """Commit, durably, those outcomes whose claim still owns its task.
 
-        Together as far as they fit into one portion (``store.attempts.portions``); one outcome is never divided.
+        Outcomes are committed together as far as they fit into one portion (``store.attempts.portions``); one outcome
+        is never divided.
 
         Returns:
-            What has changed, and the tickets that own their task no more.
+            The changes, and the tickets that own their task no more.
 
         Raises:
-            UnavailableError, OutcomeUnknownError: commit the same outcomes again.
+            UnavailableError: the database cannot be reached; commit the same outcomes again.
+            OutcomeUnknownError: the database went away during the commit; commit the same outcomes again.
         """
         changes, lost = Changes(), []
         for portion in portions_of_outcomes(outcomes):
@@ -117,10 +120,10 @@ class Committer:
         return changes, lost
 
     async def _commit_apart(self, outcomes: Sequence[Outcome]) -> tuple[Changes, list[Ticket]]:
-        """Together if nothing clashes, else what can clash apart from the rest."""
+        """Commit outcomes together if nothing clashes, else those that can clash one by one after the others."""
         try:
             return await self._commit_together(outcomes)
-        except (AlreadyExistsError, LimitError) as error:  # the same again if it ran again
+        except (AlreadyExistsError, LimitError) as error:  # another attempt would be refused, too
             if len(outcomes) == 1:
                 clash = Failed(Failure.OUTPUT, f"its sub-tasks were refused: {error.detail}")
                 return await self._commit_together([outcomes[0]._replace(how=clash)])
@@ -130,7 +133,7 @@ class Committer:
                 return await self._commit_together([outcomes[0]._replace(how=gone)])
         others = [outcome for outcome in outcomes if not _may_conflict(outcome)]
         changes, lost = await self._commit_together(others) if others else (Changes(), [])
-        # In the order in which they would be numbered together.
+        # In the order in which their sub-tasks would be numbered if they were committed together.
         for suspect in sorted(filter(_may_conflict, outcomes), key=lambda outcome: outcome.ticket.task_no):
             changed, refused = await self._commit_apart([suspect])
             changes.add(changed)
@@ -148,7 +151,7 @@ class Committer:
         return await self._database.transaction(flush.write, opening=opening, incarnation=incarnation)
 
     async def commit_completions(self, attempts: Completions) -> tuple[Changes, list[Ticket]]:
-        """``commit`` for attempts that completed and did nothing else: one round trip as a rule."""
+        """Do what ``commit`` does for attempts that completed and did nothing else, usually in one round trip."""
         if not fits(attempts):
             return await self.commit(attempts.outcomes())
         return await self._commit_columns(attempts)
@@ -156,7 +159,7 @@ class Committer:
     async def _commit_columns(self, attempts: Completions) -> tuple[Changes, list[Ticket]]:
         try:
             return await self._commit_plain(attempts), []
-        except NotPlainError:  # nothing has happened; what clashes is found out step by step
+        except NotPlainError:  # nothing has happened; the careful way finds what clashes
             return await self._commit_apart(attempts.outcomes())
 
     async def _commit_plain(self, attempts: Completions) -> Changes:
@@ -196,7 +199,7 @@ class Committer:
         return changes
 
     async def _options_of_sub_tasks(self, outcomes: Sequence[Outcome]) -> dict[tuple[int, int], KnownOptions]:
-        """Stored options of each batch of sub-tasks, by task number and place of the batch."""
+        """Return the stored options of each batch of sub-tasks, by task number and place of the batch."""
         known = {}
         for outcome in outcomes:
             if isinstance(outcome.how, Completed):
@@ -209,14 +212,14 @@ class Committer:
 
 @dataclass(frozen=True, slots=True)
 class _Flush:
-    """One transaction's worth of outcomes."""
+    """The outcomes that one transaction commits, and what it needs for them."""
 
     outcomes: Sequence[Outcome]
     options: dict[tuple[int, int], KnownOptions]
     blob_numbers: Sequence[int]
 
     async def write(self, connection: Connection) -> tuple[Changes, list[Ticket]]:
-        """The transaction; the gates are held already."""
+        """Write the outcomes in the transaction of ``connection``, which holds the gates already."""
         ended, lost = await self._lock_own(connection)
         changes = Changes(sessions={each.row["session_no"] for each in ended})
         changes.add_ended((each.row["session_no"], each.task_no) for each in ended)
@@ -248,7 +251,7 @@ class _Flush:
             [outcome.ticket.task_no for outcome in ordered],
             [outcome.ticket.claim for outcome in ordered],
         )
-        # By claim too: a late outcome and its successor's may be in the same flush.
+        # Rows are found by claim, too: a late outcome and that of the next attempt may be in the same flush.
         own = {(row["task_no"], row["claim"]): row for row in rows}
         ended, lost = [], []
         for outcome in ordered:
@@ -264,7 +267,7 @@ class _Flush:
         for each in ended:
             if isinstance(each.how, Completed):
                 self._plan_completed(plan, each, each.how)
-            elif not each.retried and each.row["status"] != TaskStatus.CANCELLING:  # else they are aborted already
+            elif not each.retried and each.row["status"] != TaskStatus.CANCELLING:  # whose outputs are aborted already
                 plan.aborting.append(each.task_no)
                 plan.touched |= {(each.row["session_no"], key) for key in each.row["expected_output_keys"]}
         if plan.sub_tasks:
@@ -293,10 +296,10 @@ class _Flush:
             plan.touched |= {(session_no, key) for key in own_keys}
 
     async def _write_tasks(self, connection: Connection, plan: _Plan) -> dict[Key, int]:
-        """Phases 3 to 5 for all keys that are touched, but for completing them.
+        """Do phases 3 to 5 for all keys that are touched, without completing them.
 
         Returns:
-            Aborted keys that sub-tasks wait for, as ``create_tasks`` does.
+            Aborted keys that sub-tasks wait for, as ``create_tasks`` returns them.
         """
         aborted: dict[Key, int] = {}
         if plan.touched or plan.sub_tasks:
@@ -309,7 +312,7 @@ class _Flush:
         return aborted
 
     async def _write_outcomes(self, connection: Connection, plan: _Plan) -> list[Key]:
-        """Complete results and end attempts; return those of the keys that somebody waits for."""
+        """Complete results and end attempts; return those of the keys for which tasks wait."""
         tally = Tally()
         for each in plan.ended:
             after = TaskStatus.SUBMITTED if each.retried else each.status
@@ -341,7 +344,7 @@ class _Flush:
 def _apart(
     numbers: Sequence[int], data: Sequence[Data]
 ) -> tuple[Sequence[int], Sequence[Data], list[tuple[int, StoredObject]]]:
-    """Blob numbers and bytes of what travels inline, and what lies in the object store."""
+    """Separate inline data (as blob numbers and bytes) from data in the object store."""
     objects = [(number, datum) for number, datum in zip(numbers, data, strict=True) if isinstance(datum, StoredObject)]
     if not objects:
         return numbers, data, objects
@@ -350,14 +353,14 @@ def _apart(
 
 
 def _judged(outcome: Outcome, row: asyncpg.Record) -> Completed | Failed | Cancelled:
-    """What an outcome comes to, given what the task has become meanwhile."""
+    """Return how an attempt ends, given its outcome and the present status of task and session."""
     if row["status"] == TaskStatus.CANCELLING:
         return Cancelled()
     if isinstance(outcome.how, Cancelled):
         return Failed(Failure.ATTEMPT, "its agent reported it as cancelled, but nobody had cancelled it")
     if isinstance(outcome.how, Completed):
         if outcome.how.sub_tasks and row["session_status"] != SessionStatus.RUNNING:
-            return Cancelled()  # nothing is submitted to it any more, and its turn to be cancelled comes
+            return Cancelled()  # nothing is submitted to a cancelled session; its cancellation reaches the task later
         own_keys = row["expected_output_keys"]
         foreign = {key for key, _ in outcome.how.results}.difference(own_keys)
         if foreign:
@@ -368,7 +371,7 @@ def _judged(outcome: Outcome, row: asyncpg.Record) -> Completed | Failed | Cance
 
 
 def _given_twice(how: Completed, own_keys: frozenset[str]) -> list[str]:
-    """Keys of the task that its outcome both sends and delegates, or delegates twice."""
+    """Return the keys that an outcome sends and delegates, or delegates twice."""
     given = Counter(key for key, _ in how.results)
     for batch in how.sub_tasks:
         for task in batch.tasks:
@@ -377,7 +380,7 @@ def _given_twice(how: Completed, own_keys: frozenset[str]) -> list[str]:
 
 
 def _may_conflict(outcome: Outcome) -> bool:
-    """Whether its sub-tasks can clash with what exists, or its large data be gone."""
+    """Whether sub-tasks of an outcome can clash with existing tasks, or its large data can be gone."""
     return isinstance(outcome.how, Completed) and (
         bool(outcome.how.sub_tasks) or any(isinstance(data, StoredObject) for _, data in outcome.how.results)
     )
@@ -396,7 +399,7 @@ async def _delegate(connection: Connection, sub_tasks: Sequence[PlannedTask]) ->
 
 
 def _sizes_of_sessions(attempts: Completions, sessions: set[int]) -> tuple[list[int], list[int]]:
-    """The sessions in order, and how many bytes of results each gets."""
+    """Return the sessions in order, and how many bytes of results each gets."""
     sizes = [data.size if isinstance(data, StoredObject) else len(data) for data in attempts.data]
     if len(sessions) == 1:
         return list(sessions), [sum(sizes)]

@@ -1,10 +1,10 @@
-"""Portions: how much goes into one transaction, by bytes, by rows and by gates.
+"""Portions: limits of one transaction in bytes, rows and gates.
 
-A transaction is one message to PostgreSQL as a rule, whose limit is 1 GiB, and it is in memory
-more than once on its way; each session in it takes a place in the server's table of locks; and whoever
-shares it waits for all of it.
-Whoever writes for many at once writes in portions of a size at which another portion costs
-nothing any more.
+A transaction is usually one message to PostgreSQL, whose limit is 1 GiB, and which is in memory
+more than once on its way; each session in it takes a place in the server's table of locks; and every caller
+that shares the transaction waits for all of it.
+So the work of many callers is written in portions, large enough that a further portion adds no
+notable cost.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 
 LARGEST_PORTION_BYTES = 16 * 1024 * 1024
 
-#: Tasks, results and dependencies that are written: some 100 ms at the most.
+#: Tasks, results and dependencies that one transaction writes; this takes some 100 ms at most.
 LARGEST_PORTION_ROWS = 4_000
 
 
@@ -32,12 +32,15 @@ def portions(
     size: Callable[[Item], int],
     rows: Callable[[Item], int] = _one,
 ) -> Iterator[Sequence[Item]]:
-    """Cut items into runs of up to ``LARGEST_PORTION_BYTES``, as many rows and ``MOST_GATES`` sessions, but at least one item.
+    """Divide items into portions, in their order; a single item that exceeds the limits is a portion of its own.
+
+    A portion has up to ``LARGEST_PORTION_BYTES``, ``LARGEST_PORTION_ROWS`` and ``MOST_GATES`` sessions.
 
     Args:
-        session_no: The session that an item belongs to.
-        size: Its bytes.
-        rows: What is written for it.
+        items: What is to be written.
+        session_no: Returns the session that an item belongs to.
+        size: Returns the bytes of an item.
+        rows: Returns the number of rows that are written for an item.
     """
     portion: list[Item] = []
     sessions: set[int] = set()
@@ -57,12 +60,12 @@ def portions(
 
 
 def portions_of_outcomes(outcomes: Sequence[Outcome]) -> Iterator[Sequence[Outcome]]:
-    """Outcomes in portions, in their order."""
+    """Divide outcomes into portions, in their order."""
     return portions(outcomes, lambda outcome: outcome.ticket.session_no, _outcome_bytes, rows_of)
 
 
 def fits(attempts: Completions) -> bool:
-    """Whether completions are one portion."""
+    """Whether completions fit into one portion."""
     return (
         len(set(attempts.session_nos)) <= MOST_GATES
         and len(attempts) + len(attempts.keys) <= LARGEST_PORTION_ROWS
@@ -71,7 +74,7 @@ def fits(attempts: Completions) -> bool:
 
 
 def rows_of(outcome: Outcome) -> int:
-    """Tasks, results and dependencies that an outcome writes; what it makes fail, or claimable, goes in steps."""
+    """Return how many rows an outcome writes, without those of dependents, which are written in steps."""
     if not isinstance(outcome.how, Completed):
         return 1
     sub_tasks = [task for batch in outcome.how.sub_tasks for task in batch.tasks]
@@ -80,7 +83,7 @@ def rows_of(outcome: Outcome) -> int:
 
 
 def bytes_of(attempts: Completions, outcomes: Sequence[Outcome]) -> int:
-    """Inline data of ended attempts."""
+    """Return the bytes of inline data of ended attempts."""
     return sum(map(_inline_bytes, attempts.data)) + sum(map(_outcome_bytes, outcomes))
 
 

@@ -1,14 +1,14 @@
 """Agents and their leases.
 
 The replica that an agent is connected to renews its lease: it counts up the renewals in the
-agent's row. An agent whose count stands still for a lease, by the monotonic clock of an observer
-that was awake all the while (``control.agents.liveness``), is lost: what it held is rescued, and the
-fence refuses what it may still send. No wall clock decides anything here; each machine's may be set at any time.
+agent's row. An agent whose count stands still for the length of a lease, by the monotonic clock of an observer
+that was awake all the while (``control.agents.liveness``), is lost: its attempts are rescued, and
+outcomes that it may still send are refused. No wall clock decides this, since it may be set at any time.
 
-Each connection of an agent has an *epoch*, its number as the agent counts them. Only the latest one is
-renewed, and nothing is released on the word of a former one: a replica that still has one is told when
-the agent connects elsewhere, and learns it with its next renewal at the latest. A replica that reads an old
-introduction late (it was stopped, say) is refused.
+Each connection of an agent has an *epoch*, its number as the agent counts its connections. Only the latest connection
+is renewed, and nothing is released because of what a former one reports: a replica that still has a former one is told
+when the agent connects elsewhere, and learns it with its next renewal at the latest. A replica that reads an old
+introduction late (because it was stopped, for instance) is refused.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ from ripieno.store.database.queries import Queries
 
 _SQL = Queries("agents")
 
-#: The epoch of an agent that has ended: later than that of any connection it had, and of any that it may still try.
+#: The epoch of an agent that has ended: later than that of any connection that it had or may still open.
 ENDED = 2**63 - 1
 
 
@@ -38,13 +38,20 @@ async def register_agent(
     epoch: int = 0,
     replica: int = 0,
 ) -> int:
-    """Begin a connection of an agent, and its lease; return the number that it is known by.
+    """Register a connection of an agent and begin its lease; return the agent's number.
 
     The number is the same after a reconnect.
 
     Args:
-        epoch: Of the connection; the agent counts them.
-        replica: Of the replica it is connected to (``introduce_replica``).
+        database: The database.
+        agent_id: Id of the agent.
+        name: Name of the agent, for people.
+        slots: Attempts that the agent runs at a time.
+        partitions: Partitions from which the agent takes tasks.
+        version: Version of the agent.
+        lease_s: Length of the lease, in seconds.
+        epoch: Number of the connection, as the agent counts its connections.
+        replica: Number of the replica that the agent is connected to (``introduce_replica``).
 
     Raises:
         ConflictError: the agent has a later connection, through whichever replica; nothing happened.
@@ -57,83 +64,85 @@ async def register_agent(
 
 
 async def introduce_replica(connection: Connection, replica: int) -> None:
-    """Let others see, for as long as this session lives, that the replica of that number does."""
+    """Show others that the replica of this number lives, for as long as the session on the database does."""
     await connection.execute(_SQL.introduce_replica, replica)
 
 
 async def renew_leases(
     connection: Connection, connected: Mapping[int, int], lease_s: float, replica: int = 0
 ) -> set[int]:
-    """Renew the leases of connected agents, each with the epoch of its connection.
+    """Renew the leases of connected agents, each given with the epoch of its connection.
 
     Returns:
-        Those whose connection it is. The others have connected anew elsewhere.
+        The agents whose latest connection has that epoch. The others have connected anew elsewhere.
     """
     rows = await connection.fetch(_SQL.renew, list(connected), list(connected.values()), lease_s, replica)
     return {row["agent_no"] for row in rows}
 
 
 async def read_renewals(connection: Connection) -> dict[int, int]:
-    """How often the lease of each agent that holds something was renewed."""
+    """Return how often the lease of each agent that holds attempts was renewed, by agent number."""
     return {row["agent_no"]: row["renewals"] for row in await connection.fetch(_SQL.renewals)}
 
 
 async def write_to(connection: Connection, agents: Sequence[int]) -> set[int]:
-    """Write to the agents' rows what they hold: to see that the database takes it from whoever would renew their leases.
+    """Rewrite the rows of agents unchanged, to check that a replica could renew their leases at present.
 
     Returns:
-        Those it was written to; not those that somebody else writes to just now.
+        The agents whose rows were written; those that another transaction is writing are left out.
     """
     return {row["agent_no"] for row in await connection.fetch(_SQL.write_to, agents)}
 
 
 async def without_replica(connection: Connection, agents: Sequence[int], own: int) -> set[int]:
-    """Those of the agents whose latest replica has ended, or is the one that asks, of the number ``own``."""
+    """Return the agents whose latest replica has ended, or is the calling replica, whose number is ``own``."""
     return {row["agent_no"] for row in await connection.fetch(_SQL.without_replica, agents, own)}
 
 
 async def held_by_lapsed(database: Database, lapsed: Mapping[int, int], limit: int) -> list[tuple[Ticket, str]]:
-    """Attempts of agents whose renewals still are what they were, with the agent's name."""
+    """Return attempts of agents whose number of renewals is still the given one, with the agent's name."""
     rows = await database.fetch(_SQL.held_by_lapsed, list(lapsed), list(lapsed.values()), limit)
     return [(Ticket(row["task_no"], row["session_no"], row["claim"]), row["name"]) for row in rows]
 
 
 async def end_agent(database: Database, agent_id: UUID) -> int | None:
-    """End an agent whose process is known to have ended: no connection of it is renewed or accepted any more.
+    """End an agent whose process is known to have ended: its connections are renewed and accepted no more.
 
     Returns:
-        Its number; None if it was never seen.
+        The agent's number; None if the agent was never registered.
     """
     row = await database.fetchrow(_SQL.end, agent_id, ENDED)
     return None if row is None else int(row["agent_no"])
 
 
 async def held_by_ended(database: Database, agent_no: int, limit: int) -> list[tuple[Ticket, str]]:
-    """Attempts that an agent held when it was ended, with its name; none of one that was not."""
+    """Return attempts that an ended agent still holds, with its name; none if the agent was not ended."""
     rows = await database.fetch(_SQL.held_by_ended, agent_no, limit, ENDED)
     return [(Ticket(row["task_no"], row["session_no"], row["claim"]), row["name"]) for row in rows]
 
 
 async def held_by(database: Database, agent_no: int, epoch: int) -> list[Ticket]:
-    """What the store says that an agent holds; nothing if this connection of it is not the latest."""
+    """Return the attempts that an agent holds by the store; none if this connection is not its latest."""
     rows = await database.fetch(_SQL.held, agent_no, epoch)
     return [Ticket(row["task_no"], row["session_no"], row["claim"]) for row in rows]
 
 
 async def held_for_a_while(database: Database, connected: Mapping[int, int]) -> list[tuple[int, Ticket]]:
-    """What the store says that agents have held for some seconds, with the agent's number.
+    """Return the attempts that agents have held for five seconds by the store, with the agent's number.
 
-    By the clock of the database, which may have been set meanwhile: act on what two looks agree on.
+    The time is by the clock of the database, which may have been set meanwhile: the caller should act only on
+    attempts that two calls return.
 
     Args:
-        connected: Agents, each with the epoch of its connection. Of one that is not the latest nothing is said.
+        database: The database.
+        connected: Agents, each with the epoch of its connection. An agent with a later connection is left out.
     """
     rows = await database.fetch(_SQL.held_for_a_while, list(connected), list(connected.values()))
     return [(row["agent_no"], Ticket(row["task_no"], row["session_no"], row["claim"])) for row in rows]
 
 
 async def check_held(database: Database, agent_no: int, held: Sequence[Ticket]) -> tuple[list[Ticket], list[Ticket]]:
-    """Of the tickets that an agent says it holds, those lost and those being cancelled."""
+    """Return, of the tickets that an agent says it holds, those that it has lost and those being cancelled."""
     rows = await database.fetch(
         _SQL.still_owned, [ticket.task_no for ticket in held], [ticket.claim for ticket in held], agent_no
     )
@@ -144,5 +153,5 @@ async def check_held(database: Database, agent_no: int, held: Sequence[Ticket]) 
 
 
 async def forget_agents(database: Database) -> None:
-    """Remove agents that have been gone for a day and hold nothing."""
+    """Remove agents whose lease ended a day ago and that hold no attempts."""
     await database.fetch(_SQL.forget)

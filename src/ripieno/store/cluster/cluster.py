@@ -1,9 +1,9 @@
-"""What all replicas of a cluster agree on: where large data lies.
+"""The agreement of all replicas of a cluster on where large data is stored.
 
-The first replica decides, the others follow. A local directory bears a marker that names its
-cluster, put there before the place is agreed on: a directory that was moved is known by it, and
-another one at the same path (of another host, or of a file system that is not mounted just now) is
-not taken for it.
+The first replica decides, the others follow. A local directory contains a marker file that names its
+cluster, written before the place is agreed on: a directory that was moved is recognized by its marker, and
+another directory at the same path (of another host, or of a file system that is not mounted just now) is
+not mistaken for it.
 """
 
 import asyncio
@@ -13,24 +13,27 @@ from urllib.parse import unquote, urlsplit
 from ripieno.domain.errors import InvalidRequestError, RipienoError
 from ripieno.objects import store_fault
 from ripieno.store.database.database import Database
+from ripieno.store.database.queries import Queries
 
-#: In a local directory of objects: the cluster that they belong to.
+_SQL = Queries("cluster")
+
+#: File in a local directory of objects that holds the id of the cluster they belong to.
 _MARKER = "cluster-id"
 
 
 async def agree_on_objects(database: Database, wanted: str | None) -> str:
-    """Where large data lies: the first replica decides, the others follow.
+    """Return the place of large data; the first replica decides on it, the others follow.
 
     Args:
-        wanted: URL or directory; None takes what was agreed, or, for the first replica,
-            a directory of the user's own that is named after the cluster.
+        wanted: URL or directory that this replica asks for. None takes the place that was agreed on, or, for the
+            first replica, a directory below the user's home that is named after the cluster.
 
     Raises:
-        InvalidRequestError: another place was agreed before, or the directory there is not the one
-            that was agreed on. Data lies there.
-        UnavailableError: the directory cannot be written to just now.
+        InvalidRequestError: another place was agreed on before, and holds data; or the directory at the place has no
+            marker of this cluster, or cannot be used.
+        UnavailableError: the disk of the directory is full just now.
     """
-    row = await database.fetchrow("select cluster_id::text, objects from cluster")
+    row = await database.fetchrow(_SQL.cluster)
     assert row is not None  # the first migration inserts it
     cluster_id, agreed = row["cluster_id"], row["objects"]
     place = _place(wanted, cluster_id) if wanted is not None or agreed is None else agreed
@@ -40,13 +43,13 @@ async def agree_on_objects(database: Database, wanted: str | None) -> str:
             "objects", f"{place!r} belongs to another cluster ({marker}), this one is {cluster_id}; give another place"
         )
     if agreed is None:
-        # The marker first: whoever finds the place agreed on finds the marker.
+        # The marker is written first, so that a replica that finds the place agreed on finds the marker, too.
         await asyncio.to_thread(_mark, place, cluster_id)
-        chosen = await database.fetchrow("update cluster set objects = coalesce(objects, $1) returning objects", place)
-        assert chosen is not None  # it has one row for good
+        chosen = await database.fetchrow(_SQL.agree_on_objects, place)
+        assert chosen is not None  # the table always has one row
         agreed = chosen["objects"]
     elif place != agreed and marker == cluster_id:
-        await database.fetch("update cluster set objects = $1", place)  # the directory has moved
+        await database.fetch(_SQL.move_objects, place)  # the directory has moved
         return place
     if place != agreed and wanted is not None:
         raise InvalidRequestError(
@@ -65,7 +68,7 @@ def _place(wanted: str | None, cluster_id: str) -> str:
 
 
 def _directory(place: str) -> Path | None:
-    """Where it is one; None for a store that all hosts see alike."""
+    """Return the local directory that a place names; None for a store that all hosts see alike."""
     if place.startswith("file://"):
         return Path(unquote(urlsplit(place).path))
     return None if "://" in place else Path(place)
@@ -103,7 +106,7 @@ def _check_marker(place: str, cluster_id: str) -> None:
 
 
 def _unusable(place: str, error: Exception) -> RipienoError:
-    """A full disk may have room later; whatever else keeps us from a directory has to be changed by somebody."""
+    """Return the error to raise: one worth retrying for a full disk, else one that somebody has to correct."""
     fault = store_fault(f"the object store at {place!r} cannot be used", error)
     if "make room" in fault.detail:
         return fault

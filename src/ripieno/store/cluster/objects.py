@@ -19,42 +19,30 @@ from ripieno.domain.data import ObjectDirectory, StoredObject
 from ripieno.domain.errors import InvalidRequestError, NotFoundError, UnavailableError
 from ripieno.objects import PIECE_BYTES, FileWriter, ObjectWriter, fresh_name, make_folders, prove, store_fault
 from ripieno.store.database.database import Connection, Database
+from ripieno.store.database.queries import Queries
 
-#: An object that nothing has linked for a day never will be, unless an attempt that may have
-#: written it is still running. An agent may have the name for a while before it begins the
-#: attempt that uses it: for much less than the hour that is left here. The notes stay locked while
-#: the objects are deleted: whoever links one of them after all waits, finds its note gone, and is
-#: refused.
-_GARBAGE = """
-select name from staged_objects
-where created_at < least(
-    now() - interval '1 day', (select min(claimed_at) - interval '1 hour' from states where claim is not null))
-limit 100 for update skip locked
-"""
+_SQL = Queries("objects")
 
-#: The database waits meanwhile until the objects are deleted.
+#: Lets the session stay idle in its transaction while the objects are deleted, for 60 seconds instead of 10. Not in
+#: ``sql/``: it is a setting of the transaction, and is composed with ``begin`` into one message.
 _PATIENT = "set local idle_in_transaction_session_timeout = '60s'"
-
-_STAGE = "insert into staged_objects (name) select * from unnest($1::text[])"
-
-_FORGET = "delete from staged_objects where name = any($1::text[])"
-
-_LINKED = "select size, sha256 from blobs where object = $1"
 
 
 class ObjectStore:
-    """Reads and writes large data.
+    """The object store: reads, writes and collects large data.
 
     Attributes:
-        directory: Where it is one. obstore does not wait for the disk, so files are written without it.
-        proven: The same, with a proof for others; None elsewhere, and before ``prove``.
+        directory: The directory of the store, if it is a local one; else None. Files there are written without
+            obstore, which does not wait for the disk.
+        proven: The same directory with a proof by which others recognize it; None for any other store, and until
+            ``prove`` was called.
     """
 
     def __init__(self, database: Database, url: str) -> None:
         """Open the store at a URL or a directory.
 
         Raises:
-            InvalidRequestError: the URL is not one that obstore understands.
+            InvalidRequestError: obstore does not understand the URL, or cannot open the store there.
         """
         self._database = database
         self.proven: ObjectDirectory | None = None
@@ -69,37 +57,41 @@ class ObjectStore:
             raise InvalidRequestError("objects", f"{url!r} cannot be opened as an object store: {error}") from error
 
     def prove(self, address: str) -> None:
-        """Ready the directory, if it is one, for others who write there: the proof is this replica's."""
+        """Write this replica's proof into the directory, so that others may write there; no-op for other stores."""
         if self.directory is not None:
-            # The same file again after a restart: none is left behind by those that crash.
+            # The name depends on host and address only: a restarted replica writes the same file again, and a crash
+            # leaves none behind.
             file = f"proof-{hashlib.sha256(f'{socket.gethostname()} {address}'.encode()).hexdigest()[:16]}"
             make_folders(self.directory)
             self.proven = prove(self.directory, file)
 
     async def stage(self, count: int) -> Sequence[str]:
-        """Fresh names, noted as garbage until something links to them. Write within the hour."""
+        """Return fresh names of objects, noted as garbage until a blob links to them.
+
+        The caller must write the objects within an hour.
+        """
         names = [fresh_name() for _ in range(count)]
-        await self._database.fetch(_STAGE, names)
+        await self._database.fetch(_SQL.stage, names)
         return names
 
     async def writer(self) -> ObjectWriter:
-        """A writer of one new object: an async context manager that has yet to be entered."""
+        """Return a writer of one new object: an async context manager that the caller has yet to enter."""
         [name] = await self.stage(1)
         return _StoreWriter(self._store, name) if self.directory is None else FileWriter(self.directory, name)
 
     async def find(self, name: str) -> StoredObject:
-        """The object that a blob links to by this name.
+        """Return size and digest of the object that a blob links to by this name.
 
         Raises:
-            NotFoundError: no payload or result lies there.
+            NotFoundError: no payload or result is stored under this name.
         """
-        row = None if "\0" in name else await self._database.fetchrow(_LINKED, name)  # PostgreSQL takes no NUL
+        row = None if "\0" in name else await self._database.fetchrow(_SQL.linked, name)  # PostgreSQL takes no NUL
         if row is None:
             raise NotFoundError(f"object {name!r} holds no payload and no result")
         return StoredObject(name, row["size"], row["sha256"])
 
     async def read(self, stored: StoredObject, offset: int = 0) -> AsyncIterator[bytes]:
-        """The bytes of an object from ``offset`` on, in order, in pieces of at most ``PIECE_BYTES``.
+        """Yield the bytes of an object from ``offset`` on, in order, in pieces of at most ``PIECE_BYTES``.
 
         Ranged reads of this size from a local directory are ten times faster than obstore's
         stream of the same object (measured: 2.4 GB/s, 0.24 GB/s).
@@ -111,13 +103,13 @@ class ObjectStore:
             yield await self.read_piece(stored, start, PIECE_BYTES)
 
     async def read_piece(self, stored: StoredObject, offset: int, most: int) -> bytes:
-        """The bytes of an object from ``offset`` on, ``most`` of them or up to its end; raises as ``read`` does."""
+        """Return ``most`` bytes of an object from ``offset`` on, or those up to its end; raises as ``read`` does."""
         length = min(most, stored.size - offset)
         try:
             piece = await obstore.get_range_async(self._store, stored.name, start=offset, length=length)
         except Exception as error:
             raise store_fault(f"object {stored.name} cannot be read from the object store", error) from error
-        if len(piece) < length:  # obstore gives what there is
+        if len(piece) < length:  # obstore returns fewer bytes without an error
             raise UnavailableError(f"object {stored.name} ends early: its size is {stored.size}")
         return bytes(piece)
 
@@ -125,7 +117,7 @@ class ObjectStore:
         """Delete objects that were written a day ago and never linked; return how many.
 
         Raises:
-            UnavailableError: the object store does not answer; what is left is for next time.
+            UnavailableError: the object store does not answer. The remaining objects are left to the next call.
         """
         collected = 0
         while some := await self._database.transaction(self._collect_some, opening=_PATIENT):
@@ -133,14 +125,14 @@ class ObjectStore:
         return collected
 
     async def _collect_some(self, connection: Connection) -> int:
-        names = [row["name"] for row in await connection.fetch(_GARBAGE)]
+        names = [row["name"] for row in await connection.fetch(_SQL.garbage)]
         if names:
             await self._delete(names)
-            await connection.execute(_FORGET, names)
+            await connection.execute(_SQL.forget, names)
         return len(names)
 
     async def _delete(self, names: list[str]) -> None:
-        """Delete objects that may be there; a writer that was abandoned leaves a note but no object."""
+        """Delete objects, some of which may not exist: an abandoned writer leaves a note but no object."""
         try:
             await obstore.delete_async(self._store, names)
         except FileNotFoundError:
@@ -170,6 +162,6 @@ class _StoreWriter(ObjectWriter):
 
     async def _abandon(self) -> None:
         if not await self._writer.closed():
-            # Told of an error, it gives up what it has written so far.
+            # On an error, obstore's writer discards what it has written so far.
             error = UnavailableError("abandoned")
             await self._writer.__aexit__(type(error), error, None)

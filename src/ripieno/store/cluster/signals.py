@@ -1,9 +1,9 @@
 """News between replicas: LISTEN and NOTIFY on one channel.
 
-A message is sent after the commit it speaks of, so that a NOTIFY never makes a commit wait.
+A message is sent after the commit that it reports, so that a NOTIFY never makes a commit wait.
 It names what has changed (sessions, results that became final, tasks that ended), or says that
-it is too much to name. It may be lost (a broken connection); whoever waits looks again now and
-then, as a safety net.
+too much has changed to name it. A message may be lost (a broken connection), so those who wait for
+a change also look for it from time to time.
 """
 
 import asyncio
@@ -17,39 +17,41 @@ from ripieno.background import Setback
 from ripieno.domain.errors import RipienoError
 from ripieno.store.database.database import Database
 from ripieno.store.database.faults import ConnectionLostError
+from ripieno.store.database.queries import Queries
+
+_SQL = Queries("signals")
 
 CHANNEL = "ripieno"
 
 #: PostgreSQL's limit for a payload is 8,000 bytes.
 _LONGEST = 7_800
-#: What is left of it for keys, beside the name of the replica and the session.
+#: Bytes of a message that keys may take, beside the name of the replica and the session.
 _LONGEST_KEYS = 7_000
 
-#: Numbers of tasks in one message, of 19 digits each at the most.
+#: Task numbers in one message; each has 19 digits at most.
 _MOST_TASKS = 300
 
 _COUNT_EVERY_S = 5.0
 
 _APPLICATION = "ripieno news"
-_LISTENERS = """
-select count(*) from pg_stat_activity where application_name = $1 and datname = current_database()
-"""
+_LISTENERS = _SQL.listeners
 
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What another replica has changed.
+    """News: what another replica has changed.
 
     Attributes:
-        sessions: Those in which anything has changed, whatever else is said of them.
+        sessions: Sessions in which anything has changed, including all that other attributes mention.
         results: Keys of results that became final, by session.
         unnamed: Sessions in which more results became final than could be named.
         ended: Numbers of tasks whose attempts ended, by session.
-        stopped: Sessions in which tasks became final, or are being cancelled, that are not named.
-        partitions: Those in which tasks became claimable.
-        agents: Those that hold attempts which were cancelled.
+        stopped: Sessions in which tasks that are not named became final or are being cancelled.
+        partitions: Partitions in which tasks became claimable.
+        agents: Agents that hold attempts which were cancelled.
         connected: Agents that have connected, each with the epoch of that connection.
-        everything: Too much to name, or the connection was broken meanwhile: look at all.
+        everything: True if there was too much to name, or the connection was broken meanwhile: anything may have
+            changed.
     """
 
     sessions: frozenset[int] = frozenset()
@@ -67,11 +69,11 @@ class Signals:
     """Sends and receives news. ``run`` receives until it is cancelled.
 
     Attributes:
-        alone: No other replica listens, so that news need not be sent. A new one says so
-            before it looks at everything for the first time; that one has gone is noticed
+        alone: True if no other replica listens, so that news need not be sent. A new replica announces itself
+            before it looks at everything for the first time; that the last other replica has gone is noticed
             within some seconds.
-        on_listener: Called when another replica has begun to listen. What was not sent because nobody did may
-            have happened after that one has looked.
+        on_listener: Called when another replica has begun to listen. Changes that were not sent because nobody
+            listened may have happened after that replica looked at everything.
     """
 
     def __init__(self, database: Database, replica: str) -> None:
@@ -79,11 +81,11 @@ class Signals:
         self._replica = replica
         self.alone = False
         self.on_listener: Callable[[], None] = lambda: None
-        #: Another replica was heard since the listeners were counted last.
+        #: Whether another replica was heard since the listeners were counted last.
         self._met = False
 
     async def send(self, news: News) -> None:
-        """Tell the other replicas.
+        """Send news to the other replicas; news that does not fit into a message is sent as ``everything``.
 
         Raises:
             UnavailableError: the database cannot be reached.
@@ -94,7 +96,7 @@ class Signals:
         await self._notify(texts)
 
     async def _notify(self, texts: Sequence[str]) -> None:
-        await self._database.fetch("select pg_notify($1, text) from unnest($2::text[]) as text", CHANNEL, texts)
+        await self._database.fetch(_SQL.notify, CHANNEL, texts)
 
     async def run(self, heard: Callable[[News], None]) -> None:
         """Receive news, reconnecting for ever; call ``heard`` for each message of others."""
@@ -113,7 +115,8 @@ class Signals:
                 message = json.loads(str(payload))
                 sender, news = message["from"], None if "listens" in message else _decode(message)
             except (ValueError, TypeError, LookupError, AttributeError):
-                sender, news = None, News(everything=True)  # of another version, or nobody's: who knows what it says
+                # A message of another version, or of a stranger, may mean anything.
+                sender, news = None, News(everything=True)
             if sender != self._replica:
                 self._met = True
                 if self.alone:
@@ -126,14 +129,14 @@ class Signals:
         try:
             connection.on_closed(broken.set)
             await connection.listen(CHANNEL, on_message)
-            # The others know from here on that somebody listens.
+            # From here on the other replicas know that this one listens.
             await self._notify([json.dumps({"from": self._replica, "listens": True})])
             heard(News(everything=True))
             setback.over()
             while not broken.is_set():
                 self._met = False
                 listeners = await connection.fetchval(_LISTENERS, _APPLICATION)
-                # Whoever has said meanwhile that it listens may have come too late to be counted.
+                # A replica that has announced itself meanwhile may have connected too late to be counted.
                 self.alone = listeners <= 1 and not self._met
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_COUNT_EVERY_S):
@@ -145,7 +148,7 @@ class Signals:
 
 
 def _parts(news: News) -> Iterator[Mapping[str, object]]:
-    """News as the contents of messages: one, and more where results or tasks are named."""
+    """Yield the contents of messages for news: one, and more where results or tasks are named."""
     yield {
         "sessions": sorted(news.sessions),
         "partitions": sorted(news.partitions),
@@ -161,7 +164,7 @@ def _parts(news: News) -> Iterator[Mapping[str, object]]:
         part: list[str] = []
         size = 0
         for key in keys:
-            # As JSON writes it: six characters for one that is not ASCII.
+            # The size as JSON writes it: six characters for each that is not ASCII.
             key_size = len(json.dumps(key)) + 2
             if part and size + key_size > _LONGEST_KEYS:
                 yield {"session": session_no, "results": part}

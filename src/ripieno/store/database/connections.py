@@ -1,8 +1,7 @@
-"""One connection to PostgreSQL: how it is opened, what is set on it, and whom it speaks to.
+"""One connection to PostgreSQL: how it is opened, what is set on it, and which server and database it reached.
 
-Whatever the role, the database or a pooler in between has set, a session of ours has the
-settings it needs: they are set by statements once it is open, not by parameters of its start,
-which poolers refuse.
+Each session has the settings that our statements need, whatever the role, the database or a pooler has set:
+statements set them once the session is open, since poolers refuse start-up parameters.
 
 Every connection plans our statements the way they were written: small arrays of ids in,
 index look-ups out. Hash and merge joins, materialized inner sides and sequential scans are
@@ -25,15 +24,16 @@ import asyncpg
 
 from ripieno.domain.errors import InvalidRequestError, RipienoError
 from ripieno.store.database.faults import NotWritableError, RefusedError, translated
+from ripieno.store.database.queries import Queries
 
-#: A server that does not answer a new connection within this is taken to be away.
+#: A server that does not answer a new connection within this time counts as unreachable.
 CONNECT_S = 5.0
 
 #: The longest that a statement may take, so that nothing waits for ever; far above what any of
-#: ours takes when all is well. The server gives up then, and so do we a little later.
+#: ours normally takes. The server cancels the statement then, and the watchman ends the session a little later.
 STATEMENT_S = 120.0
 
-#: A host that vanished is noticed by the kernels of both sides within about this.
+#: The kernels of both sides notice within about this time that the other host has vanished.
 _SILENCE_S = 8
 
 SETTINGS = {
@@ -44,22 +44,22 @@ SETTINGS = {
     "enable_memoize": "off",
     "enable_seqscan": "off",
     "jit": "off",
-    # What is left to choose from, whatever a role or a database has set.
+    # The plans that remain to choose from, on even if a role or a database has switched them off.
     "enable_nestloop": "on",
     "enable_indexscan": "on",
     "enable_indexonlyscan": "on",
     "enable_bitmapscan": "on",
     "enable_tidscan": "on",
     "enable_sort": "on",
-    # What a role or a database may have set otherwise, and our statements rest on.
+    # Our statements depend on these, which a role or a database may have set otherwise.
     "default_transaction_isolation": "read committed",
     "standard_conforming_strings": "on",
     "array_nulls": "on",
     "statement_timeout": f"{STATEMENT_S:.0f}s",
     "lock_timeout": "0",
     "idle_session_timeout": "0",
-    # A replica that is stopped inside a transaction holds locks that others wait for. Ours idle there for
-    # the time of a round trip.
+    # A replica that is stopped inside a transaction holds locks that others wait for. Our transactions are idle
+    # for the time of a round trip only.
     "idle_in_transaction_session_timeout": "10s",
     # For the server's side of the connection (nothing on a unix socket).
     "tcp_keepalives_idle": "3",
@@ -70,21 +70,10 @@ SETTINGS = {
 #: Settings that older servers do not know, by the first major version that does.
 _SINCE = {17: {"transaction_timeout": "0"}}
 
-#: Who is at the other end. A server that was started anew, however much it forgot by that, has
-#: another time of start; another database has another cluster id; one that was restored, or is a copy, is
-#: another database of its server, or holds other tables.
-_WHO = """
-select pg_backend_pid() as pid, extract(epoch from pg_postmaster_start_time())::text as started,
-       pg_is_in_recovery() as standby, current_setting('transaction_read_only')::boolean as read_only,
-       (select source from pg_settings where name = 'default_transaction_read_only') as read_only_by,
-       current_setting('server_encoding') as encoding, current_user::text as role,
-       (select oid::bigint from pg_database where datname = current_database()) as database,
-       to_regclass($1)::oid::bigint as home
-"""
+_SQL = Queries("connections")
+_CLUSTER = Queries("cluster")
 
-#: A role for which commits do not wait for the disk would make a lie of what we promise. What
-#: waits for more than the disk (standbys) is left as it is.
-_DURABLE = "select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'"
+#: Not in ``sql/``: a setting of the session, as ``SETTINGS`` are.
 _RELAXED = "set synchronous_commit = off"
 
 Row = asyncpg.Record
@@ -93,13 +82,13 @@ T = TypeVar("T")
 
 
 class Identity(NamedTuple):
-    """Which incarnation of a database it is: what was read from one is not valid for another.
+    """The identity of a database's incarnation: what was read from one is not valid for another.
 
     Attributes:
-        started: When its server was.
-        database: Its number there.
-        home: The number of our table ``cluster`` in it; None where it does not hold our schema.
-        cluster_id: What that table says.
+        started: When the server was started, as text.
+        database: Number (oid) of the database on its server.
+        home: Number (oid) of our table ``cluster`` in the database; None if it does not hold our schema.
+        cluster_id: Id of the cluster, from that table; None if it does not hold our schema.
     """
 
     started: str
@@ -113,9 +102,9 @@ class Place:
     """Where a database is and how sessions on it are made.
 
     Attributes:
-        url: May hold a password.
-        schema: Where our tables are.
-        name: Of our sessions, as administrators see it.
+        url: Address of the database; may hold a password.
+        schema: Schema that holds our tables.
+        name: Application name of our sessions, as administrators see it.
     """
 
     url: str
@@ -124,12 +113,12 @@ class Place:
 
     @property
     def home(self) -> str:
-        """The table that says whose database it is."""
+        """The quoted name of the table ``cluster``, which says which cluster the database belongs to."""
         return f'"{self.schema}".cluster'
 
     @property
     def shown(self) -> str:
-        """The URL without its password."""
+        """The URL without its password, for messages."""
         scheme, separator, rest = self.url.partition("://")
         credentials, at, place = rest.rpartition("@")
         user = credentials.partition(":")[0]
@@ -137,15 +126,15 @@ class Place:
 
 
 class Connection:
-    """A session on the database. Every failure it raises is one of ours (``store.database.faults``).
+    """A session on the database. It raises errors of this project only (``store.database.faults``).
 
     Attributes:
-        pid: The server's process behind it.
-        identity: Of the database.
-        incarnation: Number of that identity, as the ``Database`` counts them; set by its owner.
-        doomed: It is to be closed once nobody uses it.
-        busy_since: When the statement under way began (monotonic clock); None between statements.
-        statement_no: Counts statements, so that one can be told from the next.
+        pid: Number of the server's process that serves the session.
+        identity: Identity of the database that the session reached.
+        incarnation: Number of that identity, as the ``Database`` counts them; set by the session's owner.
+        doomed: True if the session is to be closed once nobody uses it.
+        busy_since: When the statement under way began (seconds of the monotonic clock); None between statements.
+        statement_no: Number of statements that were started, so that one can be told from the next.
     """
 
     __slots__ = ("_raw", "busy_since", "doomed", "identity", "incarnation", "pid", "statement_no")
@@ -177,11 +166,11 @@ class Connection:
         return await self._run(self._raw.fetchval, statement, *arguments)
 
     async def execute(self, statement: str, *arguments: Any) -> str:
-        """Run a statement, or several without arguments; return the last one's tag."""
+        """Run a statement, or several without arguments; return the tag of the last, such as ``INSERT 0 512``."""
         return await self._run(self._raw.execute, statement, *arguments)
 
     async def listen(self, channel: str, heard: Callable[[object, int, str, object], None]) -> None:
-        """Call ``heard`` for each notification of a channel."""
+        """Listen to a channel, and call ``heard`` for each notification: connection, pid, channel, payload."""
         await self._run(self._raw.add_listener, channel, heard)
 
     async def _run(self, ask: Callable[..., Awaitable[T]], *arguments: Any) -> T:
@@ -197,41 +186,43 @@ class Connection:
             self.busy_since = None
 
     def is_closed(self) -> bool:
-        """Whether it can be used no more."""
+        """Whether the session is closed."""
         return self._raw.is_closed()
 
     def is_in_transaction(self) -> bool:
-        """Whether a transaction is open on it."""
+        """Whether a transaction is open on the session."""
         return self._raw.is_in_transaction()
 
     def on_closed(self, tell: Callable[[], None]) -> None:
-        """Call ``tell`` when it breaks or is closed; at once if it is already."""
+        """Call ``tell`` when the session breaks or is closed; at once if it is closed already."""
         if self._raw.is_closed():
             tell()
         else:
             self._raw.add_termination_listener(lambda _raw: tell())
 
     def terminate(self) -> None:
-        """End it now; a statement under way raises ``ConnectionLostError``."""
+        """Close the session at once; a statement under way raises ``ConnectionLostError``."""
         with suppress(asyncpg.InterfaceError):
             self._raw.terminate()
 
     async def close(self) -> None:
-        """Say goodbye and end it."""
+        """Close the session in an orderly way, within a second; never raises for a broken connection."""
         with suppress(OSError, asyncpg.InterfaceError, asyncpg.PostgresError, asyncpg.InternalClientError):
             await self._raw.close(timeout=1)
 
 
 async def connect(place: Place, *, relaxed: bool = False) -> Connection:
-    """Open a session.
+    """Open a session and set it up.
 
     Args:
-        relaxed: Its commits do not wait for the disk.
+        place: Database, schema and application name.
+        relaxed: True if commits of the session shall not wait for the disk.
 
     Raises:
-        ConnectionLostError, NoRoomForConnectionError: the server cannot be reached, or takes no more.
-        NotWritableError: it takes no writes at present.
-        RefusedError: it refuses us.
+        ConnectionLostError: the server cannot be reached.
+        NoRoomForConnectionError: the server takes no more connections.
+        NotWritableError: the server takes no writes at present.
+        RefusedError: the server refuses us, or the role may only read.
         InvalidRequestError: the URL, the database or the role cannot be used as they are.
     """
     try:
@@ -269,19 +260,19 @@ async def _prepared(raw: "asyncpg.Connection[Row]", place: Place, *, relaxed: bo
         **SETTINGS,
         **dict(itertools.chain(*(more.items() for since, more in _SINCE.items() if known >= since))),
     }
-    # Piece by piece, the time-outs first: a role may have set one of a millisecond.
+    # Before anything else, since a role may have set a time-out of a millisecond. Composed: not in ``sql/``.
     first = ";".join(f"set {name} = '{value}'" for name, value in settings.items())
     await raw.execute(f'{first};set search_path = "{place.schema}"')
-    await raw.execute(_RELAXED if relaxed else _DURABLE)
-    who = await raw.fetchrow(_WHO, place.home)
+    await raw.execute(_RELAXED if relaxed else _SQL.durable)
+    who = await raw.fetchrow(_SQL.who, place.home)
     assert who is not None  # it has one row always
     _check(who, place)
-    cluster_id = await raw.fetchval("select cluster_id::text from cluster") if who["home"] else None
+    cluster_id = await raw.fetchval(_CLUSTER.cluster_id) if who["home"] else None
     return Connection(raw, who["pid"], Identity(who["started"], who["database"], who["home"], cluster_id))
 
 
 def _check(who: Row, place: Place) -> None:
-    """Refuse a server that cannot be used: for now (raises NotWritableError), or as it is set up."""
+    """Refuse a server that cannot be used at present (NotWritableError), or as it or the role is set up."""
     if who["encoding"] != "UTF8":
         raise InvalidRequestError(
             "database",
@@ -299,7 +290,7 @@ def _check(who: Row, place: Place) -> None:
 
 
 def _guard_socket(raw: "asyncpg.Connection[Row]") -> None:
-    """Let the kernel notice that the other host has vanished. Unix sockets have no other host."""
+    """Set TCP time-outs, so that the kernel notices that the other host has vanished; no-op for unix sockets."""
     transport: Any = getattr(raw, "_transport", None)
     sock: Any = transport.get_extra_info("socket") if transport is not None else None
     if sock is None or sock.family == socket.AF_UNIX:
@@ -313,7 +304,7 @@ def _guard_socket(raw: "asyncpg.Connection[Row]") -> None:
         *_named("TCP_USER_TIMEOUT", _SILENCE_S * 1000),
     ]
     for option in options:
-        with suppress(OSError):  # a convenience that some sandboxes refuse; silence is noticed without it
+        with suppress(OSError):  # some sandboxes refuse it; the watchman notices silence without it
             sock.setsockopt(*option)
 
 

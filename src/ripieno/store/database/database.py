@@ -1,17 +1,17 @@
-"""The database: sessions on it, transactions, incarnations, and what its failures mean.
+"""The database: sessions on it, transactions and incarnations.
 
-Everything that the store does goes through here. Failures come out as this project's own errors
-and as nothing else (``store.database.faults``). A session that waits for a server that has grown silent
+All statements of the store go through here. Failures are raised as this project's own errors
+only (``store.database.faults``). A session that waits for a server that has become silent
 is ended (``store.database.watchman``).
 
 **Incarnations.** What was read from a database and kept (numbers of sessions, of options, of
 agents, blocks of a sequence) is valid for that database only. After a fail-over that lost the
 latest commits, a restore, or with another database behind the same address, the same number may
 mean something else. Each new session says which server start, database, tables and cluster it speaks to; if
-any of them differs from before, ``incarnation`` counts up, whoever keeps something is told to drop it
+any of them differs from before, ``incarnation`` counts up, caches are told to drop what they keep
 (``on_new_incarnation``), and sessions of before are closed, all before the new session is used.
-Whoever asked for a session before that is refused (``StaleError``, safe to try again), since
-what is to be asked may rest on what was kept; work that has waited elsewhere meanwhile names
+A caller that asked for a session before that is refused (``StaleError``, safe to try again), since
+its statement may rest on what was kept; work that has waited elsewhere meanwhile names
 the incarnation that it rests on.
 """
 
@@ -38,6 +38,7 @@ from ripieno.store.database.faults import (
 )
 from ripieno.store.database.migrate import SCHEMA, migrate
 from ripieno.store.database.pool import Pool
+from ripieno.store.database.queries import Queries
 from ripieno.store.database.turns import Turns
 from ripieno.store.database.watchman import Watchman
 
@@ -50,10 +51,10 @@ T = TypeVar("T")
 #: Connections for claims, of which one is under way at a time for each partition.
 _RELAXED_CONNECTIONS = 2
 
-#: Of all sessions, those that lists of any length may use at a time.
+#: Sessions that lists of any length may use at a time, of all sessions.
 _LISTING_SESSIONS = 2
 
-#: The server had no room for them: for so long it is not asked again.
+#: For so long no connection for claims is opened after the server had no room for one.
 _WITHOUT_RELAXED_S = 30.0
 
 _CROSSED_TRIES = 5
@@ -63,30 +64,31 @@ _DURING_COMMIT = "the database went away during a commit; it may have happened"
 #: A function of the plain case (``migrations/0001_foundation.sql``) met something that is not plain.
 _NOT_PLAIN = "RP001"
 
-_HOME = "select to_regclass($1)::oid::bigint"
+_SQL = Queries("connections")
 
+#: Not in ``sql/``: ``opening`` is appended, so that both are one message.
 _BEGIN = "begin"
 _BEGIN_RELAXED = "begin;set local synchronous_commit = off"
 
 
 class NotPlainError(Exception):
-    """What was asked for clashes with something; nothing has changed. Do it step by step."""
+    """A call of the plain case clashed with something, and changed nothing: do the work step by step."""
 
 
 class Database:
-    """One database, by as many sessions as are needed.
+    """One database, used through as many sessions as are needed.
 
     Use as ``async with Database.open(url) as database``; the schema is up to date then.
 
     Attributes:
-        incarnation: Counts the databases that were found at the address, one after the other.
-        on_new_incarnation: Called when another one was found. What is kept in memory of the
-            former one is to be dropped.
-        crossings: Transactions that PostgreSQL refused because of a crossing. The ladder of
-            ``ripieno.store`` is there to keep it at zero.
-        processors: Of this machine, for work that can wait until they have time.
-        turns: Whose turn it is to have a session for itself.
-        long_lists: Held by whoever reads a page of a long list: two at a time.
+        incarnation: Number of the incarnation found last at the address; grows by one with each.
+        on_new_incarnation: Functions that are called when another incarnation was found: each drops what its owner
+            keeps of the former one.
+        crossings: Transactions that PostgreSQL refused because of a crossing. The order of locks in
+            ``ripieno.store`` is meant to keep this number at zero.
+        processors: Load of this machine's processors, for work that can wait until they have time.
+        turns: Turns of work that needs a session of the cluster for itself.
+        long_lists: Semaphore that a reader of a page of a long list holds: two at a time.
     """
 
     def __init__(self, place: Place, pool_size: int) -> None:
@@ -111,7 +113,13 @@ class Database:
     async def open(
         cls, url: str, *, pool_size: int = 10, name: str = "ripieno", schema: str = SCHEMA
     ) -> AsyncIterator["Database"]:
-        """Connect, migrate, and close at the end.
+        """Connect, migrate the schema, and close all sessions at the end.
+
+        Args:
+            url: Address of the database.
+            pool_size: Sessions for statements and transactions, at most.
+            name: Application name of the sessions.
+            schema: Schema that holds our tables; created if it is missing.
 
         Raises:
             UnavailableError: the server cannot be reached, or takes no writes at present.
@@ -125,7 +133,7 @@ class Database:
         except RefusedError as error:
             raise InvalidRequestError("database", f"{place.shown}: {error.detail}") from error
         except UnavailableError as error:
-            error.detail = f"{error.detail} [{place.shown}]"  # for who starts us; callers are not told where it is
+            error.detail = f"{error.detail} [{place.shown}]"  # at the start only: callers are told no address
             raise
         watching = asyncio.create_task(database._watchman.run())
         try:
@@ -138,13 +146,13 @@ class Database:
                 connection.terminate()
 
     def own_session(self) -> Pool:
-        """A session that nobody but the caller uses: a pool of one, that opens it anew where it broke."""
+        """Return a pool of one session for the caller alone; the pool opens the session anew if it broke."""
         pool = Pool(self._connected, 1, lambda: self.incarnation)
         self._others.append(pool)
         return pool
 
     async def connect(self, name: str) -> Connection:
-        """Open a session that belongs to the caller, who closes it."""
+        """Open a session with an application name; the caller owns the session and closes it."""
         connection = await self._found(await _connect_again(replace(self._place, name=name)))
         self._single.add(connection)
         connection.on_closed(lambda: self._single.discard(connection))
@@ -154,15 +162,15 @@ class Database:
 
     @asynccontextmanager
     async def connection(self, incarnation: int | None = None) -> AsyncIterator[Connection]:
-        """One session, for statements that each stand alone.
+        """Lend a session for statements that each are their own transaction.
 
         Args:
-            incarnation: Of the database that they rest on; None for the present one.
+            incarnation: Incarnation that the statements rest on; None for the present one.
 
         Raises:
             UnavailableError: the server cannot be reached; the statement had no effect
                 unless it was a write that the server finished just then.
-            StaleError: the database is another incarnation than that.
+            StaleError: the database is another incarnation than the one asked for.
         """
         async with self._pool.acquire(incarnation) as connection:
             yield connection
@@ -180,7 +188,7 @@ class Database:
     async def fetch_relaxed(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
         """Run one writing statement whose commit does not wait for the disk.
 
-        A crash of the database may forget it, but never half of it.
+        A crash of the database may undo the statement as a whole, never a part of it.
         """
         if asyncio.get_running_loop().time() > self._no_relaxed_until:
             try:
@@ -188,7 +196,7 @@ class Database:
                     return await connection.fetch(statement, *arguments)
             except NoRoomForConnectionError:
                 self._no_relaxed_until = asyncio.get_running_loop().time() + _WITHOUT_RELAXED_S
-        # A server that grants us few sessions: it is a little slower then.
+        # The server grants us few sessions: claims share the pool, and wait for the disk.
         async with self._pool.acquire() as connection:
             return await connection.fetch(statement, *arguments)
 
@@ -196,9 +204,9 @@ class Database:
         """Call a function of the plain case: one transaction, one round trip, durable when it returns.
 
         Raises:
-            NotPlainError: nothing happened; do it the careful way.
+            NotPlainError: the call clashed with something, and changed nothing; do the work step by step.
             UnavailableError: the server could not be reached; nothing happened.
-            OutcomeUnknownError: it went away during the call.
+            OutcomeUnknownError: the server went away during the call.
         """
         async with self._pool.acquire(incarnation) as connection:
             try:
@@ -230,16 +238,16 @@ class Database:
         effects outside the database.
 
         Args:
-            body: Gets the session.
+            body: Called with the session.
             opening: Statements without parameters to run as the transaction begins, in
                 the same round trip (the gates, ``store.database.gates``).
-            durable: False lets the commit not wait for the disk; a crash of the database
-                may forget it (never half of it).
-            incarnation: Of the database that the numbers in ``body`` and ``opening`` are from.
+            durable: False if the commit shall not wait for the disk; a crash of the database
+                may undo the transaction (never a part of it).
+            incarnation: Incarnation that the numbers in ``body`` and ``opening`` are from; None for the present one.
 
         Raises:
             UnavailableError: the server could not be reached; nothing happened.
-            OutcomeUnknownError: it went away during the commit.
+            OutcomeUnknownError: the server went away during the commit.
             StaleError: the database is another incarnation by now.
         """
         for attempt in range(_CROSSED_TRIES):
@@ -274,7 +282,7 @@ class Database:
     # ------------------------------------------------------------------ sessions and incarnations
 
     async def _begin(self) -> None:
-        """Open two sessions at a time: a pooler that gives them away between transactions is found out."""
+        """Open two sessions at once, to detect a pooler that shares server sessions between transactions."""
         (await self._connected()).terminate()  # the first incarnation
         async with self._pool.acquire():
             try:
@@ -290,7 +298,7 @@ class Database:
         return await self._found(await _connect_again(self._place, relaxed=True))
 
     async def _found(self, connection: Connection) -> Connection:
-        """Say which incarnation a new session speaks to, before anybody uses it."""
+        """Check a new session and note its incarnation, before anybody uses it."""
         shared = (connection.identity.started, connection.pid)
         if shared in self._pids:
             connection.terminate()
@@ -310,9 +318,10 @@ class Database:
 
     @contextmanager
     def one_incarnation(self) -> Iterator[Callable[[], None]]:
-        """What is read in the block, statement by statement, is of one incarnation, or nothing comes of it.
+        """Guarantee that all statements in the block read one incarnation; else the block raises ``StaleError``.
 
-        Gives a check for what is told to others within the block; its end is checked by itself, an error's too.
+        Yields a check to call before results are passed on within the block. The end of the block is always checked,
+        also where it raised another error.
 
         Raises:
             StaleError: the database is another incarnation by now.
@@ -331,16 +340,16 @@ class Database:
         check()
 
     async def check_incarnation(self, connection: Connection) -> None:
-        """See that a session that was opened long ago still speaks to the tables that it was opened for.
+        """Check that a session opened long ago still reaches the tables that it was opened for.
 
         A backup may be restored while our sessions are open.
 
         Raises:
-            StaleError: it does not. All sessions are opened anew.
+            StaleError: the tables are others by now. All sessions are closed, and opened anew when needed.
         """
-        if await connection.fetchval(_HOME, self._place.home) != connection.identity.home:
+        if await connection.fetchval(_SQL.home, self._place.home) != connection.identity.home:
             self._forget()
-            (await self._connected()).terminate()  # whoever keeps something is told now
+            (await self._connected()).terminate()  # a new session tells the caches now
             raise StaleError("the tables of the database are others than before; nothing happened, try again")
 
     def _reincarnated(self, identity: Identity) -> None:
@@ -379,7 +388,7 @@ async def _migrated(place: Place) -> None:
 
 
 async def _connect_again(place: Place, *, relaxed: bool = False) -> Connection:
-    """``connect`` to a place that was right before: if it is wrong now, that is no caller's fault."""
+    """Call ``connect`` for a place that was usable before; if it is not now, raise RefusedError: no caller's fault."""
     try:
         return await connect(place, relaxed=relaxed)
     except InvalidRequestError as error:
@@ -388,7 +397,7 @@ async def _connect_again(place: Place, *, relaxed: bool = False) -> Connection:
 
 
 async def _leave_transaction(connection: Connection) -> None:
-    """Roll back what is open; a session of which that cannot be said goes no further."""
+    """Roll back the open transaction; terminate the session if that fails."""
     try:
         if not connection.is_closed() and connection.is_in_transaction():
             await connection.execute("rollback")
@@ -398,10 +407,10 @@ async def _leave_transaction(connection: Connection) -> None:
 
 
 def array_literal(texts: Sequence[str]) -> str:
-    """One PostgreSQL array of text as a literal.
+    """Return texts as the literal of a PostgreSQL array.
 
-    Arrays of different lengths cannot travel as one two-dimensional array, so each
-    travels as text and is cast in the statement.
+    Arrays of different lengths cannot be sent as one two-dimensional array, so each
+    is sent as text and cast in the statement.
     """
     if not texts:
         return "{}"

@@ -1,16 +1,16 @@
-"""What PostgreSQL, its driver and the network say, and whose fault it is.
+"""Faults: translates errors of PostgreSQL, its driver and the network into errors that say whose fault it is.
 
-THE table of this project: every failure of the database goes through it, and no other error ever
-leaves the store. Three columns:
+Every failure of the database is looked up in one table (``TABLE``), and only errors of this project
+leave the store. There are three kinds of faults:
 
-* *ours* (connections, resources, interventions, a server that is read-only, crossings, locks,
-  and whatever nobody has heard of): safe to try again, and tried again where nobody waits;
-* *the input's* (data that PostgreSQL cannot hold, integrity, limits of a value): trying again
+* *of the system* (connections, resources, interventions, a server that is read-only, crossings, locks,
+  and unknown errors): safe to try again, and tried again where nobody waits;
+* *of the input* (data that PostgreSQL cannot hold, integrity, limits of a value): trying again
   does not help, and only what was written is to blame;
-* *our bugs* (a statement that does not parse, arguments of the wrong number or type): callers are
-  told that it is a bug, and the log has its story.
+* *bugs of ours* (a statement that does not parse, arguments of the wrong number or type): callers are
+  told that it is a bug, and the log has the details.
 
-The object store has fewer words; ``ripieno.objects.store_fault`` reads them.
+Errors of the object store are translated by ``ripieno.objects.store_fault``.
 
 A SQLSTATE is looked up whole first, then by its class, its first two characters
 (PostgreSQL's manual, appendix A).
@@ -34,11 +34,11 @@ AGAIN = "nothing happened, try again"
 
 
 class ConnectionLostError(UnavailableError):
-    """The connection broke, or was given up, with a statement under way: it was carried out or not."""
+    """The connection broke, or was given up, during a statement, which may have been carried out or not."""
 
 
 class CrossedError(UnavailableError):
-    """Two transactions crossed, and PostgreSQL refused this one: nothing happened, run it again."""
+    """PostgreSQL refused the transaction because it crossed another one: nothing happened, run it again."""
 
 
 class NotWritableError(UnavailableError):
@@ -50,22 +50,22 @@ class NoRoomForConnectionError(UnavailableError):
 
 
 class RefusedError(UnavailableError):
-    """The server knows us and says no: a wrong password, no such database, no right.
+    """The server refuses us: a wrong password, no such database, no right.
 
-    At the start of a process that is the fault of its settings. Later the settings were right before.
+    At the start of a process the fault is in its settings. Later it is not, since the settings were right before.
     """
 
 
 class StaleError(UnavailableError):
-    """What was asked for rests on what another incarnation of the database had said."""
+    """The request rests on what was read from another incarnation of the database: nothing happened, try again."""
 
 
-#: What ``StaleError`` says as a rule.
+#: The usual text of a ``StaleError``.
 OTHER_INCARNATION = "the database is not the one that was asked before; nothing happened, try again"
 
 
 class UnstorableError(InvalidRequestError):
-    """The database cannot hold what was to be written: the fault is in the data."""
+    """The database cannot store the data of the request; the fault is in the data."""
 
 
 Kind = Callable[[str], RipienoError]
@@ -111,7 +111,7 @@ def _bug(said: str) -> RipienoError:
     return InvariantError(f"a statement of ours is wrong: {said}")
 
 
-#: SQLSTATE, or its class, to what it means. Whatever is not listed is ours and retried.
+#: Maps a SQLSTATE, or its class, to its meaning. A state that is not listed is a fault of the system, and retried.
 TABLE: Mapping[str, Kind] = {
     "08": _lost,  # connection exception
     "0A": _busy,  # feature not supported: a plan that a change of the schema has made void
@@ -123,14 +123,14 @@ TABLE: Mapping[str, Kind] = {
     "3D": _refused,  # no such database
     "3F": _not_ours,  # no such schema
     "40": _crossed,  # transaction rollback: serialization, deadlock
-    "40003": _lost,  # nobody knows whether the statement was carried out
+    "40003": _lost,  # unknown whether the statement was carried out
     "42": _bug,  # syntax error or access rule violation
     "42501": _refused,  # insufficient privilege
     "42P01": _not_ours,  # no such table
     "42703": _not_ours,  # no such column
     "42883": _not_ours,  # no such function
-    "42P05": _lost,  # prepared statement exists already: this session is not ours alone
-    "26": _lost,  # no such prepared statement: likewise
+    "42P05": _lost,  # prepared statement exists already: others use this session, too
+    "26": _lost,  # no such prepared statement: others use this session, too
     "53": _busy,  # insufficient resources
     "53100": _full,
     "53300": _crowded,
@@ -145,13 +145,13 @@ TABLE: Mapping[str, Kind] = {
 
 
 def translated(error: BaseException) -> RipienoError | None:
-    """What a failure of the database means; None for what is no failure of it (a cancellation, our own errors).
+    """Translate a failure of the database; return None for any other error (a cancellation, our own errors).
 
-    What is told as it was is to be raised by ``raise`` alone: an error that is its own cause sends
-    whoever follows causes in circles.
+    A caller that gets None must raise the error by ``raise`` alone: an error that is its own cause makes
+    readers of causes loop.
     """
     message: Any = getattr(error, "message", None)
-    if isinstance(error, asyncpg.DataError) and message is None:  # the driver's, before anything was sent
+    if isinstance(error, asyncpg.DataError) and message is None:  # raised by the driver, before anything was sent
         return _input(str(error)) if _is_too_large(error) else _bug(str(error))
     if isinstance(error, asyncpg.PostgresError):
         return _of_server(error)
@@ -160,7 +160,7 @@ def translated(error: BaseException) -> RipienoError | None:
     if isinstance(error, asyncpg.ClientConfigurationError):
         return InvalidRequestError("database", str(error))
     if isinstance(error, OSError):  # a TimeoutError is one
-        # Without the address: this is told to callers, who are not to know where the database is.
+        # The text omits the address: callers get to see it, and must not learn where the database is.
         return _lost(os.strerror(error.errno) if error.errno else type(error).__name__)
     if isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError):
         return _lost(str(error) or type(error).__name__)
@@ -168,12 +168,12 @@ def translated(error: BaseException) -> RipienoError | None:
 
 
 def _is_too_large(error: asyncpg.DataError) -> bool:
-    """Whether a value is of the right type and yet cannot be held: a number out of range, text that is no UTF-8."""
+    """Whether a value of the right type cannot be stored: a number out of range, text that is not UTF-8."""
     return isinstance(error.__cause__, OverflowError | UnicodeError)
 
 
 def _is_of_wrong_count(error: BaseException) -> bool:
-    """Whether a statement was given more or fewer arguments than it takes (the driver has no class of its own)."""
+    """Whether a statement got more or fewer arguments than it takes (the driver has no error class for that)."""
     return isinstance(error, asyncpg.InterfaceError) and "the server expects" in str(error)
 
 

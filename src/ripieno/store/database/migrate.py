@@ -1,23 +1,25 @@
 """Schema migrations: forward-only, in steps, while the release before goes on serving.
 
-Of replicas that start at once the one that gets an advisory lock applies, the others ask for it
-again and again, and then find nothing to do. A replica that is older than the schema refuses to start rather than write
-into tables it does not understand.
+If several replicas start at the same time, the one that gets an advisory lock applies the migrations; the others
+ask for the lock until they get it, and then find nothing to do. A replica that is older than the schema refuses to
+start rather than write into tables it does not understand.
 
 A migration is a file of SQL. It is one transaction, unless it is divided into steps, each of
-which is committed and noted before the next begins, so that one that was interrupted goes on
-where it was:
+which is committed and noted before the next begins, so that an interrupted migration goes on
+where it stopped:
 
 ``-- step: together``
-    One transaction. It waits for a lock for a moment only, since everybody else would wait
-    behind it, and is tried again.
+    One transaction. It waits 200 ms for a lock, since everybody else queues behind it meanwhile,
+    and is tried again.
 ``-- step: alone``
     One statement outside a transaction: ``create index concurrently``.
 ``-- step: repeat``
-    One statement that changes some rows (a few thousand), again and again until it finds none
+    One statement that changes some rows (a few thousand). It is run until it finds none
     to change, each time in a transaction of its own and with a pause after it.
 
-What a migration may do so that nobody has to wait for it: ``docs/adr/0020-migrations.md``.
+``docs/adr/0020-migrations.md`` says what a migration may do so that nobody has to wait for it.
+
+Statements that name a schema or an index, and settings, are composed here; all others are in ``sql/migrations.sql``.
 """
 
 import asyncio
@@ -33,6 +35,7 @@ import asyncpg
 import structlog
 
 from ripieno.domain.errors import InvalidRequestError, InvariantError
+from ripieno.store.database.queries import Queries
 
 _log = structlog.get_logger(__name__)
 
@@ -47,20 +50,16 @@ _STEP = re.compile(r"^-- step: (?P<kind>\w+)$", re.MULTILINE)
 
 _KINDS = ("together", "alone", "repeat")
 
-#: A step waits so long for a lock, then others have their turn; and so often in all.
+#: Milliseconds that a step waits for a lock before others have their turn, and how often it tries in all.
 _LOCK_WAIT_MS = 200
 _TRIES = 500
 
-#: Whoever was interrupted in the middle of an index that is built concurrently leaves one that is of no use.
-_INVALID = """
-select c.relname from pg_index i join pg_class c on c.oid = i.indexrelid
-where not i.indisvalid and c.relnamespace = current_schema()::regnamespace
-"""
+_SQL = Queries("migrations")
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A part of a migration that is committed by itself."""
+    """A step of a migration, committed by itself."""
 
     kind: str
     sql: str
@@ -68,17 +67,17 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One version of the schema, from the one before."""
+    """A migration: brings the schema from the version before to ``version``."""
 
     version: int
     name: str
     sql: str
 
     def steps(self) -> list[Step]:
-        """Its steps, in order.
+        """Return the steps of the migration, in order.
 
         Raises:
-            InvariantError: a step is of no kind that there is.
+            InvariantError: a step is of an unknown kind.
         """
         before, *rest = _STEP.split(self.sql)
         steps = [Step("together", before)] if not rest else []
@@ -89,7 +88,7 @@ class Migration:
 
 
 def load_migrations() -> list[Migration]:
-    """All migrations of this release, oldest first.
+    """Return all migrations of this release, oldest first.
 
     Raises:
         InvariantError: the versions are not 1, 2, 3...
@@ -115,10 +114,10 @@ async def migrate(connection: asyncpg.Connection, schema: str = SCHEMA) -> int:
         InvalidRequestError: the database is newer than this release.
     """
     migrations = load_migrations()
-    # Held by the session, and taken before any transaction begins: one that began before would
-    # not know what others have created while it waited. Whoever waits asks again and again: a statement that
-    # waits holds a snapshot, and an index that is built concurrently waits for all those.
-    while not await connection.fetchval("select pg_try_advisory_lock($1)", _LOCK):  # noqa: ASYNC110 - it is told to nobody
+    # The session holds the lock, and takes it before any transaction begins: a transaction that began before would
+    # not see what others have created while it waited. The lock is polled: a statement that waits for it would hold
+    # a snapshot, and an index that is built concurrently waits for all snapshots.
+    while not await connection.fetchval(_SQL.try_lock, _LOCK):  # noqa: ASYNC110 - no event tells that it is free
         await asyncio.sleep(_LOCK_WAIT_MS / 1000)
     try:
         async with connection.transaction():
@@ -128,23 +127,20 @@ async def migrate(connection: asyncpg.Connection, schema: str = SCHEMA) -> int:
                 await _apply(connection, migration)
     finally:
         if not connection.is_closed():
-            await connection.execute("select pg_advisory_unlock($1)", _LOCK)
+            await connection.execute(_SQL.unlock, _LOCK)
     return len(migrations)
 
 
 async def _create_schema(connection: asyncpg.Connection, schema: str, newest: int) -> set[int]:
-    if not await connection.fetchval("select to_regclass($1)", f"{schema}.migrations"):
+    if not await connection.fetchval(_SQL.find_table, f"{schema}.migrations"):
         await connection.execute(f'create schema if not exists "{schema}"')
         await connection.execute(
             f'create table "{schema}".migrations '
             "(version integer primary key, name text not null, applied_at timestamptz not null default now())"
         )
     await connection.execute(f'set search_path to "{schema}"')
-    await connection.execute(
-        "create table if not exists migration_steps"
-        " (version integer not null, step integer not null, primary key (version, step))"
-    )
-    applied = {row["version"] for row in await connection.fetch("select version from migrations")}
+    await connection.execute(_SQL.create_steps)
+    applied = {row["version"] for row in await connection.fetch(_SQL.applied)}
     if max(applied, default=0) > newest:
         raise InvalidRequestError(
             "database",
@@ -156,7 +152,7 @@ async def _create_schema(connection: asyncpg.Connection, schema: str, newest: in
 
 async def _apply(connection: asyncpg.Connection, migration: Migration) -> None:
     steps = migration.steps()
-    done = await connection.fetch("select step from migration_steps where version = $1", migration.version)
+    done = await connection.fetch(_SQL.steps_done, migration.version)
     for number in range(len(done), len(steps)):
         if len(steps) > 1:
             _log.info("migrating", migration=migration.name, step=number + 1, of=len(steps), kind=steps[number].kind)
@@ -164,16 +160,14 @@ async def _apply(connection: asyncpg.Connection, migration: Migration) -> None:
 
 
 async def _note(connection: asyncpg.Connection, migration: Migration, number: int) -> None:
-    await connection.execute("insert into migration_steps (version, step) values ($1, $2)", migration.version, number)
+    await connection.execute(_SQL.note_step, migration.version, number)
     if number == len(migration.steps()) - 1:
-        await connection.execute(
-            "insert into migrations (version, name) values ($1, $2)", migration.version, migration.name
-        )
+        await connection.execute(_SQL.note_migration, migration.version, migration.name)
 
 
 async def _take(connection: asyncpg.Connection, step: Step, note: Callable[[], Awaitable[None]]) -> None:
     if step.kind == "alone":
-        for row in await connection.fetch(_INVALID):
+        for row in await connection.fetch(_SQL.invalid_indexes):
             await connection.execute(f'drop index concurrently "{row["relname"]}"')
         await connection.execute(step.sql)
         async with connection.transaction():
@@ -189,11 +183,11 @@ async def _take(connection: asyncpg.Connection, step: Step, note: Callable[[], A
                 await note()
         if finished:
             return
-        await asyncio.sleep(time.monotonic() - began)  # as long as it took: half of the time is for the others
+        await asyncio.sleep(time.monotonic() - began)  # as long as the step took: half of the time is left to others
 
 
 async def _patiently(work: Callable[[], Awaitable[None]]) -> None:
-    """Do it again while a lock was not to be had in time."""
+    """Run a step, again if a lock was not granted in time or crossed another one, up to ``_TRIES`` times."""
     for _ in range(_TRIES):
         try:
             return await work()

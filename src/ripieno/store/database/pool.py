@@ -1,8 +1,7 @@
-"""A bounded set of sessions on one database, opened as they are needed.
+"""A bounded pool of sessions on one database, opened as they are needed.
 
-Of our own and not the driver's, because a session is more than open or closed here: what was
-read through it belongs to one incarnation of the database, and a server that has grown silent
-has to be noticed (``store.database.watchman``).
+The driver's own pool is not used, because it knows nothing of incarnations of the database
+nor of servers that have become silent (``store.database.watchman``).
 """
 
 import asyncio
@@ -20,10 +19,10 @@ from ripieno.store.database.faults import (
     StaleError,
 )
 
-#: Whoever gets no session within this is told so. It includes the time to open one.
+#: The longest that a caller waits for a session, including the time to open one; then it gets an error.
 ACQUIRE_S = 9.0
 
-#: After the server had no room for another session we make do with those we have for so long.
+#: For so long no session is opened after the server had no room for another one.
 _MAKE_DO_S = 5.0
 
 #: How long a session whose user went away in the middle of a statement may take to be usable again.
@@ -31,12 +30,12 @@ _RECOVER_S = 5.0
 
 
 class Pool:
-    """Sessions for whoever needs one for a moment.
+    """A pool that lends sessions to one user at a time each.
 
     Args:
-        connect: Opens a session, with its ``incarnation`` set.
-        size: How many there may be.
-        incarnation: Returns that of the database as it is known now.
+        connect: Opens a session and sets its ``incarnation``.
+        size: Sessions that may be open at a time.
+        incarnation: Returns the incarnation of the database as it is known now.
     """
 
     def __init__(self, connect: Callable[[], Awaitable[Connection]], size: int, incarnation: Callable[[], int]) -> None:
@@ -62,13 +61,13 @@ class Pool:
 
     @asynccontextmanager
     async def acquire(self, incarnation: int | None = None) -> AsyncIterator[Connection]:
-        """A session of one's own for a while.
+        """Lend a session to the caller until the block ends.
 
         Args:
-            incarnation: Of the database that the caller speaks of; None for the one known now.
+            incarnation: Incarnation that the caller's statements rest on; None for the one known now.
 
         Raises:
-            UnavailableError: there is none within ``ACQUIRE_S``, or the server cannot be reached.
+            UnavailableError: no session was free within ``ACQUIRE_S``, or the server cannot be reached.
             StaleError: the database is another incarnation by now.
         """
         if incarnation is None:
@@ -79,14 +78,14 @@ class Pool:
                 raise StaleError(OTHER_INCARNATION)
             yield connection
         except NotWritableError:
-            self.forget()  # all of them lead to the same server
+            self.forget()  # all sessions of the pool lead to the same server
             raise
         except ConnectionLostError:
             connection.terminate()
             raise
         except asyncio.CancelledError:
             if not connection.is_closed():
-                # The driver has asked the server to stop, and the session is usable once that is answered.
+                # The driver has asked the server to cancel the statement; the session is usable once it has answered.
                 task = asyncio.get_running_loop().create_task(self._recover(connection))
                 self._recovering.add(task)
                 task.add_done_callback(self._recovering.discard)
@@ -124,7 +123,7 @@ class Pool:
         return len(self._open) + self._opening < self._size and not held_back
 
     async def _opened(self) -> Connection | None:
-        """A new session; None if the server has no room for another one beside those we have."""
+        """Open a session; return None if the server has no room for it, but others are open to wait for."""
         self._opening += 1
         try:
             connection = await self._connect()
@@ -144,7 +143,7 @@ class Pool:
         return connection
 
     async def _handed_over(self) -> Connection | None:
-        """Wait for a session that somebody gives back; None says that there is room to open one."""
+        """Wait for a session that is given back; return None if one may be opened instead."""
         future: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
         try:
@@ -171,7 +170,7 @@ class Pool:
         self._idle.append(connection)
 
     def _gone(self, connection: Connection) -> None:
-        """A session has ended: another one may be opened."""
+        """Remove a session that has ended from the pool, and wake a caller that may open another one."""
         if connection in self._open:
             self._open.discard(connection)
             if connection in self._idle:
@@ -195,7 +194,7 @@ class Pool:
             self._release(connection)
 
     def forget(self) -> None:
-        """Close the sessions that nobody uses, and the others once they are given back."""
+        """Close idle sessions at once, and those in use when they are given back."""
         for connection in list(self._open):
             connection.doomed = True
         for connection in list(self._idle):
@@ -203,7 +202,7 @@ class Pool:
             self._gone(connection)
 
     def close(self) -> None:
-        """End all sessions."""
+        """Close the pool and all sessions, in use or not."""
         self._closed = True
         for task in self._recovering:
             task.cancel()

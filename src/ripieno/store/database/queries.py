@@ -1,7 +1,7 @@
-"""The SQL of this package: named statements in ``sql/*.sql`` files under review.
+"""The SQL of this package: named statements in the files ``sql/*.sql``.
 
 A file holds statements, each headed by ``-- name: its_name``; comments below the name say
-why it looks as it does.
+what the statement locks, which index carries it, and why it looks as it does.
 """
 
 import re
@@ -15,7 +15,7 @@ class Queries:
     """The statements of one file, as attributes.
 
     Raises:
-        AttributeError: on reading a name that the file does not have.
+        AttributeError: the file has no statement of the name that was read.
     """
 
     def __init__(self, file: str) -> None:

@@ -1,4 +1,4 @@
-"""What a replica remembers of the database: bounded in entries and in bytes; the oldest are forgotten first."""
+"""A cache of what a replica has read from the database, bounded in entries and in bytes."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -7,22 +7,22 @@ from typing import Generic, TypeVar
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
-#: More than a replica meets at a time.
+#: Default bound of entries: more than a replica uses at a time.
 MOST_ENTRIES = 10_000
 MOST_BYTES = 8 * 1024 * 1024
 
-#: An entry beside what is weighed of it.
+#: Bytes of an entry in addition to the weight of its value.
 _ENTRY_BYTES = 400
 
 
 class Remembered(Generic[Key, Value]):
-    """Values by their keys. What is forgotten is asked for again.
+    """A bounded mapping; the entries that were put first are dropped first, and callers then ask the database again.
 
     Args:
-        weigh: Bytes of a value, which never change.
+        weigh: Returns the bytes of a value; must always return the same for the same value.
 
     Attributes:
-        bytes: Of all that is remembered, by and large.
+        bytes: Approximate bytes of all entries.
     """
 
     def __init__(
@@ -38,11 +38,11 @@ class Remembered(Generic[Key, Value]):
         return len(self._values)
 
     def get(self, key: Key) -> Value | None:
-        """The value, or None if it is not remembered (any more)."""
+        """Return the value of a key, or None if it is not remembered (any more)."""
         return self._values.get(key)
 
     def put(self, key: Key, value: Value) -> None:
-        """Remember a value, unless it is more than all that may be."""
+        """Remember a value, unless it alone exceeds the bound in bytes; a former value of the key is dropped."""
         if (former := self._values.pop(key, None)) is not None:
             self.bytes -= self._size(former)
         if (size := self._size(value)) > self._most_bytes:

@@ -1,20 +1,19 @@
-"""Short turns of those who need a session for themselves.
+"""Turns: short steps of work that needs a session for itself.
 
-Whoever cuts a graph or cancels holds the gate of the session exclusively, and everybody else
-waits there meanwhile: whoever submits to the session or commits in it, and those of other
-sessions who share a transaction with them. So such work is done in steps, each a transaction
-of its own, and a step
+A cut or a cancellation holds the gate of its session exclusively. Meanwhile submissions to the session and
+commits in it wait at the gate, and so do those of other sessions that share a transaction with them. So such
+work is done in steps, each a transaction of its own. A step
 
-* waits for the gate for a moment only: behind it in the queue all others wait, too;
-* is as long as it may be, measured by the step before (``Turns.size``);
-* is followed by a pause as long as the step, in which those who have waited come through.
+* waits 30 ms at most for the gate, since all others queue behind it meanwhile;
+* is as large as 25 ms allow, judged by the steps before (``Turns.size``);
+* is followed by a pause as long as the step, in which the transactions that have waited run.
 
-One replica takes one such step at a time, whatever there is to cut: the others wait for two
-moments, not for as many as there are sessions being cut.
+One replica takes one such step at a time, whatever there is to cut: others wait for two
+short moments, not for as many as there are sessions being cut.
 
 Work that *goes on*, after a step that was not enough, pauses the longer the busier the processors
-are: where there is no time to spare, it would hold up all others on them. Whoever takes a first
-step does not wait for that: to cancel sixty tasks is quick beside the cancellation of a million.
+are, because it would hold up all other work on them. A first step does not wait for that: the cancellation of
+sixty tasks is not held up by the cancellation of a million.
 """
 
 import asyncio
@@ -31,28 +30,28 @@ from ripieno.store.database.gates import gates
 
 T = TypeVar("T")
 
-#: How long a step may wait for a gate, or a row.
+#: How long a step may wait for a gate, or a row, in milliseconds.
 LONGEST_WAIT_MS = 30
 
-#: How long a step should hold it.
+#: How long a step should hold the gate.
 STEP_S = 0.025
 
-#: Bounds for what a step looks at: tasks and results. A step of the smallest takes 10 to 40 ms. With 64 a cancellation on
-#: a busy machine spent its time on beginning and committing: each step seems long there, however small it is.
+#: Bounds of ``Turns.size``. A step of the smallest size takes 10 to 40 ms. With a bound of 64, a cancellation on a
+#: busy machine spent its time on beginning and committing: every step seems long there, however small it is.
 _SMALLEST, _LARGEST = 512, 4_000
 
-#: The pause after a step, as a part of it: half of the time is for the others.
+#: The pause after a step, as a multiple of the step: half of the time is left to others.
 _PAUSE = 1.0
 
-#: The pause before work goes on where the processors have no time to spare.
+#: The pause before work goes on, as a multiple of the step, where the processors have no time to spare.
 _PAUSE_WHEN_BUSY = 12.0
 
-#: And the longest one: a step that took long found the machine busy with other work.
+#: The longest pause: if a step took longer than this, the machine was busy with other work.
 _LONGEST_PAUSE_S = 0.5
 
 
 class Transactions(Protocol):
-    """What runs the steps: the ``Database`` whose turns these are."""
+    """The interface that runs steps; implemented by ``Database``, which owns the turns."""
 
     async def transaction(
         self,
@@ -66,10 +65,10 @@ class Transactions(Protocol):
 
 
 class Turns:
-    """Whose turn it is in this replica.
+    """The turns of one replica: runs one step at a time, and adapts the size of steps.
 
     Attributes:
-        size: About how many tasks and results a step should look at.
+        size: Tasks and results that a step should look at, about.
     """
 
     def __init__(self, processors: Processors) -> None:
@@ -77,7 +76,7 @@ class Turns:
         self._processors = processors
         self._lock = asyncio.Lock()
         self._pause_until = 0.0
-        #: Held by work that goes on, while it waits for its step and takes it.
+        #: Held by work that goes on, while it waits for a step and takes it.
         self._going_on = asyncio.Lock()
         self._go_on_at = 0.0
 
@@ -93,16 +92,24 @@ class Turns:
     ) -> T:
         """Run ``body`` in a transaction that holds the gates of these sessions exclusively.
 
-        ``body`` should look at ``size`` tasks and results at most. It is run again where the
-        transaction had to wait too long for somebody.
+        ``body`` should look at ``size`` tasks and results at most. It is run again if the
+        transaction waited longer than ``LONGEST_WAIT_MS`` for a lock.
 
         Args:
-            goes_on: The step before, of the same work, was not enough.
+            database: Runs the transaction.
+            sessions: Numbers of the sessions whose gates the step holds.
+            body: Called with the session on the database, inside the transaction.
+            goes_on: True if a former step of the same work was not enough.
+            durable: As for ``Database.transaction``.
+            incarnation: As for ``Database.transaction``.
 
         Raises:
-            UnavailableError, OutcomeUnknownError, StaleError: as ``Database.transaction`` does.
+            UnavailableError: the database cannot be reached; nothing happened.
+            OutcomeUnknownError: the database went away during the commit.
+            StaleError: the database is another incarnation by now.
         """
         exclusive = frozenset(sessions)
+        # Composed, since it is sent with ``begin`` and has no parameters.
         opening = f"set local lock_timeout = {LONGEST_WAIT_MS};{gates(exclusive, exclusive)}"
 
         async def transaction() -> T:
@@ -112,7 +119,7 @@ class Turns:
             try:
                 if not goes_on:
                     return await self._step(transaction)
-                async with self._going_on:  # let go of after each try: the next work's gate may be free
+                async with self._going_on:  # released after each try: the gate of other work may be free
                     await asyncio.sleep(self._go_on_at - time.monotonic())
                     return await self._step(transaction)
             except UnavailableError as error:

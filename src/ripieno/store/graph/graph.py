@@ -1,6 +1,6 @@
-"""What the end of one task means for its results.
+"""The results of a task that ends without having made them.
 
-A completed result promotes its dependents (``ripieno.store.graph.promotions``). An aborted one fails them, which
+A completed result promotes its dependents (``ripieno.store.graph.promotions``). An aborted result fails them, which
 aborts their results, and so on: the cut (``ripieno.store.graph.cuts``).
 """
 
@@ -14,6 +14,6 @@ SQL = Queries("graph")
 
 
 async def abort_outputs(connection: Connection, tasks: Sequence[int]) -> dict[Key, bool]:
-    """Abort what these tasks still own and have not completed; return the keys, each with whether somebody waits."""
+    """Abort the open results that tasks own; return their keys, each with whether a task waits for it."""
     rows = await connection.fetch(SQL.abort_outputs, tasks)
     return {(row["session_no"], row["key"]): row["awaited"] for row in rows}

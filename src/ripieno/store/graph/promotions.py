@@ -1,10 +1,10 @@
-"""Promotions: a completed result is met for all who wait for it, step by step if they are many.
+"""Promotions: tasks that wait for a completed result wait for it no more, step by step if they are many.
 
-A transaction that completes a result promotes its first dependents itself. Where very many wait
-for one result, those whom it has not reached are noted in the table ``pending_promotions`` in the
-same transaction, and are promoted in further short transactions by the replica that began; if
-that one is gone, by another one (``store.graph.abandoned``). A task that no step has reached waits
-meanwhile; nobody is added to those who wait for a completed result.
+A transaction that completes a result promotes its first dependents itself. If very many tasks wait
+for one result, those that it has not reached are noted in the table ``pending_promotions`` in the
+same transaction, and are promoted in further short transactions by the replica that began, or by
+another replica if that one has ended (``store.graph.abandoned``). A task that no step has reached waits
+meanwhile; no task is added to those that wait for a completed result.
 """
 
 from collections.abc import Iterable
@@ -16,22 +16,22 @@ from ripieno.store.graph.creation import Key, columns
 from ripieno.store.graph.graph import SQL
 from ripieno.store.sessions.changes import Changes
 
-#: Dependents that a transaction promotes on the side of other work, and those that a step promotes: some 25 ms.
+#: Dependents that a transaction promotes beside other work, and those that a step promotes (some 25 ms).
 _ON_THE_SIDE = 500
 _STEP = 1_000
 
 
 async def begin(connection: Connection, completed: Iterable[Key]) -> Changes:
-    """Phase 6 for completed keys: promote the first of those who wait, and note the others."""
+    """Promote the first dependents of completed keys, and note the others: phase 6 of ``ripieno.store``."""
     row = await connection.fetchrow(SQL.promote_some, *columns(sorted(completed)), _ON_THE_SIDE)
     return _changes(row)
 
 
 async def step(database: Database, session_no: int) -> Changes:
-    """Take one step in a session; ``Changes.promotions`` says whether more is left to do.
+    """Take one step of the promotions of a session; ``Changes.promotions`` says whether more is left to do.
 
-    A crash of the database may forget it, and then it is done again. It holds the gate of the session
-    shared, so that others come through beside it.
+    A crash of the database may undo the step, which is then done again. The step holds the gate of the session
+    shared, so that other transactions run beside it.
     """
 
     async def write(connection: Connection) -> Changes:

@@ -1,1 +1,1 @@
-"""What is read: results, statuses, lists, reasons, and checks that the store agrees with itself."""
+"""Queries: results, statuses, lists, reasons of failures, and checks of the invariants."""

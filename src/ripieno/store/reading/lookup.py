@@ -1,4 +1,4 @@
-"""Questions about tasks and results. No answer here locks or changes anything."""
+"""Queries about tasks and results, which lock and change nothing."""
 
 import itertools
 from collections import Counter
@@ -20,21 +20,21 @@ from ripieno.store.sessions.counts import read_counts
 
 _SQL = Queries("lookup")
 
-#: Keys in one statement of ``fetch_results``: few are looked up in vain behind what is too much.
+#: Keys in one statement of ``fetch_results``; few, since keys beyond the limit of bytes are looked up in vain.
 _FETCHED_AT_ONCE = 64
-#: Bytes that it brings.
+#: Bytes that one call of ``fetch_results`` returns.
 LARGEST_FETCH_BYTES = 2 * 1024 * 1024
 
 #: Ids of tasks, or keys, in one statement (10 ms of PostgreSQL, 3 ms of this process).
 _NAMES_AT_ONCE = 2_000
 
-#: Characters of all reasons of one task together, in an answer.
+#: Characters that all reasons of one task have together in an answer.
 _LONGEST_STORY = 65_536
 
 
 @dataclass(frozen=True, slots=True)
 class FoundTask:
-    """A task as it stands."""
+    """A task and its present status."""
 
     id: str
     task_no: int
@@ -44,11 +44,11 @@ class FoundTask:
 
 @dataclass(frozen=True, slots=True)
 class FoundResult:
-    """A result as it stands.
+    """A result and its present status.
 
     Attributes:
-        data: Its bytes or where they lie; None unless COMPLETED.
-        reason: Why it was aborted, where its owner's attempts do not say.
+        data: The bytes of the result, or the object that holds them; None unless it is COMPLETED.
+        reason: Why the result was aborted, if the attempts of its owner do not say so.
     """
 
     status: ResultStatus
@@ -59,7 +59,7 @@ class FoundResult:
 
 
 async def find_tasks(database: Database, ids: Sequence[str]) -> dict[str, FoundTask]:
-    """The tasks with these ids, by the id as it was asked for.
+    """Return the tasks with these ids, by the id as it was asked for.
 
     An attempt id (``<id>###<n>``) stands for its task, unless a task has just that id.
     """
@@ -82,7 +82,10 @@ async def _tasks_by_id(database: Database, ids: Sequence[str]) -> dict[str, Foun
 async def _in_pieces(
     database: Database, statement: str, names: Sequence[Any], *before: object
 ) -> AsyncIterator[list[asyncpg.Record]]:
-    """Ask about names, which are the last argument of the statement; many in pieces, which share two sessions in turns."""
+    """Yield the rows of a statement whose last argument is names; many names are asked in pieces.
+
+    Pieces share two sessions in turns (``Database.long_lists``).
+    """
     if len(names) <= _NAMES_AT_ONCE:
         yield await database.fetch(statement, *before, names)
         return
@@ -93,13 +96,13 @@ async def _in_pieces(
 
 
 async def matching_tasks(database: Database, ids: Sequence[str], statuses: frozenset[TaskStatus] | None) -> list[str]:
-    """Ids of those of the tasks that are in one of the statuses, in the order of submission."""
+    """Return the ids of those tasks that are in one of the statuses (None: all), in the order of submission."""
     found = {task.task_no: task for task in (await find_tasks(database, ids)).values()}
     return [task.id for _, task in sorted(found.items()) if statuses is None or task.status in statuses]
 
 
 async def count_tasks(database: Database, which: TaskFilter) -> Mapping[TaskStatus, int]:
-    """Matching tasks by status; never a zero entry."""
+    """Return how many matching tasks are in each status; statuses without tasks are left out."""
     if which.session_ids is not None:
         counts = await read_counts(database, await session_numbers(database, which.session_ids))
     else:
@@ -109,7 +112,7 @@ async def count_tasks(database: Database, which: TaskFilter) -> Mapping[TaskStat
 
 
 async def count_numbered(database: Database, tasks: Sequence[int]) -> Mapping[TaskStatus, int]:
-    """Tasks with these numbers by status."""
+    """Return how many of the tasks with these numbers are in each status."""
     counts = Counter[TaskStatus]()
     async for rows in _in_pieces(database, _SQL.count_of_tasks, tasks):
         counts.update({TaskStatus(row["status"]): row["tasks"] for row in rows})
@@ -117,17 +120,17 @@ async def count_numbered(database: Database, tasks: Sequence[int]) -> Mapping[Ta
 
 
 async def stopped_tasks(database: Database, tasks: Sequence[int]) -> list[tuple[int, TaskStatus]]:
-    """Those of the tasks that are final or being cancelled, by number, each with its status."""
+    """Return number and status of those tasks that are final or being cancelled."""
     return [(row["task_no"], TaskStatus(row["status"])) for row in await database.fetch(_SQL.stopped_tasks, tasks)]
 
 
 async def session_numbers(database: Database, ids: Sequence[str]) -> list[int]:
-    """The numbers of those sessions that exist."""
+    """Return the numbers of those of the sessions that exist."""
     return [row["session_no"] for row in await database.fetch(_SQL.sessions_by_id, ids)]
 
 
 async def result_statuses(database: Database, session_no: int, keys: Sequence[str]) -> dict[str, ResultStatus]:
-    """Statuses of those keys that have been announced."""
+    """Return the statuses of those keys that a task has announced."""
     found = dict[str, ResultStatus]()
     async for rows in _in_pieces(database, _SQL.results_by_key, keys, session_no):
         found |= {row["key"]: ResultStatus(row["status"]) for row in rows if row["status"] != ResultStatus.NAMED}
@@ -135,13 +138,13 @@ async def result_statuses(database: Database, session_no: int, keys: Sequence[st
 
 
 async def find_result(database: Database, session_no: int, key: str) -> FoundResult | None:
-    """One result; None if nobody has announced the key."""
+    """Return the result of a key; None if no task has announced the key."""
     [found] = await find_results(database, [(session_no, key)])
     return found
 
 
 async def find_results(database: Database, keys: Sequence[tuple[int, str]]) -> list[FoundResult | None]:
-    """For each session number and key the result; None if nobody has announced the key."""
+    """Return the result for each session number and key; None where no task has announced the key."""
     rows = await database.fetch(_SQL.results, [number for number, _ in keys], [key for _, key in keys])
     return [_found_result(row) for row in rows]
 
@@ -158,12 +161,12 @@ def _found_result(row: asyncpg.Record) -> FoundResult | None:
 
 
 class FinishedKey(NamedTuple):
-    """A key that needs no more waiting: final, or never announced (NAMED).
+    """A key for which waiting ends: its result is final, or no task has announced it (NAMED).
 
     Attributes:
-        data: Its bytes, where they are few.
-        stored: Where they lie, if that is the object store.
-        unread: Its bytes are few, but were not read with the others: ask for it again.
+        data: The bytes of the result, if they are stored inline and within the limit of the request.
+        stored: The object that holds the bytes, if they are in the object store.
+        unread: True if the bytes are within the limit of one key, but the limit of all was reached: ask again.
     """
 
     key: str
@@ -177,10 +180,10 @@ class FinishedKey(NamedTuple):
 async def finished_results(
     database: Database, session_no: int, keys: Sequence[str], data_limit: int, total_limit: int
 ) -> list[FinishedKey]:
-    """Those of the keys that need no more waiting, in the order of the keys.
+    """Return those keys for which waiting ends, in the order of the keys.
 
-    The bytes of each come along up to ``data_limit``, and of all together up to
-    ``total_limit`` (but always those of the first); the others are marked as unread.
+    Bytes are included up to ``data_limit`` for each key, and up to ``total_limit`` for
+    all together (but always those of the first); keys beyond that are marked as unread.
     """
     rows = await database.fetch(_SQL.finished_results, session_no, keys, data_limit, max(data_limit, total_limit))
     return [
@@ -199,15 +202,15 @@ async def finished_results(
 async def fetch_results(
     database: Database, keys: Sequence[tuple[int, str]], total_limit: int = LARGEST_FETCH_BYTES
 ) -> list[Data | str]:
-    """For each key its data, or one sentence that says why there is none.
+    """Return for each key its data, or one sentence that says why there is none.
 
-    As many as have up to ``total_limit`` bytes together, but at least the first: the list is
-    shorter than ``keys`` then, and the rest was not read.
+    Results are returned up to ``total_limit`` bytes together, but always the first: beyond that the list is
+    shorter than ``keys``, and the remaining results were not read.
     """
     fetched: list[Data | str] = []
     left = total_limit
     while (left > 0 or not fetched) and (part := keys[len(fetched) : len(fetched) + _FETCHED_AT_ONCE]):
-        # The first statement brings at least one result, however large.
+        # The first statement returns at least one result, however large.
         numbers, names = [number for number, _ in part], [_storable(key) for _, key in part]
         rows = await database.fetch(_SQL.results_within, numbers, names, left)
         whole = list(itertools.takewhile(lambda row: not row["left_out"], rows))
@@ -219,7 +222,7 @@ async def fetch_results(
 
 
 def _storable(key: str) -> str:
-    """The key; a blank, which is nobody's either, for what PostgreSQL cannot be asked about."""
+    """Return the key, or "", which no task has either, for a key with a NUL, which PostgreSQL refuses."""
     return "" if "\0" in key else key
 
 
@@ -232,16 +235,18 @@ def _fetched(key: str, result: FoundResult | None) -> Data | str:
 
 
 async def task_failure(database: Database, task_no: int, reason: str | None = None) -> TaskFailure:
-    """Why a task's result was aborted: one entry for each failed attempt, oldest first.
+    """Return why a task's result was aborted: one entry for each failed attempt, oldest first.
 
     Args:
-        reason: Said instead for a task that completed without making the result.
+        database: The database.
+        task_no: Number of the task.
+        reason: Reason of an additional last entry, for a task that completed without making the result.
     """
     return (await task_failures(database, [(task_no, reason)]))[0]
 
 
 async def task_failures(database: Database, tasks: Sequence[tuple[int, str | None]]) -> list[TaskFailure]:
-    """The same for several tasks and reasons, in their order."""
+    """Return what ``task_failure`` does for several tasks and reasons, in their order."""
     attempts: dict[int, list[AttemptError]] = {}
     ids: dict[int, str] = {}
     rows = await database.fetch(_SQL.failed_attempts, list({task_no for task_no, _ in tasks}), _LONGEST_STORY)

@@ -1,8 +1,8 @@
-"""Why a task failed, put together when somebody asks.
+"""The reason of a task's failure, put together on request.
 
 A reason is stored once, with the task in which it arose. A task that failed because an input
-was aborted stores which input that was, and which task's own end was the first cause; what a
-reader gets to see names each link between the two, if they are few.
+was aborted stores which input that was, and which task's own end was the first cause; the
+reason shown to a reader names each task between the two, if they are few.
 """
 
 from collections.abc import Sequence
@@ -16,15 +16,15 @@ from ripieno.store.database.queries import Queries
 
 _SQL = Queries("lookup")
 
-#: Links that are told one by one; of a longer chain its beginning, and its root.
+#: Links of a chain that are named one by one; of a longer chain only the first ones and the root are named.
 _MOST_LINKS = 8
 
-#: A cause is told down to its root; in between it may be shortened to this many characters.
+#: Characters of a cause; a longer one is shortened in the middle.
 _LONGEST_CAUSE = 4_000
 
 
 async def causes(database: Database, tasks: Sequence[int]) -> dict[int, str]:
-    """For each of these tasks, which failed because an input was aborted, the cause down to its root."""
+    """Return, for tasks that failed because an input was aborted, the cause down to its root, by task number."""
     if not tasks:
         return {}
     rows = await database.fetch(_SQL.causes, tasks, _MOST_LINKS, _LONGEST_CAUSE)
@@ -32,7 +32,7 @@ async def causes(database: Database, tasks: Sequence[int]) -> dict[int, str]:
 
 
 def _cause(links: Sequence[asyncpg.Record]) -> str:
-    """Names each input, the task that should have made it, and at the end that task's own reason."""
+    """Join the links of a chain: each input, the task that should have made it, and the reason of the last task."""
     said = []
     for link in links:
         if link["place"] > _MOST_LINKS:
@@ -51,17 +51,17 @@ def _cause(links: Sequence[asyncpg.Record]) -> str:
 
 
 def own_reason(row: asyncpg.Record) -> str:
-    """The reason that arose with a task itself."""
+    """Return the reason that arose with a task itself; empty if there is none."""
     if row["detail"]:
         return str(row["detail"])
     return "cancelled" if as_it_ends(row["status"]) is TaskStatus.CANCELLED else ""
 
 
 def unmade(task_id: str) -> str:
-    """Why there is no result of a task that went well."""
+    """Return the reason for a missing result of a task that completed."""
     return f"task {task_id!r} completed without producing it"
 
 
 def as_it_ends(status: int) -> TaskStatus:
-    """A task whose worker has yet to let go ends as CANCELLED, whatever the worker does."""
+    """Return the status in which a task ends: CANCELLED for CANCELLING, whatever the worker still does."""
     return TaskStatus.CANCELLED if status == TaskStatus.CANCELLING else TaskStatus(status)

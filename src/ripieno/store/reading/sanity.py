@@ -1,93 +1,36 @@
 """The invariants of the tables, as queries that must find nothing (used by tests and by hand)."""
 
 from ripieno.store.database.database import Database
+from ripieno.store.database.queries import Queries
+
+_SQL = Queries("sanity")
 
 _CHECKS = {
-    "INV-2 a final task owns an output that is not final": """
-        select r.key from results r join states s on s.task_no = r.owner_no
-        where s.status >= 10 and r.status < 10""",
-    "INV-4 a held task has an unmet dependency": """
-        select task_no::text from states where claim is not null and unmet > 0""",
-    "INV-11 unmet is not the number of open dependencies": """
-        select s.task_no::text from states s where s.status = 1 and s.unmet <> (
-            select count(*) from dependencies d
-            join results r on r.session_no = d.session_no and r.key = d.key
-            where d.task_no = s.task_no and (r.status <> 10 or exists (
-                select from pending_promotions p
-                where p.session_no = d.session_no and p.key = d.key and p.after_no < d.task_no)))""",
-    "INV-15 a waiting task depends on an aborted result, and nobody is going to fail or cancel it": """
-        select s.task_no::text from states s
-        join dependencies d on d.task_no = s.task_no
-        join results r on r.session_no = d.session_no and r.key = d.key
-        where s.status = 1 and r.status = 11
-          and not exists (
-            select from pending_cuts c
-            where c.session_no = d.session_no and c.key = d.key and c.after_no < d.task_no)
-          and not exists (
-            select from pending_cancellations c where c.session_no = d.session_no and c.whole_session)""",
-    "INV-15 a claimable task depends on an aborted result": """
-        select s.task_no::text from states s
-        join tasks t on t.task_no = s.task_no
-        cross join lateral unnest(t.data_dependencies) as needed (key)
-        join results r on r.session_no = t.session_no and r.key = needed.key
-        where r.status = 11 and (s.claim is not null or (s.status = 1 and s.unmet = 0))""",
-    "a task failed for want of an input that was not aborted, or does not say whose end was the first cause": """
-        select s.task_no::text from states s
-        join tasks t on t.task_no = s.task_no
-        left join results r on r.session_no = t.session_no and r.key = t.data_dependencies[s.failed_input]
-        left join states root on root.task_no = s.root_no
-        where s.failed_input is not null
-          and (s.status <> 11 or r.status is distinct from 11 or root.failed_input is not null or root.status is null)""",
-    "INV-14 somebody waits for an open result that does not say so": """
-        select d.key from dependencies d
-        join states s on s.task_no = d.task_no and s.status = 1
-        join results r on r.session_no = d.session_no and r.key = d.key
-        where r.status < 10 and not r.awaited""",
-    "INV-12 the counts of a session do not sum to its tasks": """
-        with counted as (select session_no, status, sum(delta) as tasks from session_counts where status > 0 group by 1, 2),
-             actual as (select session_no, status, count(*) as tasks from states group by 1, 2)
-        select session_no::text from counted full join actual using (session_no, status)
-        where coalesce(counted.tasks, 0) <> coalesce(actual.tasks, 0)""",
-    "INV-12 the stored bytes of a session do not sum to its data": """
-        with counted as (select session_no, sum(delta) as size from session_counts where status = -1 group by 1),
-             data as (select session_no, payload_no as blob_no from tasks
-                      union all select session_no, blob_no from results where blob_no is not null),
-             actual as (select session_no, sum(size) as size from data join blobs using (blob_no) group by 1)
-        select session_no::text from counted full join actual using (session_no)
-        where coalesce(counted.size, 0) <> coalesce(actual.size, 0)""",
-    "INV-13 a completed result without data, or data of another one": """
-        select r.key from results r left join blobs b on b.blob_no = r.blob_no
-        where (r.status = 10) <> (b.blob_no is not null)""",
-    "INV-13 data that nothing refers to": """
-        select b.blob_no::text from blobs b
-        left join tasks t on t.payload_no = b.blob_no left join results r on r.blob_no = b.blob_no
-        where t.task_no is null and r.key is null""",
-    "a linked object may still be collected as garbage": """
-        select g.name from staged_objects g join blobs b on b.object = g.name""",
-    "a key that is only named has an owner": """
-        select key from results where status = 0 and owner_no is not null""",
-    "a task being cancelled owns an open output": """
-        select r.key from results r join states s on s.task_no = r.owner_no
-        where s.status = 4 and r.status < 10""",
-    "the number of a retry is not that of the attempts before it": """
-        select s.task_no::text from states s
-        where s.retry <> (select count(*) from earlier_attempts e where e.task_no = s.task_no)""",
-    "a task without a state, or a state without a task": """
-        select coalesce(t.task_no, s.task_no)::text from tasks t full join states s on s.task_no = t.task_no
-        where t.task_no is null or s.task_no is null""",
-    "a cancelled session with a task that may still run": """
-        select t.id from sessions n join tasks t on t.session_no = n.session_no
-        join states s on s.task_no = t.task_no
-        where n.status = 10 and s.status in (1, 2, 3)
-          and not exists (
-            select from pending_cancellations c where c.session_no = n.session_no and c.whole_session)""",
+    "INV-2 a final task owns an output that is not final": _SQL.final_task_owns_open_output,
+    "INV-4 a held task has an unmet dependency": _SQL.held_task_has_unmet_dependency,
+    "INV-11 unmet is not the number of open dependencies": _SQL.unmet_is_not_open_dependencies,
+    "INV-15 a waiting task depends on an aborted result, and nobody is going to fail or cancel it": _SQL.waiting_task_is_left_behind,
+    "INV-15 a claimable task depends on an aborted result": _SQL.claimable_task_depends_on_aborted_result,
+    "a task failed for want of an input that was not aborted, or does not say whose end was the first cause": _SQL.failed_input_does_not_say_why,
+    "INV-14 somebody waits for an open result that does not say so": _SQL.awaited_result_does_not_say_so,
+    "INV-12 the counts of a session do not sum to its tasks": _SQL.counts_do_not_sum_to_tasks,
+    "INV-12 the stored bytes of a session do not sum to its data": _SQL.stored_bytes_do_not_sum_to_data,
+    "INV-13 a completed result without data, or data of another one": _SQL.completed_result_without_data,
+    "INV-13 data that nothing refers to": _SQL.data_without_reference,
+    "a linked object may still be collected as garbage": _SQL.linked_object_is_still_staged,
+    "a key that is only named has an owner": _SQL.named_key_has_owner,
+    "a task being cancelled owns an open output": _SQL.cancelling_task_owns_open_output,
+    "the number of a retry is not that of the attempts before it": _SQL.retry_is_not_earlier_attempts,
+    "a task without a state, or a state without a task": _SQL.task_without_state,
+    "a cancelled session with a task that may still run": _SQL.cancelled_session_has_running_task,
 }
 
 
 async def broken_invariants(database: Database) -> list[str]:
-    """Every broken invariant with some of the rows that break it; empty when all hold."""
+    """Return every broken invariant with up to five of the rows that break it; empty if all hold."""
     broken = []
     async with database.connection() as connection, connection.raw.transaction():
+        # Not in ``sql/``: settings, and statements that are composed with a limit.
         await connection.execute("set local enable_hashjoin = on; set local enable_seqscan = on")
         for name, query in _CHECKS.items():
             rows = await connection.fetch(f"{query} limit 5")

@@ -1,1 +1,1 @@
-"""Sessions, their options and counts, and what a transaction has changed."""
+"""Sessions, their options and counts, and the changes of transactions."""

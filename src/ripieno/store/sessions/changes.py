@@ -1,4 +1,4 @@
-"""What a transaction has changed, for those who wait: told after its commit, never before."""
+"""The changes of a transaction, which waiting callers are told after its commit, never before."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -9,22 +9,22 @@ from ripieno.domain.outcomes import Ticket
 
 @dataclass(slots=True)
 class Changes:
-    """What may now be looked at again.
+    """The changes that one or several transactions have made.
 
     Attributes:
-        sessions: Tasks or results of these have changed.
-        partitions: Something in these has become claimable.
-        completed: Results that were completed, with their data, by session: known only
+        sessions: Sessions in which tasks or results have changed.
+        partitions: Partitions in which tasks have become claimable.
+        completed: Results that were completed, with their data, by session; known only
             to the replica that committed them.
         aborted: Keys of results that were aborted, by session.
         unnamed: Sessions in which results became final that are not named here, because
             they were too many.
-        ended: Numbers of tasks whose attempts ended, by session; final or not.
-        stopped: Sessions in which other tasks became final, or are being cancelled, that are not named here.
+        ended: Numbers of tasks whose attempts ended, by session, whether the tasks are final or not.
+        stopped: Sessions in which tasks that ``ended`` does not name became final or are being cancelled.
         cancelled: Attempts to be interrupted, each with the agent that holds it.
         connected: Agents that have connected, each with the epoch of that connection.
         cuts: Sessions in which a cut is not finished: ``store.graph.cuts`` goes on with it.
-        promotions: The same for promotions (``store.graph.promotions``).
+        promotions: Sessions in which a promotion is not finished: ``store.graph.promotions`` goes on with it.
     """
 
     sessions: set[int] = field(default_factory=set)
@@ -40,7 +40,7 @@ class Changes:
     promotions: set[int] = field(default_factory=set)
 
     def add(self, other: "Changes") -> None:
-        """Take in what another transaction has changed."""
+        """Add the changes of another transaction."""
         self.sessions |= other.sessions
         self.partitions |= other.partitions
         self.unnamed |= other.unnamed

@@ -17,13 +17,13 @@ from ripieno.store.database.remembered import Remembered
 _SQL = Queries("sessions")
 _SUBMISSION = Queries("submission")
 
-#: Free maps of options with more bytes are asked for each time, lest they displace all others.
+#: Options with more bytes in their free map are not cached, so that they do not displace all others.
 _LONGEST_REMEMBERED = 4_096
 
 
 @dataclass(frozen=True, slots=True)
 class KnownOptions:
-    """Options with the number under which they are stored."""
+    """Options of tasks, with the number under which they are stored."""
 
     options_no: int
     options: TaskOptions
@@ -31,10 +31,10 @@ class KnownOptions:
 
 @dataclass(frozen=True, slots=True)
 class KnownSession:
-    """What never changes of a session: its number, id and default options.
+    """The properties of a session that never change: its number, id and default options.
 
     Attributes:
-        incarnation: Of the database that said so; to any other one the numbers mean nothing.
+        incarnation: Incarnation of the database that the numbers are from; in any other they mean nothing.
     """
 
     session_no: int
@@ -44,11 +44,12 @@ class KnownSession:
 
 
 class Sessions:
-    """Creates and finds sessions; remembers what cannot change, for one incarnation of the database.
+    """Creates and finds sessions; caches what never changes, for one incarnation of the database.
 
     Args:
+        database: The database.
         most_options: Distinct sets of options that a session may have.
-        too_many_options: Makes the error for one more.
+        too_many_options: Makes the error that is raised for one set more.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class Sessions:
         self._database = database
         self._most_options = most_options
         self._too_many_options = too_many_options
-        # What is remembered never changes: a session's number and defaults, the number of an option set.
+        # Cached values never change: number and default options of a session, number of an option set.
         self._by_id: Remembered[str, KnownSession] = Remembered(_bytes_of_session)
         self._by_number: Remembered[int, KnownSession] = Remembered(_bytes_of_session)
         self._options: Remembered[tuple[int, bytes], KnownOptions] = Remembered(_bytes_of_options)
@@ -70,7 +71,7 @@ class Sessions:
         """Create a session, durably.
 
         Returns:
-            False if the id is taken (by a cancelled session too); nothing changed then.
+            True if the session was created; False if the id is taken, by a cancelled session too, and nothing changed.
         """
         row = await self._database.fetchrow(
             _SQL.create_session, session_id, _digest(default), *_options_columns(default)
@@ -78,10 +79,10 @@ class Sessions:
         return row is not None
 
     async def find(self, session_id: str) -> KnownSession:
-        """The session with this id.
+        """Return the session with this id.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: no session has this id.
         """
         if known := self._by_id.get(session_id):
             return known
@@ -92,7 +93,11 @@ class Sessions:
         return self._remember(row["session_no"], session_id, row, connection.incarnation)
 
     async def by_number(self, session_no: int) -> KnownSession:
-        """The session with this number, which came from the store."""
+        """Return the session with this number, which the caller has from the store.
+
+        Raises:
+            NotFoundError: no session has this number.
+        """
         if known := self._by_number.get(session_no):
             return known
         async with self._database.connection() as connection:
@@ -102,10 +107,10 @@ class Sessions:
         return self._remember(session_no, row["id"], row, connection.incarnation)
 
     async def intern_options(self, session: KnownSession, options: TaskOptions | None) -> KnownOptions:
-        """The stored number of an option set; None stands for the session's default.
+        """Return an option set with its number, storing it if it is new; None stands for the session's default.
 
         Raises:
-            LimitError: it is a new one and the session has as many as it may have.
+            LimitError: the set is new, and the session has as many sets as it may have.
         """
         if options is None:
             return session.default
@@ -124,13 +129,13 @@ class Sessions:
         return known
 
     async def list(self, which: SessionFilter, most: int | None = None) -> Sequence[str]:
-        """Ids of matching sessions, oldest first; no more than ``most``."""
+        """Return the ids of matching sessions, oldest first; no more than ``most``."""
         statuses = None if which.statuses is None else [int(status) for status in which.statuses]
         rows = await self._database.fetch(_SQL.list_sessions, which.session_ids, statuses, most)
         return [row["id"] for row in rows]
 
     def _forget(self) -> None:
-        """The database is another incarnation."""
+        """Empty the caches, when the database is another incarnation."""
         self._by_id.clear()
         self._by_number.clear()
         self._options.clear()
@@ -139,7 +144,7 @@ class Sessions:
         default = KnownOptions(row["default_options_no"], options_of(row))
         known = KnownSession(session_no, session_id, default, incarnation)
         if incarnation != self._database.incarnation:
-            return known  # read just before: good for a statement on that one, which refuses it
+            return known  # not cached; a statement that rests on it is refused as stale
         self._by_id.put(session_id, known)
         self._by_number.put(session_no, known)
         self._remember_options(session_no, _digest(default.options), default)
@@ -151,7 +156,7 @@ class Sessions:
 
 
 def options_of(row: asyncpg.Record) -> TaskOptions:
-    """Options from a row that has their columns."""
+    """Return options from a row that has their columns."""
     return TaskOptions(row["max_duration_us"], row["max_retries"], row["priority"], json.loads(row["options"]))
 
 

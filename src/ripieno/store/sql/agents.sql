@@ -1,5 +1,5 @@
 -- name: register
--- Nothing, if the agent has a later connection already.
+-- Registers a connection; no row is written or returned if the agent has a later connection already.
 insert into agents as a (agent_id, name, slots, partitions, version, lease_until, replica, epoch)
 values ($1, $2, $3, $4, $5, now() + $6 * interval '1 second', $7, $8)
 on conflict (agent_id) do update
@@ -10,7 +10,8 @@ where a.epoch < excluded.epoch
 returning agent_no
 
 -- name: renew
--- Of an agent that has connected anew since, through whichever replica, this is not the connection.
+-- Renews the leases of agents whose latest connection this is: not of one that has connected anew since, through
+-- whichever replica.
 update agents a
 set renewals = a.renewals + 1, lease_until = now() + $3 * interval '1 second', replica = $4
 from unnest($1::bigint[], $2::bigint[]) as connected (agent_no, epoch)
@@ -25,7 +26,7 @@ select a.agent_no, a.renewals from agents a
 where exists (select from states s where s.agent_no = a.agent_no and s.claim is not null)
 
 -- name: write_to
--- Of other agents, and in another order, than whoever renews: it waits for no row.
+-- Renewals lock rows of other agents, and in another order, so locked rows are skipped and not waited for.
 with free as materialized (
     select agent_no from agents where agent_no = any($1::bigint[]) for update skip locked
 )
@@ -34,8 +35,8 @@ from free where a.agent_no = free.agent_no
 returning a.agent_no
 
 -- name: without_replica
--- Those whose replica is gone, or is the one that asks and has not got them any more. A replica that is
--- stopped, or does not come to renew, still has its session.
+-- Agents whose replica has ended, or is the asking one ($2), which is not connected to them any more. A replica that
+-- is stopped, or is late to renew, still has its session.
 select a.agent_no from agents a
 where a.agent_no = any($1::bigint[]) and (a.replica = $2 or not exists (
     select from pg_locks l
@@ -45,16 +46,16 @@ where a.agent_no = any($1::bigint[]) and (a.replica = $2 or not exists (
       and l.database = (select oid from pg_database where datname = current_database())))
 
 -- name: held
--- Nothing of an agent that has a later connection: what was claimed through that one is not seen here either.
+-- Attempts that an agent holds; none if it has a later connection, through which they may have been claimed.
 select s.task_no, s.session_no, s.claim
 from agents a
 join states s on s.agent_no = a.agent_no and s.claim is not null
 where a.agent_no = $1 and a.epoch = $2
 
 -- name: held_for_a_while
--- What was claimed just now may still be on its way into the replica's memory. This only leaves out
--- most of it: whoever asks looks twice, since the clock may have been set between the claim and now.
--- Nothing of agents that have a later connection, as above.
+-- Attempts claimed more than 5 seconds ago: later ones may still be on their way into the replica's memory. Some of
+-- those may be returned, too, since the clock may have been set between the claim and now: callers look twice.
+-- No attempts of agents that have a later connection, as in "held".
 select s.agent_no, s.task_no, s.session_no, s.claim
 from unnest($1::bigint[], $2::bigint[]) as connected (agent_no, epoch)
 join agents a on a.agent_no = connected.agent_no and a.epoch = connected.epoch
@@ -75,7 +76,7 @@ join states s on s.agent_no = a.agent_no and s.claim is not null
 limit $3
 
 -- name: end
--- Its connection, should a replica still believe in it, is not renewed any more.
+-- Ends an agent: a connection that a replica still has is not renewed any more.
 update agents set epoch = $2 where agent_id = $1 returning agent_no
 
 -- name: held_by_ended

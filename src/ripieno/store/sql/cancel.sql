@@ -1,5 +1,5 @@
 -- name: mark_cancelled
--- From here on nothing more is submitted to the session. What its cuts would fail is cancelled instead.
+-- After this no task is submitted to the session. Tasks that its cuts would fail are cancelled instead.
 with marked as (
     update sessions set status = 10, cancelled_at = now() where session_no = $1 and status = 1
 ), dropped as (
@@ -9,7 +9,7 @@ insert into pending_cancellations (session_no, cancellation, whole_session) valu
 on conflict (session_no, cancellation) do nothing
 
 -- name: begin_cancellation
--- Of some tasks of these sessions.
+-- Notes the cancellation of some tasks of these sessions.
 insert into pending_cancellations (session_no, cancellation, whole_session)
 select session_no, $2, false from unnest($1::bigint[]) as session_no
 
@@ -21,9 +21,9 @@ delete from pending_cancellations where session_no = any($1::bigint[]) and cance
 
 -- name: unfinished_tasks
 -- Some unfinished tasks of a session with numbers above $2 and up to $3, as many as have $5 results together, but
--- at least one. What waits comes first, by number; then, in one look at everything from the first number on (so
--- that nothing that is being claimed or given back meanwhile is missed), what is left of it and what is held.
--- Three small indexes: finished tasks, however many, are not read, nor what waits in other sessions.
+-- at least one. Waiting tasks come first, by number; then, in one look from the first number on (so that no task
+-- that is being claimed or given back meanwhile is missed), the remaining waiting tasks and those held by agents.
+-- Small indexes carry it: finished tasks, however many, are not read, nor waiting tasks of other sessions.
 -- Rows are compared as such because only the right index can do that: from "session_no = $1" the planner of a
 -- server with outdated statistics goes through the primary key.
 with waiting as materialized (
@@ -53,7 +53,7 @@ select task_no, session_no, 1 + coalesce(outputs, 1) as weight
 from states where task_no = any($1::bigint[]) and status = any($2::smallint[])
 
 -- name: unfinished_of_sessions
--- Of several sessions, in one look; of what waits in a session, $4 at most.
+-- Unfinished tasks of several sessions, in one look; of waiting tasks, $4 of each session at most.
 select asked.session_no, waiting.task_no, waiting.weight
 from unnest($1::bigint[]) as asked (session_no)
 cross join lateral (

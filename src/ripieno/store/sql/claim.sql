@@ -1,8 +1,8 @@
 -- name: claim
 -- The most urgent claimable tasks of one partition, spread over agents: the i-th picked
--- goes to the i-th entry of $4. Rows that someone else is claiming are skipped, not waited for.
--- $3 is where the tokens of this statement begin, drawn at random: each claim has its own,
--- and none ever comes again.
+-- goes to the i-th entry of $4. Rows that another transaction has locked are skipped, not waited for.
+-- $3 is the first token of this statement, drawn at random: each claim has a token of its own,
+-- and none is used again.
 with picked as materialized (
     select ctid as place
     from states
@@ -33,8 +33,8 @@ join blobs b on b.blob_no = t.payload_no
 order by c.priority desc, c.task_no
 
 -- name: claim_onward
--- The same, but of tasks of priority $5 only those after number $6 (and of those that are more urgent all):
--- what died before that place is not walked over. What follows after the two is as above.
+-- Claims as "claim" does, but of tasks of priority $5 only those after number $6, and all more urgent ones: dead
+-- entries before that place are not read. All that follows the first two parts is as in "claim".
 with urgent as materialized (
     select ctid as place
     from states

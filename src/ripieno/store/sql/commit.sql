@@ -5,7 +5,7 @@ select commit_plain(
     $11::bigint[], $12::bytea[], $13::bigint[], $14::text[], $15::bigint[], $16::bytea[])
 
 -- name: lock_attempts
--- Phase 2: those attempts whose claim still owns the task. The caller sorts by task number.
+-- Phase 2: locks those attempts whose claim still owns the task. The caller sorts by task number.
 -- "is not distinct from", here and wherever a claim is compared: from "=" the planner proves that
 -- claim is not null, and goes through the index of held attempts from end to end for each row
 -- (that index looks small to it when little was held the last time it looked).
@@ -18,11 +18,11 @@ join sessions n on n.session_no = s.session_no
 for no key update of s
 
 -- name: write_outcomes
--- One statement for what most flushes are made of: results completed, attempts ended, counts.
--- The caller sorts results by (session, key), which is the order of their locks where none are
--- held yet, and checks how many were written: one that its task owns no more, or that is final,
--- is not. Where an outcome does not say who ran it, when it began or why it ended (a rescued or a
--- cancelled attempt), what was noted before stays.
+-- One statement for the parts of most flushes: completed results, ended attempts and counts.
+-- The caller sorts results by (session, key), which is the order of their locks if none are
+-- held yet, and checks how many were written: a result that its task owns no more, or that is final,
+-- is not written. If an outcome does not say who ran it, when it began or why it ended (a rescued or a
+-- cancelled attempt), the values noted before stay.
 with stored as (
     insert into blobs (blob_no, size, data)
     select blob_no, length(data), data
@@ -54,7 +54,7 @@ select count(*) as completed,
 from completed
 
 -- name: retry_attempts
--- The attempt is kept and the task is claimable again, under its next number.
+-- Keeps the attempt in earlier_attempts and makes the task claimable again, under its next attempt number.
 with earlier as (
     insert into earlier_attempts
         (task_no, retry, status, agent_no, claimed_at, started_at, ended_at, worker, detail)
@@ -79,7 +79,7 @@ where s.task_no = begun.task_no and s.claim is not distinct from begun.claim and
 returning s.session_no
 
 -- name: mark_interrupting_if_owned
--- A cancelled attempt that had begun: whoever waits for the cancellation need wait no longer.
+-- Notes that a cancelled attempt had begun, which confirms its cancellation.
 -- (coalesce keeps the planner from going through the index of all that is being cancelled.)
 update states s
 set started_at = coalesce(s.started_at, now())
@@ -88,7 +88,7 @@ where s.task_no = begun.task_no and s.claim is not distinct from begun.claim and
 returning s.session_no
 
 -- name: release_if_owned
--- Locked first, so that the status before is the latest one, not that of the snapshot: the
+-- Rows are locked first, so that the status before is the latest one, not that of the snapshot: the
 -- attempt may have been marked as started just now.
 with locked as materialized (
     select s.task_no, s.status

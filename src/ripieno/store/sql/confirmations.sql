@@ -1,6 +1,6 @@
 -- name: unconfirmed_in_sessions
--- Attempts of these sessions that are being cancelled and may begin yet: nobody has said that they
--- are over, nor that they run and are being interrupted.
+-- Attempts of these sessions that are being cancelled and may still begin: their agents have not said that they
+-- ended, nor that they run and are being interrupted.
 select count(*) as attempts from states
 where session_no = any($1::bigint[]) and status = 4 and started_at is null
 

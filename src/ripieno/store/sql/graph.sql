@@ -5,7 +5,7 @@ select * from promote_some($1::bigint[], $2::text[], array_fill(0::bigint, array
 select * from promote_pending($1::bigint, $2::integer)
 
 -- name: pending_promotions
--- Where the promotions of each session stand: the lowest number grows with each step.
+-- The progress of the promotions of each session: the lowest number grows with each step.
 select session_no, min(promotion_no) as lowest from pending_promotions group by session_no
 
 -- name: begin_cuts
@@ -15,13 +15,13 @@ select * from begin_cuts($1::bigint[], $2::text[], $3::bigint[], $4::integer, $5
 select * from cut_sessions($1::bigint[], $2::integer, $3::integer)
 
 -- name: pending_cuts
--- Where the cuts of each session stand: the lowest number grows with each step.
+-- The progress of the cuts of each session: the lowest number grows with each step.
 select session_no, min(cut_no) as lowest from pending_cuts group by session_no
 
 -- name: abort_outputs
--- What these tasks still own and have not completed. Each is looked up by itself (limit 1): else
+-- Aborts the open results that these tasks own. Each is looked up by itself (limit 1): else
 -- the planner of a new database goes through all results of the session for each task. Their
--- places cannot change meanwhile: whoever would change them waits at the gate or for our locks.
+-- places cannot change meanwhile: transactions that would change them wait at the gate or for our locks.
 with owned as materialized (
     select found.place
     from unnest($1::bigint[]) as ended (task_no)

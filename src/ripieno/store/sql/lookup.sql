@@ -16,9 +16,9 @@ select id, session_no from sessions where id = any($1::text[])
 select key, status from results where session_no = $1 and key = any($2::text[])
 
 -- name: finished_results
--- Those of the keys that are final, or that nobody has announced (status null or 0), in the
--- order of the request. Bytes come along up to $3 each and $4 in all: beyond that they are not
--- read from the disk, since the sum is made of sizes alone.
+-- Those of the keys that are final, or that no task has announced (status null or 0), in the
+-- order of the request. Bytes are returned up to $3 each and $4 in all; beyond that they are not
+-- read from the disk, since the sum is computed from sizes alone.
 select found.key, found.status, found.size, found.object, found.sha256,
        case when found.small and found.total <= $4 then found.data end as data,
        found.small and found.total > $4 as unread
@@ -34,7 +34,7 @@ from (
 order by found.place
 
 -- name: results
--- In the order of the request, one row each: with the owner, and with the bytes where they are inline.
+-- One row for each key, in the order of the request, with the owner, and with the bytes if they are inline.
 select r.status, asked.key, r.owner_no, o.status as owner_status, t.id as owner_id, b.size, b.data, b.object, b.sha256
 from unnest($1::bigint[], $2::text[]) with ordinality as asked (session_no, key, place)
 left join results r on r.session_no = asked.session_no and r.key = asked.key
@@ -44,8 +44,8 @@ left join blobs b on b.blob_no = r.blob_no
 order by asked.place
 
 -- name: results_within
--- The same, with bytes up to $3 in all (but always those of the first); `left_out` where there are
--- more. Those are not read from the disk, since the sum is made of sizes alone.
+-- The rows of "results", with bytes up to $3 in all (but always those of the first); those beyond are
+-- marked as left_out, and are not read from the disk, since the sum is computed from sizes alone.
 select found.status, found.key, found.owner_no, found.owner_status, found.owner_id, found.size, found.object, found.sha256,
        case when not found.left_out then found.data end as data, found.left_out
 from (
@@ -61,9 +61,9 @@ from (
 order by found.place
 
 -- name: failed_attempts
--- Of each task oldest first; the latest attempt only where the task is final or being cancelled (its
+-- Failed attempts of each task, oldest first; the latest attempt only if the task is final or being cancelled (its
 -- results are aborted from then on). The reasons of one task share $2 characters, so that a task
--- with many attempts is told in one message; each has 200 at the least.
+-- with many attempts fits into one message; each has 200 at least.
 select task_no, status, task_id, failed_input,
        left(detail, greatest($2::integer / count(*) over (partition by task_no), 200)::integer) as detail
 from (

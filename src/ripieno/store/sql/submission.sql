@@ -1,5 +1,5 @@
 -- name: task_numbers
--- The order of submission, which is also the order of claims: taken for each call just
+-- Numbers in the order of submission, which is also the order of claims: taken for each call just
 -- before it is written, never in blocks kept by a replica.
 select coalesce(array_agg(nextval('task_numbers')), '{}') from generate_series(1, $1::integer)
 
@@ -9,21 +9,21 @@ select submit_plain(
     $9::text[], $10::integer[], $11::text[], $12::integer[], $13::bigint[], $14::bigint)
 
 -- name: open_submission
--- With the gates held: numbers for the tasks, and which of the sessions take no more.
+-- Numbers for the tasks, and a session that takes no more tasks, if any. The gates are held.
 select (select coalesce(array_agg(nextval('task_numbers')), '{}') from generate_series(1, $1::integer)) as numbers,
        (select min(session_no) from sessions where session_no = any($2::bigint[]) and status <> 1) as cancelled
 
 -- name: name_keys
 -- Phase 3: a row for every key that is named, announced (owner given) or not. The caller
--- sorts by (session, key). What exists already is left alone and not counted.
+-- sorts by (session, key). Existing rows are left alone and not counted.
 insert into results (session_no, key, owner_no, awaited, status)
 select session_no, key, owner_no, awaited, case when owner_no is null then 0 else 1 end
 from unnest($1::bigint[], $2::text[], $3::bigint[], $4::boolean[]) as named (session_no, key, owner_no, awaited)
 on conflict do nothing
 
 -- name: lock_open_keys
--- Phase 4: those of the named keys that existed before and are not final. The order of
--- the array is the order of the locks (a nested loop over it, see store.database).
+-- Phase 4: locks those of the named keys that existed before and are not final. The order of
+-- the array is the order of the locks (a nested loop over it, see store.database.connections).
 select r.session_no, r.key, r.status, r.owner_no
 from unnest($1::bigint[], $2::text[]) as named (session_no, key)
 join results r on r.session_no = named.session_no and r.key = named.key
@@ -37,14 +37,14 @@ join results r on r.session_no = named.session_no and r.key = named.key
 left join tasks t on t.task_no = r.owner_no
 
 -- name: mark_awaited
--- Keys that are locked by us and that somebody waits for from now on.
+-- Marks keys for which a task waits from now on; this transaction has locked them.
 update results r
 set awaited = true
 from unnest($1::bigint[], $2::text[]) as named (session_no, key)
 where r.session_no = named.session_no and r.key = named.key
 
 -- name: announce_keys
--- Keys that were only named so far (and are locked by us) get their owner.
+-- Gives an owner to keys that were only named so far; this transaction has locked them.
 update results r
 set owner_no = named.owner_no, status = 1, created_at = now()
 from unnest($1::bigint[], $2::text[], $3::bigint[]) as named (session_no, key, owner_no)
@@ -58,8 +58,8 @@ from unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[]) as named (sess
 where r.session_no = named.session_no and r.key = named.key and r.status = 1 and r.owner_no = named.parent_no
 
 -- name: insert_tasks
--- Phase 5: the tasks, by id in the caller's order, and all that follows from each. What exists
--- already is not counted; the caller then rolls back.
+-- Phase 5: the tasks, in the caller's order, which is by id, with payloads, states and counts. Tasks that exist
+-- already are not counted; the caller then rolls back.
 with new as materialized (
     select *
     from unnest(
@@ -86,8 +86,12 @@ with new as materialized (
 )
 select count(*) from created
 
+-- name: taken_ids
+-- Which of the ids have a task, the caller's own included. Locks nothing; tasks_by_id.
+select id, task_no from tasks where id = any($1::text[])
+
 -- name: insert_objects
--- Data in the object store: linked here, and thereby no longer staged.
+-- Links objects of the object store, and removes their notes from staged_objects.
 with linked as (
     insert into blobs (blob_no, size, object, sha256)
     select * from unnest($1::bigint[], $2::bigint[], $3::text[], $4::bytea[])
@@ -106,7 +110,7 @@ join tasks t on t.id = asked.id
 join blobs b on b.blob_no = t.payload_no
 
 -- name: intern_options
--- The number of a set of options, which is written unless it exists; no row where the session has $8 already.
+-- The number of a set of options, which is written unless it exists; no row if the session has $8 sets already.
 with existing as (
     select options_no from options where session_no = $1 and digest = $2
 ), added as (

@@ -32,13 +32,13 @@ from ripieno.store.graph.creation import SQL, PlannedTask, create_tasks
 from ripieno.store.sessions.changes import Changes
 from ripieno.store.sessions.sessions import KnownOptions, KnownSession
 
-#: Stands for the dependencies of a task that has none, beside others that have some.
+#: The dependencies of a task without any, in a call where other tasks have some.
 _NO_NEED = (None,)
 
 
 @dataclass(frozen=True, slots=True)
 class SubmissionCall:
-    """One call, its names resolved."""
+    """One call of a client that submits tasks, with session and options resolved."""
 
     session: KnownSession
     options: KnownOptions
@@ -51,12 +51,12 @@ class SubmissionCall:
 
     @property
     def inline_bytes(self) -> int:
-        """Bytes of its inline payloads."""
+        """The bytes of all inline payloads of the call."""
         return sum(len(task.payload) for task in self.tasks if isinstance(task.payload, bytes))
 
     @property
     def is_free(self) -> bool:
-        """Whether no task depends on anything."""
+        """Whether no task of the call has dependencies."""
         return not any(task.data_dependencies for task in self.tasks)
 
 
@@ -66,8 +66,7 @@ async def submit(database: Database, calls: Sequence[SubmissionCall]) -> tuple[l
     Idempotent by ids: a call that is identical to one that succeeded changes nothing.
 
     Returns:
-        For each call what kept it from happening, None where it is done and durable; and
-        what has changed.
+        For each call the error that refused it, or None if it is done and durable; and the changes.
     """
     faults: list[RipienoError | None] = []
     changes = Changes()
@@ -77,7 +76,7 @@ async def submit(database: Database, calls: Sequence[SubmissionCall]) -> tuple[l
         except RipienoError as error:
             if not faults:
                 raise
-            refused, changed = [error] * len(portion), Changes()  # what is before it is done, and has to be told
+            refused, changed = [error] * len(portion), Changes()  # former portions are done, and must be reported
         faults += refused
         changes.add(changed)
     return faults, changes
@@ -92,7 +91,7 @@ async def _submit_portion(
         if len(calls) == 1:
             retried = await _is_identical(database, calls[0])
             return [None if retried else error], Changes()
-    except (InvalidRequestError, InvariantError):  # of one of them, and no fault of the others
+    except (InvalidRequestError, InvariantError):  # one of the calls is at fault, and the others are not
         if len(calls) == 1:
             raise
     faults: list[RipienoError | None] = []
@@ -100,7 +99,7 @@ async def _submit_portion(
     for call in calls:
         try:
             [fault], changed = await _submit_portion(database, [call])
-        except RipienoError as error:  # what is before it is done, and has to be told
+        except RipienoError as error:  # former calls are done, and must be reported
             faults.append(error)
         else:
             faults.append(fault)
@@ -113,7 +112,7 @@ async def _submit_together(database: Database, calls: Sequence[SubmissionCall]) 
         try:
             return await _submit_plain(database, calls)
         except NotPlainError:
-            pass  # nothing has happened; what clashes is found out step by step
+            pass  # nothing has happened; the careful way finds what clashes
     return await database.transaction(
         partial(_write, calls=calls),
         opening=gates(call.session.session_no for call in calls),
@@ -124,13 +123,14 @@ async def _submit_together(database: Database, calls: Sequence[SubmissionCall]) 
 async def submit_and_claim(
     database: Database, calls: Sequence[SubmissionCall], agents: Sequence[int]
 ) -> tuple[Changes, list[Claimed]]:
-    """``submit`` tasks without dependencies that are claimed as they are created, the i-th by the i-th agent.
+    """Submit tasks without dependencies and claim them as they are created, the i-th for the i-th agent.
 
-    A lone task on an idle cluster is thereby on its way to a worker after one transaction.
+    So a lone task on an idle cluster is on its way to a worker after one transaction.
 
     Raises:
-        NotPlainError: nothing happened; submit them without claiming them.
-        UnavailableError, OutcomeUnknownError: submit the same calls again.
+        NotPlainError: nothing happened; submit the calls without claiming their tasks.
+        UnavailableError: the database cannot be reached; submit the same calls again.
+        OutcomeUnknownError: the database went away during the call; submit the same calls again.
     """
     if len({call.session.session_no for call in calls}) > MOST_GATES:
         raise NotPlainError
@@ -161,7 +161,7 @@ async def _submit_plain(database: Database, calls: Sequence[SubmissionCall]) -> 
 async def _call_plain(
     database: Database, calls: Sequence[SubmissionCall], claimants: Sequence[int], first_claim: int
 ) -> list[int]:
-    """Nothing clashes, as a rule: one round trip. Phases and checks are those of ``_write``."""
+    """Submit calls in one round trip if nothing clashes; phases and checks are those of ``_write``."""
     tasks = [task for call in calls for task in call.tasks]
     needs: list[tuple[str | None, int]] = []
     if any(task.data_dependencies for task in tasks):
@@ -195,7 +195,7 @@ async def _call_plain(
 
 
 def _incarnation(calls: Sequence[SubmissionCall]) -> int:
-    """Of the database that the calls' sessions are known from; if it is not one, the oldest, which is refused."""
+    """Return the incarnation that the calls' sessions are from; of several the oldest, which is refused as stale."""
     return min(call.session.incarnation for call in calls)
 
 
