@@ -48,7 +48,7 @@ check: $(READY) ## format, lint, types, layers, generated code and map, fast tes
 	$(BIN)/lint-imports
 	$(BIN)/python tools/generate_stubs.py --check
 	$(BIN)/python tools/draw_map.py --check
-	$(BIN)/python -m pytest -q tests/unit
+	$(BIN)/python -m pytest -q -n $(WORKERS) tests/unit
 
 format: $(READY) ## write the code in the one format, mend what lint can mend
 	$(BIN)/ruff format .
