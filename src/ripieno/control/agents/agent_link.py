@@ -4,18 +4,23 @@ import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import cast
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from ripieno.control.agents.packing import (
+    LARGEST_MESSAGE_BYTES,
+    NUMBER_BYTES,
+    assignment_to_wire,
+    batches,
+    put_plain,
+    size_of,
+    size_of_options,
+)
 from ripieno.domain.data import StoredObject
 from ripieno.domain.options import DEFAULT_PARTITION, TaskOptions
 from ripieno.domain.outcomes import Ticket
 from ripieno.store.attempts.claim import Claimed
-from ripieno.wire.outcomes import data_to_wire, ticket_to_wire
+from ripieno.wire.outcomes import ticket_to_wire
 from ripieno.wire.protos.v1 import agent_pb2
-
-#: Messages to agents are cut at about this size, so that neither end holds much at once.
-_LARGEST_MESSAGE_BYTES = 2 * 1024 * 1024
 
 #: An agent with more unsent bytes than this gets no more tasks, beyond those that claims under way bring.
 _FULL_BYTES = 8 * 1024 * 1024
@@ -23,9 +28,8 @@ _FULL_BYTES = 8 * 1024 * 1024
 #: which it does not read.
 _OVERFULL_BYTES = 4 * _FULL_BYTES
 
-#: Estimated bytes of a ticket in a message, and of a number: that of an outcome message, or of a session beside its id.
+#: Estimated bytes of a ticket in a message.
 _TICKET_BYTES = 40
-_NUMBER_BYTES = 16
 
 #: A settlement is sent no later than this. Sending each in a message of its own would cost a lone task 0.2 ms at both
 #: ends (measured).
@@ -105,21 +109,21 @@ class AgentLink:
     def assign(self, tasks: Sequence[Claimed], options: Mapping[int, TaskOptions], sessions: Mapping[int, str]) -> None:
         """Put assignments into the outbox. Their credit was taken before."""
         plain = [task for task in tasks if isinstance(task.payload, bytes) and not task.data_dependencies]
-        for batch, size in _batches(plain, options):
+        for batch, size in batches(plain, options):
             self._introduce(batch, size, options, sessions)
-            _put_plain(self._message().plain, batch)
+            put_plain(self._message().plain, batch)
         if len(plain) < len(tasks):
             for task in tasks:
                 if isinstance(task.payload, StoredObject) or task.data_dependencies:
-                    self._introduce([task], _size(task), options, sessions)
-                    self._message().assignments.append(_assignment(task))
+                    self._introduce([task], size_of(task), options, sessions)
+                    self._message().assignments.append(assignment_to_wire(task))
         self._filled.set()
 
     def _introduce(
         self, tasks: Sequence[Claimed], size: int, options: Mapping[int, TaskOptions], sessions: Mapping[int, str]
     ) -> None:
         """Prepare the open message for assignments: add the options and sessions they refer to, and note their claims."""
-        if self._open is not None and self._sizes[-1] > _LARGEST_MESSAGE_BYTES:
+        if self._open is not None and self._sizes[-1] > LARGEST_MESSAGE_BYTES:
             self._next_message()
         message = self._message()
         for options_no in {task.options_no for task in tasks} - self._told_options:
@@ -131,11 +135,11 @@ class AgentLink:
                 priority=known.priority,
             )
             self._told_options.add(options_no)
-            size += _size_of_options(known)
+            size += size_of_options(known)
         for session_no in {task.ticket.session_no for task in tasks} - self._told_sessions:
             message.sessions.add(session_no=session_no, id=sessions[session_no])
             self._told_sessions.add(session_no)
-            size += _NUMBER_BYTES + len(sessions[session_no])
+            size += NUMBER_BYTES + len(sessions[session_no])
         self.hold([(task.ticket.claim, options[task.options_no].priority) for task in tasks])
         if self._cancelled_early:
             for task in tasks:
@@ -154,7 +158,7 @@ class AgentLink:
         """Tell the agent that the outcomes of its message ``outcomes_no`` are durably decided, and drop their claims."""
         self.drop(claims)
         self._message().settled.append(outcomes_no)
-        self._grow(_NUMBER_BYTES)
+        self._grow(NUMBER_BYTES)
         # A settlement only frees memory of the agent, so it waits a moment for another message to travel with.
         if self._settling is None:
             self._settling = asyncio.get_running_loop().call_later(_SETTLE_WITHIN_S, self._send_settled)
@@ -289,63 +293,3 @@ class AgentLink:
         self.unsent_bytes += size
         if self.unsent_bytes > _OVERFULL_BYTES:
             self._room.clear()
-
-
-def _size(task: Claimed) -> int:
-    payload = task.payload
-    size = 200 if isinstance(payload, StoredObject) else 200 + len(payload)
-    for key in task.expected_output_keys:
-        size += len(key)
-    for key in task.data_dependencies:
-        size += len(key)
-    return size
-
-
-def _size_of_options(options: TaskOptions) -> int:
-    return _NUMBER_BYTES + sum([len(name) + len(value) for name, value in options.options.items()])
-
-
-def _batches(tasks: Sequence[Claimed], options: Mapping[int, TaskOptions]) -> Iterator[tuple[Sequence[Claimed], int]]:
-    """Cut assignments into batches for one message each, which exceed the limit by their last task at most.
-
-    Yields:
-        The tasks of a batch, and their size in bytes without the options.
-    """
-    start, size, options_size = 0, 0, 0
-    told: set[int] = set()
-    for place, task in enumerate(tasks):
-        size += _size(task)
-        if task.options_no not in told:
-            told.add(task.options_no)
-            options_size += _size_of_options(options[task.options_no])
-        if size + options_size > _LARGEST_MESSAGE_BYTES:
-            yield tasks[start : place + 1], size
-            start, size, options_size = place + 1, 0, 0
-            told.clear()
-    if start < len(tasks):
-        yield tasks[start:], size
-
-
-def _put_plain(message: agent_pb2.PlainAssignments, tasks: Sequence[Claimed]) -> None:
-    tickets = [task.ticket for task in tasks]
-    message.task_nos.extend([ticket.task_no for ticket in tickets])
-    message.session_nos.extend([ticket.session_no for ticket in tickets])
-    message.claims.extend([ticket.claim for ticket in tickets])
-    message.task_ids.extend([task.task_id for task in tasks])
-    message.retries.extend([task.retry for task in tasks])
-    message.options_nos.extend([task.options_no for task in tasks])
-    message.payloads.extend([cast(bytes, task.payload) for task in tasks])
-    message.output_counts.extend([len(task.expected_output_keys) for task in tasks])
-    message.expected_output_keys.extend([key for task in tasks for key in task.expected_output_keys])
-
-
-def _assignment(task: Claimed) -> agent_pb2.Assignment:
-    return agent_pb2.Assignment(
-        ticket=ticket_to_wire(task.ticket),
-        task_id=task.task_id,
-        retry=task.retry,
-        options_no=task.options_no,
-        expected_output_keys=task.expected_output_keys,
-        data_dependencies=task.data_dependencies,
-        payload=data_to_wire(task.payload),
-    )

@@ -10,18 +10,15 @@ The order of locks is that of ``ripieno.store``: gates, own states, keys (new on
 then existing ones), new tasks, dependents.
 """
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
-
-import asyncpg
+from dataclasses import dataclass
 
 from ripieno.domain.data import Data, StoredObject
 from ripieno.domain.errors import AlreadyExistsError, ConflictError, InvariantError, LimitError
-from ripieno.domain.outcomes import Cancelled, Completed, Completions, Failed, Failure, Outcome, Ticket
-from ripieno.domain.statuses import SessionStatus, TaskStatus
+from ripieno.domain.outcomes import Completed, Completions, Failed, Failure, Outcome, Ticket
+from ripieno.domain.statuses import TaskStatus
 from ripieno.store.attempts.blobs import BlobNumbers
+from ripieno.store.attempts.plan import Ended, Plan, ended_columns, judged, may_conflict, plan_of
 from ripieno.store.attempts.portions import fits, portions_of_outcomes
 from ripieno.store.database.database import Connection, Database, NotPlainError
 from ripieno.store.database.gates import gates
@@ -40,49 +37,6 @@ from ripieno.store.sessions.counts import Tally
 from ripieno.store.sessions.sessions import KnownOptions, Sessions
 
 _SQL = Queries("commit")
-
-
-class _Ended(NamedTuple):
-    """An attempt whose claim owns its task, and how the attempt ends."""
-
-    outcome: Outcome
-    how: Completed | Failed | Cancelled
-    row: asyncpg.Record
-
-    @property
-    def task_no(self) -> int:
-        number: int = self.row["task_no"]
-        return number
-
-    @property
-    def retried(self) -> bool:
-        """Whether another attempt of the task follows."""
-        return (
-            isinstance(self.how, Failed) and self.how.failure.may_retry and self.row["retry"] < self.row["max_retries"]
-        )
-
-    @property
-    def status(self) -> TaskStatus:
-        """The status in which this attempt ends."""
-        match self.how:
-            case Completed():
-                return TaskStatus.COMPLETED
-            case Failed(failure=failure):
-                return failure.status
-            case Cancelled():
-                return TaskStatus.CANCELLED
-
-
-@dataclass(slots=True)
-class _Plan:
-    """The changes that one flush is going to write."""
-
-    ended: list[_Ended]
-    produced: dict[Key, tuple[int, Data]] = field(default_factory=dict)
-    sub_tasks: list[PlannedTask] = field(default_factory=list)
-    #: Tasks whose open outputs are aborted.
-    aborting: list[int] = field(default_factory=list)
-    touched: set[Key] = field(default_factory=set)
 
 
 class Committer:
@@ -131,10 +85,10 @@ class Committer:
             if len(outcomes) == 1:
                 gone = Failed(Failure.ATTEMPT, error.detail)
                 return await self._commit_together([outcomes[0]._replace(how=gone)])
-        others = [outcome for outcome in outcomes if not _may_conflict(outcome)]
+        others = [outcome for outcome in outcomes if not may_conflict(outcome)]
         changes, lost = await self._commit_together(others) if others else (Changes(), [])
         # In the order in which their sub-tasks would be numbered if they were committed together.
-        for suspect in sorted(filter(_may_conflict, outcomes), key=lambda outcome: outcome.ticket.task_no):
+        for suspect in sorted(filter(may_conflict, outcomes), key=lambda outcome: outcome.ticket.task_no):
             changed, refused = await self._commit_apart([suspect])
             changes.add(changed)
             lost += refused
@@ -225,7 +179,12 @@ class _Flush:
         changes.add_ended((each.row["session_no"], each.task_no) for each in ended)
         if not ended:
             return changes, lost
-        plan = await self._plan(connection, ended)
+        plan = plan_of(ended, self.options)
+        if plan.sub_tasks:
+            numbers = await task_numbers(connection, len(plan.sub_tasks))
+            plan.sub_tasks = [
+                task._replace(task_no=number) for task, number in zip(plan.sub_tasks, numbers, strict=True)
+            ]
         to_cut = await self._write_tasks(connection, plan)
         awaited = await self._write_outcomes(connection, plan)
         if plan.aborting:
@@ -233,7 +192,7 @@ class _Flush:
             changes.add_aborted(aborted)
             to_cut |= {key: 0 for key, somebody_waits in aborted.items() if somebody_waits}
         if again := [each for each in ended if each.retried]:
-            await connection.execute(_SQL.retry_attempts, *_ended_columns(again))
+            await connection.execute(_SQL.retry_attempts, *ended_columns(again))
             changes.partitions |= {each.row["partition"] for each in again}
         if awaited:
             changes.add(await promotions.begin(connection, awaited))
@@ -244,7 +203,7 @@ class _Flush:
         changes.partitions |= {task.options.options.partition for task in plan.sub_tasks}
         return changes, lost
 
-    async def _lock_own(self, connection: Connection) -> tuple[list[_Ended], list[Ticket]]:
+    async def _lock_own(self, connection: Connection) -> tuple[list[Ended], list[Ticket]]:
         ordered = sorted(self.outcomes, key=lambda outcome: outcome.ticket.task_no)
         rows = await connection.fetch(
             _SQL.lock_attempts,
@@ -259,43 +218,10 @@ class _Flush:
             if row is None or row["session_no"] != outcome.ticket.session_no:
                 lost.append(outcome.ticket)
             else:
-                ended.append(_Ended(outcome, _judged(outcome, row), row))
+                ended.append(Ended(outcome, judged(outcome, row), row))
         return ended, lost
 
-    async def _plan(self, connection: Connection, ended: list[_Ended]) -> _Plan:
-        plan = _Plan(ended)
-        for each in ended:
-            if isinstance(each.how, Completed):
-                self._plan_completed(plan, each, each.how)
-            elif not each.retried and each.row["status"] != TaskStatus.CANCELLING:  # whose outputs are aborted already
-                plan.aborting.append(each.task_no)
-                plan.touched |= {(each.row["session_no"], key) for key in each.row["expected_output_keys"]}
-        if plan.sub_tasks:
-            numbers = await task_numbers(connection, len(plan.sub_tasks))
-            plan.sub_tasks = [
-                task._replace(task_no=number) for task, number in zip(plan.sub_tasks, numbers, strict=True)
-            ]
-        return plan
-
-    def _plan_completed(self, plan: _Plan, each: _Ended, how: Completed) -> None:
-        session_no = each.row["session_no"]
-        own_keys = frozenset(each.row["expected_output_keys"])
-        left = set(own_keys)
-        for key, data in how.results:
-            plan.produced[session_no, key] = (each.task_no, data)
-            left.discard(key)
-        for place, batch in enumerate(how.sub_tasks):
-            options = self.options[each.task_no, place]
-            for task in batch.tasks:
-                delegated = own_keys.intersection(task.expected_output_keys)
-                left -= delegated
-                plan.sub_tasks.append(PlannedTask(0, session_no, options, task, each.task_no, delegated))
-        if left:
-            plan.aborting.append(each.task_no)  # it completed without producing them
-        if left or how.sub_tasks:
-            plan.touched |= {(session_no, key) for key in own_keys}
-
-    async def _write_tasks(self, connection: Connection, plan: _Plan) -> dict[Key, int]:
+    async def _write_tasks(self, connection: Connection, plan: Plan) -> dict[Key, int]:
         """Do phases 3 to 5 for all keys that are touched, without completing them.
 
         Returns:
@@ -311,7 +237,7 @@ class _Flush:
             await lock_open_keys(connection, plan.touched)
         return aborted
 
-    async def _write_outcomes(self, connection: Connection, plan: _Plan) -> list[Key]:
+    async def _write_outcomes(self, connection: Connection, plan: Plan) -> list[Key]:
         """Complete results and end attempts; return those of the keys for which tasks wait."""
         tally = Tally()
         for each in plan.ended:
@@ -328,7 +254,7 @@ class _Flush:
             [owner for _, (owner, _) in ordered],
             numbers,
             [None if isinstance(data, StoredObject) else data for _, (_, data) in ordered],
-            *_ended_columns([each for each in plan.ended if not each.retried]),
+            *ended_columns([each for each in plan.ended if not each.retried]),
             *tally.columns(),
         )
         assert written is not None  # an aggregate always has a row
@@ -350,40 +276,6 @@ def _apart(
         return numbers, data, objects
     inline = [(number, datum) for number, datum in zip(numbers, data, strict=True) if isinstance(datum, bytes)]
     return [number for number, _ in inline], [datum for _, datum in inline], objects
-
-
-def _judged(outcome: Outcome, row: asyncpg.Record) -> Completed | Failed | Cancelled:
-    """Return how an attempt ends, given its outcome and the present status of task and session."""
-    if row["status"] == TaskStatus.CANCELLING:
-        return Cancelled()
-    if isinstance(outcome.how, Cancelled):
-        return Failed(Failure.ATTEMPT, "its agent reported it as cancelled, but nobody had cancelled it")
-    if isinstance(outcome.how, Completed):
-        if outcome.how.sub_tasks and row["session_status"] != SessionStatus.RUNNING:
-            return Cancelled()  # nothing is submitted to a cancelled session; its cancellation reaches the task later
-        own_keys = row["expected_output_keys"]
-        foreign = {key for key, _ in outcome.how.results}.difference(own_keys)
-        if foreign:
-            return Failed(Failure.ATTEMPT, f"results {sorted(foreign)} are not expected outputs of the task")
-        if outcome.how.sub_tasks and (doubled := _given_twice(outcome.how, frozenset(own_keys))):
-            return Failed(Failure.ATTEMPT, f"results {doubled} were sent or delegated more than once")
-    return outcome.how
-
-
-def _given_twice(how: Completed, own_keys: frozenset[str]) -> list[str]:
-    """Return the keys that an outcome sends and delegates, or delegates twice."""
-    given = Counter(key for key, _ in how.results)
-    for batch in how.sub_tasks:
-        for task in batch.tasks:
-            given.update(own_keys.intersection(task.expected_output_keys))
-    return sorted(key for key, times in given.items() if times > 1)
-
-
-def _may_conflict(outcome: Outcome) -> bool:
-    """Whether sub-tasks of an outcome can clash with existing tasks, or its large data can be gone."""
-    return isinstance(outcome.how, Completed) and (
-        bool(outcome.how.sub_tasks) or any(isinstance(data, StoredObject) for _, data in outcome.how.results)
-    )
 
 
 async def _delegate(connection: Connection, sub_tasks: Sequence[PlannedTask]) -> None:
@@ -410,13 +302,3 @@ def _sizes_of_sessions(attempts: Completions, sessions: set[int]) -> tuple[list[
 
 
 _DELEGATE = Queries("submission").delegate_keys
-
-
-def _ended_columns(ended: Sequence[_Ended]) -> tuple[list[int], list[int], list[str | None], list[str], list[int]]:
-    return (
-        [each.task_no for each in ended],
-        [each.status for each in ended],
-        [each.how.detail if isinstance(each.how, Failed) else None for each in ended],
-        [each.outcome.worker for each in ended],
-        [each.outcome.started_at_us for each in ended],
-    )

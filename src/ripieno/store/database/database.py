@@ -16,7 +16,7 @@ the incarnation that it rests on.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -42,7 +42,7 @@ from ripieno.store.database.queries import Queries
 from ripieno.store.database.turns import Turns
 from ripieno.store.database.watchman import Watchman
 
-__all__ = ["Connection", "Database", "NotPlainError", "array_literal"]
+__all__ = ["Connection", "Database", "NotPlainError"]
 
 _log = structlog.get_logger(__name__)
 
@@ -404,17 +404,3 @@ async def _leave_transaction(connection: Connection) -> None:
     except RipienoError:
         with suppress(asyncpg.InterfaceError):
             connection.terminate()
-
-
-def array_literal(texts: Sequence[str]) -> str:
-    """Return texts as the literal of a PostgreSQL array.
-
-    Arrays of different lengths cannot be sent as one two-dimensional array, so each
-    is sent as text and cast in the statement.
-    """
-    if not texts:
-        return "{}"
-    if len(texts) == 1 and '"' not in texts[0] and "\\" not in texts[0]:
-        return f'{{"{texts[0]}"}}'
-    quoted = (text.replace("\\", "\\\\").replace('"', '\\"') for text in texts)
-    return "{" + ",".join(f'"{text}"' for text in quoted) + "}"

@@ -12,7 +12,8 @@ from ripieno.domain.data import StoredObject
 from ripieno.domain.errors import AlreadyExistsError, ConflictError
 from ripieno.domain.statuses import ResultStatus
 from ripieno.domain.submission import NewTask
-from ripieno.store.database.database import Connection, array_literal
+from ripieno.store.database.database import Connection
+from ripieno.store.database.literals import array_literal
 from ripieno.store.database.queries import Queries
 from ripieno.store.sessions.counts import Tally
 from ripieno.store.sessions.sessions import KnownOptions

@@ -25,8 +25,9 @@ from ripieno.domain.outcomes import Ticket
 from ripieno.domain.submission import NewTask
 from ripieno.store.attempts.claim import Claimed, random_claims
 from ripieno.store.attempts.portions import portions
-from ripieno.store.database.database import Connection, Database, NotPlainError, array_literal
+from ripieno.store.database.database import Connection, Database, NotPlainError
 from ripieno.store.database.gates import MOST_GATES, gates
+from ripieno.store.database.literals import array_literal
 from ripieno.store.graph import cuts
 from ripieno.store.graph.creation import SQL, PlannedTask, create_tasks
 from ripieno.store.sessions.changes import Changes
