@@ -56,7 +56,7 @@ def _elsewhere() -> Iterator[Client]:
         postgres(Path(place) / "data") as database,
         control(database, Path(place) / "objects") as (_, address),
         agent(address, python_worker("make_or_read"), changing="ripieno.objects:is_readable=lambda _: False"),
-        patch("ripieno.client.connection.objects.is_readable", return_value=False),
+        patch("ripieno.client.connection.object_files.is_readable", return_value=False),
         Client(address) as client,
     ):
         yield client

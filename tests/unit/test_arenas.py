@@ -9,7 +9,7 @@ import pytest
 from ripieno.agent.attempts.attempt import Attempt, RunOptions
 from ripieno.agent.attempts.opening import Opener, whole_opening
 from ripieno.agent.conversation.gathering import Limits
-from ripieno.agent.scheduling.outbox import Outbox
+from ripieno.agent.scheduling.outcome_outbox import Outbox
 from ripieno.domain.outcomes import Completed
 from ripieno.worker.conversation.replies import OneResult
 

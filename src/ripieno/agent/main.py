@@ -15,7 +15,7 @@ from ripieno.agent.data.scratch import SocketDirectory, locked_directory
 from ripieno.agent.data.spool import Spool
 from ripieno.agent.scheduling.complaints import Complaints
 from ripieno.agent.scheduling.dispatcher import Dispatcher
-from ripieno.agent.scheduling.outbox import Outbox
+from ripieno.agent.scheduling.outcome_outbox import Outbox
 from ripieno.agent.scheduling.slots import NAME_BYTES, Slot
 from ripieno.agent.transport.threads import Threads
 from ripieno.agent.uplink.link import Link

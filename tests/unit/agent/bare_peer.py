@@ -11,7 +11,7 @@ from hpack import Decoder, Encoder
 
 from ripieno.agent.transport.calls import Call
 from ripieno.agent.transport.http2 import Connection, connect
-from ripieno.agent.transport.liveness import Keepalive
+from ripieno.agent.transport.keepalive import Keepalive
 from ripieno.agent.transport.streams import STREAM_WINDOW_BYTES
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)

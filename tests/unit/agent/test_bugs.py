@@ -7,7 +7,7 @@ import pytest
 
 from ripieno.agent.data.inputs import Inputs
 from ripieno.agent.scheduling.dispatcher import Dispatcher
-from ripieno.agent.scheduling.outbox import Outbox
+from ripieno.agent.scheduling.outcome_outbox import Outbox
 from ripieno.agent.uplink.uplink import Uplink
 from ripieno.agent.workers.batch_lane import BatchLane
 from unit.agent.conftest import Serve

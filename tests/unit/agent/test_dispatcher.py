@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ripieno.agent.attempts.attempt import Attempt, RunOptions, Verdict
 from ripieno.agent.scheduling.dispatcher import UNSERVED_S, Dispatcher
-from ripieno.agent.scheduling.outbox import Outbox
+from ripieno.agent.scheduling.outcome_outbox import Outbox
 from ripieno.agent.scheduling.pace import LONG_S, SHORT_AHEAD_S
 from ripieno.agent.scheduling.placement import STUCK_S
 from ripieno.agent.scheduling.slots import Slot
@@ -785,7 +785,7 @@ def test_each_worker_has_an_attempt_however_large_they_are(monkeypatch: pytest.M
 
 
 def test_nothing_is_begun_while_too_much_is_unsettled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ripieno.agent.scheduling.outbox.MAX_UNSETTLED_BYTES", 1_000)
+    monkeypatch.setattr("ripieno.agent.scheduling.outcome_outbox.MAX_UNSETTLED_BYTES", 1_000)
     house = House(ahead=False, run_s=0.001)
     first, second = house.assign(2)
     house.dispatcher.left(house.slots[0], first, house.now, 1)

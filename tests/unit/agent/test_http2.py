@@ -12,7 +12,7 @@ import pytest
 from ripieno.agent.transport import frames, http2
 from ripieno.agent.transport.calls import Call, CallEndedError
 from ripieno.agent.transport.http2 import connect
-from ripieno.agent.transport.liveness import Keepalive
+from ripieno.agent.transport.keepalive import Keepalive
 from ripieno.agent.transport.streams import STREAM_WINDOW_BYTES
 from unit.agent.bare_peer import (
     ACK,

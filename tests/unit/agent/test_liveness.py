@@ -1,6 +1,6 @@
 """When a silent peer is given up: the decision without a clock."""
 
-from ripieno.agent.transport.liveness import CONTROL_PLANE, LOOK_S, SDK_WORKER, Finding, Keepalive, Watch
+from ripieno.agent.transport.keepalive import CONTROL_PLANE, LOOK_S, SDK_WORKER, Finding, Keepalive, Watch
 
 
 def looks(watch: Watch, start: float, seconds: float) -> list[tuple[float, Finding]]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ripieno.agent.attempts.attempt import Attempt, RunOptions, Verdict
 from ripieno.agent.conversation.gathering import MAX_OUTCOME_BYTES
-from ripieno.agent.scheduling.outbox import MAX_UNSETTLED, MESSAGE_BYTES, Outbox
+from ripieno.agent.scheduling.outcome_outbox import MAX_UNSETTLED, MESSAGE_BYTES, Outbox
 from ripieno.domain.data import StoredObject
 from ripieno.domain.options import TaskOptions
 from ripieno.domain.outcomes import Completed, Failed, Failure, SubTasks

@@ -50,7 +50,7 @@ async def test_a_congested_agent_asks_for_more_once_its_outcomes_are_settled(
     replica: Replica, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also when it has nothing in hand any more, so that nothing else reminds it."""
-    monkeypatch.setattr("ripieno.agent.scheduling.outbox.MAX_UNSETTLED", 0)
+    monkeypatch.setattr("ripieno.agent.scheduling.outcome_outbox.MAX_UNSETTLED", 0)
     _, address = await serve(batch=True)
     replica.settling = False
     async with agent(replica, attach=(address,)):
@@ -283,7 +283,7 @@ async def test_a_message_that_cannot_be_taken_in_breaks_the_stream_and_nothing_e
             monkeypatch.undo()
             raise RuntimeError("a bug")
 
-        monkeypatch.setattr("ripieno.agent.scheduling.outbox.Outbox.settled", fails)
+        monkeypatch.setattr("ripieno.agent.scheduling.outcome_outbox.Outbox.settled", fails)
         replica.submit(Task("t"))
         await replica.until(lambda: len(replica.hellos) == 2)
         replica.submit(Task("next"))

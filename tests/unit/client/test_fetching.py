@@ -21,7 +21,7 @@ from ripieno.client import (
     TaskFailedError,
     UnavailableError,
 )
-from ripieno.client.connection import objects
+from ripieno.client.connection import object_files as objects
 from ripieno.client.reading import fetching
 from ripieno.client.reading.fetching import Wanted, save
 from ripieno.domain.data import StoredObject

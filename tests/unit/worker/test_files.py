@@ -14,7 +14,7 @@ import pytest_asyncio
 from ripieno.domain.data import ObjectDirectory
 from ripieno.objects import prove
 from ripieno.wire.protos.v1 import batch_worker_pb2
-from ripieno.worker.attempts.outbox import Outbox
+from ripieno.worker.attempts.reply_outbox import Outbox
 from ripieno.worker.conversation.replies import OneResult
 from ripieno.worker.running.inbox import BlockingInbox
 from ripieno.worker.serving.batch_lane import BatchLane, _Stream

@@ -14,10 +14,10 @@ import pytest_asyncio
 
 from ripieno.domain.data import ObjectDirectory, StoredObject
 from ripieno.objects import PIECE_BYTES, ObjectFile
-from ripieno.worker.attempts import objects
+from ripieno.worker.attempts import object_place as objects
 from ripieno.worker.attempts.attempt import Attempt
 from ripieno.worker.attempts.drivers import blocking
-from ripieno.worker.attempts.objects import ObjectPlace
+from ripieno.worker.attempts.object_place import ObjectPlace
 from ripieno.worker.attempts.operations import ResultWriter
 from ripieno.worker.conversation.replies import ProcessReply
 from ripieno.worker.terms.errors import AttemptOver, TaskCancelled
@@ -424,7 +424,7 @@ def test_names_come_in_order_and_are_used_once(asking: Asking) -> None:
 
 def test_names_that_grew_old_are_not_used(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_000.0
-    monkeypatch.setattr("ripieno.worker.attempts.objects.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("ripieno.worker.attempts.object_place.time", SimpleNamespace(monotonic=lambda: now))
     asking.place.named(["old", "older"])
     now += objects.USE_WITHIN_S
     asking.place.named(["fresh"])

@@ -28,7 +28,7 @@ from ripieno.agent.conversation.effects import (
     data_error,
 )
 from ripieno.agent.conversation.gathering import Gatherer, Gathering, Limits, put_payload
-from ripieno.agent.conversation.large_submission import LargeSubmission
+from ripieno.agent.conversation.large_sub_tasks import LargeSubmission
 from ripieno.agent.conversation.sub_tasks import Asked, Family, reply_accepted, reply_refused
 from ripieno.agent.conversation.violations import TooMuchError, ViolationError, too_long
 from ripieno.domain.data import Data, StoredObject

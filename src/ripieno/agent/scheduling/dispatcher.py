@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable, Sequence
 from ripieno.agent.attempts.attempt import Attempt, Verdict
 from ripieno.agent.attempts.endings import Ticketed
 from ripieno.agent.scheduling.credit import busy_for_long, more_wanted
-from ripieno.agent.scheduling.outbox import Outbox
+from ripieno.agent.scheduling.outcome_outbox import Outbox
 from ripieno.agent.scheduling.pace import Pace
 from ripieno.agent.scheduling.placement import STUCK_S, place
 from ripieno.agent.scheduling.slots import Lane, Slot

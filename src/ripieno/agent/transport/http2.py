@@ -19,7 +19,7 @@ from typing import cast
 
 from ripieno.agent.transport import frames
 from ripieno.agent.transport.frames import Violation, name_of_error
-from ripieno.agent.transport.liveness import LOOK_S, SETTINGS_S, Finding, Keepalive, Watch, host_is_gone, probe_host
+from ripieno.agent.transport.keepalive import LOOK_S, SETTINGS_S, Finding, Keepalive, Watch, host_is_gone, probe_host
 from ripieno.agent.transport.receiving import Receiver
 from ripieno.agent.transport.streams import Reader, Stream, Streams
 from ripieno.domain.addresses import UnixAddress, parse_address

@@ -23,12 +23,12 @@ from ripieno.agent.conversation.gathering import Limits
 from ripieno.agent.scheduling.complaints import REPEAT_S
 from ripieno.agent.scheduling.dispatcher import Dispatcher
 from ripieno.agent.scheduling.faults import AGAIN_AFTER_S
-from ripieno.agent.scheduling.outbox import Outbox
+from ripieno.agent.scheduling.outcome_outbox import Outbox
 from ripieno.agent.scheduling.slots import NAME_BYTES
 from ripieno.agent.transport.calls import Call, CallEndedError
 from ripieno.agent.transport.channels import reraise_own_cancellation
 from ripieno.agent.transport.http2 import connect
-from ripieno.agent.transport.liveness import CONTROL_PLANE
+from ripieno.agent.transport.keepalive import CONTROL_PLANE
 from ripieno.agent.uplink.link import Link
 from ripieno.background import Health
 from ripieno.config import AgentSettings

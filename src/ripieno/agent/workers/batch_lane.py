@@ -26,7 +26,7 @@ from ripieno.agent.scheduling.slots import Slot
 from ripieno.agent.transport.calls import Call, CallEndedError
 from ripieno.agent.transport.channels import describe, reraise_own_cancellation
 from ripieno.agent.transport.http2 import connect
-from ripieno.agent.transport.liveness import SDK_WORKER
+from ripieno.agent.transport.keepalive import SDK_WORKER
 from ripieno.agent.uplink.link import Link
 from ripieno.agent.workers.exchange import Exchange
 from ripieno.domain.outcomes import Completed, Failed, Failure

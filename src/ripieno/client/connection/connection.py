@@ -6,7 +6,7 @@ from typing import TypeVar, cast
 import grpc.aio
 
 from ripieno.client.connection import forks
-from ripieno.client.connection.objects import ObjectsHere
+from ripieno.client.connection.object_files import ObjectsHere
 from ripieno.client.connection.outage import Outage
 from ripieno.client.connection.patience import Patience
 from ripieno.client.connection.replicas import Replicas

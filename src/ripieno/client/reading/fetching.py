@@ -16,7 +16,7 @@ import grpc.aio
 
 from ripieno.client.connection.connection import Connection
 from ripieno.client.connection.cutting import can_be_cut
-from ripieno.client.connection.objects import read_file
+from ripieno.client.connection.object_files import read_file
 from ripieno.client.terms.errors import from_rpc, task_failure
 from ripieno.domain.data import StoredObject
 from ripieno.domain.errors import LimitError, UnavailableError

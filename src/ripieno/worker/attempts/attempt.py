@@ -17,8 +17,8 @@ from ripieno.domain.errors import InvalidRequestError
 from ripieno.objects import ObjectFile
 from ripieno.wire.chunks import DEFAULT_CHUNK_BYTES
 from ripieno.wire.protos.armonik_v2 import worker_service_pb2
-from ripieno.worker.attempts.objects import ObjectPlace
-from ripieno.worker.attempts.outbox import Outbox
+from ripieno.worker.attempts.object_place import ObjectPlace
+from ripieno.worker.attempts.reply_outbox import Outbox
 from ripieno.worker.conversation.conversation import Asked, Conversation, DataArrived, Event, TaskReady
 from ripieno.worker.conversation.replies import ProcessReply, result_ended
 from ripieno.worker.process.forks import is_forked

@@ -9,7 +9,7 @@ from ripieno.domain.data import StoredObject
 from ripieno.objects import PIECE_BYTES, ObjectFile
 from ripieno.worker.attempts.attempt import Attempt
 from ripieno.worker.attempts.drivers import BytesLike, Operation
-from ripieno.worker.attempts.objects import object_threads
+from ripieno.worker.attempts.object_place import object_threads
 
 
 class ObjectResult:

@@ -8,8 +8,8 @@ from ripieno.domain.options import TaskOptions
 from ripieno.objects import ObjectFile
 from ripieno.worker.attempts.attempt import Attempt
 from ripieno.worker.attempts.drivers import BytesLike, Operation
+from ripieno.worker.attempts.object_place import ObjectPlace
 from ripieno.worker.attempts.object_result import ObjectResult
-from ripieno.worker.attempts.objects import ObjectPlace
 from ripieno.worker.conversation.conversation import Asked, DataArrived, DataRefused, SubTasksAnswered
 from ripieno.worker.conversation.replies import (
     ProcessReply,

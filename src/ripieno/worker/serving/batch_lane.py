@@ -19,8 +19,8 @@ from ripieno.wire.outcomes import directory_from_wire, stored_to_wire
 from ripieno.wire.protos.armonik_v2 import worker_service_pb2
 from ripieno.wire.protos.v1 import batch_worker_pb2
 from ripieno.worker.attempts.attempt import Attempt
-from ripieno.worker.attempts.objects import ObjectPlace
-from ripieno.worker.attempts.outbox import Outbox
+from ripieno.worker.attempts.object_place import ObjectPlace
+from ripieno.worker.attempts.reply_outbox import Outbox
 from ripieno.worker.conversation.conversation import Stage
 from ripieno.worker.conversation.replies import OneResult, ProcessReply
 from ripieno.worker.running.inbox import Inbox

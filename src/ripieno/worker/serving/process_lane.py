@@ -11,7 +11,7 @@ import grpc.aio
 from ripieno.domain.texts import reason
 from ripieno.wire.protos.armonik_v2 import objects_pb2, worker_service_pb2
 from ripieno.worker.attempts.attempt import Attempt
-from ripieno.worker.attempts.outbox import Outbox
+from ripieno.worker.attempts.reply_outbox import Outbox
 from ripieno.worker.conversation.conversation import Stage
 from ripieno.worker.conversation.replies import ProcessReply, output_ok, result_begun, result_continued, result_ended
 from ripieno.worker.running.inbox import Inbox
