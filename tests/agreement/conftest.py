@@ -1,6 +1,5 @@
 """The cluster that all tests of this package share; they run in the one event loop of the session."""
 
-import inspect
 from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 
@@ -8,13 +7,11 @@ import pytest
 import pytest_asyncio
 
 from agreement.stage import LANES, Stage, running_stages
+from session_loop import use_session_loop
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    here = Path(__file__).parent
-    for item in items:  # Of the whole run: the hook is told of other packages' tests too.
-        if here in item.path.parents and isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
-            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+    use_session_loop(items, Path(__file__).parent)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -4,7 +4,6 @@ Every test and fixture here runs in the one event loop of the session: the serve
 bare workers live in it.
 """
 
-import inspect
 from collections.abc import AsyncIterator, Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest_asyncio
 from protocol.bare_client import Client
 from protocol.bare_worker import Workers, bare_workers
 from protocol.cluster import Process, cluster
+from session_loop import use_session_loop
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,7 @@ class Stage:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    here = Path(__file__).parent
-    for item in items:  # Of the whole run: the hook is told of other packages' tests too.
-        if here in item.path.parents and isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
-            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+    use_session_loop(items, Path(__file__).parent)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -279,3 +279,22 @@ def by_attempt(*behaviours: Behaviour) -> Behaviour:
         await chosen(call)
 
     return behaviour
+
+
+def answering_late(key: str, data: bytes, answered: asyncio.Event) -> Callable[[Conversation], Awaitable[None]]:
+    """Runs until it is cancelled, and sends a result and an ok all the same; ``answered`` is set when it has."""
+
+    async def late(call: Conversation) -> None:
+        await call.task()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            call.attempt.cancelled = True
+            try:
+                await call.send_result(key, data)
+                await call.ok()
+            finally:
+                answered.set()
+            raise
+
+    return late

@@ -10,7 +10,7 @@ import pytest
 from protocol.bare_client import ABORTED, RESULT_COMPLETED, Client, reasons
 from protocol.bare_worker import Workers
 from protocol.cluster import cluster
-from protocol.conversation import Conversation, by_attempt, echo, failing, held
+from protocol.conversation import Conversation, answering_late, by_attempt, echo, failing, held
 from protocol.messages import (
     CANCELED,
     CANCELING,
@@ -220,20 +220,7 @@ async def test_a_running_task_is_interrupted_at_once(client: Client, workers: Wo
 async def test_an_outcome_after_the_cancel_is_refused(client: Client, workers: Workers) -> None:
     session, name, answered = await client.session(), unique("late"), asyncio.Event()
 
-    async def late(call: Conversation) -> None:
-        await call.task()
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            call.attempt.cancelled = True
-            try:
-                await call.send_result(out(name), b"in spite of all")
-                await call.ok()
-            finally:
-                answered.set()
-            raise
-
-    workers.behave(late, name)
+    workers.behave(answering_late(out(name), b"in spite of all", answered), name)
     await client.submit(session, task(name))
     await workers.begun(name)
 

@@ -10,7 +10,7 @@ import pytest
 from protocol.bare_client import RESULT_COMPLETED, Client, reasons
 from protocol.bare_worker import Workers
 from protocol.conftest import Stage
-from protocol.conversation import Conversation, DataRefusedError, Kind, by_attempt, echo, failing
+from protocol.conversation import Conversation, DataRefusedError, Kind, answering_late, by_attempt, echo, failing
 from protocol.messages import CHUNK, COMPLETED, ERROR, TIMEOUT, options, out, pattern, task, unique
 from protocol.replies import (
     direct_data,
@@ -333,20 +333,7 @@ async def test_a_worker_that_answers_after_its_deadline(solo: Stage) -> None:
     session, name, after = await client.session(), unique("late"), unique("late-after")
     answered = asyncio.Event()
 
-    async def late(call: Conversation) -> None:
-        await call.task()
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            call.attempt.cancelled = True
-            try:
-                await call.send_result(out(name), b"too late")
-                await call.ok()
-            finally:
-                answered.set()
-            raise
-
-    workers.behave(late, name)
+    workers.behave(answering_late(out(name), b"too late", answered), name)
     await client.submit(session, task(name), task_options=options(max_duration_s=0.3))
     await client.submit(session, task(after, payload=b"served"))
 

@@ -1,13 +1,12 @@
 """A worker whose handler is a coroutine function, in both lanes."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from unit.worker import requests
-from unit.worker.agents import Agent, agent_of, rest_of, results_of
+from unit.worker.agents import Agent, rest_of, results_of
 from unit.worker.processes import WorkerProcess, worker_process
 
 
@@ -15,12 +14,6 @@ from unit.worker.processes import WorkerProcess, worker_process
 def worker() -> Iterator[WorkerProcess]:
     with worker_process("scenarios:handle_async") as process:
         yield process
-
-
-@pytest_asyncio.fixture(params=["call", "batch"])
-async def agent(worker: WorkerProcess, request: pytest.FixtureRequest) -> AsyncIterator[Agent]:
-    async with agent_of(worker.address, request.param) as agent:
-        yield agent
 
 
 async def test_attempts_follow_one_another(agent: Agent) -> None:

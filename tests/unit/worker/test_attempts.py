@@ -1,28 +1,13 @@
 """A real worker process, driven over its socket in both lanes: what an attempt may do."""
 
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from ripieno.wire.options import options_from_wire
 from ripieno.wire.protos.armonik_v2.objects_pb2 import Empty
 from unit.worker import requests
-from unit.worker.agents import Agent, CallRun, ProcessReply, Run, agent_of, rest_of, results_of
-from unit.worker.processes import WorkerProcess, worker_process
-
-
-@pytest.fixture(scope="module")
-def worker() -> Iterator[WorkerProcess]:
-    with worker_process("scenarios:handle") as process:
-        yield process
-
-
-@pytest_asyncio.fixture(params=["call", "batch"])
-async def agent(worker: WorkerProcess, request: pytest.FixtureRequest) -> AsyncIterator[Agent]:
-    async with agent_of(worker.address, request.param) as agent:
-        yield agent
+from unit.worker.agents import Agent, CallRun, ProcessReply, Run, rest_of, results_of
 
 
 async def ran(

@@ -10,13 +10,7 @@ import pytest_asyncio
 
 from unit.worker import requests
 from unit.worker.agents import Agent, BatchRun, BatchStream, Item, agent_of, rest_of, results_of
-from unit.worker.processes import WorkerProcess, worker_process
-
-
-@pytest.fixture(scope="module")
-def worker() -> Iterator[WorkerProcess]:
-    with worker_process("scenarios:handle") as process:
-        yield process
+from unit.worker.processes import WorkerProcess
 
 
 @pytest_asyncio.fixture

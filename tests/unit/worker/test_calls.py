@@ -1,20 +1,13 @@
 """What only the lane of single calls does."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
-import pytest
 import pytest_asyncio
 
 from unit.worker import requests
 from unit.worker.agents import Agent, CallRun, agent_of, rest_of, results_of
-from unit.worker.processes import WorkerProcess, worker_process
-
-
-@pytest.fixture(scope="module")
-def worker() -> Iterator[WorkerProcess]:
-    with worker_process("scenarios:handle") as process:
-        yield process
+from unit.worker.processes import WorkerProcess
 
 
 @pytest_asyncio.fixture

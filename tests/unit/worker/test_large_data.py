@@ -1,15 +1,14 @@
 """Large payloads, data and results pass through a worker in bounded memory."""
 
 import hashlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
-import pytest_asyncio
 
 from unit.worker import requests
-from unit.worker.agents import Agent, ProcessReply, ProcessRequest, Run, agent_of
+from unit.worker.agents import Agent, ProcessReply, ProcessRequest, Run
 from unit.worker.processes import WorkerProcess, worker_process
 
 SIZE_BYTES = 100 * 1024 * 1024
@@ -22,12 +21,6 @@ CHUNK_BYTES = requests.CHUNK_BYTES
 def worker() -> Iterator[WorkerProcess]:
     with worker_process("scenarios:handle") as process:
         yield process
-
-
-@pytest_asyncio.fixture(params=["call", "batch"])
-async def agent(worker: WorkerProcess, request: pytest.FixtureRequest) -> AsyncIterator[Agent]:
-    async with agent_of(worker.address, request.param) as agent:
-        yield agent
 
 
 async def test_a_large_payload_becomes_a_large_result(worker: WorkerProcess, agent: Agent) -> None:

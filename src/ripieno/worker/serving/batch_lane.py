@@ -6,7 +6,8 @@ the next batch, at once when no write is under way.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import grpc
@@ -236,20 +237,16 @@ class BatchLane:
 
     def _feed_file(self, attempt: BatchAttempt, file: batch_worker_pb2.BatchRequest.File) -> bool:
         """Give an attempt a file; return False if it breaks the protocol or cannot be read."""
-        try:
-            attempt.conversation.receive_file(file.path, file.size)
-        except ProtocolViolation as error:
-            attempt.break_off(str(error))
-            return False
-        except OSError as error:
-            self._cannot_hold(attempt, error)
-            return False
-        return True
+        return self._taken_in(attempt, partial(attempt.conversation.receive_file, file.path, file.size))
 
     def _feed(self, attempt: BatchAttempt, request: worker_service_pb2.ProcessRequest) -> bool:
         """Give an attempt its next message; return False if it breaks the protocol or its data cannot be kept."""
+        return self._taken_in(attempt, partial(attempt.receive, request))
+
+    def _taken_in(self, attempt: BatchAttempt, receive: Callable[[], bool | None]) -> bool:
+        """Let an attempt receive something, and queue it if that was the last of its task."""
         try:
-            if attempt.receive(request):
+            if receive():
                 self._inbox.put(attempt)
         except ProtocolViolation as error:
             attempt.break_off(str(error))
