@@ -68,7 +68,7 @@ async def _measure(url: str, postgres_s: Callable[[], float]) -> None:
             for start in range(0, len(claimed), a_commit):
                 some = claimed[start : start + a_commit]
                 results = [Completed([(each.expected_output_keys[0], RESULT)]) for each in some]
-                ended = [Outcome(each.ticket, how, 1, 2, "w") for each, how in zip(some, results, strict=True)]
+                ended = [Outcome(each.ticket, how, 1, "w") for each, how in zip(some, results, strict=True)]
                 assert not (await committer.commit(ended))[1]
             claimed.clear()
 

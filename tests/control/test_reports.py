@@ -181,6 +181,6 @@ async def _report_much(agent: BareAgent, size: int) -> None:
     """The agent completes all that it was assigned, each task in a message of its own, with a result of so many bytes."""
     keys = [key for message in agent.said for key in message.plain.expected_output_keys]
     for number, (ticket, key) in enumerate(zip(agent.assigned, keys, strict=True), 1):
-        outcome = agent_pb2.Outcome(ticket=ticket, worker="w", started_at_us=1, ended_at_us=2)
+        outcome = agent_pb2.Outcome(ticket=ticket, worker="w", started_at_us=1)
         outcome.completed.results.add(key=key, data=agent_pb2.Data(inline=bytes(size)))
         await agent.say(outcomes_no=number, outcomes=[outcome])

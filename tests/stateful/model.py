@@ -3,8 +3,37 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ripieno.domain.statuses import TASK_TRANSITIONS, ResultStatus, TaskStatus
+from ripieno.domain.statuses import ResultStatus, TaskStatus
 from ripieno.domain.submission import NewTask
+
+#: Status -> the statuses that may follow it. Transitions that are not here never happen.
+TASK_TRANSITIONS = {
+    TaskStatus.SUBMITTED: frozenset({TaskStatus.DISPATCHED, TaskStatus.ERROR, TaskStatus.CANCELLED}),
+    TaskStatus.DISPATCHED: frozenset(
+        {
+            TaskStatus.PROCESSING,
+            TaskStatus.SUBMITTED,  # retry or release
+            TaskStatus.COMPLETED,
+            TaskStatus.ERROR,
+            TaskStatus.TIMEOUT,
+            TaskStatus.CANCELLING,
+        }
+    ),
+    TaskStatus.PROCESSING: frozenset(
+        {
+            TaskStatus.SUBMITTED,  # retry or release
+            TaskStatus.COMPLETED,
+            TaskStatus.ERROR,
+            TaskStatus.TIMEOUT,
+            TaskStatus.CANCELLING,
+        }
+    ),
+    TaskStatus.CANCELLING: frozenset({TaskStatus.CANCELLED}),
+    TaskStatus.COMPLETED: frozenset(),
+    TaskStatus.ERROR: frozenset(),
+    TaskStatus.TIMEOUT: frozenset(),
+    TaskStatus.CANCELLED: frozenset(),
+}
 
 Key = tuple[str, str]
 

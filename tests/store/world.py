@@ -43,12 +43,12 @@ def done(
     """The worker said ok."""
     children = list(sub_tasks)
     batches = [SubTasks(of_options, children)] if children else []
-    return Outcome(claimed.ticket, Completed(list((results or {}).items()), batches), 1_000_000, 2_000_000, "worker-1")
+    return Outcome(claimed.ticket, Completed(list((results or {}).items()), batches), 1_000_000, "worker-1")
 
 
 def failed(claimed: Claimed, detail: str = "it broke", failure: Failure = Failure.ATTEMPT) -> Outcome:
     """The attempt failed."""
-    return Outcome(claimed.ticket, Failed(failure, detail), 1_000_000, 2_000_000, "worker-1")
+    return Outcome(claimed.ticket, Failed(failure, detail), 1_000_000, "worker-1")
 
 
 def over(ticket: Ticket) -> Outcome:

@@ -47,7 +47,7 @@ def reported() -> Callable[[int], object]:
 
     def report(number: int) -> None:
         outbox.grant(1)
-        outbox.over(attempt(number), Completed([(f"k{number}", DATA)], []), 1)
+        outbox.over(attempt(number), Completed([(f"k{number}", DATA)], []))
         message = outbox.take()
         assert message is not None
         outbox.settled([message.outcomes_no])
@@ -59,7 +59,7 @@ def taken_back() -> Callable[[int], object]:
     """One message of outcomes is kept for long, and an attempt of it is lost now and then."""
     outbox, lost = Outbox(), 0
     for number in range(1, 50):
-        outbox.over(attempt(number), Completed([(f"k{number}", DATA)], []), 1)
+        outbox.over(attempt(number), Completed([(f"k{number}", DATA)], []))
     outbox.take()
 
     def lose(number: int) -> None:

@@ -75,14 +75,12 @@ class Outcome(NamedTuple):
         ticket: The attempt.
         how: How the attempt ended.
         started_at_us: Start in microseconds since the epoch by the agent's clock; 0 if it never began.
-        ended_at_us: End on the same clock.
         worker: Which worker ran the attempt.
     """
 
     ticket: Ticket
     how: Completed | Failed | Cancelled
     started_at_us: int = 0
-    ended_at_us: int = 0
     worker: str = ""
 
 
@@ -156,7 +154,7 @@ class Completions:
         """Return the attempts as outcomes, one object each; their ends are 0."""
         results = zip(self.keys, self.data, strict=True)
         return [
-            Outcome(ticket, Completed(list(islice(results, count))), started_at_us, 0, worker)
+            Outcome(ticket, Completed(list(islice(results, count))), started_at_us, worker)
             for ticket, count, started_at_us, worker in zip(
                 self.tickets(), self.result_counts, self.started_at_us, self.workers, strict=True
             )
@@ -166,7 +164,7 @@ class Completions:
     def of(cls, outcomes: Sequence[Outcome]) -> "Completions | None":
         """Return outcomes as columns; None if one of them is not a completion, or has sub-tasks."""
         columns = cls()
-        for ticket, how, started_at_us, _, worker in outcomes:
+        for ticket, how, started_at_us, worker in outcomes:
             if not isinstance(how, Completed) or how.sub_tasks:
                 return None
             for key, data in how.results:

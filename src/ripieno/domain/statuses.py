@@ -1,11 +1,10 @@
-"""Statuses of sessions, tasks and results, and tables of their transitions.
+"""Statuses of sessions, tasks and results.
 
 The numbers are the store's own; the protocol spells and numbers the same statuses
 differently (``wire.statuses``). All final statuses are 10 or more, which SQL relies on.
 """
 
 from enum import IntEnum
-from types import MappingProxyType
 
 FIRST_FINAL = 10
 
@@ -56,44 +55,3 @@ class ResultStatus(IntEnum):
     def final(self) -> bool:
         """Whether nothing ever leaves this status (INV-1)."""
         return self >= FIRST_FINAL
-
-
-#: Status -> the statuses that may follow it. Transitions that are not here never happen.
-TASK_TRANSITIONS = MappingProxyType(
-    {
-        TaskStatus.SUBMITTED: frozenset({TaskStatus.DISPATCHED, TaskStatus.ERROR, TaskStatus.CANCELLED}),
-        TaskStatus.DISPATCHED: frozenset(
-            {
-                TaskStatus.PROCESSING,
-                TaskStatus.SUBMITTED,  # retry or release
-                TaskStatus.COMPLETED,
-                TaskStatus.ERROR,
-                TaskStatus.TIMEOUT,
-                TaskStatus.CANCELLING,
-            }
-        ),
-        TaskStatus.PROCESSING: frozenset(
-            {
-                TaskStatus.SUBMITTED,  # retry or release
-                TaskStatus.COMPLETED,
-                TaskStatus.ERROR,
-                TaskStatus.TIMEOUT,
-                TaskStatus.CANCELLING,
-            }
-        ),
-        TaskStatus.CANCELLING: frozenset({TaskStatus.CANCELLED}),
-        TaskStatus.COMPLETED: frozenset(),
-        TaskStatus.ERROR: frozenset(),
-        TaskStatus.TIMEOUT: frozenset(),
-        TaskStatus.CANCELLED: frozenset(),
-    }
-)
-
-RESULT_TRANSITIONS = MappingProxyType(
-    {
-        ResultStatus.NAMED: frozenset({ResultStatus.CREATED}),
-        ResultStatus.CREATED: frozenset({ResultStatus.COMPLETED, ResultStatus.ABORTED}),
-        ResultStatus.COMPLETED: frozenset(),
-        ResultStatus.ABORTED: frozenset(),
-    }
-)

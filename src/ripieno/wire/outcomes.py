@@ -80,7 +80,6 @@ def outcome_from_wire(message: agent_pb2.Outcome) -> Outcome:
         ticket=ticket_from_wire(message.ticket),
         how=how,
         started_at_us=message.started_at_us,
-        ended_at_us=message.ended_at_us,
         worker=storable(message.worker),
     )
 

@@ -31,7 +31,7 @@ def claims(message: agent_pb2.AgentMessage | None) -> list[int]:
 
 def complete(outbox: Outbox, *numbers: int) -> None:
     for number in numbers:
-        outbox.over(attempt(number), Completed([("k", b"v")]), 9)
+        outbox.over(attempt(number), Completed([("k", b"v")]))
 
 
 def test_a_completed_attempt_on_the_wire() -> None:
@@ -41,12 +41,12 @@ def test_a_completed_attempt_on_the_wire() -> None:
     how = Completed(
         [("k", b"v"), ("l", StoredObject("n", 9, b"d"))], [SubTasks(options, [task]), SubTasks(None, [task])]
     )
-    outbox.over(attempt(), how, 9)
+    outbox.over(attempt(), how)
     message = outbox.take()
     assert message is not None and message.outcomes_no == 1
     (outcome,) = outcomes_of(message)
     assert (outcome.ticket.task_no, outcome.ticket.session_no, outcome.ticket.claim) == (11, 5, 1)
-    assert (outcome.started_at_us, outcome.ended_at_us, outcome.worker) == (7, 9, "w")
+    assert (outcome.started_at_us, outcome.worker) == (7, "w")
     first, second = outcome.completed.results
     assert (first.key, first.data.inline) == ("k", b"v")
     assert (second.data.object.name, second.data.object.size, second.data.object.sha256) == ("n", 9, b"d")
@@ -58,8 +58,8 @@ def test_a_completed_attempt_on_the_wire() -> None:
 
 def test_empty_results_and_ok_without_results() -> None:
     outbox = Outbox()
-    outbox.over(attempt(1), Completed([("k", b"")]), 9)
-    outbox.over(attempt(2), Completed(), 9)
+    outbox.over(attempt(1), Completed([("k", b"")]))
+    outbox.over(attempt(2), Completed())
     message = outbox.take()
     assert message is not None
     empty, none = outcomes_of(message)
@@ -70,11 +70,11 @@ def test_empty_results_and_ok_without_results() -> None:
 def test_small_results_travel_as_columns_and_whatever_else_as_outcomes() -> None:
     outbox = Outbox()
     stored = StoredObject("n", 9, b"d")
-    outbox.over(attempt(1), Completed([("k", b"v"), ("l", b"w")]), 9)
-    outbox.over(attempt(2), Completed([("k", b"v"), ("l", stored)]), 9)
-    outbox.over(attempt(3), Completed([("k", b"v")], [SubTasks(None, [NewTask("sub", (), (), b"")])]), 9)
-    outbox.over(attempt(4), Failed(Failure.ATTEMPT, "it broke"), 9)
-    outbox.over(attempt(5), Completed(), 9)
+    outbox.over(attempt(1), Completed([("k", b"v"), ("l", b"w")]))
+    outbox.over(attempt(2), Completed([("k", b"v"), ("l", stored)]))
+    outbox.over(attempt(3), Completed([("k", b"v")], [SubTasks(None, [NewTask("sub", (), (), b"")])]))
+    outbox.over(attempt(4), Failed(Failure.ATTEMPT, "it broke"))
+    outbox.over(attempt(5), Completed())
     message = outbox.take()
     assert message is not None and message.outcomes_no == 1
     assert [outcome.ticket.claim for outcome in message.outcomes] == [2, 3, 4]
@@ -94,7 +94,7 @@ def test_small_results_travel_as_columns_and_whatever_else_as_outcomes() -> None
 def test_an_outcome_of_many_results_is_measured(results: int, plain: bool) -> None:
     """And so travels apart, where it can be refused."""
     outbox = Outbox()
-    outbox.over(attempt(), Completed([(f"k{number}", b"v") for number in range(results)]), 9)
+    outbox.over(attempt(), Completed([(f"k{number}", b"v") for number in range(results)]))
     message = outbox.take()
     assert message is not None and bool(message.completions.claims) is plain
     (outcome,) = outcomes_of(message)
@@ -106,7 +106,7 @@ def test_a_verdict_outweighs_what_the_worker_says() -> None:
     for number, verdict in enumerate(Verdict):
         one = attempt(number)
         one.verdict, one.detail = verdict, verdict.name
-        outbox.over(one, Completed([("k", b"v")]), 9)
+        outbox.over(one, Completed([("k", b"v")]))
     message = outbox.take()
     assert message is not None
     cancelled, timeout, failed, refused = outcomes_of(message)
@@ -232,7 +232,7 @@ def test_an_agent_never_waits_for_more_than_it_is_owed(story: list[str]) -> None
 def test_messages_are_bounded() -> None:
     outbox = Outbox()
     for number in range(9):
-        outbox.over(attempt(number), Completed([("k", bytes(MESSAGE_BYTES // 4))]), 9)
+        outbox.over(attempt(number), Completed([("k", bytes(MESSAGE_BYTES // 4))]))
     sizes = []
     while (message := outbox.take()) is not None:
         sizes.append(len(outcomes_of(message)))
@@ -243,8 +243,8 @@ def test_columns_and_outcomes_fill_a_message_together() -> None:
     outbox = Outbox()
     for number in range(4):
         complete(outbox, 10 + number)
-        outbox.over(attempt(number), Completed([("k", bytes(MESSAGE_BYTES // 3))]), 9)
-        outbox.over(attempt(20 + number), Failed(Failure.ATTEMPT, "it broke"), 9)
+        outbox.over(attempt(number), Completed([("k", bytes(MESSAGE_BYTES // 3))]))
+        outbox.over(attempt(20 + number), Failed(Failure.ATTEMPT, "it broke"))
     messages = []
     while (message := outbox.take()) is not None:
         messages.append(message)
@@ -265,7 +265,7 @@ def test_columns_that_wait_wake_the_uplink() -> None:
 def test_the_tickets_of_columns_are_held() -> None:
     outbox = Outbox()
     complete(outbox, 1)
-    outbox.over(attempt(2), Failed(Failure.ATTEMPT, "it broke"), 9)
+    outbox.over(attempt(2), Failed(Failure.ATTEMPT, "it broke"))
     outbox.take()
     complete(outbox, 3)
     held = outbox.reconnected()
@@ -312,7 +312,7 @@ def test_lost_outcomes_are_dropped_wherever_they_are() -> None:
 def several(outbox: Outbox, *numbers: int) -> None:
     """Attempts with as many results as their number says, so that columns differ in length."""
     for number in numbers:
-        outbox.over(attempt(number), Completed([(f"k{number}-{n}", b"%d" % n) for n in range(number)]), 9)
+        outbox.over(attempt(number), Completed([(f"k{number}-{n}", b"%d" % n) for n in range(number)]))
 
 
 def produced(message: agent_pb2.AgentMessage | None) -> dict[int, list[str]]:
@@ -342,7 +342,7 @@ def test_what_is_dropped_leaves_the_results_of_its_neighbours_alone(where: str) 
 async def test_nothing_is_owed_once_all_was_dropped(where: str) -> None:
     outbox = Outbox()
     several(outbox, 1, 2)
-    outbox.over(attempt(3), Failed(Failure.ATTEMPT, "it broke"), 9)
+    outbox.over(attempt(3), Failed(Failure.ATTEMPT, "it broke"))
     if where == "closed":
         outbox._grow(MESSAGE_BYTES + 1)
     elif where == "unsettled":
@@ -360,7 +360,7 @@ def test_settling_and_dropping_take_off_as_much_as_was_counted() -> None:
     outbox = Outbox()
     for turn in range(3):
         several(outbox, *range(10))
-        outbox.over(attempt(10), Failed(Failure.ATTEMPT, "it broke"), 9)
+        outbox.over(attempt(10), Failed(Failure.ATTEMPT, "it broke"))
         message = outbox.take()
         assert message is not None and outbox._unsettled_count == 11
         if turn != 1:
@@ -383,7 +383,7 @@ def test_too_much_unsettled_is_congestion() -> None:
     congested.append(outbox.congested)
     assert congested == [True, False]
     for number in range(11):
-        outbox.over(attempt(number), Completed([("k", bytes(MESSAGE_BYTES))]), 9)
+        outbox.over(attempt(number), Completed([("k", bytes(MESSAGE_BYTES))]))
         outbox.take()
     assert outbox.congested
 
@@ -417,7 +417,7 @@ def test_no_outcome_is_forgotten_before_it_is_settled_or_lost(story: list[str]) 
         elif event == "fail":
             number += 1
             owed.add(number)
-            outbox.over(attempt(number), Failed(Failure.ATTEMPT, "it broke"), 9)
+            outbox.over(attempt(number), Failed(Failure.ATTEMPT, "it broke"))
         elif event == "close":
             outbox._grow(MESSAGE_BYTES + 1)
         elif event == "take":
@@ -444,7 +444,7 @@ def test_no_outcome_is_forgotten_before_it_is_settled_or_lost(story: list[str]) 
 def test_failures_on_the_wire() -> None:
     outbox = Outbox()
     for failure in Failure:
-        outbox.over(attempt(), Failed(failure, failure.value), 9)
+        outbox.over(attempt(), Failed(failure, failure.value))
     message = outbox.take()
     assert message is not None
     reasons = agent_pb2.Outcome.Failed
@@ -458,7 +458,7 @@ def test_failures_on_the_wire() -> None:
 def test_an_outcome_too_long_to_be_committed_is_a_final_failure() -> None:
     outbox = Outbox()
     tasks = [NewTask("t" * 1000 + str(number), ("k",), (), b"") for number in range(MAX_OUTCOME_BYTES // 1000)]
-    outbox.over(attempt(), Completed([], [SubTasks(None, tasks)]), 9)
+    outbox.over(attempt(), Completed([], [SubTasks(None, tasks)]))
     message = outbox.take()
     assert message is not None
     (outcome,) = outcomes_of(message)
@@ -472,10 +472,10 @@ def test_a_reason_is_cut_and_can_be_written_whatever_is_in_it() -> None:
     told = 40 * 1024 * 1024
     for number, detail in enumerate(("x" * told, "\N{BUG}" * (told // 4), "a name that is no text: \udce9", "")):
         for failure in Failure:
-            outbox.over(attempt(number), Failed(failure, detail), 9)
+            outbox.over(attempt(number), Failed(failure, detail))
     one = attempt(9)
     one.verdict, one.detail = Verdict.TIMEOUT, "y" * told
-    outbox.over(one, Failed(Failure.ATTEMPT, ""), 9)
+    outbox.over(one, Failed(Failure.ATTEMPT, ""))
     message = outbox.take()
     assert message is not None and outbox.take() is None
     details = [outcome.failed.detail for outcome in outcomes_of(message)]
@@ -489,8 +489,8 @@ def test_no_message_is_longer_than_allowed_but_for_one_outcome() -> None:
     sub_tasks = [SubTasks(None, [NewTask(f"t{number}", ("k" * 1_000,), (), b"p" * 60_000) for number in range(300)])]
     for number in range(3):
         complete(outbox, number)
-        outbox.over(attempt(10 + number), Completed([], sub_tasks), 9)
-        outbox.over(attempt(20 + number), Failed(Failure.OUTPUT, "no"), 9)
+        outbox.over(attempt(10 + number), Completed([], sub_tasks))
+        outbox.over(attempt(20 + number), Failed(Failure.OUTPUT, "no"))
     sizes = []
     while (message := outbox.take()) is not None:
         sizes.append((message.ByteSize() > MESSAGE_BYTES, len(outcomes_of(message))))
@@ -499,9 +499,9 @@ def test_no_message_is_longer_than_allowed_but_for_one_outcome() -> None:
 
 def test_a_message_that_is_refused_for_its_size_goes_in_halves_and_at_last_as_a_failure() -> None:
     outbox = Outbox()
-    outbox.over(attempt(1), Completed([("k", bytes(10))]), 9)
-    outbox.over(attempt(2), Completed([("k", bytes(2_000_000))]), 9)
-    outbox.over(attempt(3), Completed([("k", StoredObject("n", 9, b"d"))]), 9)
+    outbox.over(attempt(1), Completed([("k", bytes(10))]))
+    outbox.over(attempt(2), Completed([("k", bytes(2_000_000))]))
+    outbox.over(attempt(3), Completed([("k", StoredObject("n", 9, b"d"))]))
     outbox.released(attempt(4))
     limit = 1_000_000  # of a control plane that takes less than ours
     assert outbox.take() is not None

@@ -11,7 +11,7 @@ from ripieno.domain.submission import NewTask
 
 def completed(claim: int, *results: tuple[str, Data]) -> Outcome:
     """An attempt whose every column is told from its neighbour's."""
-    return Outcome(Ticket(10 * claim, claim % 2, claim), Completed(list(results)), 1_000 + claim, 0, f"w{claim}")
+    return Outcome(Ticket(10 * claim, claim % 2, claim), Completed(list(results)), 1_000 + claim, f"w{claim}")
 
 
 ATTEMPTS = [

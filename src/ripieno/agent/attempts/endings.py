@@ -41,9 +41,9 @@ class Ticketed(Protocol):
     def claim(self) -> int: ...
 
 
-def outcome_of(attempt: Attempt, how: Completed | Failed | None, ended_at_us: int) -> Outcome:
+def outcome_of(attempt: Attempt, how: Completed | Failed | None) -> Outcome:
     """Write an attempt's end as an outcome of at most ``MAX_OUTCOME_BYTES``. ``how`` None means cancelled."""
-    outcome = Outcome(started_at_us=attempt.started_at_us, ended_at_us=ended_at_us, worker=attempt.worker)
+    outcome = Outcome(started_at_us=attempt.started_at_us, worker=attempt.worker)
     put_ticket(outcome.ticket, attempt)
     if how is None:
         outcome.cancelled.SetInParent()
@@ -56,7 +56,7 @@ def outcome_of(attempt: Attempt, how: Completed | Failed | None, ended_at_us: in
                 f"the outcome has {size} bytes, more than one commit takes ({MAX_OUTCOME_BYTES});"
                 " create fewer sub-tasks at once, and let them create the others"
             )
-            return outcome_of(attempt, Failed(Failure.OUTPUT, detail), ended_at_us)
+            return outcome_of(attempt, Failed(Failure.OUTPUT, detail))
     return outcome
 
 
@@ -121,7 +121,6 @@ def halves(message: AgentMessage, refusal: str) -> list[AgentMessage]:
     failure = Outcome(
         ticket=former.ticket,
         started_at_us=former.started_at_us,
-        ended_at_us=former.ended_at_us,
         worker=former.worker,
     )
     detail = f"its outcome of {message.ByteSize()} bytes does not fit one message to the control plane: {refusal}"

@@ -217,13 +217,13 @@ class Dispatcher:
         self.pace.ran(busy_s, ended)
         self.pump()
 
-    def finish(self, attempt: Attempt, how: Completed | Failed, ended_at_us: int = 0) -> None:
+    def finish(self, attempt: Attempt, how: Completed | Failed) -> None:
         """End an attempt and report it. No-op if it has ended. It left its inbox before, or its worker is stuck."""
         if self.attempts.pop(attempt.claim, None) is None:
             return
         attempt.over = True
         self.held_bytes -= attempt.weight
-        self._outbox.over(attempt, how, ended_at_us or time.time_ns() // 1_000)
+        self._outbox.over(attempt, how)
         if attempt.data_dependencies or attempt.uploading or not isinstance(attempt.payload, bytes):
             self.dispose(attempt)
         if not self.attempts:

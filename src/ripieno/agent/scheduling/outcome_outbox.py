@@ -64,7 +64,7 @@ class Outbox:
 
     # ------------------------------------------------------------------ to be told
 
-    def over(self, attempt: Attempt, how: Completed | Failed, ended_at_us: int) -> None:
+    def over(self, attempt: Attempt, how: Completed | Failed) -> None:
         """Report the end of an attempt: by its verdict if it has one, else as its worker said.
 
         A lost attempt is not reported.
@@ -72,24 +72,24 @@ class Outbox:
         verdict = attempt.verdict
         if verdict is None:
             if isinstance(how, Completed):
-                self.completed(attempt, how, ended_at_us)
+                self.completed(attempt, how)
             else:
-                self.failed(attempt, how, ended_at_us)
+                self.failed(attempt, how)
         elif verdict is Verdict.CANCELLED:
-            self.cancelled(attempt, ended_at_us)
+            self.cancelled(attempt)
         elif verdict is Verdict.RELEASED:
             self.released(attempt)
         elif verdict is not Verdict.LOST:
-            self.failed(attempt, Failed(verdict.failure, attempt.detail), ended_at_us)
+            self.failed(attempt, Failed(verdict.failure, attempt.detail))
 
-    def completed(self, attempt: Attempt, how: Completed, ended_at_us: int) -> None:
+    def completed(self, attempt: Attempt, how: Completed) -> None:
         """Report that an attempt completed. It is COMPLETED once the message is settled."""
         if not how.sub_tasks and len(how.results) <= _MANY_RESULTS:
             inline = [(key, data) for key, data in how.results if isinstance(data, bytes)]
             if len(inline) == len(how.results):
                 self._completed_plainly(attempt, inline)
                 return
-        self._tell(attempt, how, ended_at_us)
+        self._tell(attempt, how)
 
     def _completed_plainly(self, attempt: Attempt, results: Sequence[tuple[str, bytes]]) -> None:
         size = _OUTCOME_BYTES + len(attempt.worker)
@@ -109,13 +109,13 @@ class Outbox:
             columns.data.append(data)
         self._grow(size)
 
-    def failed(self, attempt: Attempt, how: Failed, ended_at_us: int) -> None:
+    def failed(self, attempt: Attempt, how: Failed) -> None:
         """Report that an attempt failed."""
-        self._tell(attempt, how, ended_at_us)
+        self._tell(attempt, how)
 
-    def cancelled(self, attempt: Attempt, ended_at_us: int) -> None:
+    def cancelled(self, attempt: Attempt) -> None:
         """Report that a cancelled attempt is over, or never began."""
-        self._tell(attempt, None, ended_at_us)
+        self._tell(attempt, None)
 
     def released(self, ticket: Ticketed) -> None:
         """Report that an attempt is given back: no attempt of its task is used up."""
@@ -272,8 +272,8 @@ class Outbox:
 
     # ------------------------------------------------------------------ inside
 
-    def _tell(self, attempt: Attempt, how: Completed | Failed | None, ended_at_us: int) -> None:
-        outcome = outcome_of(attempt, how, ended_at_us)
+    def _tell(self, attempt: Attempt, how: Completed | Failed | None) -> None:
+        outcome = outcome_of(attempt, how)
         size = outcome.ByteSize()
         self._make_room(size)
         self._open.outcomes.append(outcome)

@@ -286,7 +286,7 @@ class BatchLane:
                 ended += 1
                 dispatcher.left(slot, attempt, now, now_us)
                 if how is not None or attempt.verdict is not None:
-                    dispatcher.finish(attempt, how or _SILENT, now_us)
+                    dispatcher.finish(attempt, how or _SILENT)
         if withdrawn:
             dispatcher.withdrawn(slot, withdrawn)
         if ended:

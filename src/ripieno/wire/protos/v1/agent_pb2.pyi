@@ -295,11 +295,9 @@ class Outcome(_message.Message):
     FAILED_FIELD_NUMBER: _builtins.int
     CANCELLED_FIELD_NUMBER: _builtins.int
     STARTED_AT_US_FIELD_NUMBER: _builtins.int
-    ENDED_AT_US_FIELD_NUMBER: _builtins.int
     WORKER_FIELD_NUMBER: _builtins.int
     started_at_us: _builtins.int
     """zero: never began"""
-    ended_at_us: _builtins.int
     worker: _builtins.str
     @_builtins.property
     def ticket(self) -> Global___Ticket: ...
@@ -319,12 +317,11 @@ class Outcome(_message.Message):
         failed: Global___Outcome.Failed | None = ...,
         cancelled: Global___Outcome.Cancelled | None = ...,
         started_at_us: _builtins.int = ...,
-        ended_at_us: _builtins.int = ...,
         worker: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "completed", b"completed", "failed", b"failed", "how", b"how", "ticket", b"ticket"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "completed", b"completed", "ended_at_us", b"ended_at_us", "failed", b"failed", "how", b"how", "started_at_us", b"started_at_us", "ticket", b"ticket", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "completed", b"completed", "failed", b"failed", "how", b"how", "started_at_us", b"started_at_us", "ticket", b"ticket", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_how: _TypeAlias = _typing.Literal["completed", "failed", "cancelled"]  # noqa: Y015
     _WhichOneofArgType_how: _TypeAlias = _typing.Literal["how", b"how"]  # noqa: Y015
