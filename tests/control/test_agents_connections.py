@@ -105,8 +105,8 @@ async def test_a_replica_that_has_a_former_connection_releases_nothing(two: tupl
         await two[0].world.rows("update states set claimed_at = now() - interval '1 minute'")
         assert two[0].replica._dispatcher.links
         for _ in range(3):
-            await two[0].replica._agents.reconcile()
-            assert not two[0].replica._agents._unseen
+            await two[0].replica._agents._connected.reconcile()
+            assert not two[0].replica._agents._connected._unseen
         assert await two[0].world.statuses("t") == [TaskStatus.DISPATCHED.name]
 
 

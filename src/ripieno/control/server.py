@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha import reflection
 from ripieno.background import PASSING, Health, Setback, persist
 from ripieno.config import ControlSettings
 from ripieno.control.agents.agents import Agents
+from ripieno.control.agents.connected import Connected
 from ripieno.control.agents.dispatcher import Dispatcher
 from ripieno.control.agents.liveness import Liveness
 from ripieno.control.agents.reminders import Reminders
@@ -178,16 +179,17 @@ class Replica:
         )
         submissions = Submissions(settings, database, sessions, notices, dispatcher, limits, arrivals, quotas)
         liveness = Liveness(database, dispatcher, reports, settings.lease_s, health)
-        self._agents = agents = Agents(
-            settings, database, objects, dispatcher, reports, notices, lambda: liveness.replica
+        connected = Connected(database, dispatcher, reports)
+        self._agents = Agents(
+            settings, database, objects, dispatcher, connected, reports, notices, lambda: liveness.replica
         )
-        upkeep = Upkeep(database, objects, agents.reconcile, health)
+        upkeep = Upkeep(database, objects, connected.reconcile, health)
         database.on_new_incarnation += [dispatcher.disconnect_all, watcher.forget]
         notices.subscribe(local=watcher.changed_here, remote=watcher.changed_elsewhere)
         notices.subscribe(local=dispatcher.changed_here, remote=dispatcher.changed_elsewhere)
         notices.subscribe(local=upkeep.changed_here)
-        notices.subscribe(local=agents.cancel_here, remote=agents.cancel_elsewhere)
-        notices.subscribe(remote=agents.connected_elsewhere)
+        notices.subscribe(local=connected.cancel_here, remote=connected.cancel_elsewhere)
+        notices.subscribe(remote=connected.connected_elsewhere)
         self._watcher = watcher
         self._parts: list[Part] = [notices, watcher, reports, submissions, dispatcher, liveness, upkeep, Memory(health)]
         downloads = Room(REPLICA_BYTES)

@@ -1,7 +1,7 @@
-"""The Agent service: the agents' streams, and the data they read and write."""
+"""The Agent service: the agents' streams, from the first message of each to its last."""
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
@@ -10,7 +10,9 @@ import grpc.aio
 import structlog
 
 from ripieno.config import ControlSettings
+from ripieno.control.agents.agent_data import AgentData
 from ripieno.control.agents.agent_link import AgentLink
+from ripieno.control.agents.connected import Connected
 from ripieno.control.agents.dispatcher import Dispatcher
 from ripieno.control.agents.reports import Reports
 from ripieno.control.calls.streams import both_ways
@@ -18,29 +20,22 @@ from ripieno.control.waiting.notices import Notices
 from ripieno.domain.errors import InvalidRequestError
 from ripieno.domain.identifiers import check_identifier
 from ripieno.domain.options import DEFAULT_PARTITION
-from ripieno.domain.outcomes import Failed, Failure, Outcome, Ticket
-from ripieno.store.attempts.confirmations import cancelling_at
+from ripieno.domain.outcomes import Failed, Failure, Outcome
 from ripieno.store.cluster.agents import (
     ENDED,
     check_held,
     end_agent,
     held_by,
     held_by_ended,
-    held_for_a_while,
     register_agent,
 )
 from ripieno.store.cluster.objects import ObjectStore
-from ripieno.store.cluster.signals import News
 from ripieno.store.database.database import Database
-from ripieno.store.reading.lookup import fetch_results
 from ripieno.store.sessions.changes import Changes
-from ripieno.wire.outcomes import data_to_wire, directory_to_wire, stored_to_wire, ticket_from_wire
-from ripieno.wire.protos.v1 import agent_pb2, agent_pb2_grpc
+from ripieno.wire.outcomes import directory_to_wire, ticket_from_wire
+from ripieno.wire.protos.v1 import agent_pb2
 
 _log = structlog.get_logger(__name__)
-
-#: The most names of objects that one call of ``StageObjects`` gets.
-_MOST_NAMES = 1_000
 
 #: The highest number of slots that the store can hold for an agent.
 _MOST_SLOTS = 2**31 - 1
@@ -53,8 +48,8 @@ _RESCUED_AT_ONCE = 500
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class Agents(agent_pb2_grpc.AgentServicer):
-    """Implements the Agent service for agents."""
+class Agents(AgentData):
+    """Implements the Agent service; its calls about data are those of ``AgentData``."""
 
     def __init__(
         self,
@@ -62,20 +57,21 @@ class Agents(agent_pb2_grpc.AgentServicer):
         database: Database,
         objects: ObjectStore,
         dispatcher: Dispatcher,
+        connected: Connected,
         reports: Reports,
         notices: Notices,
         replica: Callable[[], int] = lambda: 0,
     ) -> None:
         """Create the service. ``replica`` returns the number by which the store knows this replica (``Liveness.replica``)."""
+        super().__init__(database, objects)
         self._settings = settings
         self._database = database
         self._objects = objects
         self._dispatcher = dispatcher
+        self._connected = connected
         self._reports = reports
         self._notices = notices
         self._replica = replica
-        #: Claims that their agents had not seen at the last ``reconcile``.
-        self._unseen: set[int] = set()
 
     # The stubs know generators only; writing to the context is the other documented way.
     async def Connect(self, request_iterator: Any, context: Context) -> None:  # type: ignore[override]  # noqa: N802
@@ -112,7 +108,7 @@ class Agents(agent_pb2_grpc.AgentServicer):
             replica=self._replica(),
         )
         # The agent may have reconnected before we noticed that its former connection was gone.
-        self._void({number: epoch})
+        self._connected.void({number: epoch})
         self._notices.publish(Changes(connected={number: epoch}))
         link = AgentLink(number, hello.name, hello.partitions, epoch)
         link.renewed_at = registered_at
@@ -142,7 +138,7 @@ class Agents(agent_pb2_grpc.AgentServicer):
             raise InvalidRequestError("hello.predecessor", "is the agent itself")
         number = await end_agent(self._database, UUID(bytes=hello.predecessor))
         if number is not None:
-            self._void({number: ENDED})
+            self._connected.void({number: ENDED})
             self._notices.publish(Changes(connected={number: ENDED}))
             # The rescue runs beside the welcome, so that a slow database does not keep the new agent waiting for it.
             self._reports.spawn(self._rescue_from(number))
@@ -196,90 +192,6 @@ class Agents(agent_pb2_grpc.AgentServicer):
         if message.credit and not message.draining:
             link.grant(message.credit)
             self._dispatcher.credit_granted()
-
-    async def reconcile(self) -> None:
-        """Release attempts that the store says connected agents hold, but that the agents have never seen.
-
-        A replica may go on assigning to a stream that has died without being closed, while the
-        agent is connected to another replica already. So the latter does this, called by ``Upkeep``.
-        """
-        links = dict(self._dispatcher.links)
-        epochs = {number: link.epoch for number, link in links.items()}
-        held = await held_for_a_while(self._database, epochs) if links else []
-        suspects = [ticket for agent_no, ticket in held if ticket.claim not in links[agent_no].claims]
-        # Only claims that two looks in a row find are released: one that is on its way now has arrived by the next
-        # look, whatever clocks say.
-        unseen = [ticket for ticket in suspects if ticket.claim in self._unseen]
-        self._unseen = {ticket.claim for ticket in suspects}.difference(ticket.claim for ticket in unseen)
-        if unseen:
-            _log.warning("releasing attempts that their agents have never seen", attempts=len(unseen))
-            self._reports.release(unseen)
-
-    def connected_elsewhere(self, news: News) -> None:
-        """Close the connections here of agents that have connected to another replica since."""
-        self._void(news.connected)
-
-    def _void(self, epochs: Mapping[int, int]) -> None:
-        """Close the links of these agents whose epoch is lower than the one given."""
-        for number, epoch in epochs.items():
-            link = self._dispatcher.links.get(number)
-            if link is not None and link.epoch < epoch:
-                self._dispatcher.disconnect(link)
-                link.close()
-
-    def cancel_here(self, changes: Changes) -> None:
-        """Tell the agents connected here that a transaction of this replica has cancelled attempts of theirs."""
-        by_agent: dict[int, list[Ticket]] = {}
-        for agent_no, ticket in changes.cancelled:
-            by_agent.setdefault(agent_no, []).append(ticket)
-        for agent_no, tickets in by_agent.items():
-            if link := self._dispatcher.links.get(agent_no):
-                link.cancel(tickets)
-
-    def cancel_elsewhere(self, news: News) -> None:
-        """Read and tell the cancellations of agents connected here after another replica has cancelled attempts."""
-        links = self._dispatcher.links
-        concerned = list(links) if news.everything else [number for number in news.agents if number in links]
-        if concerned:
-            self._reports.spawn(self._cancel_read(concerned))
-
-    async def _cancel_read(self, agents: Sequence[int]) -> None:
-        for agent_no, tickets in (await cancelling_at(self._database, agents)).items():
-            if link := self._dispatcher.links.get(agent_no):
-                link.cancel(tickets)
-
-    async def FetchResults(  # noqa: N802 - the protocol's name
-        self, request: agent_pb2.FetchResultsRequest, context: Context
-    ) -> agent_pb2.FetchResultsReply:
-        """Return results by key, small ones inline and large ones by name; if too large together, only the first ones."""
-        keys = [(key.session_no, key.key) for key in request.keys]
-        reply = agent_pb2.FetchResultsReply()
-        for data in await fetch_results(self._database, keys):
-            if isinstance(data, str):
-                reply.fetched.add(error=data)
-            else:
-                reply.fetched.add(data=data_to_wire(data))
-        return reply
-
-    # The stubs know generators only; writing to the context is the other documented way.
-    async def ReadObject(self, request: agent_pb2.ReadObjectRequest, context: Context) -> None:  # type: ignore[override]  # noqa: N802
-        """Send the bytes of a stored object."""
-        stored = await self._objects.find(request.name)
-        async for piece in self._objects.read(stored):
-            await context.write(agent_pb2.ObjectChunk(data=piece))
-
-    async def WriteObject(self, request_iterator: Any, context: Context) -> agent_pb2.StoredObject:  # noqa: N802
-        """Store the stream's bytes as an object with a new name; reads as fast as the object store takes them."""
-        async with await self._objects.writer() as writer:
-            while isinstance(chunk := await context.read(), agent_pb2.ObjectChunk):
-                await writer.write(chunk.data)
-        return stored_to_wire(writer.stored)
-
-    async def StageObjects(  # noqa: N802 - the protocol's name
-        self, request: agent_pb2.StageObjectsRequest, context: Context
-    ) -> agent_pb2.StageObjectsReply:
-        """Stage names of objects that the agent writes itself, 1,000 at the most."""
-        return agent_pb2.StageObjectsReply(names=await self._objects.stage(min(request.count, _MOST_NAMES)))
 
 
 def _check_hello(hello: agent_pb2.Hello) -> None:
