@@ -134,11 +134,6 @@ class Setback:
         self._longest_pause_s = longest_pause_s
         self._tries = 0
 
-    @property
-    def lasts(self) -> bool:
-        """Whether the last try failed."""
-        return self._tries > 0
-
     def note(self, error: Exception) -> float:
         """Note a failed try; return the seconds to pause before the next one."""
         self._tries += 1

@@ -1,13 +1,11 @@
 """New tasks as a client or a worker submits them, and the rules they must keep."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from ripieno.domain.data import Data
 from ripieno.domain.errors import InvalidRequestError
 from ripieno.domain.identifiers import check_identifier, is_plain_identifier
-from ripieno.domain.options import TaskOptions
 
 
 class NewTask(NamedTuple):
@@ -25,21 +23,6 @@ class NewTask(NamedTuple):
     expected_output_keys: Sequence[str]
     data_dependencies: Sequence[str]
     payload: Data
-
-
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """Tasks of one call: all of them are created, or none.
-
-    Attributes:
-        session_id: The session of the tasks.
-        options: Options of the tasks; None takes the session's default, as a whole.
-        tasks: The tasks, at least one.
-    """
-
-    session_id: str
-    options: TaskOptions | None
-    tasks: Sequence[NewTask]
 
 
 def check_tasks(where: str, tasks: Sequence[NewTask]) -> None:

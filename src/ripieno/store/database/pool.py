@@ -55,10 +55,6 @@ class Pool:
         """All sessions, idle or not."""
         return self._open
 
-    def get_size(self) -> int:
-        """How many sessions are open."""
-        return len(self._open)
-
     @asynccontextmanager
     async def acquire(self, incarnation: int | None = None) -> AsyncIterator[Connection]:
         """Lend a session to the caller until the block ends.
