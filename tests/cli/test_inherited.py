@@ -19,7 +19,11 @@ RIPIENO = f"{sys.executable} -m ripieno"
 
 async def started(command: str, *, stderr: int = subprocess.PIPE) -> tuple[asyncio.subprocess.Process, str]:
     """A shell that becomes ``command``; the process, and its address once it is ready."""
-    process = await asyncio.create_subprocess_exec("sh", "-c", command, stdout=subprocess.PIPE, stderr=stderr)
+    # Who runs the tests may ignore hang-ups (`nohup`), and a shell cannot take that back.
+    heeding = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL); os.execvp('sh', sys.argv[1:])"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", heeding, "sh", "-c", command), stdout=subprocess.PIPE, stderr=stderr
+    )
     assert process.stdout is not None
     async with asyncio.timeout(DEADLINE_S):
         line = (await process.stdout.readline()).decode()
