@@ -5,8 +5,7 @@ process loads its modules and then waits for BEGIN (the services it depends on m
 it answers READY when it serves. When one end closes, the process there is gone.
 """
 
-#: Holds the number of an inherited descriptor. A worker that gets a pipe under the same name
-#: (``ripieno.worker.process.parent``) ends when the pipe's other end closes.
+#: The descriptor of that end. A process of `up` ends when the other end closes (``ripieno.cli.process.parent``).
 TIE_VARIABLE = "RIPIENO_PARENT_PIPE"
 BEGIN = b"begin\n"
 READY = b"ready\n"

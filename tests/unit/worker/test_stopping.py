@@ -1,6 +1,5 @@
 """How a worker ends: by a signal, with its agent, or not at all."""
 
-import os
 import signal
 import sys
 from pathlib import Path
@@ -76,23 +75,6 @@ async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
                 status = (await agent.worker.HealthCheck(Empty())).status
             worker.process.send_signal(signal.SIGTERM)
             assert worker.process.wait(WAIT_S) == -signal.SIGTERM
-
-
-@pytest.mark.parametrize("busy", [False, True])
-async def test_a_worker_does_not_outlive_its_agent(busy: bool, tmp_path: Path) -> None:
-    ours, theirs = os.pipe()
-    with worker_process("scenarios:handle", environment={"RIPIENO_PARENT_PIPE": str(ours)}, pass_fds=(ours,)) as worker:
-        os.close(ours)
-        async with agent_of(worker.address, "call") as agent:
-            if busy:
-                run = await agent.begin(
-                    requests.whole_task(
-                        "t", str(tmp_path / "never").encode(), keys=["begun", "r"], options={"do": "spin"}
-                    )
-                )
-                assert await run.next() is not None
-            os.close(theirs)
-            assert worker.process.wait(WAIT_S) == 0
 
 
 async def test_the_worker_for_functions_calls_what_it_is_sent() -> None:

@@ -1,1 +1,1 @@
-"""The worker's process: its parent, forks of it, and what handlers change in it."""
+"""The worker's process: forks of it, and what handlers change in it."""

@@ -13,7 +13,6 @@ from typing import cast
 
 from ripieno.config import WORKER_ADDRESS_VARIABLE
 from ripieno.worker.process.forks import guard_forks
-from ripieno.worker.process.parent import watch_parent
 from ripieno.worker.process.surroundings import Surroundings
 from ripieno.worker.running.inbox import BlockingInbox, Inbox, LoopInbox
 from ripieno.worker.running.runner import AsyncHandler, Handler, run_awaiting, run_blocking
@@ -60,7 +59,6 @@ def serve(
     if not where:
         raise ServeError(f"no address to serve: give one (unix:/path or HOST:PORT) or set {WORKER_ADDRESS_VARIABLE}")
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    watch_parent()
     if is_async(handler):
         asyncio.run(_serve_async(cast(AsyncHandler, handler), where, on_ready, batch))
         return
