@@ -24,28 +24,38 @@ class Proxy:
         self._heard = asyncio.Event()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection."""
+        """One connection, to whose end both sockets belong."""
         self.connections += 1
         silent = self._heard
-        there_reader, there_writer = await asyncio.open_unix_connection(self._server_socket)
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        ends = [writer]
 
         async def carry(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-            try:
-                while data := await source.read(65536):
-                    if silent.is_set():
-                        await asyncio.Event().wait()
-                    target.write(data)
-                    await target.drain()
-            finally:
-                target.transport.abort()
+            while data := await source.read(65536):
+                if silent.is_set():
+                    await asyncio.Event().wait()
+                target.write(data)
+                await target.drain()
 
-        self._tasks |= {
-            asyncio.create_task(carry(reader, there_writer)),
-            asyncio.create_task(carry(there_reader, writer)),
-        }
+        try:
+            there_reader, there_writer = await asyncio.open_unix_connection(self._server_socket)
+            ends.append(there_writer)
+            ways = [
+                asyncio.create_task(carry(reader, there_writer)),
+                asyncio.create_task(carry(there_reader, writer)),
+            ]
+            self._tasks.update(ways)
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for end in ends:
+                end.transport.abort()
 
     async def close(self) -> None:
-        """End all connections."""
+        """End all connections; no new ones are taken any more."""
+        for _ in range(3):  # a connection that was accepted just now reaches ``serve`` within these turns
+            await asyncio.sleep(0)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
