@@ -26,10 +26,12 @@ from ripieno.control.calls.errors import ErrorInterceptor
 from ripieno.control.calls.limits import ControlLimits, Meters
 from ripieno.control.calls.questions import Questions
 from ripieno.control.calls.quotas import Quotas
+from ripieno.control.events.tail import Tail
 from ripieno.control.readiness import Readiness
 from ripieno.control.results.lookups import ResultLookups
 from ripieno.control.results.results import Results
 from ripieno.control.results.room import REPLICA_BYTES, Room
+from ripieno.control.services.events import Events
 from ripieno.control.submitter import Submitter
 from ripieno.control.submitting.submissions import Submissions
 from ripieno.control.upkeep.cancellation import Cancellation
@@ -44,6 +46,7 @@ from ripieno.domain.errors import InvalidRequestError, InvariantError
 from ripieno.memory import Memory
 from ripieno.store.attempts.claim import Claims
 from ripieno.store.attempts.commit import Committer
+from ripieno.store.changelog.log import ChangeLog
 from ripieno.store.cluster.cluster import agree_on_objects
 from ripieno.store.cluster.objects import ObjectStore
 from ripieno.store.cluster.signals import Signals
@@ -52,7 +55,14 @@ from ripieno.store.sessions.sessions import Sessions
 from ripieno.wire import pool
 from ripieno.wire.channels import target_of
 from ripieno.wire.protos.armonik_v2 import submitter_service_pb2, submitter_service_pb2_grpc
-from ripieno.wire.protos.v1 import agent_pb2, agent_pb2_grpc, results_pb2, results_pb2_grpc
+from ripieno.wire.protos.v1 import (
+    agent_pb2,
+    agent_pb2_grpc,
+    events_pb2,
+    events_pb2_grpc,
+    results_pb2,
+    results_pb2_grpc,
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -183,7 +193,7 @@ class Replica:
         self._agents = Agents(
             settings, database, objects, dispatcher, connected, reports, notices, lambda: liveness.replica
         )
-        upkeep = Upkeep(database, objects, connected.reconcile, health)
+        upkeep = Upkeep(settings, database, objects, connected.reconcile, health)
         database.on_new_incarnation += [dispatcher.disconnect_all, watcher.forget]
         notices.subscribe(local=watcher.changed_here, remote=watcher.changed_elsewhere)
         notices.subscribe(local=dispatcher.changed_here, remote=dispatcher.changed_elsewhere)
@@ -198,7 +208,11 @@ class Replica:
         lookups = ResultLookups(database)
         cutter = Cutter(database, notices, health)
         notices.subscribe(local=cutter.changed_here)
-        self._parts += [lookups, cancellation, cutter, Reminders(database, dispatcher, health)]
+        log = ChangeLog(database)
+        tail = Tail(log, health)
+        notices.subscribe(local=tail.wake, remote=tail.wake)
+        self._events = Events(database, sessions, log, tail, watcher)
+        self._parts += [lookups, cancellation, cutter, Reminders(database, dispatcher, health), tail]
         self._submitter = Submitter(
             settings,
             database,
@@ -257,12 +271,14 @@ class Replica:
     def _register(self, server: grpc.aio.Server) -> Readiness:
         submitter_service_pb2_grpc.add_SubmitterServicer_to_server(self._submitter, server)
         results_pb2_grpc.add_ResultsServicer_to_server(self._results, server)
+        events_pb2_grpc.add_EventsServicer_to_server(self._events, server)
         agent_pb2_grpc.add_AgentServicer_to_server(self._agents, server)
         names = [
             file.DESCRIPTOR.services_by_name[service].full_name
             for file, service in (
                 (submitter_service_pb2, "Submitter"),
                 (results_pb2, "Results"),
+                (events_pb2, "Events"),
                 (agent_pb2, "Agent"),
             )
         ]

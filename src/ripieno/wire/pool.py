@@ -7,10 +7,11 @@ imported second. The generated modules therefore register in a pool of
 their own: same names and numbers on the wire, nothing shared in the process.
 """
 
-from google.protobuf import descriptor_pool, duration_pb2
+from google.protobuf import descriptor_pool, duration_pb2, timestamp_pb2
 
 _POOL = descriptor_pool.DescriptorPool()
-_POOL.AddSerializedFile(duration_pb2.DESCRIPTOR.serialized_pb)
+for _standard in (duration_pb2, timestamp_pb2):
+    _POOL.AddSerializedFile(_standard.DESCRIPTOR.serialized_pb)
 
 
 def Default() -> descriptor_pool.DescriptorPool:  # noqa: N802 - the name generated code calls

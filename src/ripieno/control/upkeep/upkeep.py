@@ -1,9 +1,11 @@
-"""Periodic background work of a replica: looking after assignments, folding counts, collecting garbage."""
+"""Periodic background work of a replica: looking after assignments, folding counts, collecting garbage, trimming."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
 from ripieno.background import Health, Loop
+from ripieno.config import ControlSettings
+from ripieno.store.changelog.trimming import mark, trim
 from ripieno.store.cluster.agents import forget_agents
 from ripieno.store.cluster.objects import ObjectStore
 from ripieno.store.database.database import Database
@@ -13,6 +15,8 @@ from ripieno.store.sessions.counts import fold_counts
 _FOLD_EVERY_S = 1.0
 _RECONCILE_EVERY_S = 5.0
 _COLLECT_EVERY_S = 3600.0
+_MARK_EVERY_S = 15.0
+_TRIM_EVERY_S = 60.0
 
 
 class Upkeep:
@@ -23,8 +27,14 @@ class Upkeep:
     """
 
     def __init__(
-        self, database: Database, objects: ObjectStore, reconcile: Callable[[], Awaitable[None]], health: Health
+        self,
+        settings: ControlSettings,
+        database: Database,
+        objects: ObjectStore,
+        reconcile: Callable[[], Awaitable[None]],
+        health: Health,
     ) -> None:
+        self._settings = settings
         self._database = database
         self._objects = objects
         self._changed: set[int] = set()
@@ -33,6 +43,8 @@ class Upkeep:
             Loop("folding counts", self._fold, every_s=_FOLD_EVERY_S, health=health),
             # Garbage can wait: a fault of its collection does not make the replica unready.
             Loop("collecting garbage", self._collect, every_s=_COLLECT_EVERY_S),
+            Loop("marking the log of changes", self._mark, every_s=_MARK_EVERY_S),
+            Loop("trimming the log of changes", self._trim, every_s=_TRIM_EVERY_S),
         ]
 
     async def run(self) -> None:
@@ -59,3 +71,9 @@ class Upkeep:
     async def _collect(self) -> None:
         await self._objects.collect_garbage()
         await forget_agents(self._database)
+
+    async def _mark(self) -> None:
+        await mark(self._database)
+
+    async def _trim(self) -> None:
+        await trim(self._database, age_s=self._settings.change_log_s, size=self._settings.change_log_bytes)

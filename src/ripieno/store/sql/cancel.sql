@@ -2,6 +2,9 @@
 -- After this no task is submitted to the session. Tasks that its cuts would fail are cancelled instead.
 with marked as (
     update sessions set status = 10, cancelled_at = now() where session_no = $1 and status = 1
+    returning session_no
+), logged as (
+    insert into changes (session_no, kind, status) select session_no, 1, 10 from marked
 ), dropped as (
     delete from pending_cuts where session_no = $1
 )

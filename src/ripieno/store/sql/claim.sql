@@ -23,6 +23,10 @@ with picked as materialized (
     select session_no, change.status, change.sign * count(*)
     from claimed cross join (values (1, -1), (2, 1)) as change (status, sign)
     group by session_no, change.status, change.sign
+), logged as (
+    insert into changes (session_no, kind, status, task_nos, attempts)
+    select session_no, 4, 2, array_agg(task_no), case when max(retry) > 0 then array_agg(retry) end
+    from claimed group by session_no
 )
 select c.task_no, c.session_no, c.claim, c.agent_no, c.retry, c.priority,
        t.id, t.options_no, t.expected_output_keys, t.data_dependencies,
@@ -62,6 +66,10 @@ with urgent as materialized (
     select session_no, change.status, change.sign * count(*)
     from claimed cross join (values (1, -1), (2, 1)) as change (status, sign)
     group by session_no, change.status, change.sign
+), logged as (
+    insert into changes (session_no, kind, status, task_nos, attempts)
+    select session_no, 4, 2, array_agg(task_no), case when max(retry) > 0 then array_agg(retry) end
+    from claimed group by session_no
 )
 select c.task_no, c.session_no, c.claim, c.agent_no, c.retry, c.priority,
        t.id, t.options_no, t.expected_output_keys, t.data_dependencies,

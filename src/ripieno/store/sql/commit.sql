@@ -35,6 +35,9 @@ with stored as (
     where r.session_no = produced.session_no and r.key = produced.key
       and r.owner_no = produced.owner_no and r.status = 1
     returning r.session_no, r.key, r.awaited
+), logged as (
+    insert into changes (session_no, kind, status, keys)
+    select session_no, 7, 10, array_agg(key) from completed group by session_no
 ), ended as (
     update states s
     set status = ended.status, claim = null, detail = coalesce(ended.detail, s.detail),
@@ -44,6 +47,11 @@ with stored as (
     from unnest($6::bigint[], $7::smallint[], $8::text[], $9::text[], $10::bigint[])
         as ended (task_no, status, detail, worker, started_at_us)
     where s.task_no = ended.task_no
+    returning s.task_no, s.session_no, s.status, s.retry
+), logged_tasks as (
+    insert into changes (session_no, kind, status, task_nos, attempts)
+    select session_no, 4, status, array_agg(task_no), case when max(retry) > 0 then array_agg(retry) end
+    from ended group by session_no, status
 ), counted as (
     insert into session_counts (session_no, status, delta)
     select * from unnest($11::bigint[], $12::smallint[], $13::bigint[])
@@ -64,19 +72,30 @@ with earlier as (
     from unnest($1::bigint[], $2::smallint[], $3::text[], $4::text[], $5::bigint[])
         as failed (task_no, status, detail, worker, started_at_us)
     join states s on s.task_no = failed.task_no
+), again as (
+    update states s
+    set status = 1, claim = null, retry = s.retry + 1,
+        agent_no = null, claimed_at = null, started_at = null, ended_at = null, worker = null, detail = null
+    from unnest($1::bigint[]) as failed (task_no)
+    where s.task_no = failed.task_no
+    returning s.task_no, s.session_no, s.retry
 )
-update states s
-set status = 1, claim = null, retry = s.retry + 1,
-    agent_no = null, claimed_at = null, started_at = null, ended_at = null, worker = null, detail = null
-from unnest($1::bigint[]) as failed (task_no)
-where s.task_no = failed.task_no
+insert into changes (session_no, kind, status, task_nos, attempts)
+select session_no, 4, 1, array_agg(task_no), array_agg(retry) from again group by session_no
 
 -- name: mark_started_if_owned
-update states s
-set status = 3, started_at = to_timestamp(begun.at_us / 1e6), worker = begun.worker
-from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[]) as begun (task_no, claim, at_us, worker)
-where s.task_no = begun.task_no and s.claim is not distinct from begun.claim and s.status = 2
-returning s.session_no
+with started as (
+    update states s
+    set status = 3, started_at = to_timestamp(begun.at_us / 1e6), worker = begun.worker
+    from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[]) as begun (task_no, claim, at_us, worker)
+    where s.task_no = begun.task_no and s.claim is not distinct from begun.claim and s.status = 2
+    returning s.task_no, s.session_no, s.retry
+), logged as (
+    insert into changes (session_no, kind, status, task_nos, attempts)
+    select session_no, 4, 3, array_agg(task_no), case when max(retry) > 0 then array_agg(retry) end
+    from started group by session_no
+)
+select session_no from started
 
 -- name: mark_interrupting_if_owned
 -- Notes that a cancelled attempt had begun, which confirms its cancellation.
@@ -96,9 +115,15 @@ with locked as materialized (
     join states s on s.task_no = released.task_no and s.claim is not distinct from released.claim
     where s.status in (2, 3)
     for no key update of s
+), released as (
+    update states s
+    set status = 1, claim = null, agent_no = null, claimed_at = null, started_at = null, worker = null
+    from locked
+    where s.task_no = locked.task_no
+    returning s.session_no, s.partition, s.task_no, s.retry, locked.status as before
+), logged as (
+    insert into changes (session_no, kind, status, task_nos, attempts)
+    select session_no, 4, 1, array_agg(task_no), case when max(retry) > 0 then array_agg(retry) end
+    from released group by session_no
 )
-update states s
-set status = 1, claim = null, agent_no = null, claimed_at = null, started_at = null, worker = null
-from locked
-where s.task_no = locked.task_no
-returning s.session_no, s.partition, s.task_no, locked.status as before
+select session_no, partition, task_no, before from released

@@ -32,9 +32,14 @@ with owned as materialized (
         where r.session_no = t.session_no and r.key = expected.key and r.owner_no = t.task_no and r.status = 1
         limit 1
     ) as found
+), aborted as (
+    update results r
+    set status = 11, ended_at = now()
+    from owned
+    where r.ctid = owned.place
+    returning r.session_no, r.key, r.awaited
+), logged as (
+    insert into changes (session_no, kind, status, keys)
+    select session_no, 7, 11, array_agg(key) from aborted group by session_no
 )
-update results r
-set status = 11, ended_at = now()
-from owned
-where r.ctid = owned.place
-returning r.session_no, r.key, r.awaited
+select session_no, key, awaited from aborted

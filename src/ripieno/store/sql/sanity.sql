@@ -113,3 +113,49 @@ join states s on s.task_no = t.task_no
 where n.status = 10 and s.status in (1, 2, 3)
   and not exists (
     select from pending_cancellations c where c.session_no = n.session_no and c.whole_session)
+
+-- name: log_says_another_status_of_a_task
+-- the log of changes, as far as nothing was dropped from it, ends with another status or attempt of a task.
+select s.task_no::text from states s
+left join (
+    select distinct on (named.task_no) named.task_no, c.status, coalesce(c.attempts[named.place], 0) as retry
+    from changes c cross join lateral unnest(c.task_nos) with ordinality as named (task_no, place)
+    where c.kind <> 6
+    order by named.task_no, c.change_no desc
+) as last on last.task_no = s.task_no
+where (select changes_dropped from cluster) is null
+  and (last.status is distinct from s.status or last.retry is distinct from s.retry)
+
+-- name: log_says_otherwise_whether_a_task_is_ready
+-- the log of changes tells that a task waits for nothing, and it does; or the other way round.
+select s.task_no::text from states s
+where (select changes_dropped from cluster) is null and s.status = 1
+  and (s.unmet = 0) <> exists (select from changes c where c.kind in (3, 6) and s.task_no = any(c.task_nos))
+
+-- name: log_says_another_status_of_a_result
+-- the log of changes ends with another status of a result, or does not know it.
+select r.key from results r
+left join (
+    select distinct on (told.session_no, told.key) told.session_no, told.key, told.status
+    from (
+        select c.change_no, c.session_no, named.key collate "C" as key, c.status
+        from changes c cross join lateral unnest(c.keys) as named (key)
+        union all
+        select c.change_no, c.session_no, output.key collate "C", c.status
+        from changes c cross join lateral unnest(c.task_nos) as named (task_no)
+        join tasks t on t.task_no = named.task_no
+        cross join lateral unnest(t.expected_output_keys) as output (key)
+        where c.kind in (2, 3)
+           or c.kind = 5 and exists (
+               select from results own
+               where own.session_no = c.session_no and own.key = output.key and own.owner_no = named.task_no)
+    ) as told
+    order by told.session_no, told.key, told.change_no desc
+) as last on last.session_no = r.session_no and last.key = r.key
+where (select changes_dropped from cluster) is null and r.status > 0 and last.status is distinct from r.status
+
+-- name: log_says_another_status_of_a_session
+-- the log of changes ends with another status of a session.
+select n.id from sessions n
+where (select changes_dropped from cluster) is null and n.status is distinct from (
+    select c.status from changes c where c.session_no = n.session_no and c.kind = 1 order by c.change_no desc limit 1)

@@ -8,6 +8,8 @@ with numbers as (
     select session_no, $1, options_no from numbers
     on conflict (id) do nothing
     returning session_no, default_options_no
+), logged as (
+    insert into changes (session_no, kind, status) select session_no, 1, 1 from created
 )
 insert into options
     (options_no, session_no, digest, max_duration_us, max_retries, priority, partition, options)

@@ -83,6 +83,9 @@ with new as materialized (
     select session_no, 1, count(*) from new group by session_no
     union all
     select session_no, -1, sum(length(payload)) from new group by session_no having sum(length(payload)) > 0
+), logged as (
+    insert into changes (session_no, kind, status, task_nos)
+    select session_no, case unmet when 0 then 3 else 2 end as kind, 1, array_agg(task_no) from new group by session_no, 2
 )
 select count(*) from created
 

@@ -59,7 +59,9 @@ class EventBatch(_message.Message):
     SNAPSHOT_ENDS_FIELD_NUMBER: _builtins.int
     RESTARTED_FIELD_NUMBER: _builtins.int
     cursor: _builtins.str
-    """Whoever has processed this batch, and all before it, goes on from here."""
+    """Whoever has processed this batch, and all before it, goes on from here. Empty in all but the last message of what
+    was read together, and until a snapshot is complete.
+    """
     snapshot: _builtins.bool
     """These events tell what is, not what has changed. The last batch of a snapshot says `snapshot_ends`."""
     snapshot_ends: _builtins.bool

@@ -1,0 +1,142 @@
+"""``EventsFollower``: one follower's way through the log: a snapshot, what came meanwhile, then change by change."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ripieno.control.events.tail import Place, Tail
+from ripieno.domain.changes import Change
+from ripieno.store.changelog.beginning import Beginning
+from ripieno.store.changelog.cursors import Cursor
+from ripieno.store.changelog.expansion import Told, expand
+from ripieno.store.changelog.log import ChangeLog, DroppedError
+from ripieno.store.database.database import Database
+
+#: Seconds after which a follower looks for itself, whatever the tail says.
+_LOOK_EVERY_S = 5.0
+#: Seconds after which an idle client is told a younger cursor.
+_CURSOR_EVERY_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tidings:
+    """What a follower is told at once.
+
+    Attributes:
+        changes: In order.
+        cursor: Where to go on once they are processed; None if not from here.
+        snapshot: Whether the changes tell what is, not what has changed.
+        snapshot_ends: Whether these are the last ones of a snapshot.
+        restarted: Why the follower begins anew; empty if it does not.
+    """
+
+    changes: Sequence[Change]
+    cursor: Cursor | None
+    snapshot: bool = False
+    snapshot_ends: bool = False
+    restarted: str = ""
+
+
+class EventsFollower:
+    """Reads the log for one client.
+
+    Args:
+        sessions: Numbers of the sessions to follow; None: all.
+        unchanged: Raises an error if the database is another incarnation than the numbers are from.
+        leaving: Fails when the replica goes away.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        log: ChangeLog,
+        tail: Tail,
+        sessions: Sequence[int] | None,
+        unchanged: Callable[[], None],
+        leaving: "asyncio.Future[Any]",
+    ) -> None:
+        self._database = database
+        self._log = log
+        self._tail = tail
+        self._sessions = sessions
+        self._unchanged = unchanged
+        self._leaving = leaving
+
+    async def follow(self, cursor: Cursor | None, *, with_snapshot: bool) -> AsyncGenerator[Tidings, None]:
+        """Yield what there is and what changes, until closed.
+
+        Args:
+            cursor: Where to go on; None begins.
+            with_snapshot: Whether to begin with what there is.
+        """
+        restarted = ""
+        if cursor is None and not with_snapshot:
+            cursor = await self._log.now()
+            yield Tidings([], cursor)
+        while True:
+            try:
+                if cursor is None:
+                    async for tidings in self._begin(restarted):
+                        yield tidings
+                        cursor = tidings.cursor
+                else:
+                    await self._log.check(cursor)
+                assert cursor is not None  # the last tidings of the beginning have one
+                async for tidings in self._go_on(cursor):
+                    yield tidings
+            except DroppedError as error:
+                cursor, restarted = None, str(error)
+
+    async def _begin(self, restarted: str) -> AsyncGenerator[Tidings, None]:
+        """Yield what there is, then what came while that was read, with the cursor behind it."""
+        cursor = await self._log.now()
+        beginning = Beginning(self._database, self._log, self._sessions)
+        async for changes in beginning.pages():
+            self._unchanged()
+            yield Tidings(changes, None, snapshot=True, restarted=restarted)
+            restarted = ""
+        yield Tidings([], None, snapshot=True, snapshot_ends=True, restarted=restarted)
+        complete = False
+        while not complete:
+            since, cursor, complete = await self._read(cursor, beginning.told)
+            yield Tidings(since, cursor if complete else None)
+
+    async def _go_on(self, cursor: Cursor) -> AsyncGenerator[Tidings, None]:
+        with self._tail.follow(cursor, self._sessions) as place:
+            told = cursor
+            told_at = asyncio.get_running_loop().time()
+            while True:
+                await self._news(place)
+                complete = False
+                while not complete:
+                    changes, place.cursor, complete = await self._read(place.cursor)
+                    if changes:
+                        yield Tidings(changes, place.cursor)
+                        told, told_at = place.cursor, asyncio.get_running_loop().time()
+                if told != place.cursor and asyncio.get_running_loop().time() > told_at + _CURSOR_EVERY_S:
+                    yield Tidings([], place.cursor)
+                    told, told_at = place.cursor, asyncio.get_running_loop().time()
+
+    async def _read(self, cursor: Cursor, told: Told | None = None) -> tuple[Sequence[Change], Cursor, bool]:
+        batch = await self._log.read(cursor, self._sessions)
+        changes = await (
+            expand(self._database, batch.rows) if told is None else expand(self._database, batch.rows, told)
+        )
+        self._unchanged()
+        return changes, batch.cursor, batch.complete
+
+    async def _news(self, place: Place) -> None:
+        """Wait until there may be news, or for ``_LOOK_EVERY_S``.
+
+        Raises:
+            UnavailableError: the replica goes away.
+        """
+        waiting = asyncio.ensure_future(place.news.wait())
+        try:
+            await asyncio.wait({waiting, self._leaving}, timeout=_LOOK_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
+            if self._leaving.done():
+                self._leaving.result()
+        finally:
+            waiting.cancel()
+        place.news.clear()
