@@ -117,8 +117,8 @@ class ChangeLog:
 
     async def flushed(self, written: str) -> None:
         """Return once the server's log is on the disk up to a position in it."""
-        while not await self._is_flushed(written):  # the server does not tell by itself
-            await asyncio.sleep(_FLUSHED_EVERY_S)  # noqa: ASYNC110
+        while not await self._is_flushed(written):  # noqa: ASYNC110 - the server does not tell by itself
+            await asyncio.sleep(_FLUSHED_EVERY_S)
 
     async def _is_flushed(self, written: str) -> bool:
         row = await self._database.fetchrow(SQL.flushed, written)
