@@ -8,6 +8,8 @@ import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ripieno.domain.output import OUTPUT_LIMIT_BYTES
+
 DEFAULT_ADDRESS = "127.0.0.1:5001"
 ADDRESS_VARIABLE = "RIPIENO_ADDRESS"
 WORKER_ADDRESS_VARIABLE = "RIPIENO_WORKER_ADDRESS"
@@ -130,6 +132,8 @@ class AgentSettings:
             kind (those of this project and of PostgreSQL's client library) are kept back.
         worker_open_files: Soft and hard limit of open files of spawned workers; None
             leaves them the agent's.
+        output_bytes: How much of the end of what an attempt writes to standard output, and to
+            standard error, is kept with it; 0 keeps nothing.
     """
 
     control: tuple[str, ...]
@@ -147,3 +151,4 @@ class AgentSettings:
     worker_logs: Path | None = None
     pass_environment: tuple[str, ...] = ()
     worker_open_files: tuple[int, int] | None = None
+    output_bytes: int = OUTPUT_LIMIT_BYTES

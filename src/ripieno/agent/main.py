@@ -91,6 +91,7 @@ class Agent:
             logs=settings.worker_logs,
             pass_environment=settings.pass_environment,
             open_files=settings.worker_open_files,
+            output_bytes=settings.output_bytes,
         )
         return [keeper.spawn(workshop, self.sockets, number) for number, keeper in enumerate(keepers)]
 

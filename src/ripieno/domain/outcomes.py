@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from ripieno.domain.data import Data
 from ripieno.domain.options import TaskOptions
+from ripieno.domain.output import AttemptOutput
 from ripieno.domain.statuses import TaskStatus
 from ripieno.domain.submission import NewTask
 
@@ -76,12 +77,14 @@ class Outcome(NamedTuple):
         how: How the attempt ended.
         started_at_us: Start in microseconds since the epoch by the agent's clock; 0 if it never began.
         worker: Which worker ran the attempt.
+        output: What the attempt printed; None for nothing.
     """
 
     ticket: Ticket
     how: Completed | Failed | Cancelled
     started_at_us: int = 0
     worker: str = ""
+    output: AttemptOutput | None = None
 
 
 @dataclass(slots=True)
@@ -96,6 +99,7 @@ class Completions:
         result_counts: Number of entries of ``keys`` and ``data`` that belong to the attempt, in its order.
         keys: Keys of the results of all attempts, one after the other.
         data: The results, in the order of ``keys``.
+        outputs: What those attempts printed that printed something, by claim.
     """
 
     task_nos: list[int] = field(default_factory=list)
@@ -106,6 +110,7 @@ class Completions:
     result_counts: list[int] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
     data: list[Data] = field(default_factory=list)
+    outputs: dict[int, AttemptOutput] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.task_nos)
@@ -120,6 +125,8 @@ class Completions:
         self.result_counts += other.result_counts
         self.keys += other.keys
         self.data += other.data
+        if other.outputs:
+            self.outputs.update(other.outputs)
 
     def without(self, claims: Set[int]) -> "Completions":
         """Return the attempts except those under `claims`; this object itself if there are none under them."""
@@ -138,6 +145,7 @@ class Completions:
                 left.result_counts.append(self.result_counts[place])
                 left.keys += self.keys[start:end]
                 left.data += self.data[start:end]
+        left.outputs = {claim: output for claim, output in self.outputs.items() if claim not in claims}
         return left
 
     def tickets(self) -> list[Ticket]:
@@ -154,7 +162,9 @@ class Completions:
         """Return the attempts as outcomes, one object each; their ends are 0."""
         results = zip(self.keys, self.data, strict=True)
         return [
-            Outcome(ticket, Completed(list(islice(results, count))), started_at_us, worker)
+            Outcome(
+                ticket, Completed(list(islice(results, count))), started_at_us, worker, self.outputs.get(ticket.claim)
+            )
             for ticket, count, started_at_us, worker in zip(
                 self.tickets(), self.result_counts, self.started_at_us, self.workers, strict=True
             )
@@ -164,7 +174,7 @@ class Completions:
     def of(cls, outcomes: Sequence[Outcome]) -> "Completions | None":
         """Return outcomes as columns; None if one of them is not a completion, or has sub-tasks."""
         columns = cls()
-        for ticket, how, started_at_us, worker in outcomes:
+        for ticket, how, started_at_us, worker, output in outcomes:
             if not isinstance(how, Completed) or how.sub_tasks:
                 return None
             for key, data in how.results:
@@ -176,6 +186,8 @@ class Completions:
             columns.started_at_us.append(started_at_us)
             columns.workers.append(worker)
             columns.result_counts.append(len(how.results))
+            if output is not None:
+                columns.outputs[ticket.claim] = output
         return columns
 
 

@@ -5,6 +5,7 @@ from typing import cast
 from ripieno.domain.data import Data, ObjectDirectory, StoredObject
 from ripieno.domain.errors import InvalidRequestError
 from ripieno.domain.outcomes import Cancelled, Completed, Completions, Failed, Failure, Outcome, SubTasks, Ticket
+from ripieno.domain.output import LARGEST_OUTPUT_LIMIT_BYTES, AttemptOutput
 from ripieno.domain.submission import NewTask
 from ripieno.wire.options import options_from_wire
 from ripieno.wire.protos.v1 import agent_pb2
@@ -17,6 +18,9 @@ FAILURES = {
 
 #: Part of the reason for a value that only a newer agent can have sent. The attempt counts as failed.
 _NEWER = "this version of the control plane does not know; upgrade it before its agents"
+
+#: The largest number of bytes that is stored as left out.
+_MOST_LEFT_OUT = 2**62
 
 #: Longest reason in characters; the store keeps it with the attempt. The middle of a longer one is cut out.
 LONGEST_DETAIL = 16_000
@@ -66,6 +70,22 @@ def directory_to_wire(directory: ObjectDirectory) -> agent_pb2.ObjectDirectory:
     return agent_pb2.ObjectDirectory(path=directory.path, proof_file=directory.proof_file, proof=directory.proof)
 
 
+def output_to_wire(output: AttemptOutput) -> agent_pb2.AttemptOutput:
+    """Encode what an attempt printed."""
+    return agent_pb2.AttemptOutput(
+        stdout=output.stdout,
+        stderr=output.stderr,
+        stdout_left_out=output.stdout_left_out,
+        stderr_left_out=output.stderr_left_out,
+    )
+
+
+def output_from_wire(message: agent_pb2.AttemptOutput) -> AttemptOutput:
+    """Decode what an attempt printed; of more than may be kept of an attempt, the end."""
+    left_out = (min(message.stdout_left_out, _MOST_LEFT_OUT), min(message.stderr_left_out, _MOST_LEFT_OUT))
+    return AttemptOutput(message.stdout, message.stderr, *left_out).cut(LARGEST_OUTPUT_LIMIT_BYTES)
+
+
 def outcome_from_wire(message: agent_pb2.Outcome) -> Outcome:
     """Decode an outcome.
 
@@ -81,6 +101,7 @@ def outcome_from_wire(message: agent_pb2.Outcome) -> Outcome:
         how=how,
         started_at_us=message.started_at_us,
         worker=storable(message.worker),
+        output=output_from_wire(message.output) if message.HasField("output") else None,
     )
 
 
@@ -99,6 +120,7 @@ def completions_from_wire(message: agent_pb2.Completions) -> Completions:
         list(message.result_counts),
         list(message.keys),
         list(message.data),
+        {claim: output_from_wire(output) for claim, output in message.outputs.items()} if message.outputs else {},
     )
     count, results = len(columns), sum(columns.result_counts)
     for name, column, length in (
@@ -127,6 +149,8 @@ def completions_to_wire(columns: Completions, message: agent_pb2.Completions) ->
     message.result_counts.extend(columns.result_counts)
     message.keys.extend(columns.keys)
     message.data.extend(cast(list[bytes], columns.data))
+    for claim, output in columns.outputs.items():
+        message.outputs[claim].CopyFrom(output_to_wire(output))
 
 
 def storable(text: str) -> str:

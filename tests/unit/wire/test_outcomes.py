@@ -4,8 +4,18 @@ import pytest
 
 from ripieno.domain.errors import InvalidRequestError
 from ripieno.domain.outcomes import Completions, Failed, Failure
-from ripieno.wire.outcomes import LONGEST_DETAIL, completions_from_wire, completions_to_wire, outcome_from_wire
+from ripieno.domain.output import LARGEST_OUTPUT_LIMIT_BYTES, AttemptOutput
+from ripieno.wire.outcomes import (
+    LONGEST_DETAIL,
+    completions_from_wire,
+    completions_to_wire,
+    outcome_from_wire,
+    output_from_wire,
+    output_to_wire,
+)
 from ripieno.wire.protos.v1 import agent_pb2
+
+OUTPUT = AttemptOutput(b"\xff printed", b"", 0, 7)
 
 COLUMNS = ["task_nos", "session_nos", "claims", "started_at_us", "workers", "result_counts", "keys", "data"]
 
@@ -21,6 +31,7 @@ def message() -> agent_pb2.Completions:
         result_counts=[1, 0, 2],
         keys=["a", "b", "c"],
         data=[b"1", b"", b"3"],
+        outputs={0: output_to_wire(OUTPUT)},
     )
 
 
@@ -35,6 +46,7 @@ def test_there_and_back() -> None:
         [1, 0, 2],
         ["a", "b", "c"],
         [b"1", b"", b"3"],
+        {0: OUTPUT},
     )
     encoded = agent_pb2.Completions()
     completions_to_wire(decoded, encoded)
@@ -46,7 +58,7 @@ def test_none_at_all() -> None:
 
 
 def test_every_column_is_tested_here() -> None:
-    assert sorted(COLUMNS) == sorted(field.name for field in agent_pb2.Completions.DESCRIPTOR.fields)
+    assert sorted([*COLUMNS, "outputs"]) == sorted(field.name for field in agent_pb2.Completions.DESCRIPTOR.fields)
 
 
 @pytest.mark.parametrize("change", [-1, 1])
@@ -99,3 +111,21 @@ def test_what_only_a_newer_agent_can_mean_is_a_failed_attempt_and_nothing_more()
     how = outcome_from_wire(agent_pb2.Outcome()).how
     assert isinstance(how, Failed)
     assert how.failure is Failure.ATTEMPT
+
+
+def test_of_more_output_than_may_be_kept_the_end_is_taken() -> None:
+    most = LARGEST_OUTPUT_LIMIT_BYTES
+    taken = output_from_wire(output_to_wire(AttemptOutput(b"x" * 5 + b"y" * most, b"z", 3, 2**64 - 1)))
+    assert taken == AttemptOutput(b"y" * most, b"z", 8, 2**62)
+    assert output_from_wire(output_to_wire(OUTPUT)) == OUTPUT
+
+
+def test_what_attempts_have_printed_stays_with_them() -> None:
+    decoded = completions_from_wire(message())
+    assert [outcome.output for outcome in decoded.outcomes()] == [None, OUTPUT, None]
+    assert Completions.of(decoded.outcomes()) == decoded
+    assert decoded.without({1 << 62}).outputs == {0: OUTPUT}
+    assert decoded.without({0}).outputs == {}
+    more = Completions([9], [9], [9], [9], [""], [0], outputs={9: OUTPUT})
+    decoded.add(more)
+    assert decoded.outputs == {0: OUTPUT, 9: OUTPUT}

@@ -16,6 +16,7 @@ from ripieno.objects import prove
 from ripieno.wire.protos.v1 import batch_worker_pb2
 from ripieno.worker.attempts.reply_outbox import Outbox
 from ripieno.worker.conversation.replies import OneResult
+from ripieno.worker.process.borders import Borders
 from ripieno.worker.running.inbox import BlockingInbox
 from ripieno.worker.serving.batch_lane import BatchLane, _Stream
 from unit.worker import requests
@@ -95,10 +96,10 @@ async def test_where_no_thread_can_be_started_it_says_nothing(tmp_path: Path, mo
     loop.set_default_executor(ThreadPoolExecutor())
     outbox = Outbox(loop)
     async with asyncio.TaskGroup() as readers:
-        lane = BatchLane(BlockingInbox(), readers)
+        lane = BatchLane(BlockingInbox(), Borders(None), readers)
         with monkeypatch.context() as patched:
             patched.setattr(threading.Thread, "start", no_more)
-            await lane._look_at_scratch(_Stream(outbox, OneResult()), prove(tmp_path, "proof"))
+            await lane._look_at_scratch(_Stream(outbox, OneResult(), Borders(None)), prove(tmp_path, "proof"))
     outbox.finish()
     assert not await outbox.take(1)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ripieno.domain.data import Data
 from ripieno.domain.outcomes import Failed, Failure
+from ripieno.domain.output import AttemptOutput
 
 if TYPE_CHECKING:
     from ripieno.agent.conversation.conversation import Conversation
@@ -124,6 +125,8 @@ class Attempt:
     #: Monotonic time of the interruption, seconds.
     interrupted_at: float = field(init=False, default=0.0)
     over: bool = field(init=False, default=False)
+    #: What the attempt has printed; None for nothing, or if it still runs.
+    output: AttemptOutput | None = field(init=False, default=None)
     #: Bytes of inline data that the attempt holds in this process.
     weight: int = field(init=False, default=0)
 

@@ -15,7 +15,7 @@ from ripieno.domain.data import Data, StoredObject
 from ripieno.domain.outcomes import Completed, Failed, Failure, SubTasks
 from ripieno.domain.texts import reason
 from ripieno.wire.options import options_to_wire
-from ripieno.wire.outcomes import completions_from_wire, completions_to_wire
+from ripieno.wire.outcomes import completions_from_wire, completions_to_wire, output_to_wire
 from ripieno.wire.protos.v1 import agent_pb2
 
 AgentMessage = agent_pb2.AgentMessage
@@ -42,7 +42,10 @@ class Ticketed(Protocol):
 
 
 def outcome_of(attempt: Attempt, how: Completed | Failed | None) -> Outcome:
-    """Write an attempt's end as an outcome of at most ``MAX_OUTCOME_BYTES``. ``how`` None means cancelled."""
+    """Write an attempt's end as an outcome of at most ``MAX_OUTCOME_BYTES`` and what it printed.
+
+    ``how`` None means cancelled.
+    """
     outcome = Outcome(started_at_us=attempt.started_at_us, worker=attempt.worker)
     put_ticket(outcome.ticket, attempt)
     if how is None:
@@ -57,6 +60,8 @@ def outcome_of(attempt: Attempt, how: Completed | Failed | None) -> Outcome:
                 " create fewer sub-tasks at once, and let them create the others"
             )
             return outcome_of(attempt, Failed(Failure.OUTPUT, detail))
+    if attempt.output is not None:
+        outcome.output.CopyFrom(output_to_wire(attempt.output))
     return outcome
 
 
@@ -100,7 +105,8 @@ def without(message: AgentMessage, claims: Set[int]) -> AgentMessage:
 def halves(message: AgentMessage, refusal: str) -> list[AgentMessage]:
     """Split a message that was refused for its size into smaller ones with the same contents.
 
-    The end of a single attempt cannot be split: it becomes a final failure that gives the reason.
+    The end of a single attempt cannot be split: it becomes a final failure that gives the reason, without
+    what the attempt printed.
 
     Args:
         message: A message that tells the end of at least one attempt.

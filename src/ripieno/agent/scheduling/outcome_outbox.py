@@ -95,6 +95,9 @@ class Outbox:
         size = _OUTCOME_BYTES + len(attempt.worker)
         for key, data in results:
             size += len(data) + len(key)
+        output = attempt.output
+        if output is not None:
+            size += output.size
         if self._open_bytes + size > MESSAGE_BYTES:
             self._make_room(size)
         columns = self._completions
@@ -107,6 +110,8 @@ class Outbox:
         for key, data in results:
             columns.keys.append(key)
             columns.data.append(data)
+        if output is not None:
+            columns.outputs[attempt.claim] = output
         self._grow(size)
 
     def failed(self, attempt: Attempt, how: Failed) -> None:

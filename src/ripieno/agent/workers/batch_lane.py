@@ -30,7 +30,8 @@ from ripieno.agent.transport.keepalive import SDK_WORKER
 from ripieno.agent.uplink.link import Link
 from ripieno.agent.workers.exchange import Exchange
 from ripieno.domain.outcomes import Completed, Failed, Failure
-from ripieno.wire.outcomes import directory_to_wire, stored_from_wire
+from ripieno.printed import Position, Printed
+from ripieno.wire.outcomes import directory_to_wire, output_from_wire, stored_from_wire
 from ripieno.wire.protos.v1 import batch_worker_pb2
 
 BatchRequest = batch_worker_pb2.BatchRequest
@@ -88,8 +89,10 @@ class BatchLane:
         exchange: Exchange,
         link: Link,
         kill: Callable[[str], bool],
+        printed: Printed | None = None,
     ) -> None:
         self.kill = kill
+        self._printed = printed
         self._address = address
         self._slot = slot
         self._dispatcher = dispatcher
@@ -154,6 +157,9 @@ class BatchLane:
         encode = self._opener.encode
         if not self._offered:
             self._offer_objects()
+        if self._printed is not None and self._slot.inbox[0] is attempts[0]:
+            # What was printed while the worker had nothing to do is nobody's.
+            self._slot.output_since = self._printed.position(patience_s=0) or self._slot.output_since
         for attempt in attempts:
             number += 1
             attempt.number = number
@@ -265,6 +271,9 @@ class BatchLane:
                 else:
                     withdrawn.append(attempt)
                 continue
+            if item.HasField("printed"):
+                attempt.output = output_from_wire(item.printed.output)
+                slot.output_since = Position(item.printed.stdout_at, item.printed.stderr_at)
             conversation = attempt.conversation
             assert conversation is not None
             how: Completed | Failed | None = None

@@ -20,6 +20,7 @@ from ripieno.agent.uplink.link import Link
 from ripieno.agent.workers import health
 from ripieno.agent.workers.batch_lane import BatchLane, LaneBrokenError, is_served
 from ripieno.agent.workers.exchange import Exchange
+from ripieno.agent.workers.output import keep_last_output
 from ripieno.agent.workers.process_lane import ProcessLane
 from ripieno.agent.workers.supervisor import WorkerProcess, Workshop
 
@@ -107,6 +108,7 @@ class Keeper:
             with suppress(TimeoutError):
                 async with asyncio.timeout(EXIT_S):
                     detail = await process.ended()
+            keep_last_output(self._slot, process.printed)
         self._complaints.say(self._slot.name, detail if served or process is None else f"it never served: {detail}")
         self._dispatcher.down(self._slot, detail, blameless=blameless)
 
@@ -127,10 +129,11 @@ class Keeper:
             telling.cancel()
 
     async def _run_lane(self, address: str, channel: grpc.aio.Channel, process: WorkerProcess | None) -> None:
-        kill = process.kill if process is not None else _not_ours
+        kill, printed = (process.kill, process.printed) if process is not None else (_not_ours, None)
+        self._slot.output_since = None
         lane: BatchLane | ProcessLane
         if await is_served(channel):
-            lane = BatchLane(address, self._slot, self._dispatcher, self._exchange, self._link, kill)
+            lane = BatchLane(address, self._slot, self._dispatcher, self._exchange, self._link, kill, printed)
         else:
             lane = ProcessLane(
                 address,
@@ -140,6 +143,7 @@ class Keeper:
                 self._exchange,
                 self._link,
                 kill,
+                printed,
                 spawned=process is not None,
             )
         async with asyncio.TaskGroup() as tasks:

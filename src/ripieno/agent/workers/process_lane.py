@@ -34,7 +34,9 @@ from ripieno.agent.uplink.link import Link
 from ripieno.agent.workers.batch_lane import LaneBrokenError
 from ripieno.agent.workers.exchange import Exchange
 from ripieno.agent.workers.health import INTERVAL_S, Health, ask
+from ripieno.agent.workers.output import output_since
 from ripieno.domain.outcomes import Completed, Failed, Failure
+from ripieno.printed import Printed
 from ripieno.wire.protos.armonik_v2 import worker_service_pb2
 
 ProcessReply = worker_service_pb2.ProcessReply
@@ -63,6 +65,7 @@ class ProcessLane:
         exchange: Carries out the effects of conversations.
         link: The connection to the control plane, for its limits.
         kill: Ends the worker; returns False if the agent did not start it.
+        printed: What the worker prints; None if that is not known.
         spawned: Whether the agent started the worker's process.
     """
 
@@ -77,10 +80,12 @@ class ProcessLane:
         exchange: Exchange,
         link: Link,
         kill: Callable[[str], bool],
+        printed: Printed | None = None,
         *,
         spawned: bool,
     ) -> None:
         self.kill = kill
+        self._printed = printed
         self._channel = channel
         self._address = address
         self._connection: Connection | None = None
@@ -112,6 +117,8 @@ class ProcessLane:
         while True:
             attempt = await self._next.get()
             how = None
+            if self._printed is not None:
+                self._slot.output_since = self._printed.position(patience_s=0)
             try:
                 how = await self._run_attempt(attempt)
             except Exception as error:
@@ -120,6 +127,8 @@ class ProcessLane:
                 end_attempt(self._dispatcher, attempt, error)
             if attempt.verdict is not None:
                 await self._until_yielded(attempt.verdict)
+            if self._printed is not None:
+                attempt.output = await output_since(self._printed, self._slot.output_since)
             slot, now = self._slot, time.monotonic()
             since = slot.head_since
             self._dispatcher.left(slot, attempt, now, time.time_ns() // 1_000)

@@ -21,7 +21,9 @@ from pathlib import Path
 
 from ripieno.agent.workers import warden
 from ripieno.agent.workers.environment import worker_environment
+from ripieno.domain.output import OUTPUT_LIMIT_BYTES
 from ripieno.domain.texts import reason
+from ripieno.printed import Printed
 
 #: Seconds between SIGTERM and SIGKILL.
 TERMINATE_S = 2.0
@@ -58,6 +60,7 @@ class Workshop:
         logs: Directory for workers' output, ``worker-SLOT.log`` each; None means the agent's standard error.
         pass_environment: Variables that workers get although the agent would keep them back.
         open_files: Workers' soft and hard limit of open files; None leaves the agent's.
+        output_bytes: How much of the end of what an attempt prints is kept of each stream; 0 for nothing.
         environment: The agent's own environment.
     """
 
@@ -65,6 +68,7 @@ class Workshop:
     logs: Path | None = None
     pass_environment: Sequence[str] = ()
     open_files: tuple[int, int] | None = None
+    output_bytes: int = OUTPUT_LIMIT_BYTES
     environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
 
     def order(self, address: str, slot: int) -> bytes:
@@ -76,6 +80,7 @@ class Workshop:
                     self.environment, named=self.pass_environment, address=address, slot=slot
                 ),
                 "open_files": self.open_files,
+                "output_bytes": self.output_bytes,
                 "log": str(self.logs / f"worker-{slot}.log") if self.logs is not None else "",
                 "log_bytes": LOG_LIMIT_BYTES,
             }
@@ -96,6 +101,8 @@ class WorkerProcess:
         self.address = address
         #: The worker's process id; 0 until it is known.
         self.pid = 0
+        #: What the worker prints; None until it has started, and where that is not kept.
+        self.printed: Printed | None = None
         self._process = process
         self._orders, self._reports = process.stdin, process.stdout
         self._reason = ""
@@ -167,6 +174,8 @@ class WorkerProcess:
         await self._until_warden_ended()
         self._stop_reading()
         self._reports.close()
+        if self.printed is not None:
+            self.printed.close()
         self._remove_socket()
 
     async def _until_warden_ended(self) -> None:
@@ -199,7 +208,8 @@ class WorkerProcess:
             return
         self._report += data
         if not self.pid and self._report.startswith(b"started ") and b"\n" in self._report:
-            self.pid = int(self._report.split(b"\n", 1)[0][8:])
+            pid, _, where = self._report.split(b"\n", 1)[0][8:].partition(b" ")
+            self.pid, self.printed = int(pid), Printed.named(where.decode())
         if not data:
             self._stop_reading()
             self._told.set()

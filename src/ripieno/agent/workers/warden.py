@@ -10,12 +10,15 @@ in about 15 ms and takes about 8 MiB. One warden stands between the agent and ea
   and 2, and with the agent's original limit of open files.
 * The output of the worker and its children is always read at once, so that they never wait for a reader.
   It goes into a file that is put aside at a size, or to standard error, and its end into the report.
+  Standard output and standard error have a pipe each. Where the kernel has anonymous files (Linux), the end of
+  each is in shared memory too, for whoever wants to know what was printed when (``ripieno.printed``).
 * When the agent is gone (its pipe ends), or the worker is, all processes below are killed: where the
   kernel lets this process adopt orphans (Linux), also children that left the worker's group.
   When this process is killed, the kernel kills the worker, and the agent the worker's group.
 
 The order is one ``marshal`` of a dictionary (see ``supervisor.Workshop.order``) after its length. Later
-``t`` asks the worker to end (SIGTERM) and ``k`` ends it. The report is ``started PID``, then
+``t`` asks the worker to end (SIGTERM) and ``k`` ends it. The report is ``started PID WHERE`` (where what is
+printed is kept; nothing if nowhere), then
 ``ended CODE`` (negative: minus the signal), or ``failed TEXT`` alone, a line each; after ``ended``
 follows the end of the output.
 """
@@ -44,6 +47,13 @@ LEFT_OVER_BYTES = 1024 * 1024
 KILL_LIMIT_S = 5.0
 #: How long output is dropped after a file could not be written, before the next try.
 DISK_PAUSE_S = 1.0
+#: The shared memory, as ``ripieno.printed`` describes it: places of words, where the rings begin, the name of the
+#: variable that tells the worker of it.
+VERSION, STDOUT, RING_BYTES, LIMIT_BYTES = 0, 1, 3, 4
+RINGS_AT = 4096
+PRINTED_VARIABLE = "RIPIENO_PRINTED"
+#: A ring holds the end of an attempt's output, and what is read until that end has been taken.
+RING_ROOM_BYTES = 4 * READ_BYTES
 
 
 def prctl(option: int, value: int) -> bool:
@@ -153,12 +163,58 @@ class TerminalPrinter:
             self.change.wait_for(lambda: not self.held, timeout=0.2)
 
 
+class Memory:
+    """The end of what a worker prints, and how much it was, in memory that the agent and the worker can read.
+
+    Its size is fixed, and it takes room only as far as something was printed.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        # Imported here, because most of a start's time goes into imports and not every worker needs it.
+        import mmap
+
+        self.ring_bytes = (limit_bytes + READ_BYTES - 1) // READ_BYTES * READ_BYTES + RING_ROOM_BYTES
+        self.descriptor = os.memfd_create("printed", os.MFD_CLOEXEC)
+        os.ftruncate(self.descriptor, RINGS_AT + 2 * self.ring_bytes)
+        self.map = mmap.mmap(self.descriptor, RINGS_AT + 2 * self.ring_bytes)
+        self.words = memoryview(self.map)[:RINGS_AT].cast("Q")
+        self.words[RING_BYTES], self.words[LIMIT_BYTES] = self.ring_bytes, limit_bytes
+
+    def read(self, pipe: int, stream: int) -> bytes:
+        """Read what is in a pipe, up to ``READ_BYTES``, and note it. ``stream`` is 0 or 1.
+
+        Raises:
+            BlockingIOError: if nothing is in the pipe.
+        """
+        words = self.words
+        words[VERSION] += 1
+        try:
+            data = os.read(pipe, READ_BYTES)
+            at = words[STDOUT + stream]
+            self.put(stream, at, data)
+            words[STDOUT + stream] = at + len(data)
+        finally:
+            words[VERSION] += 1
+        return data
+
+    def put(self, stream: int, at: int, data: bytes) -> None:
+        """Write data that begins at position ``at`` of a stream into the stream's ring."""
+        begin, ring_at = at % self.ring_bytes, RINGS_AT + stream * self.ring_bytes
+        first = min(len(data), self.ring_bytes - begin)
+        self.map[ring_at + begin : ring_at + begin + first] = data[:first]
+        if first < len(data):
+            self.map[ring_at : ring_at + len(data) - first] = data[first:]
+
+
 class Warden:
     """Runs one worker, from its start to the end of the last process that descends from it."""
 
     def __init__(self, order: dict[str, Any]) -> None:
         self.order = order
-        self.printed, self.tail = -1, b""
+        #: The pipes of the worker's standard output and standard error that are not at their end, with 0 and 1.
+        self.printed: dict[int, int] = {}
+        self.tail = b""
+        self.memory: Memory | None = None
         self.printer: FilePrinter | TerminalPrinter | None = None
         self.worker = 0
         self.code: int | None = None
@@ -175,19 +231,22 @@ class Warden:
         if trouble:
             report("failed " + trouble)
             return
-        report(f"started {self.worker}")
+        report(f"started {self.worker} {self.order['environment'].get(PRINTED_VARIABLE, '')}")
         try:
             self.mind()
         finally:
             self.end_all()
-        self.take_printed(LEFT_OVER_BYTES)
+        for pipe in self.printed:
+            self.take_from(pipe, LEFT_OVER_BYTES)
         if self.printer is not None:
             self.printer.close()
         report(f"ended {-signal.SIGKILL if self.code is None else self.code}", self.tail)
 
     def start(self) -> str:
         """Start the worker. Returns the error as text if it cannot be started, else an empty text."""
-        self.printed, output = os.pipe()
+        pipes = os.pipe(), os.pipe()
+        self.printed = {pipes[0][0]: 0, pipes[1][0]: 1}
+        self.remember(pipes[0][0], pipes[1][0])
         fault, told = os.pipe()
         parent = os.getpid()
         try:
@@ -195,24 +254,37 @@ class Warden:
         except OSError as error:
             return f"cannot start a process: {error.strerror}"
         if self.worker == 0:
-            become(self.order, parent, output, told)
-        os.close(output)
-        os.close(told)
-        os.set_blocking(self.printed, False)
+            become(self.order, parent, pipes[0][1], pipes[1][1], told)
+        for descriptor in (pipes[0][1], pipes[1][1], told):
+            os.close(descriptor)
+        for descriptor in self.printed:
+            os.set_blocking(descriptor, False)
         with open(fault, "rb") as reader:
             said = reader.read()  # ends when the worker's program runs
         return said.decode("utf-8", "backslashreplace")
 
+    def remember(self, stdout: int, stderr: int) -> None:
+        """Have what is printed kept in shared memory, and tell the worker where; no-op where that cannot be."""
+        limit_bytes = self.order["output_bytes"]
+        if limit_bytes and hasattr(os, "memfd_create"):
+            try:
+                self.memory = Memory(limit_bytes)
+            except OSError:
+                return  # no memory, or no descriptor: the worker runs without
+            where = (os.getpid(), self.memory.descriptor, stdout, stderr)
+            self.order["environment"][PRINTED_VARIABLE] = ",".join(map(str, where))
+
     def mind(self) -> None:
         """Pass on the worker's output and obey the agent until either is gone."""
         poll = select.poll()
-        for descriptor in (0, self.printed, self.wake):
+        for descriptor in (0, *self.printed, self.wake):
             poll.register(descriptor, select.POLLIN)
         while self.code is None:
             for descriptor, _ in poll.poll():
-                if descriptor == self.printed:
-                    if not self.take_printed(READ_BYTES):
+                if descriptor in self.printed:
+                    if not self.take_from(descriptor, READ_BYTES):
                         poll.unregister(descriptor)  # all processes that could print have closed it
+                        del self.printed[descriptor]
                 elif descriptor == self.wake:
                     os.read(self.wake, 512)
                     self.reap()
@@ -239,12 +311,12 @@ class Warden:
             if pid == self.worker:
                 self.code = os.waitstatus_to_exitcode(status)
 
-    def take_printed(self, limit_bytes: int) -> bool:
-        """Pass on output that is ready, up to ``limit_bytes`` or a little more. Returns False at its end."""
+    def take_from(self, pipe: int, limit_bytes: int) -> bool:
+        """Pass on output that is ready in a pipe, up to ``limit_bytes`` or a little more. Returns False at its end."""
         taken = 0
         while taken < limit_bytes:
             try:
-                data = os.read(self.printed, READ_BYTES)
+                data = self.memory.read(pipe, self.printed[pipe]) if self.memory else os.read(pipe, READ_BYTES)
             except BlockingIOError:
                 return True
             if not data:
@@ -279,7 +351,7 @@ class Warden:
                 pass
 
 
-def become(order: dict[str, Any], parent: int, output: int, told: int) -> NoReturn:
+def become(order: dict[str, Any], parent: int, stdout: int, stderr: int, told: int) -> NoReturn:
     """Turn the forked child into the worker's program. Does not return; errors are written to ``told``."""
     try:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -298,8 +370,8 @@ def become(order: dict[str, Any], parent: int, output: int, told: int) -> NoRetu
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
+        os.dup2(stdout, 1)
+        os.dup2(stderr, 2)
         if order["open_files"]:
             import resource
 

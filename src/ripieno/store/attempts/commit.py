@@ -18,6 +18,7 @@ from ripieno.domain.errors import AlreadyExistsError, ConflictError, InvariantEr
 from ripieno.domain.outcomes import Completed, Completions, Failed, Failure, Outcome, Ticket
 from ripieno.domain.statuses import TaskStatus
 from ripieno.store.attempts.blobs import BlobNumbers
+from ripieno.store.attempts.outputs import COMMIT_PLAIN_WITH_OUTPUTS, keep_outputs, printed_columns
 from ripieno.store.attempts.plan import Ended, Plan, ended_columns, judged, may_conflict, plan_of
 from ripieno.store.attempts.portions import fits, portions_of_outcomes
 from ripieno.store.database.database import Connection, Database, NotPlainError
@@ -122,7 +123,7 @@ class Committer:
         numbers = await self._numbers.take(len(attempts.keys))
         inline_nos, inline, objects = _apart(numbers, attempts.data)
         partitions = await self._database.call_plain(
-            _SQL.commit_plain,
+            COMMIT_PLAIN_WITH_OUTPUTS if attempts.outputs else _SQL.commit_plain,
             *_sizes_of_sessions(attempts, sessions),
             attempts.task_nos,
             attempts.claims,
@@ -138,6 +139,7 @@ class Committer:
             [stored.name for _, stored in objects],
             [stored.size for _, stored in objects],
             [stored.sha256 for _, stored in objects],
+            *(printed_columns(attempts) if attempts.outputs else ()),
             incarnation=incarnation,
         )
         changes = Changes(sessions, set(partitions))
@@ -179,6 +181,7 @@ class _Flush:
         changes.add_ended((each.row["session_no"], each.task_no) for each in ended)
         if not ended:
             return changes, lost
+        await keep_outputs(connection, ended)
         plan = plan_of(ended, self.options)
         if plan.sub_tasks:
             numbers = await task_numbers(connection, len(plan.sub_tasks))

@@ -69,7 +69,7 @@ def fits(attempts: Completions) -> bool:
     return (
         len(set(attempts.session_nos)) <= MOST_GATES
         and len(attempts) + len(attempts.keys) <= LARGEST_PORTION_ROWS
-        and sum(map(_inline_bytes, attempts.data)) <= LARGEST_PORTION_BYTES
+        and _completions_bytes(attempts) <= LARGEST_PORTION_BYTES
     )
 
 
@@ -83,15 +83,23 @@ def rows_of(outcome: Outcome) -> int:
 
 
 def bytes_of(attempts: Completions, outcomes: Sequence[Outcome]) -> int:
-    """Return the bytes of inline data of ended attempts."""
-    return sum(map(_inline_bytes, attempts.data)) + sum(map(_outcome_bytes, outcomes))
+    """Return the bytes of inline data of ended attempts, and of what they have printed."""
+    return _completions_bytes(attempts) + sum(map(_outcome_bytes, outcomes))
+
+
+def _completions_bytes(attempts: Completions) -> int:
+    size = sum(map(_inline_bytes, attempts.data))
+    return size + sum(output.size for output in attempts.outputs.values()) if attempts.outputs else size
 
 
 def _outcome_bytes(outcome: Outcome) -> int:
+    printed = outcome.output.size if outcome.output is not None else 0
     if not isinstance(outcome.how, Completed):
-        return 0
+        return printed
     results = sum(_inline_bytes(data) for _, data in outcome.how.results)
-    return results + sum(_inline_bytes(task.payload) for batch in outcome.how.sub_tasks for task in batch.tasks)
+    return (
+        printed + results + sum(_inline_bytes(task.payload) for batch in outcome.how.sub_tasks for task in batch.tasks)
+    )
 
 
 def _inline_bytes(data: Data) -> int:

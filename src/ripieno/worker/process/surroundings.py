@@ -10,6 +10,8 @@ from _signal import getsignal  # type: ignore[import-not-found]
 from collections.abc import Mapping
 from contextlib import suppress
 
+from ripieno.worker.process.borders import Borders
+
 if sys.platform != "win32":
     import fcntl
 
@@ -25,9 +27,13 @@ class Surroundings:
     """The current directory, the umask, the standard streams' descriptors and the worker's own signals.
 
     Their state is remembered when the worker begins to serve. Use this in the thread of the handler.
+
+    Args:
+        borders: Told when no attempt waits.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, borders: Borders) -> None:
+        self._borders = borders
         self._folder = os.open(".", os.O_RDONLY) if sys.platform != "win32" else -1
         self._umask = os.umask(0o077)
         os.umask(self._umask)
@@ -41,6 +47,8 @@ class Surroundings:
 
     def restore(self, *, idle: bool) -> None:
         """Put back what the last attempt changed; ``idle`` is true when no attempt waits behind it."""
+        if idle:
+            self._borders.rest()
         if self._folder < 0:
             return
         if _SYSTEM is not None:

@@ -16,7 +16,7 @@ import grpc.aio
 from ripieno.domain.data import ObjectDirectory, StoredObject
 from ripieno.domain.texts import reason
 from ripieno.objects import is_readable
-from ripieno.wire.outcomes import directory_from_wire, stored_to_wire
+from ripieno.wire.outcomes import directory_from_wire, output_to_wire, stored_to_wire
 from ripieno.wire.protos.armonik_v2 import worker_service_pb2
 from ripieno.wire.protos.v1 import batch_worker_pb2
 from ripieno.worker.attempts.attempt import Attempt
@@ -24,6 +24,7 @@ from ripieno.worker.attempts.object_place import ObjectPlace
 from ripieno.worker.attempts.reply_outbox import Outbox
 from ripieno.worker.conversation.conversation import Stage
 from ripieno.worker.conversation.replies import OneResult, ProcessReply
+from ripieno.worker.process.borders import Borders
 from ripieno.worker.running.inbox import Inbox
 from ripieno.worker.terms.errors import ProtocolViolation
 
@@ -39,16 +40,18 @@ class _Stream:
     Attributes:
         open: Attempts that arrived and have not ended, by number.
         outbox: Encoded BatchReply messages, which may be joined.
+        borders: Where the output of one attempt ends and that of the next begins.
         objects: The place where large results may be written; None unless the agent offered one.
         read_to_end: Whether the stream may end once no attempt is open: the agent sends nothing
             more, or the worker is stopping.
         failure: Why the stream cannot go on; None if it can.
     """
 
-    def __init__(self, outbox: Outbox, one_result: OneResult) -> None:
+    def __init__(self, outbox: Outbox, one_result: OneResult, borders: Borders) -> None:
         self.open: dict[int, BatchAttempt] = {}
         self.outbox = outbox
         self.one_result = one_result
+        self.borders = borders
         self.objects: ObjectPlace | None = None
         self.read_to_end = False
         self.failure: str | None = None
@@ -80,6 +83,12 @@ class BatchAttempt(Attempt):
         self._stream = stream
         self.number = number
 
+    def begin(self) -> bool:
+        if not super().begin():
+            return False
+        self._stream.borders.begin()
+        return True
+
     def send(self, replies: Sequence[ProcessReply]) -> None:
         self.outbox.put(_encode(BatchReply.Item(attempt=self.number, replies=replies)))
 
@@ -105,6 +114,11 @@ class BatchAttempt(Attempt):
         self._finish(_encode(BatchReply.Item(attempt=self.number, withdrawn=True, failed=why)))
 
     def _finish(self, last: bytes) -> None:
+        # A withdrawn attempt is over, and ends in the thread of the I/O: it has printed nothing.
+        if not self.over and (output := self._stream.borders.end()) is not None:
+            printed = batch_worker_pb2.BatchReply.Printed(output=output_to_wire(output))
+            printed.stdout_at, printed.stderr_at = self._stream.borders.at
+            last = _encode(BatchReply.Item(attempt=self.number, printed=printed)) + last
         self.end()
         self._stream.end(self, last)
 
@@ -117,11 +131,13 @@ class BatchLane:
 
     Args:
         inbox: The queue for attempts that are ready to run.
+        borders: Where the output of one attempt ends and that of the next begins.
         readers: The owner of the asyncio tasks that read streams (see ProcessLane).
     """
 
-    def __init__(self, inbox: Inbox, readers: asyncio.TaskGroup) -> None:
+    def __init__(self, inbox: Inbox, borders: Borders, readers: asyncio.TaskGroup) -> None:
         self._inbox = inbox
+        self._borders = borders
         self._readers = readers
         self._streams: set[_Stream] = set()
         self._one_result = OneResult()
@@ -147,7 +163,7 @@ class BatchLane:
 
     async def process(self, _requests: Any, context: Any) -> None:
         """Serve one stream, which is read and written directly instead of by iterating and yielding."""
-        stream = _Stream(Outbox(asyncio.get_running_loop()), self._one_result)
+        stream = _Stream(Outbox(asyncio.get_running_loop()), self._one_result, self._borders)
         self._streams.add(stream)
         try:
             self._readers.create_task(self._read(stream, context))

@@ -14,6 +14,7 @@ from ripieno.worker.attempts.attempt import Attempt
 from ripieno.worker.attempts.reply_outbox import Outbox
 from ripieno.worker.conversation.conversation import Stage
 from ripieno.worker.conversation.replies import ProcessReply, output_ok, result_begun, result_continued, result_ended
+from ripieno.worker.process.borders import Borders
 from ripieno.worker.running.inbox import Inbox
 from ripieno.worker.terms.errors import ProtocolViolation
 
@@ -38,10 +39,11 @@ class CallAttempt(Attempt):
         failure_code: The status that the call of a failed attempt ends with.
     """
 
-    __slots__ = ("failure", "failure_code")
+    __slots__ = ("_borders", "failure", "failure_code")
 
-    def __init__(self, outbox: Outbox) -> None:
+    def __init__(self, outbox: Outbox, borders: Borders) -> None:
         super().__init__(outbox)
+        self._borders = borders
         self.failure: str | None = None
         self.failure_code = grpc.StatusCode.INTERNAL
 
@@ -50,6 +52,7 @@ class CallAttempt(Attempt):
             self.outbox.put(reply.SerializeToString())
 
     def finish(self, replies: Sequence[ProcessReply]) -> None:
+        self._borders.flush()  # the agent takes what is in the pipes when the call ends
         self.send(replies)
         self.end()
         self.outbox.finish()
@@ -60,6 +63,8 @@ class CallAttempt(Attempt):
         self.finish([*begun, *result_ended(request_id), output_ok()])
 
     def fail(self, detail: str) -> None:
+        if not self.over:  # a withdrawn attempt fails in the thread of the I/O, and has printed nothing
+            self._borders.flush()
         self.failure = detail
         self.end()
         self.outbox.finish()
@@ -80,12 +85,14 @@ class ProcessLane:
 
     Args:
         inbox: The queue for attempts that are ready to run.
+        borders: Where the output of one attempt ends and that of the next begins.
         readers: The owner of the asyncio tasks that read calls. A read is never cancelled but
             ends with its call: gRPC writes into the memory of a read that is under way.
     """
 
-    def __init__(self, inbox: Inbox, readers: asyncio.TaskGroup) -> None:
+    def __init__(self, inbox: Inbox, borders: Borders, readers: asyncio.TaskGroup) -> None:
         self._inbox = inbox
+        self._borders = borders
         self._readers = readers
         self._turn = asyncio.Lock()
         self._current: CallAttempt | None = None
@@ -131,7 +138,7 @@ class ProcessLane:
     async def process(self, _requests: Any, context: Any) -> None:
         """Serve one attempt, whose call is read and written directly instead of by iterating and yielding."""
         async with self._turn:
-            attempt = self._current = CallAttempt(Outbox(asyncio.get_running_loop()))
+            attempt = self._current = CallAttempt(Outbox(asyncio.get_running_loop()), self._borders)
             try:
                 if self._draining:
                     attempt.refuse()

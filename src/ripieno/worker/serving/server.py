@@ -15,6 +15,7 @@ import grpc.aio
 from ripieno.domain.addresses import Address, TcpAddress, UnixAddress, parse_worker_address
 from ripieno.domain.errors import InvalidRequestError
 from ripieno.wire.channels import target_of
+from ripieno.worker.process.borders import Borders
 from ripieno.worker.running.inbox import Inbox
 from ripieno.worker.serving.batch_lane import BatchLane
 from ripieno.worker.serving.process_lane import ProcessLane
@@ -40,12 +41,14 @@ class WorkerServer:
     Args:
         address: ``unix:/path`` or ``HOST:PORT`` (port 0 takes a free one).
         inbox: The queue for attempts that are ready to run. It is stopped when the server ends.
+        borders: Where the output of one attempt ends and that of the next begins.
         batch: Serve ``BatchWorker`` too.
     """
 
-    def __init__(self, address: str, inbox: Inbox, *, batch: bool = True) -> None:
+    def __init__(self, address: str, inbox: Inbox, borders: Borders, *, batch: bool = True) -> None:
         self._address = address
         self._inbox = inbox
+        self._borders = borders
         self._batch = batch
         self._ready: Future[str] = Future()
         self._failure: BaseException | None = None
@@ -105,9 +108,9 @@ class WorkerServer:
         server = grpc.aio.server(options=_OPTIONS)
         bound = _listen(server, self._address)
         async with asyncio.TaskGroup() as readers:
-            self._lanes.append(ProcessLane(self._inbox, readers))
+            self._lanes.append(ProcessLane(self._inbox, self._borders, readers))
             if self._batch:
-                self._lanes.append(BatchLane(self._inbox, readers))
+                self._lanes.append(BatchLane(self._inbox, self._borders, readers))
             for lane in self._lanes:
                 lane.add_to(server)
             await server.start()

@@ -12,6 +12,7 @@ from types import FrameType
 from typing import cast
 
 from ripieno.config import WORKER_ADDRESS_VARIABLE
+from ripieno.worker.process.borders import Borders
 from ripieno.worker.process.forks import guard_forks
 from ripieno.worker.process.surroundings import Surroundings
 from ripieno.worker.running.inbox import BlockingInbox, Inbox, LoopInbox
@@ -95,8 +96,9 @@ def _listening(
     since the process, its signals and its directory belong to somebody else then.
     """
     in_charge = threading.current_thread() is threading.main_thread()
-    surroundings = Surroundings() if in_charge else None
-    server = WorkerServer(address, inbox, batch=batch)
+    borders = Borders.of_this_process() if in_charge else Borders(None)
+    surroundings = Surroundings(borders) if in_charge else None
+    server = WorkerServer(address, inbox, borders, batch=batch)
     bound = server.start()
 
     def stop() -> None:

@@ -296,6 +296,7 @@ class Outcome(_message.Message):
     CANCELLED_FIELD_NUMBER: _builtins.int
     STARTED_AT_US_FIELD_NUMBER: _builtins.int
     WORKER_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
     started_at_us: _builtins.int
     """zero: never began"""
     worker: _builtins.str
@@ -309,6 +310,10 @@ class Outcome(_message.Message):
     def cancelled(self) -> Global___Outcome.Cancelled:
         """A cancelled attempt that is over (or never began)."""
 
+    @_builtins.property
+    def output(self) -> Global___AttemptOutput:
+        """Absent if the attempt printed nothing."""
+
     def __init__(
         self,
         *,
@@ -318,16 +323,49 @@ class Outcome(_message.Message):
         cancelled: Global___Outcome.Cancelled | None = ...,
         started_at_us: _builtins.int = ...,
         worker: _builtins.str = ...,
+        output: Global___AttemptOutput | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "completed", b"completed", "failed", b"failed", "how", b"how", "ticket", b"ticket"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "completed", b"completed", "failed", b"failed", "how", b"how", "output", b"output", "ticket", b"ticket"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "completed", b"completed", "failed", b"failed", "how", b"how", "started_at_us", b"started_at_us", "ticket", b"ticket", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "completed", b"completed", "failed", b"failed", "how", b"how", "output", b"output", "started_at_us", b"started_at_us", "ticket", b"ticket", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_how: _TypeAlias = _typing.Literal["completed", "failed", "cancelled"]  # noqa: Y015
     _WhichOneofArgType_how: _TypeAlias = _typing.Literal["how", b"how"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_how) -> _WhichOneofReturnType_how | None: ...
 
 Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
+
+@_typing.final
+class AttemptOutput(_message.Message):
+    """The end of what a worker wrote to its standard output and standard error while it ran
+    an attempt, and how many bytes before that were left out.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STDOUT_FIELD_NUMBER: _builtins.int
+    STDERR_FIELD_NUMBER: _builtins.int
+    STDOUT_LEFT_OUT_FIELD_NUMBER: _builtins.int
+    STDERR_LEFT_OUT_FIELD_NUMBER: _builtins.int
+    stdout: _builtins.bytes
+    stderr: _builtins.bytes
+    stdout_left_out: _builtins.int
+    stderr_left_out: _builtins.int
+    def __init__(
+        self,
+        *,
+        stdout: _builtins.bytes = ...,
+        stderr: _builtins.bytes = ...,
+        stdout_left_out: _builtins.int = ...,
+        stderr_left_out: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["stderr", b"stderr", "stderr_left_out", b"stderr_left_out", "stdout", b"stdout", "stdout_left_out", b"stdout_left_out"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttemptOutput: _TypeAlias = AttemptOutput  # noqa: Y015
 
 @_typing.final
 class Completions(_message.Message):
@@ -338,6 +376,27 @@ class Completions(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class OutputsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.int
+        @_builtins.property
+        def value(self) -> Global___AttemptOutput: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.int = ...,
+            value: Global___AttemptOutput | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     TASK_NOS_FIELD_NUMBER: _builtins.int
     SESSION_NOS_FIELD_NUMBER: _builtins.int
     CLAIMS_FIELD_NUMBER: _builtins.int
@@ -346,6 +405,7 @@ class Completions(_message.Message):
     RESULT_COUNTS_FIELD_NUMBER: _builtins.int
     KEYS_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
+    OUTPUTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def task_nos(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -364,6 +424,10 @@ class Completions(_message.Message):
     def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def data(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    @_builtins.property
+    def outputs(self) -> _containers.MessageMap[_builtins.int, Global___AttemptOutput]:
+        """Of those that printed something, by claim."""
+
     def __init__(
         self,
         *,
@@ -375,10 +439,11 @@ class Completions(_message.Message):
         result_counts: _abc.Iterable[_builtins.int] | None = ...,
         keys: _abc.Iterable[_builtins.str] | None = ...,
         data: _abc.Iterable[_builtins.bytes] | None = ...,
+        outputs: _abc.Mapping[_builtins.int, Global___AttemptOutput] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["claims", b"claims", "data", b"data", "keys", b"keys", "result_counts", b"result_counts", "session_nos", b"session_nos", "started_at_us", b"started_at_us", "task_nos", b"task_nos", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claims", b"claims", "data", b"data", "keys", b"keys", "outputs", b"outputs", "result_counts", b"result_counts", "session_nos", b"session_nos", "started_at_us", b"started_at_us", "task_nos", b"task_nos", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -166,6 +166,7 @@ class BatchReply(_message.Message):
         WITHDRAWN_FIELD_NUMBER: _builtins.int
         FAILED_FIELD_NUMBER: _builtins.int
         STORED_FIELD_NUMBER: _builtins.int
+        PRINTED_FIELD_NUMBER: _builtins.int
         attempt: _builtins.int
         withdrawn: _builtins.bool
         """The attempt never began and never will. Where it was not asked back, `failed` says why:
@@ -183,6 +184,10 @@ class BatchReply(_message.Message):
         def stored(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchReply.Stored]:
             """Results that lie in the object store, whole and durable, under names of this stream."""
 
+        @_builtins.property
+        def printed(self) -> Global___BatchReply.Printed:
+            """What the attempt printed; before its last message, if it was anything."""
+
         def __init__(
             self,
             *,
@@ -191,14 +196,40 @@ class BatchReply(_message.Message):
             withdrawn: _builtins.bool = ...,
             failed: _builtins.str | None = ...,
             stored: _abc.Iterable[Global___BatchReply.Stored] | None = ...,
+            printed: Global___BatchReply.Printed | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["_failed", b"_failed", "failed", b"failed"]  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_failed", b"_failed", "failed", b"failed", "printed", b"printed"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["_failed", b"_failed", "attempt", b"attempt", "failed", b"failed", "replies", b"replies", "stored", b"stored", "withdrawn", b"withdrawn"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_failed", b"_failed", "attempt", b"attempt", "failed", b"failed", "printed", b"printed", "replies", b"replies", "stored", b"stored", "withdrawn", b"withdrawn"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         _WhichOneofReturnType__failed: _TypeAlias = _typing.Literal["failed"]  # noqa: Y015
         _WhichOneofArgType__failed: _TypeAlias = _typing.Literal["_failed", b"_failed"]  # noqa: Y015
         def WhichOneof(self, oneof_group: _WhichOneofArgType__failed) -> _WhichOneofReturnType__failed | None: ...
+
+    @_typing.final
+    class Printed(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        OUTPUT_FIELD_NUMBER: _builtins.int
+        STDOUT_AT_FIELD_NUMBER: _builtins.int
+        STDERR_AT_FIELD_NUMBER: _builtins.int
+        stdout_at: _builtins.int
+        """How many bytes this process and its children had written when the attempt ended."""
+        stderr_at: _builtins.int
+        @_builtins.property
+        def output(self) -> _agent_pb2.AttemptOutput: ...
+        def __init__(
+            self,
+            *,
+            output: _agent_pb2.AttemptOutput | None = ...,
+            stdout_at: _builtins.int = ...,
+            stderr_at: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["output", b"output", "stderr_at", b"stderr_at", "stdout_at", b"stdout_at"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     @_typing.final
     class Stored(_message.Message):

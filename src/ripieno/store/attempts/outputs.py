@@ -1,0 +1,44 @@
+"""Outputs of attempts: what their workers printed, kept by the transaction that ends them."""
+
+from collections.abc import Sequence
+
+from ripieno.domain.outcomes import Completions
+from ripieno.domain.output import AttemptOutput
+from ripieno.store.attempts.plan import Ended
+from ripieno.store.database.database import Connection
+from ripieno.store.database.queries import Queries
+
+_SQL = Queries("outputs")
+
+#: ``commit_plain`` with further arguments, those of ``printed_columns``.
+COMMIT_PLAIN_WITH_OUTPUTS = _SQL.commit_plain_with_outputs
+
+_Columns = tuple[list[bytes], list[bytes], list[int], list[int]]
+
+
+async def keep_outputs(connection: Connection, ended: Sequence[Ended]) -> None:
+    """Keep what attempts have printed that end in this transaction, before their tasks go on to the next attempt."""
+    printed = [(each, each.outcome.output) for each in ended if each.outcome.output is not None]
+    if printed:
+        await connection.execute(
+            _SQL.keep_outputs,
+            [each.task_no for each, _ in printed],
+            [each.row["retry"] for each, _ in printed],
+            *_columns([output for _, output in printed]),
+        )
+
+
+def printed_columns(attempts: Completions) -> tuple[list[int], list[bytes], list[bytes], list[int], list[int]]:
+    """Return the numbers of the tasks whose attempts have printed something, and what they have printed."""
+    numbers = dict(zip(attempts.claims, attempts.task_nos, strict=True))
+    outputs = {numbers[claim]: output for claim, output in attempts.outputs.items() if claim in numbers}
+    return (list(outputs), *_columns(list(outputs.values())))
+
+
+def _columns(outputs: Sequence[AttemptOutput]) -> _Columns:
+    return (
+        [output.stdout for output in outputs],
+        [output.stderr for output in outputs],
+        [output.stdout_left_out for output in outputs],
+        [output.stderr_left_out for output in outputs],
+    )

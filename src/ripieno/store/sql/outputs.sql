@@ -1,0 +1,32 @@
+-- name: commit_plain_with_outputs
+-- The plain case of a commit, where some of the attempts have printed something. The number of the attempt is read
+-- before commit_plain runs: it does not change as long as the claim owns the task, which commit_plain makes sure of.
+with kept as (
+    insert into attempt_outputs (task_no, retry, stdout, stderr, stdout_left_out, stderr_left_out)
+    select s.task_no, s.retry, printed.stdout, printed.stderr, printed.stdout_left_out, printed.stderr_left_out
+    from unnest($17::bigint[], $18::bytea[], $19::bytea[], $20::bigint[], $21::bigint[])
+        as printed (task_no, stdout, stderr, stdout_left_out, stderr_left_out)
+    join states s on s.task_no = printed.task_no
+)
+select commit_plain(
+    $1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[],
+    $8::integer[], $9::text[], $10::bigint[],
+    $11::bigint[], $12::bytea[], $13::bigint[], $14::text[], $15::bigint[], $16::bytea[])
+
+-- name: keep_outputs
+-- Called with the states of the attempts locked. Nobody else writes these rows.
+insert into attempt_outputs (task_no, retry, stdout, stderr, stdout_left_out, stderr_left_out)
+select * from unnest($1::bigint[], $2::integer[], $3::bytea[], $4::bytea[], $5::bigint[], $6::bigint[])
+on conflict (task_no, retry) do update
+set stdout = excluded.stdout, stderr = excluded.stderr,
+    stdout_left_out = excluded.stdout_left_out, stderr_left_out = excluded.stderr_left_out
+
+-- name: output_of_attempt
+-- One attempt of a task, or the latest one: whether it is over, and what it has printed if anything is kept. Locks
+-- nothing.
+select asked.retry as attempt, s.retry as latest, asked.retry < s.retry or s.status >= 10 as over,
+       o.stdout, o.stderr, o.stdout_left_out, o.stderr_left_out
+from states s
+cross join lateral (select coalesce($2::integer, s.retry) as retry) as asked
+left join attempt_outputs o on o.task_no = s.task_no and o.retry = asked.retry
+where s.task_no = $1

@@ -1,0 +1,93 @@
+"""``Borders``: where the output of one attempt ends and that of the next begins, among what this process prints.
+
+Handlers print in any way: with ``print``, in C, from children. All of it is in two pipes that the warden reads
+(``ripieno.printed``). At the end of each attempt its own text is taken out, exactly: from where the attempt
+before ended, or, after a time without attempts, from where it began itself. What children that a handler left
+behind, or threads of it, print later belongs to whatever attempt runs then.
+"""
+
+import ctypes
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from ripieno.domain.output import AttemptOutput
+from ripieno.printed import PRINTED_VARIABLE, Position, Printed
+
+#: ``_IONBF`` of the C library: a stream without a buffer.
+_UNBUFFERED = 2
+
+
+class Borders:
+    """The borders between attempts. Use it in the thread of the handler.
+
+    Args:
+        printed: What this process prints; None where that is not kept: attempts have no output then.
+    """
+
+    def __init__(self, printed: Printed | None) -> None:
+        self._printed = printed
+        self._start = Position(0, 0) if printed is not None else None
+        #: Whether what was printed since ``_start`` is nobody's.
+        self._gap = True
+        self._streams: tuple[Any, Any] = (None, None)
+        self._flushes: tuple[Callable[[], object], ...] = ()
+
+    @classmethod
+    def of_this_process(cls) -> "Borders":
+        """Return the borders of a process that an agent has started; without output for any other process."""
+        # Taken away, because children of a handler print into the pipes of this worker, but are no worker.
+        printed = Printed.named(os.environ.pop(PRINTED_VARIABLE, ""))
+        if printed is not None:
+            _unbuffer_c()
+        return cls(printed)
+
+    @property
+    def at(self) -> Position:
+        """Where the last attempt with output ended."""
+        return self._start or Position(0, 0)
+
+    def begin(self) -> None:
+        """Note that an attempt begins; what was printed while none ran is not its own."""
+        if self._gap and self._printed is not None:
+            self._gap = False
+            self._start = self._printed.position()
+
+    def end(self) -> AttemptOutput | None:
+        """Return what was printed since the attempt began; None if nothing was. The next one may begin at once."""
+        self.flush()
+        printed, start = self._printed, self._start
+        if printed is None or (printed.quiet() and start is not None):
+            return None
+        self._start = end = printed.position()
+        if start is None or end is None or start == end:
+            return None
+        printed.wait(end)
+        return printed.between(start, end)
+
+    def rest(self) -> None:
+        """Note that no attempt waits to begin."""
+        self._gap = True
+
+    def flush(self) -> None:
+        """Write out what Python still holds of the text that was printed."""
+        streams = (sys.stdout, sys.stderr)
+        if streams != self._streams:
+            self._streams = streams
+            self._flushes = tuple(stream.flush for stream in streams if stream is not None)
+        for flush in self._flushes:
+            try:  # noqa: SIM105 - `suppress` takes longer than all the rest
+                flush()
+            except Exception:  # noqa: BLE001, S110 - closed by the handler, or made by it
+                pass
+
+
+def _unbuffer_c() -> None:
+    """Have the C library write at once what C code prints: nobody else could say whose text is in its buffer."""
+    with suppress(OSError, AttributeError, ValueError):
+        library = ctypes.CDLL(None)
+        stream = ctypes.c_void_p.in_dll(library, "stdout")
+        library.fflush(None)
+        library.setvbuf(stream, None, _UNBUFFERED, ctypes.c_size_t(0))

@@ -1,0 +1,82 @@
+"""What attempts print: kept by the transaction that ends them, each attempt's apart, and found again."""
+
+import pytest
+
+from ripieno.domain.outcomes import Completions
+from ripieno.domain.output import AttemptOutput
+from ripieno.store.reading.lookup import find_tasks
+from ripieno.store.reading.outputs import AttemptState, output_of_attempt
+from store.world import World, done, failed, over, task
+
+PRINTED = AttemptOutput(b"out \xff\x00", b"err", 10, 2**62)
+
+
+async def state_of(world: World, task_id: str, attempt: int | None = None) -> AttemptState:
+    [found] = (await find_tasks(world.database, [task_id])).values()
+    state = await output_of_attempt(world.database, found.task_no, attempt)
+    assert state is not None
+    return state
+
+
+async def kept(world: World, task_id: str, attempt: int | None = None) -> AttemptOutput | None:
+    return (await state_of(world, task_id, attempt)).output
+
+
+async def rows(world: World) -> int:
+    [row] = await world.database.fetch("select count(*) from attempt_outputs")
+    count: int = row[0]
+    return count
+
+
+@pytest.mark.parametrize("plain", [True, False], ids=["plain", "careful"])
+async def test_what_a_completed_attempt_printed_is_kept(world: World, plain: bool) -> None:
+    loud, silent = await world.begin(task("loud", "a"), task("silent", "b"))
+    outcomes = [done(loud, {"a": b"1"})._replace(output=PRINTED), done(silent, {"b": b"2"})]
+    if plain:
+        columns = Completions.of(outcomes)
+        assert columns is not None
+        await world.committer.commit_completions(columns)
+    else:
+        await world.committer._commit_together(outcomes)
+    assert await kept(world, "loud") == PRINTED
+    assert await kept(world, "silent") is None
+    assert await rows(world) == 1
+
+
+async def test_each_attempt_keeps_its_own(world: World) -> None:
+    [first] = await world.begin(task("t", "r"))
+    await world.commit(failed(first)._replace(output=AttemptOutput(b"first")))
+    [second] = (await world.claim()).values()
+    assert await state_of(world, "t") == AttemptState(1, 1, over=False)
+    await world.commit(failed(second))
+    [third] = (await world.claim()).values()
+    await world.commit(done(third, {"r": b""})._replace(output=AttemptOutput(b"", b"third")))
+    assert await kept(world, "t", 0) == AttemptOutput(b"first")
+    assert await kept(world, "t", 1) is None
+    assert await kept(world, "t", 2) == await kept(world, "t") == AttemptOutput(b"", b"third")
+
+
+async def test_an_outcome_that_does_not_count_keeps_nothing(world: World) -> None:
+    [first] = await world.begin(task("t", "r"))
+    await world.commit(failed(first))
+    await world.claim()
+    late = done(first, {"r": b""})._replace(output=PRINTED)
+    columns = Completions.of([late])
+    assert columns is not None
+    _, lost = await world.committer.commit_completions(columns)
+    assert lost == [first.ticket]
+    assert await rows(world) == 0
+
+
+async def test_a_cancelled_attempt_keeps_what_it_printed(world: World) -> None:
+    [claimed] = await world.begin(task("t", "r"))
+    await world.cancel("t")
+    await world.commit(over(claimed.ticket)._replace(output=PRINTED))
+    assert await kept(world, "t") == PRINTED
+
+
+async def test_what_there_is_to_know_of_an_attempt(world: World) -> None:
+    await world.submit(task("t", "r"))
+    assert await output_of_attempt(world.database, 1 << 60, None) is None
+    assert await state_of(world, "t") == AttemptState(0, 0, over=False)
+    assert await state_of(world, "t", 5) == AttemptState(5, 0, over=False)
