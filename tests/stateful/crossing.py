@@ -9,7 +9,7 @@ from ripieno.domain.errors import ConflictError
 from ripieno.domain.outcomes import Outcome, Ticket
 from ripieno.domain.submission import NewTask
 from ripieno.store.attempts.claim import Claimed
-from ripieno.store.graph import cuts
+from ripieno.store.graph import cuts, revivals
 from ripieno.store.sessions.changes import Changes
 from store.world import World, done, over, promoted, whole
 
@@ -57,6 +57,10 @@ class Replicas:
         await self.commits(*(over(ticket) for _, ticket in changes.cancelled))
         return changes
 
+    async def retries(self, *ids: str, session_id: str = "s") -> list[str]:
+        """One replica retries tasks (none: all that failed); the ids of those that have another attempt."""
+        return await self.one.retry(*ids, session_id=session_id, everything=not ids)
+
     async def claimed(self, *tasks: NewTask) -> dict[str, Claimed]:
         """Submit tasks and claim all that is claimable."""
         await self.one.submit(*tasks)
@@ -85,6 +89,13 @@ class Replicas:
         for (session_no,) in await self.one.rows("select distinct session_no from pending_promotions"):
             assert isinstance(session_no, int)
             await promoted(self.one.database, [session_no])
+
+    async def finish_revivals(self) -> None:
+        """Revive what transactions have left to be revived."""
+        for (session_no,) in await self.one.rows("select distinct session_no from pending_revivals"):
+            assert isinstance(session_no, int)
+            async for _ in revivals.finish(self.one.database, [session_no]):
+                pass
 
     async def unfinished(self) -> int:
         """How many tasks have not come to an end."""

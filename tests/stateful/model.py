@@ -30,8 +30,8 @@ TASK_TRANSITIONS = {
     ),
     TaskStatus.CANCELLING: frozenset({TaskStatus.CANCELLED}),
     TaskStatus.COMPLETED: frozenset(),
-    TaskStatus.ERROR: frozenset(),
-    TaskStatus.TIMEOUT: frozenset(),
+    TaskStatus.ERROR: frozenset({TaskStatus.SUBMITTED}),  # it, or what made it fail, is retried
+    TaskStatus.TIMEOUT: frozenset({TaskStatus.SUBMITTED}),
     TaskStatus.CANCELLED: frozenset(),
 }
 
@@ -58,6 +58,13 @@ class ModelTask:
     status: TaskStatus = TaskStatus.SUBMITTED
     retry: int = 0
     claim: int | None = None
+    #: Number of the last attempt that may be followed by another one without being asked for.
+    last_retry: int = -1
+    #: It failed because of an input, without an attempt.
+    for_want_of_input: bool = False
+
+    def __post_init__(self) -> None:
+        self.last_retry = self.max_retries
 
 
 @dataclass
@@ -139,7 +146,7 @@ class Model:
                 return
             except TakenError:
                 how = Broken(TaskStatus.ERROR, may_retry=False)
-        if how.may_retry and task.retry < task.max_retries:
+        if how.may_retry and task.retry < task.last_retry:
             self.move(task_id, TaskStatus.SUBMITTED)
             task.retry += 1
         else:
@@ -167,6 +174,50 @@ class Model:
         """Cancel a session and what is unfinished in it."""
         self.cancelled.add(session)
         self.cancel([task_id for task_id, task in self.tasks.items() if task.session == session])
+
+    def retry(self, session: str, ids: Iterable[str]) -> list[str]:
+        """Retry those of a session's tasks that failed by themselves, and revive what is below; ids of the former.
+
+        Raises:
+            CancelledError: and nothing is retried.
+        """
+        asked = [self.tasks[task_id] for task_id in ids]
+        failed = [
+            task
+            for task in asked
+            if task.session == session
+            and task.status in (TaskStatus.ERROR, TaskStatus.TIMEOUT)
+            and not task.for_want_of_input
+        ]
+        if failed and session in self.cancelled:
+            raise CancelledError
+        for task in failed:
+            self._wait_again(task)
+            task.retry += 1
+            task.last_retry = task.retry + task.max_retries
+        self._revive(session)
+        return sorted(task.submitted.id for task in failed)
+
+    def _revive(self, session: str) -> None:
+        changed = True
+        while changed:
+            changed = False
+            for task in self.tasks.values():
+                if task.session == session and task.for_want_of_input and not self._wants_aborted(task):
+                    self._wait_again(task)
+                    changed = True
+
+    def _wait_again(self, task: ModelTask) -> None:
+        self.move(task.submitted.id, TaskStatus.SUBMITTED)
+        task.for_want_of_input = False
+        for result in self.results.values():
+            if result.owner == task.submitted.id and result.status is ResultStatus.ABORTED:
+                result.status = ResultStatus.CREATED
+
+    def _wants_aborted(self, task: ModelTask) -> bool:
+        return any(
+            self._status_of(task.session, key) is ResultStatus.ABORTED for key in task.submitted.data_dependencies
+        )
 
     def statuses(self) -> Mapping[str, tuple[TaskStatus, int]]:
         """Status and retries of every task."""
@@ -231,9 +282,8 @@ class Model:
 
     def _fail_waiting(self) -> None:
         for task_id, task in self.tasks.items():
-            if task.status is TaskStatus.SUBMITTED and any(
-                self._status_of(task.session, key) is ResultStatus.ABORTED for key in task.submitted.data_dependencies
-            ):
+            if task.status is TaskStatus.SUBMITTED and self._wants_aborted(task):
                 self.move(task_id, TaskStatus.ERROR)
+                task.for_want_of_input = True
                 self._abort_outputs([task_id])
                 return

@@ -5,6 +5,7 @@ Whatever the order: everything ends, no invariant breaks, and PostgreSQL never h
 
 from collections.abc import Sequence
 
+from ripieno.domain.errors import SessionCancelledError
 from ripieno.domain.outcomes import Failure, Outcome
 from stateful.crossing import Replicas, made
 from store.world import failed, task
@@ -230,3 +231,108 @@ async def test_aborts_in_two_sessions_and_submissions_in_both(replicas: Replicas
         )
         await replicas.finish_cuts()
         assert await replicas.one.statuses(*(f"{x}{name}" for x in "abc" for name in names)) == ["ERROR"] * 6 * N
+
+
+async def failed_pairs(replicas: Replicas, r: int) -> list[str]:
+    """Tasks that failed, each with a chain of two below it."""
+    names = [f"{r}-{n}" for n in range(N)]
+    claimed = await replicas.claimed(*(task(f"a{name}", f"a{name}") for name in names))
+    for x, needed in (("b", "a"), ("c", "b")):
+        await replicas.one.submit(*(task(f"{x}{name}", f"{x}{name}", needs=[f"{needed}{name}"]) for name in names))
+    await replicas.commits(*(failed(each, failure=Failure.OUTPUT) for each in claimed.values()))
+    await replicas.finish_cuts()
+    return names
+
+
+async def test_retries_of_the_same_tasks_and_submissions_that_need_what_they_make(
+    replicas: Replicas, rounds: int
+) -> None:
+    for r in range(rounds):
+        names = await failed_pairs(replicas, r)
+        answers = await replicas.cross(
+            replicas.retries(),
+            *(replicas.retries(f"a{name}", f"c{name}") for name in names),
+            *(replicas.submits(task(f"d{name}", f"d{name}", needs=[f"a{name}", f"c{name}"])) for name in names),
+            *(replicas.submits(task(f"e{name}", needs=[f"d{name}"])) for name in names),
+        )
+        again = [task_id for retried in answers if isinstance(retried, list) for task_id in retried]
+        assert sorted(again) == sorted(f"a{name}" for name in names), "each was retried once"
+        await replicas.finish_cuts()
+        await replicas.finish_revivals()
+        assert await replicas.finish() == {f"{x}{name}" for x in "abcde" for name in names}
+    assert await replicas.unfinished() == 0
+
+
+async def test_retries_and_the_next_attempts_that_fail_again_or_complete(replicas: Replicas, rounds: int) -> None:
+    async def attempts(r: int) -> None:
+        for _ in range(3):
+            for each in (await replicas.one.claim(N // 2)).values():
+                fails = int(each.task_id.rpartition("-")[2]) % 2
+                await replicas.commits(failed(each, failure=Failure.OUTPUT) if fails else made(each))
+
+    for r in range(rounds):
+        names = await failed_pairs(replicas, r)
+        await replicas.cross(
+            *(replicas.retries(*(f"a{name}" for name in names[at : at + 4])) for at in range(0, N, 4)),
+            attempts(r),
+            attempts(r),
+            replicas.retries(),
+            *(replicas.submits(task(f"d{name}", needs=[f"b{name}", f"c{name}"])) for name in names),
+        )
+        await replicas.finish_cuts()
+        await replicas.finish_revivals()
+        await replicas.finish()
+        await replicas.retries()
+        await replicas.finish()
+        assert set(await replicas.one.statuses(*(f"{x}{name}" for x in "abcd" for name in names))) == {"COMPLETED"}
+    assert await replicas.unfinished() == 0
+
+
+async def test_retries_and_cancellations(replicas: Replicas, rounds: int) -> None:
+    for r in range(rounds):
+        names = await failed_pairs(replicas, r)
+        await replicas.cross(
+            replicas.retries(*(f"a{name}" for name in names)),
+            *(replicas.cancels(f"a{name}", f"c{name}") for name in names[::2]),
+            *(replicas.retries(f"a{name}") for name in names),
+        )
+        await replicas.finish_cuts()
+        await replicas.finish_revivals()
+        await replicas.finish()
+        for name in names:
+            statuses = tuple(await replicas.one.statuses(*(f"{x}{name}" for x in "abc")))
+            assert statuses in {
+                ("COMPLETED", "COMPLETED", "COMPLETED"),
+                ("COMPLETED", "COMPLETED", "CANCELLED"),
+                ("CANCELLED", "ERROR", "ERROR"),
+                ("CANCELLED", "ERROR", "CANCELLED"),
+            }, statuses
+    assert await replicas.unfinished() == 0
+
+
+async def test_retries_in_a_session_that_is_being_cancelled(replicas: Replicas, rounds: int) -> None:
+    async def retries(session_id: str, *ids: str) -> bool:
+        try:
+            await replicas.retries(*ids, session_id=session_id)
+        except SessionCancelledError:
+            return False
+        return True
+
+    for r in range(rounds):
+        name = f"session {r}"
+        number = await replicas.one.session(name)
+        await replicas.one.submit(*(task(f"a{r}-{n}", f"a{r}-{n}") for n in range(N)), session_id=name)
+        await replicas.one.submit(
+            *(task(f"b{r}-{n}", f"b{r}-{n}", needs=[f"a{r}-{n}"]) for n in range(N)), session_id=name
+        )
+        claimed = await replicas.one.claim(N)
+        await replicas.commits(*(failed(each, failure=Failure.OUTPUT) for each in claimed.values()))
+        await replicas.finish_cuts()
+        await replicas.cross(
+            replicas.one.cancel_session(name),
+            *(retries(name, f"a{r}-{n}", f"a{r}-{(n + 1) % N}") for n in range(N)),
+        )
+        await replicas.finish_revivals()
+        still_failed = await replicas.one.statuses(f"a{r}-0") == ["ERROR"]
+        assert not (still_failed and await retries(name, f"a{r}-0"))
+        assert await replicas.one.rows("select 1 from states where session_no = $1 and status < 10", number) == []

@@ -46,7 +46,7 @@ FAILURES = {
 
 EMPTY = """
     truncate sessions, options, tasks, states, earlier_attempts, results, dependencies, blobs, session_counts,
-        pending_cuts, pending_promotions, pending_cancellations
+        pending_cuts, pending_promotions, pending_cancellations, pending_revivals
 """
 
 
@@ -226,6 +226,23 @@ class StoreMachine(RuleBasedStateMachine):
         if not really:
             self.run(self.world.cancel_session(session_id))
             self.model.cancel_session(session_id)
+
+    @rule(data=st.data(), session_id=st.sampled_from(SESSIONS))
+    @precondition(lambda self: self.model.tasks)
+    def retries(self, data: st.DataObject, session_id: str) -> None:
+        """Some tasks, whatever their statuses, or all that failed."""
+        own = sorted(task_id for task_id, task in self.model.tasks.items() if task.session == session_id)
+        if not own or data.draw(st.booleans(), label="all"):
+            ids, everything = own, True
+        else:
+            ids, everything = data.draw(st.lists(st.sampled_from(own), min_size=1, max_size=3, unique=True)), False
+        try:
+            expected = self.model.retry(session_id, ids)
+        except CancelledError:
+            with pytest.raises(SessionCancelledError):
+                self.run(self.world.retry(*ids, session_id=session_id, everything=everything))
+        else:
+            assert self.run(self.world.retry(*ids, session_id=session_id, everything=everything)) == expected
 
     @rule()
     def folds(self) -> None:

@@ -34,6 +34,7 @@ _TABLES = {
         from dependencies d join sessions n using (session_no) join tasks t using (task_no)
         order by 1, 2, 3""",
     "pending cuts": "select n.id, c.key from pending_cuts c join sessions n using (session_no) order by 1, 2",
+    "pending revivals": "select n.id, p.key from pending_revivals p join sessions n using (session_no) order by 1, 2",
     "pending promotions": "select n.id, p.key from pending_promotions p join sessions n using (session_no) order by 1, 2",
     "counts": """
         select n.id, c.status, sum(c.delta)::bigint

@@ -47,6 +47,9 @@ HOT = [
     ("confirmations", "unconfirmed_in_sessions", {"states_cancelling"}),
     ("confirmations", "unconfirmed_of_tasks", {"states_pkey"}),
     ("confirmations", "cancelling_at", {"states_cancelling"}),
+    ("revivals", "failed_in_session", {"tasks_by_session", "states_pkey"}),
+    ("revivals", "failed_of", {"tasks_pkey", "states_pkey"}),
+    ("revivals", "statuses_of", {"tasks_pkey", "states_pkey"}),
     ("lookup", "tasks_by_id", {"tasks_by_id", "states_pkey"}),
     ("listing", "page_of_tasks", {"tasks_by_session", "states_pkey"}),
     ("lookup", "count_of_tasks", {"states_pkey"}),
@@ -75,6 +78,12 @@ HOT_INSIDE = [
     ("promote", "update states", {"dependencies_pkey", "states_pkey"}),
     ("promote_some", "update states", {"dependencies_pkey", "states_pkey"}),
     ("cut_some", "update states", {"dependencies_pkey", "states_pkey", "tasks_pkey", "results_pkey"}),
+    (
+        "retry_tasks",
+        "update states",
+        {"dependencies_pkey", "states_pkey", "tasks_pkey", "results_pkey", "options_pkey"},
+    ),
+    ("revive_some", "update states", {"dependencies_pkey", "states_pkey", "tasks_pkey", "results_pkey"}),
     ("cancel_numbered", "for no key update", {"states_pkey"}),
     ("cancel_numbered", "update states", {"states_pkey", "tasks_pkey", "results_pkey"}),
 ]
@@ -106,7 +115,7 @@ LOCKING_INSIDE = [
 ]
 
 #: Functions whose caller holds the gates exclusively: nobody else in the session locks what they do.
-ALONE = {"cut_some", "cancel_numbered"}
+ALONE = {"cut_some", "cancel_numbered", "retry_tasks", "revive_some"}
 
 #: Statements of functions sort for themselves what the callers of the others have sorted: the sub-select
 #: that decides the order in which rows are locked or enter an index, and what it sorts by.

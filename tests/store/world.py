@@ -13,7 +13,7 @@ from ripieno.store.attempts.claim import Claimed, Claims
 from ripieno.store.attempts.commit import Committer
 from ripieno.store.cluster.agents import register_agent
 from ripieno.store.database.database import Database
-from ripieno.store.graph import cuts, promotions
+from ripieno.store.graph import cuts, promotions, revivals
 from ripieno.store.graph.cancel import cancel_session, cancel_tasks
 from ripieno.store.reading.lookup import find_result, find_tasks, result_statuses, task_failure
 from ripieno.store.sessions.changes import Changes
@@ -73,6 +73,30 @@ async def promoted(database: Database, sessions: Iterable[int]) -> Changes:
             changes.promotions = set()
             changes.add(await promotions.step(database, session_no))
     return changes
+
+
+async def retried(
+    world: "World", session_id: str, ids: Sequence[str] | None = None, of: TaskOptions | None = None
+) -> revivals.Revived:
+    """Retry those of the tasks that failed by themselves (None: all of the session); what all steps have done."""
+    session = await world.sessions.find(session_id)
+    if ids is None:
+        pages = revivals.failed_in_session(world.database, session.session_no)
+        failed = [each async for by_themselves, _ in pages for each in by_themselves]
+    else:
+        found = await find_tasks(world.database, ids)
+        failed = await revivals.failed_of(world.database, [each.task_no for each in found.values()])
+    if of is not None:
+        options_no = (await world.sessions.intern_options(session, of)).options_no
+        failed = [each._replace(options_no=options_no) for each in failed]
+    whole = revivals.Revived()
+    async for step in revivals.retry_tasks(world.database, session, failed):
+        whole.add(step)
+    if whole.changes.revivals:
+        async for step in revivals.finish(world.database, [session.session_no]):
+            whole.add(step)
+    whole.changes.revivals = set()
+    return whole
 
 
 class World:
@@ -147,6 +171,14 @@ class World:
 
     async def cancel_session(self, session_id: str = "s") -> Changes:
         return await whole(cancel_session(self.database, await self.number(session_id)))
+
+    async def retry(
+        self, *ids: str, session_id: str = "s", of: TaskOptions | None = None, everything: bool = False
+    ) -> list[str]:
+        """Retry tasks, and revive what is below them; the ids of those that have another attempt."""
+        revived = await retried(self, session_id, None if everything else ids, of)
+        rows = await self.rows("select id from tasks where task_no = any($1::bigint[]) order by 1", revived.retried)
+        return [str(task_id) for (task_id,) in rows]
 
     async def status(self, task_id: str) -> TaskStatus:
         return (await find_tasks(self.database, [task_id]))[task_id].status

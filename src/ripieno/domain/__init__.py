@@ -7,7 +7,8 @@ can be read and tested alone. The layers above translate: ``wire`` to and from m
 Invariants (assertions and tests cite these names):
 
 * INV-1  A final status is never left (COMPLETED, ERROR, TIMEOUT, CANCELLED of a task;
-  COMPLETED, ABORTED of a result).
+  COMPLETED, ABORTED of a result), but by a retry that somebody asks for: a task in ERROR or TIMEOUT becomes
+  SUBMITTED again, and its ABORTED results CREATED; so do those that failed only because of it.
 * INV-2  Once a task is final, each of its expected outputs that it still owns is final.
 * INV-3  The bytes of a COMPLETED result never change.
 * INV-4  A task runs only if all its data dependencies are COMPLETED.

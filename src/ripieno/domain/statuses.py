@@ -35,7 +35,7 @@ class TaskStatus(IntEnum):
 
     @property
     def final(self) -> bool:
-        """Whether nothing ever leaves this status (INV-1)."""
+        """Whether nothing leaves this status (INV-1), unless somebody asks for a retry of what failed."""
         return self >= FIRST_FINAL
 
 
@@ -53,5 +53,5 @@ class ResultStatus(IntEnum):
 
     @property
     def final(self) -> bool:
-        """Whether nothing ever leaves this status (INV-1)."""
+        """Whether nothing leaves this status (INV-1), unless somebody asks for a retry of what failed."""
         return self >= FIRST_FINAL

@@ -19,9 +19,9 @@ sessions and the protocol of transactions are in the modules.
 
 **The ladder of locks.** There is a *gate* for each session, an advisory
 lock in memory only. A transaction that adds to a session or commits outcomes in it holds
-its gate shared; one that cuts its graph (a cancellation, an abort that reaches other tasks)
-holds it exclusively, for a short step at a time (``store.database.turns``). So a cut never sees part of
-another transaction's work. Transactions that share the gate take row locks in one order:
+its gate shared; one that cuts its graph (a cancellation, an abort that reaches other tasks) or
+revives it (a retry) holds it exclusively, for a short step at a time (``store.database.turns``). So neither sees part
+of another transaction's work. Transactions that share the gate take row locks in one order:
 
 1. gates, by session number
 2. states of the attempts being committed, by task number

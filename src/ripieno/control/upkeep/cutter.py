@@ -1,4 +1,4 @@
-"""The cutter: goes on step by step with cuts and promotions that transactions have begun, also with abandoned ones.
+"""The cutter: goes on step by step with cuts, promotions and revivals that were begun, also with abandoned ones.
 
 Sessions take turns, however much there is to cut in one of them; between two steps
 transactions that wait at a gate come through (``store.database.turns``). Cuts that one step did not
@@ -13,7 +13,7 @@ from functools import partial
 from ripieno.background import Health, Loop
 from ripieno.control.waiting.notices import Notices
 from ripieno.store.database.database import Database
-from ripieno.store.graph import cuts, promotions
+from ripieno.store.graph import cuts, promotions, revivals
 from ripieno.store.graph.abandoned import Abandoned
 from ripieno.store.graph.cancel import cancel_session
 from ripieno.store.sessions.changes import Changes
@@ -24,7 +24,7 @@ LOOK_EVERY_S = 5.0
 
 
 class Cutter:
-    """Runs the cuts and promotions of one replica."""
+    """Runs the cuts, promotions and revivals of one replica."""
 
     def __init__(self, database: Database, notices: Notices, health: Health | None = None) -> None:
         self._database = database
@@ -34,14 +34,16 @@ class Cutter:
         self._long: set[int] = set()
         self._going_on: dict[int, None] = {}
         self._promoting: dict[int, None] = {}
+        self._reviving: dict[int, None] = {}
         self._abandoned = Abandoned(database)
         self._cuts = Loop("cutting graphs", self._cut, every_s=LOOK_EVERY_S, health=health)
         self._long_cuts = Loop("cutting large graphs", self._go_on, every_s=LOOK_EVERY_S, health=health)
         self._promotions = Loop("promoting dependents", self._promote, every_s=LOOK_EVERY_S, health=health)
+        self._revivals = Loop("reviving graphs", self._revive, every_s=LOOK_EVERY_S, health=health)
         self._looks = Loop("looking for abandoned cuts", self._look, every_s=LOOK_EVERY_S, health=health)
 
     def changed_here(self, changes: Changes) -> None:
-        """Enqueue the cuts and promotions that a transaction of this replica has begun or left unfinished."""
+        """Enqueue the cuts, promotions and revivals that a transaction of this replica has left unfinished."""
         if goes_on := changes.cuts & self._long:
             self._going_on.update(dict.fromkeys(goes_on))
             self._long_cuts.wake()
@@ -51,13 +53,17 @@ class Cutter:
         if changes.promotions:
             self._promoting.update(dict.fromkeys(changes.promotions))
             self._promotions.wake()
+        if changes.revivals:
+            self._reviving.update(dict.fromkeys(changes.revivals))
+            self._revivals.wake()
 
     async def run(self) -> None:
-        """Cut and promote until cancelled."""
+        """Cut, promote and revive until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._cuts.run())
             group.create_task(self._long_cuts.run())
             group.create_task(self._promotions.run())
+            group.create_task(self._revivals.run())
             group.create_task(self._looks.run())
 
     async def _cut(self) -> None:
@@ -76,6 +82,12 @@ class Cutter:
 
     async def _promote(self) -> None:
         await self._by_turns(self._promoting, promotions.step, pause=1.0)
+
+    async def _revive(self) -> None:
+        await self._by_turns(self._reviving, self._revival_step)  # ``revivals.step`` pauses by itself
+
+    async def _revival_step(self, database: Database, session_no: int) -> Changes:
+        return (await revivals.step(database, session_no, goes_on=True)).changes
 
     async def _by_turns(
         self, waiting: dict[int, None], step: Callable[[Database, int], Awaitable[Changes]], pause: float = 0.0
@@ -102,7 +114,7 @@ class Cutter:
 
     async def _look(self) -> None:
         found = await self._abandoned.look()
-        self.changed_here(Changes(cuts=set(found.cuts), promotions=set(found.promotions)))
+        self.changed_here(Changes(cuts=set(found.cuts), promotions=set(found.promotions), revivals=set(found.revivals)))
         errors: list[Exception] = []
         for session_no, cancellation in found.cancellations:
             try:

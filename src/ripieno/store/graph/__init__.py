@@ -1,1 +1,1 @@
-"""The graph of tasks and results: creation, promotions, cuts and cancellation."""
+"""The graph of tasks and results: creation, promotions, cuts, revivals and cancellation."""

@@ -1,4 +1,4 @@
-"""Cuts, promotions and cancellations that no replica works on any more.
+"""Cuts, promotions, revivals and cancellations that no replica works on any more.
 
 Each step of such work moves a mark in its table. Work whose mark has not moved between two looks, some
 seconds of the observer's own clock apart, was left unfinished: its replica has ended, or has
@@ -12,6 +12,7 @@ from uuid import UUID
 from ripieno.store.database.database import Database
 from ripieno.store.database.queries import Queries
 from ripieno.store.graph.graph import SQL as GRAPH
+from ripieno.store.graph.revivals import SQL as REVIVALS
 
 _CANCEL = Queries("cancel")
 
@@ -22,11 +23,13 @@ class Found(NamedTuple):
     Attributes:
         cuts: Sessions with unfinished cuts.
         promotions: Sessions with unfinished promotions.
+        revivals: Sessions with unfinished revivals.
         cancellations: Sessions that are being cancelled, each with its cancellation.
     """
 
     cuts: list[int]
     promotions: list[int]
+    revivals: list[int]
     cancellations: list[tuple[int, UUID]]
 
 
@@ -37,6 +40,7 @@ class Abandoned:
         self._database = database
         self._cuts: dict[int, int] = {}
         self._promotions: dict[int, int] = {}
+        self._revivals: dict[int, int] = {}
         self._cancellations: dict[tuple[int, UUID], int] = {}
 
     async def look(self) -> Found:
@@ -60,7 +64,13 @@ class Abandoned:
             await self._database.fetch(_CANCEL.end_cancellation, [session_no], cancellation)
         cuts_before, self._cuts = self._cuts, await self._lowest(GRAPH.pending_cuts)
         promotions_before, self._promotions = self._promotions, await self._lowest(GRAPH.pending_promotions)
-        return Found(_unmoved(cuts_before, self._cuts), _unmoved(promotions_before, self._promotions), whole)
+        revivals_before, self._revivals = self._revivals, await self._lowest(REVIVALS.pending_revivals)
+        return Found(
+            _unmoved(cuts_before, self._cuts),
+            _unmoved(promotions_before, self._promotions),
+            _unmoved(revivals_before, self._revivals),
+            whole,
+        )
 
     async def _lowest(self, statement: str) -> dict[int, int]:
         """Return the lowest number of pending work by session; it grows with each step."""

@@ -33,8 +33,10 @@ async def causes(database: Database, tasks: Sequence[int]) -> dict[int, str]:
 
 def _cause(links: Sequence[asyncpg.Record]) -> str:
     """Join the links of a chain: each input, the task that should have made it, and the reason of the last task."""
-    said = []
+    said: list[str] = []
     for link in links:
+        if link["retried_since"]:
+            return ": ".join([*said, f"task {link['id']!r} failed, and was retried since"])
         if link["place"] > _MOST_LINKS:
             said.append(f"[...] task {link['id']!r} ended in {as_it_ends(link['status']).name}")
         elif link["place"] > 0:

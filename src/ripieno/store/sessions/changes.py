@@ -25,6 +25,7 @@ class Changes:
         connected: Agents that have connected, each with the epoch of that connection.
         cuts: Sessions in which a cut is not finished: ``store.graph.cuts`` goes on with it.
         promotions: Sessions in which a promotion is not finished: ``store.graph.promotions`` goes on with it.
+        revivals: Sessions in which a revival is not finished: ``store.graph.revivals`` goes on with it.
     """
 
     sessions: set[int] = field(default_factory=set)
@@ -38,6 +39,7 @@ class Changes:
     connected: dict[int, int] = field(default_factory=dict)
     cuts: set[int] = field(default_factory=set)
     promotions: set[int] = field(default_factory=set)
+    revivals: set[int] = field(default_factory=set)
 
     def add(self, other: "Changes") -> None:
         """Add the changes of another transaction."""
@@ -49,6 +51,7 @@ class Changes:
         self.connected |= other.connected
         self.cuts |= other.cuts
         self.promotions |= other.promotions
+        self.revivals |= other.revivals
         for session_no, results in other.completed.items():
             self.completed.setdefault(session_no, {}).update(results)
         for session_no, keys in other.aborted.items():

@@ -82,7 +82,8 @@ order by task_no, retry
 
 -- name: causes
 -- Why these tasks failed without having run: the links from each to the task whose own end was the first cause,
--- up to $2 of them, and then that task itself.
+-- up to $2 of them, and then that task itself. One that runs again, or that completed when it was retried, is marked as
+-- such: what it says now is not why it failed before.
 with recursive links as (
     select s.task_no as asked, 0 as place, s.task_no, s.failed_input, s.root_no
     from unnest($1::bigint[]) as asked (task_no)
@@ -99,8 +100,11 @@ with recursive links as (
     union all
     select asked, place + 1, root_no, null from links where place = $2 and failed_input is not null
 )
-select l.asked, l.place, t.id, t.data_dependencies[l.failed_input] as input, s.status, left(s.detail, $3) as detail
+select l.asked, l.place, t.id, t.data_dependencies[l.failed_input] as input, s.status, left(s.detail, $3) as detail,
+       l.place > 0 and (s.status in (1, 2, 3)
+                        or l.place > $2 and s.status = 10 and s.retry > 0 and s.ended_at > a.ended_at) as retried_since
 from with_root l
 join tasks t on t.task_no = l.task_no
 join states s on s.task_no = l.task_no
+join states a on a.task_no = l.asked
 order by l.asked, l.place

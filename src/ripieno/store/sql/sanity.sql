@@ -41,13 +41,20 @@ join results r on r.session_no = t.session_no and r.key = needed.key
 where r.status = 11 and (s.claim is not null or (s.status = 1 and s.unmet = 0))
 
 -- name: failed_input_does_not_say_why
--- a task failed for want of an input that was not aborted, or does not say whose end was the first cause.
+-- a task failed for want of an input that was not aborted (or is to be made again, and the task is yet to be revived),
+-- or does not say whose end was the first cause.
 select s.task_no::text from states s
 join tasks t on t.task_no = s.task_no
 left join results r on r.session_no = t.session_no and r.key = t.data_dependencies[s.failed_input]
 left join states root on root.task_no = s.root_no
 where s.failed_input is not null
-  and (s.status <> 11 or r.status is distinct from 11 or root.failed_input is not null or root.status is null)
+  and (s.status <> 11 or root.failed_input is not null or root.status is null
+       or (r.status is distinct from 11
+           and not exists (
+               select from pending_revivals p
+               where p.session_no = t.session_no and p.key = r.key and p.after_no < s.task_no)
+           and not exists (
+               select from pending_cancellations c where c.session_no = t.session_no and c.whole_session)))
 
 -- name: awaited_result_does_not_say_so
 -- INV-14 somebody waits for an open result that does not say so.

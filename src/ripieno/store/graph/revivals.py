@@ -1,0 +1,188 @@
+"""Retries of failed tasks, and the revival of the graph below them, step by step.
+
+A task that failed by itself gets another attempt: it is SUBMITTED again, under its next attempt number, with as many
+retries as its options say, and its aborted results are to be made again. Whoever failed only because of one of these
+waits again, and so on down the graph. A task with another input that will not come stays failed, and
+says that it is because of that one.
+
+The transaction that retries tasks notes the results whose dependents are to be looked at in the table
+``pending_revivals``, and takes the first step itself; so a small graph is revived as a whole. Whatever is
+left is done in further short turns (``store.database.turns``) by the replica that began, or by another replica if
+that one has ended (``store.graph.abandoned``). The order of steps does not matter: whether a task waits again
+depends on its inputs alone.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ripieno.domain.errors import SessionCancelledError
+from ripieno.domain.statuses import SessionStatus
+from ripieno.store.database.database import Connection, Database
+from ripieno.store.database.queries import Queries
+from ripieno.store.database.turns import STEP_S
+from ripieno.store.sessions.changes import Changes
+from ripieno.store.sessions.sessions import KnownSession
+
+SQL = Queries("revivals")
+_CANCEL = Queries("cancel")
+
+_STEP_MS = int(STEP_S * 1000)
+
+#: Tasks of a session that are looked at in one statement.
+_PAGE = 2_000
+
+
+class FailedTask(NamedTuple):
+    """A task that failed by itself.
+
+    Attributes:
+        task_no: Number of the task.
+        options_no: Number of its options.
+        weight: How much there is to look at when it is retried: the task, its inputs and its results.
+    """
+
+    task_no: int
+    options_no: int
+    weight: int
+
+
+@dataclass(slots=True)
+class Revived:
+    """What one or several steps have done.
+
+    Attributes:
+        retried: Numbers of the tasks that get another attempt.
+        dependents: How many tasks below them wait again.
+        changes: The changes, for whoever waits for them.
+    """
+
+    retried: list[int] = field(default_factory=list)
+    dependents: int = 0
+    changes: Changes = field(default_factory=Changes)
+
+    def add(self, other: "Revived") -> None:
+        """Add what another step has done."""
+        self.retried += other.retried
+        self.dependents += other.dependents
+        self.changes.add(other.changes)
+
+
+async def failed_of(database: Database, tasks: Sequence[int]) -> list[FailedTask]:
+    """Return those of the tasks with these numbers that failed by themselves."""
+    failed: list[FailedTask] = []
+    for start in range(0, len(tasks), _PAGE):
+        rows = await database.fetch(SQL.failed_of, tasks[start : start + _PAGE])
+        failed += [FailedTask(row["task_no"], row["options_no"], row["weight"]) for row in rows]
+    return failed
+
+
+async def failed_in_session(database: Database, session_no: int) -> AsyncIterator[tuple[list[FailedTask], list[int]]]:
+    """Yield the failed tasks that a session has at the time of the call, a page at a time.
+
+    Yields:
+        The tasks of a page that failed by themselves, and the numbers of those that failed for want of an input.
+    """
+    newest = await database.fetchrow(_CANCEL.newest_task)
+    assert newest is not None  # a sequence has one row
+    reached, looked_at = 0, _PAGE
+    while looked_at == _PAGE:
+        async with database.long_lists:
+            page = await database.fetchrow(SQL.failed_in_session, session_no, reached, _PAGE, newest["task_no"])
+        assert page is not None  # an aggregate always has a row
+        reached, looked_at = page["last_no"], page["looked_at"]
+        columns = zip(page["numbers"], page["options_nos"], page["weights"], strict=True)
+        yield [FailedTask(*each) for each in columns], page["for_want_of_input"]
+
+
+async def retry_tasks(database: Database, session: KnownSession, tasks: Sequence[FailedTask]) -> AsyncIterator[Revived]:
+    """Give tasks of a session another attempt; durable at the end. The graph below them may not be revived as a whole.
+
+    A task that does not stand in ERROR or TIMEOUT any more, or has an input that will not come, is left as it is.
+
+    Args:
+        database: The database.
+        session: The session of the tasks.
+        tasks: The tasks, each with the number of the options that it is to have.
+
+    Yields:
+        What each step has done.
+
+    Raises:
+        SessionCancelledError: the session was cancelled; what former steps have done was cancelled with it.
+    """
+    for place, part in enumerate(_parts(tasks, database.turns.size)):
+
+        async def write(connection: Connection, part: Sequence[FailedTask] = part) -> Revived:
+            return await _retry(connection, session, part, database.turns.size)
+
+        yield await database.turns.take(
+            database, [session.session_no], write, goes_on=place > 0, incarnation=session.incarnation
+        )
+
+
+async def _retry(connection: Connection, session: KnownSession, tasks: Sequence[FailedTask], size: int) -> Revived:
+    row = await connection.fetchrow(
+        SQL.retry_tasks, session.session_no, [task.task_no for task in tasks], [task.options_no for task in tasks]
+    )
+    if row is None or row["session_status"] >= SessionStatus.CANCELLED:
+        raise SessionCancelledError(session.id)
+    changes = Changes(partitions=set(row["claimable"]))
+    if row["retried"]:
+        changes.sessions.add(session.session_no)
+    revived = Revived(row["retried"], 0, changes)
+    room = size - sum(task.weight for task in tasks)
+    revived.add(await _revive(connection, session.session_no, max(room, 1)))
+    return revived
+
+
+async def step(database: Database, session_no: int, *, goes_on: bool = False) -> Revived:
+    """Take one step of the revivals of a session; ``Changes.revivals`` says whether more is left to do.
+
+    A crash of the database may undo the step, which is then done again.
+
+    Args:
+        database: The database.
+        session_no: Number of the session.
+        goes_on: True if a former step of the same work was not enough.
+    """
+
+    async def write(connection: Connection) -> Revived:
+        return await _revive(connection, session_no, database.turns.size)
+
+    return await database.turns.take(database, [session_no], write, goes_on=goes_on, durable=False)
+
+
+async def finish(database: Database, sessions: Iterable[int]) -> AsyncIterator[Revived]:
+    """Take steps until nothing is left to revive in these sessions; yields what each step has done."""
+    for session_no in sorted(sessions):
+        revived = await step(database, session_no)
+        yield revived
+        while revived.changes.revivals:
+            revived = await step(database, session_no, goes_on=True)
+            yield revived
+
+
+async def _revive(connection: Connection, session_no: int, most: int) -> Revived:
+    row = await connection.fetchrow(SQL.revive_some, session_no, most, _STEP_MS)
+    assert row is not None  # a function has one row
+    changes = Changes(partitions=set(row["claimable"]))
+    if row["revived"]:
+        changes.sessions.add(session_no)
+    if not row["finished"]:
+        changes.revivals.add(session_no)
+    return Revived([], row["revived"], changes)
+
+
+def _parts(tasks: Sequence[FailedTask], size: int) -> Iterator[list[FailedTask]]:
+    """Divide tasks into steps of about ``size``, of one task at least."""
+    part: list[FailedTask] = []
+    gathered = 0
+    for task in tasks:
+        if part and gathered + task.weight > size:
+            yield part
+            part, gathered = [], 0
+        part.append(task)
+        gathered += task.weight
+    if part:
+        yield part
