@@ -11,6 +11,7 @@ import grpc.aio
 import pytest
 
 from control.replica import Served, serving
+from ripieno.client import AsyncClient, Client, TaskChange
 from ripieno.wire.protos.v1 import events_pb2, events_pb2_grpc
 from store.world import World, done, task
 
@@ -181,3 +182,54 @@ async def test_followers_that_left_cost_nothing(served: Served, world: World) ->
     async with asyncio.timeout(_PATIENCE_S):
         while tail._places or tail._joined.is_set():  # type: ignore[attr-defined]  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+
+
+async def test_the_client_goes_on_with_another_replica_and_is_told_each_change_once(
+    database_url: str, tmp_path: Path
+) -> None:
+    objects = tmp_path / "objects"
+    async with serving(database_url, objects) as elsewhere:
+        world = elsewhere.world
+        await world.session()
+        async with serving(database_url, objects) as here:
+            client = AsyncClient(f"{here.address},{elsewhere.address}", patience=_PATIENCE_S)
+            await client.__aenter__()
+            events = client.events("s")
+            known: list[str] = []
+
+            async def until(task_id: str) -> None:
+                async with asyncio.timeout(_PATIENCE_S):
+                    while task_id not in known:
+                        batch = await anext(events)
+                        known.extend(change.task_id for change in batch.changes if isinstance(change, TaskChange))
+
+            await world.submit(task("a", "x"))
+            await until("a")
+            async with asyncio.timeout(_PATIENCE_S):
+                while (await anext(events)).cursor is None:  # until the snapshot is complete
+                    pass
+        for number in range(5):
+            await world.submit(task(f"b{number}", f"y{number}"))
+        await until("b4")
+        assert known == ["a", "b0", "b1", "b2", "b3", "b4"]
+        await events.aclose()
+        await client.__aexit__(None, None, None)
+
+
+async def test_a_blocking_client_follows_events(served: Served, world: World) -> None:
+    await world.submit(task("a", "x"))
+
+    def follow() -> list[object]:
+        with Client(served.address) as client:
+            for batch in client.events():
+                if batch.snapshot_ends:
+                    return list(told)
+                told.extend(batch.changes)
+        return []
+
+    told: list[object] = []
+    assert [type(change).__name__ for change in await asyncio.to_thread(follow)] == [
+        "SessionChange",
+        "ResultChange",
+        "TaskChange",
+    ]

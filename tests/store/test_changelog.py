@@ -204,7 +204,7 @@ async def test_cursors_of_other_databases_and_of_the_future_are_no_good(world: W
 
 @pytest.mark.parametrize("text", ["x", "ä", "MTox", "e" * 600_000, "\0"])
 def test_rubbish_is_no_cursor(text: str) -> None:
-    with pytest.raises(InvalidRequestError, match="cursor: .* is not a cursor of this log"):
+    with pytest.raises(InvalidRequestError, match=r"cursor: .* is not a cursor of this log"):
         Cursor.parse("cursor", text)
 
 

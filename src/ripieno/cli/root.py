@@ -15,6 +15,7 @@ COMMANDS = {
     "session": ("ripieno.cli.commands.session", "List, show and cancel sessions."),
     "task": ("ripieno.cli.commands.task", "List, show and cancel tasks."),
     "result": ("ripieno.cli.commands.result", "Show and fetch results."),
+    "events": ("ripieno.cli.commands.events", "What there is and what changes, as it happens."),
     "bench": ("ripieno.cli.commands.bench", "How fast a cluster is."),
     "version": ("ripieno.cli.commands.version", "What is installed here."),
 }

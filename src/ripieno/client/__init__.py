@@ -32,9 +32,11 @@ Rules that tests cite:
 from ripieno.client.asynchronous.async_client import AsyncClient
 from ripieno.client.asynchronous.async_session import AsyncSession, AsyncTask
 from ripieno.client.bridging.blocking import Client, Session, Task
+from ripieno.client.reading.events import Events
 from ripieno.client.reading.results import Result
 from ripieno.client.terms.definitions import Payload, TaskDefinition, TaskOptions
 from ripieno.client.terms.errors import TaskCancelledError, TaskFailedError
+from ripieno.domain.changes import Change, ResultChange, SessionChange, TaskChange
 from ripieno.domain.errors import (
     AlreadyExistsError,
     ConflictError,
@@ -52,7 +54,7 @@ from ripieno.domain.errors import (
     UnavailableError,
 )
 from ripieno.domain.outcomes import AttemptError
-from ripieno.domain.statuses import ResultStatus, TaskStatus
+from ripieno.domain.statuses import ResultStatus, SessionStatus, TaskStatus
 
 __all__ = [
     "AlreadyExistsError",
@@ -60,9 +62,11 @@ __all__ = [
     "AsyncSession",
     "AsyncTask",
     "AttemptError",
+    "Change",
     "Client",
     "ConflictError",
     "DeniedError",
+    "Events",
     "InvalidRequestError",
     "InvariantError",
     "LimitError",
@@ -72,12 +76,16 @@ __all__ = [
     "Payload",
     "PermissionDeniedError",
     "Result",
+    "ResultChange",
     "ResultStatus",
     "RipienoError",
     "Session",
     "SessionCancelledError",
+    "SessionChange",
+    "SessionStatus",
     "Task",
     "TaskCancelledError",
+    "TaskChange",
     "TaskDefinition",
     "TaskFailedError",
     "TaskOptions",

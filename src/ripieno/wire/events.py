@@ -1,8 +1,10 @@
-"""Changes on the wire: events, in messages of bounded size."""
+"""Changes on the wire: events, in messages of bounded size, and back."""
 
 from collections.abc import Iterator, Sequence
+from datetime import UTC
 
-from ripieno.domain.changes import Change, ResultChange, SessionChange
+from ripieno.domain.changes import Change, ResultChange, SessionChange, TaskChange
+from ripieno.domain.statuses import ResultStatus, SessionStatus, TaskStatus
 from ripieno.wire.protos.v1 import events_pb2
 
 #: About the most bytes of one message; an event with very many keys may be longer by itself.
@@ -51,3 +53,29 @@ def _weight(change: Change) -> int:
     if isinstance(change, ResultChange):
         return _EVENT_BYTES + len(change.key)
     return _EVENT_BYTES + sum(map(len, change.expected_output_keys)) + sum(map(len, change.data_dependencies))
+
+
+def change_from_wire(event: events_pb2.Event) -> Change | None:
+    """Return an event as a change; None for one of a kind that this release does not know."""
+    at = event.at.ToDatetime(UTC)
+    match event.WhichOneof("change"):
+        case "session":
+            return SessionChange(event.session_id, at, SessionStatus[event.session.status])
+        case "task":
+            task = event.task
+            return TaskChange(
+                event.session_id,
+                at,
+                task.task_id,
+                TaskStatus[task.status],
+                task.attempt,
+                task.created,
+                task.ready,
+                tuple(task.expected_output_keys),
+                tuple(task.data_dependencies),
+            )
+        case "result":
+            result = event.result
+            status = ResultStatus[result.status]
+            return ResultChange(event.session_id, at, result.key, status, result.owner_task_id, result.size)
+    return None

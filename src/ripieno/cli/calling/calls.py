@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, cast
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, TypeVar, cast
 
 import click
 import grpc
@@ -22,6 +22,7 @@ CALL_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 2.0
 
 Row = Mapping[str, Any]
+StubT = TypeVar("StubT")
 
 
 def cluster_flags(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -54,18 +55,23 @@ def cluster_address(text: str) -> str:
 
 
 @contextmanager
-def submitter(address: str) -> Iterator[SubmitterStub]:
-    """Open a stub of the cluster's Submitter service, for the time of the context.
+def calling(address: str, stub: Callable[[grpc.Channel], StubT]) -> Iterator[StubT]:
+    """Open a stub of one of the cluster's services, for the time of the context.
 
     Raises:
         click.ClickException: if a call inside the context failed; the text is the cluster's.
     """
     with _open(parse_addresses("address", address)) as channel:
         try:
-            yield SubmitterStub(channel)
+            yield stub(channel)
         except grpc.RpcError as error:
             # gRPC raises errors of calls that are Calls as well, which the type does not say.
             raise click.ClickException(_what_happened(address, cast(grpc.Call, error))) from error
+
+
+def submitter(address: str) -> AbstractContextManager[SubmitterStub]:
+    """Open a stub of the cluster's Submitter service, as ``calling`` does."""
+    return calling(address, SubmitterStub)
 
 
 def _open(addresses: Sequence[Address]) -> grpc.Channel:

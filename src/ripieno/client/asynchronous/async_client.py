@@ -2,7 +2,7 @@
 
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from datetime import timedelta
 from types import TracebackType
 from typing import Self
@@ -12,6 +12,7 @@ import grpc.aio
 from ripieno.client.asynchronous.async_session import AsyncSession
 from ripieno.client.connection.background import Background
 from ripieno.client.connection.connection import Connection
+from ripieno.client.reading.events import Events, follow_events
 from ripieno.client.terms.definitions import DEFAULT_MAX_DURATION_S, DEFAULT_MAX_RETRIES, TaskOptions
 from ripieno.client.terms.errors import already_exists
 from ripieno.client.terms.handles import checked_name
@@ -128,6 +129,23 @@ class AsyncClient:
         if id not in known.session_ids:
             raise NotFoundError(f"there is no session {id!r}; create it with session(id=...)")
         return AsyncSession(connection, self._background, id, None)
+
+    def events(
+        self, *session_ids: str, cursor: str | None = None, snapshot: bool = True
+    ) -> AsyncGenerator[Events, None]:
+        """Follow what happens in sessions: first what there is, then each change once, until closed.
+
+        Args:
+            session_ids: The sessions; none: all of the cluster.
+            cursor: Go on behind the events that had this cursor; None begins.
+            snapshot: Whether to begin with what there is, rather than with what is committed from now on.
+
+        Raises:
+            NotFoundError: one of the sessions does not exist.
+            InvalidRequestError: the cursor is none.
+            UnavailableError: no server answered.
+        """
+        return follow_events(self._opened(), session_ids, cursor, snapshot=snapshot)
 
     def _opened(self) -> Connection:
         if not self._is_open:

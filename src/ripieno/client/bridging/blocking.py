@@ -14,6 +14,7 @@ from typing import Any, Self, overload
 from ripieno.client.asynchronous.async_client import DEFAULT_PATIENCE_S, AsyncClient
 from ripieno.client.asynchronous.async_session import AsyncSession, HandleT
 from ripieno.client.bridging.bridge import Bridge, blocking, blocking_as
+from ripieno.client.reading.events import Events
 from ripieno.client.reading.results import Result
 from ripieno.client.terms.definitions import Payload, TaskDefinition, TaskOptions
 from ripieno.client.terms.handles import TaskHandle
@@ -150,6 +151,10 @@ class Client:
 
     session = blocking_as(Session, AsyncClient.session)
     open_session = blocking_as(Session, AsyncClient.open_session)
+
+    def events(self, *session_ids: str, cursor: str | None = None, snapshot: bool = True) -> Iterator[Events]:
+        """Follow what happens in sessions; see ``AsyncClient.events``."""
+        return self.bridge.iterate(self.target.events(*session_ids, cursor=cursor, snapshot=snapshot))
 
     def close(self) -> None:
         """Close the connection; sessions and tasks live on in the cluster. May be repeated."""

@@ -64,6 +64,14 @@ class Connection:
         """The stub of the Results service, which only this project's servers have."""
         return _opened(self._results)
 
+    def stub(self, service: Callable[[grpc.aio.Channel], StubT]) -> StubT:
+        """Return a stub of one of the services beside version 2, which only this project's servers have.
+
+        Args:
+            service: Makes the stub from a channel.
+        """
+        return service(cast(grpc.aio.Channel, _opened(self._replicas)))
+
     def open(self) -> None:
         """Make the channels, on the event loop that will use them; also after ``close``. Nothing is sent yet.
 
