@@ -10,6 +10,7 @@
        '--------- blobs              bytes: inline, or by name in the object store
      agents                          who holds which tasks, and until when
      session_counts                  tasks by status, as differences
+     changes                         what each transaction did, for those who follow (``store.changelog``)
 
 Each change is one statement or one short transaction at READ COMMITTED, and states what
 it expects (``... and claim = $2 and status in (2, 3)``). No state is kept beside the tables.
