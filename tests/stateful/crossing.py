@@ -11,7 +11,7 @@ from ripieno.domain.submission import NewTask
 from ripieno.store.attempts.claim import Claimed
 from ripieno.store.graph import cuts, revivals
 from ripieno.store.sessions.changes import Changes
-from store.world import World, done, over, promoted, whole
+from store.world import OPTIONS, World, done, over, promoted, whole
 
 
 class Replicas:
@@ -20,6 +20,9 @@ class Replicas:
     def __init__(self, worlds: list[World], chance: random.Random) -> None:
         self.worlds = worlds
         self.chance = chance
+
+    #: Options of a session that is created.
+    default = OPTIONS
 
     @property
     def one(self) -> World:

@@ -1,9 +1,17 @@
 """What the store should do, in plain Python: one thing after the other, nothing kept twice."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ripieno.domain.statuses import ResultStatus, TaskStatus
+from ripieno.domain.statuses import (
+    SESSION_TRANSITIONS,
+    TAKES_TASKS,
+    ResultStatus,
+    SessionStatus,
+    SessionStep,
+    TaskStatus,
+)
 from ripieno.domain.submission import NewTask
 
 #: Status -> the statuses that may follow it. Transitions that are not here never happen.
@@ -44,6 +52,19 @@ class TakenError(Exception):
 
 class CancelledError(Exception):
     """The session takes no more."""
+
+
+class StepError(Exception):
+    """The session's status does not allow the step."""
+
+
+@dataclass
+class ModelSession:
+    """Where a session is in its life."""
+
+    status: SessionStatus = SessionStatus.RUNNING
+    takes_of_clients: bool = True
+    takes_of_workers: bool = True
 
 
 @dataclass
@@ -95,7 +116,7 @@ class Broken:
 class Model:
     """The reference."""
 
-    cancelled: set[str] = field(default_factory=set)
+    sessions: dict[str, ModelSession] = field(default_factory=lambda: defaultdict(ModelSession))
     tasks: dict[str, ModelTask] = field(default_factory=dict)
     results: dict[Key, ModelResult] = field(default_factory=dict)
     numbers: int = 0
@@ -106,9 +127,10 @@ class Model:
         Raises:
             TakenError, CancelledError: and nothing is created.
         """
-        if self._identical(session, tasks, priority, max_retries):
+        found = self.sessions[session]
+        if found.status is not SessionStatus.PURGED and self._identical(session, tasks, priority, max_retries):
             return
-        if session in self.cancelled:
+        if found.status not in TAKES_TASKS or not found.takes_of_clients:
             raise CancelledError
         self._create(session, tasks, priority, max_retries)
 
@@ -132,7 +154,7 @@ class Model:
 
     def owns(self, task_id: str, claim: int) -> bool:
         """Whether a claim owns a task."""
-        return self.tasks[task_id].claim == claim
+        return task_id in self.tasks and self.tasks[task_id].claim == claim
 
     def end(self, task_id: str, how: Ok | Broken) -> None:
         """The outcome of the attempt that owns the task."""
@@ -140,6 +162,10 @@ class Model:
         if task.status is TaskStatus.CANCELLING:
             self.move(task_id, TaskStatus.CANCELLED)
             return
+        session = self.sessions[task.session]
+        takes = session.status in TAKES_TASKS and session.takes_of_workers
+        if isinstance(how, Ok) and how.sub_tasks and not takes:
+            how = Broken(TaskStatus.ERROR, may_retry=False)
         if isinstance(how, Ok):
             try:
                 self._complete(task_id, how)
@@ -170,10 +196,28 @@ class Model:
             self.move(task_id, TaskStatus.CANCELLED if waits else TaskStatus.CANCELLING)
         self._abort_outputs(stopped)
 
-    def cancel_session(self, session: str) -> None:
-        """Cancel a session and what is unfinished in it."""
-        self.cancelled.add(session)
-        self.cancel([task_id for task_id, task in self.tasks.items() if task.session == session])
+    def step(self, session: str, step: SessionStep) -> None:
+        """A step of a session's life, and what follows from it.
+
+        Raises:
+            StepError: and nothing changes.
+        """
+        found = self.sessions[session]
+        own = [task_id for task_id, task in self.tasks.items() if task.session == session]
+        after = SESSION_TRANSITIONS[found.status].get(step)
+        if after is None or (step is SessionStep.PURGE and any(not self.tasks[each].status.final for each in own)):
+            raise StepError
+        found.status = after
+        if step is SessionStep.CANCEL:
+            self.cancel(own)
+        elif step is SessionStep.PURGE:
+            for (of, _), result in self.results.items():
+                if of == session and result.status is ResultStatus.COMPLETED:
+                    result.status = ResultStatus.DELETED
+        elif step is SessionStep.DELETE:
+            for each in own:
+                del self.tasks[each]
+            self.results = {key: result for key, result in self.results.items() if key[0] != session}
 
     def retry(self, session: str, ids: Iterable[str]) -> list[str]:
         """Retry those of a session's tasks that failed by themselves, and revive what is below; ids of the former.
@@ -189,7 +233,7 @@ class Model:
             and task.status in (TaskStatus.ERROR, TaskStatus.TIMEOUT)
             and not task.for_want_of_input
         ]
-        if failed and session in self.cancelled:
+        if failed and self.sessions[session].status not in TAKES_TASKS:
             raise CancelledError
         for task in failed:
             self._wait_again(task)
@@ -224,8 +268,13 @@ class Model:
         return {task_id: (task.status, task.retry) for task_id, task in self.tasks.items()}
 
     def _claimable(self, task: ModelTask) -> bool:
-        return task.status is TaskStatus.SUBMITTED and all(
-            self._status_of(task.session, key) is ResultStatus.COMPLETED for key in task.submitted.data_dependencies
+        paused = self.sessions[task.session].status is SessionStatus.PAUSED
+        return (
+            not paused
+            and task.status is TaskStatus.SUBMITTED
+            and all(
+                self._status_of(task.session, key) is ResultStatus.COMPLETED for key in task.submitted.data_dependencies
+            )
         )
 
     def _status_of(self, session: str, key: str) -> ResultStatus:

@@ -20,10 +20,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from ripieno.domain.errors import AlreadyExistsError, SessionCancelledError
+from ripieno.domain.errors import AlreadyExistsError, SessionStepError, SubmissionStoppedError
 from ripieno.domain.options import TaskOptions
 from ripieno.domain.outcomes import Completed, Failed, Failure, Outcome, SubTasks, Ticket
-from ripieno.domain.statuses import TaskStatus
+from ripieno.domain.statuses import SessionStatus, SessionStep, TaskStatus
 from ripieno.domain.submission import NewTask
 from ripieno.store.attempts.attempts import mark_started_if_owned, release_if_owned
 from ripieno.store.attempts.claim import Claimed
@@ -32,7 +32,7 @@ from ripieno.store.reading.lookup import find_tasks
 from ripieno.store.reading.sanity import broken_invariants
 from ripieno.store.sessions.counts import fold_counts
 from ripieno.store.submitting.submission import submit, submit_and_claim
-from stateful.model import Broken, CancelledError, Model, Ok, TakenError
+from stateful.model import Broken, CancelledError, Model, Ok, StepError, TakenError
 from store.world import AGENT, World
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ FAILURES = {
 
 EMPTY = """
     truncate sessions, options, tasks, states, earlier_attempts, results, dependencies, blobs, session_counts,
-        pending_cuts, pending_promotions, pending_cancellations, pending_revivals
+        pending_cuts, pending_promotions, pending_cancellations, pending_revivals, pending_sweeps, deleted_sessions
 """
 
 
@@ -104,6 +104,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.submit(session_id, self.draw_tasks(data, most=3, delegable=[]), priority, retries)
 
     def submit(self, session_id: str, tasks: list[NewTask], priority: int, retries: int) -> None:
+        if self.model.sessions[session_id].status is SessionStatus.DELETED:
+            return
         call = self.run(self.world.call(tasks, session_id, TaskOptions(1_000_000, retries, priority)))
         [fault], _ = self.run(submit(self.database, [call]))
         try:
@@ -111,7 +113,7 @@ class StoreMachine(RuleBasedStateMachine):
         except TakenError:
             assert isinstance(fault, AlreadyExistsError)
         except CancelledError:
-            assert isinstance(fault, SessionCancelledError)
+            assert isinstance(fault, SubmissionStoppedError)
         else:
             assert fault is None
 
@@ -119,6 +121,8 @@ class StoreMachine(RuleBasedStateMachine):
     def submits_and_claims(self, data: st.DataObject, session_id: str) -> None:
         """Without dependencies; whatever clashes is not plain, and nothing happens."""
         tasks = [task._replace(data_dependencies=()) for task in self.draw_tasks(data, most=2, delegable=[])]
+        if self.model.sessions[session_id].status is SessionStatus.DELETED:
+            return
         call = self.run(self.world.call(tasks, session_id))
         try:
             _, claimed = self.run(submit_and_claim(self.database, [call], [AGENT] * len(tasks)))
@@ -132,6 +136,8 @@ class StoreMachine(RuleBasedStateMachine):
     def submits_again(self, data: st.DataObject) -> None:
         """What exists already: a success that changes nothing."""
         known = self.model.tasks[data.draw(st.sampled_from(sorted(self.model.tasks)))]
+        if self.model.sessions[known.session].status is SessionStatus.PURGED:
+            return  # nobody knows any more what its payload was
         of = TaskOptions(1_000_000, known.max_retries, known.priority)
         self.run(self.world.submit(known.submitted, session_id=known.session, of=of))
 
@@ -221,11 +227,38 @@ class StoreMachine(RuleBasedStateMachine):
         self.run(self.world.cancel(*ids))
         self.model.cancel(dict.fromkeys(ids))
 
-    @rule(session_id=st.sampled_from(SESSIONS), really=st.integers(0, 5))
-    def cancels_a_session(self, session_id: str, really: int) -> None:
+    @rule(session_id=st.sampled_from(SESSIONS), step=st.sampled_from([SessionStep.PAUSE, SessionStep.RESUME]))
+    def pauses_or_resumes(self, session_id: str, step: SessionStep) -> None:
+        self.step(session_id, step)
+
+    @rule(session_id=st.sampled_from(SESSIONS), step=st.sampled_from(SessionStep), really=st.integers(0, 5))
+    def goes_on_in_its_life(self, session_id: str, step: SessionStep, really: int) -> None:
         if not really:
-            self.run(self.world.cancel_session(session_id))
-            self.model.cancel_session(session_id)
+            self.step(session_id, step)
+
+    def step(self, session_id: str, step: SessionStep) -> None:
+        if self.model.sessions[session_id].status is SessionStatus.DELETED:
+            return
+        refused = False
+        try:
+            self.run(self.world.live(step, session_id))
+        except SessionStepError:
+            refused = True
+        try:
+            self.model.step(session_id, step)
+        except StepError:
+            assert refused
+        else:
+            assert not refused
+        self.tickets = [(task_id, ticket) for task_id, ticket in self.tickets if task_id in self.model.tasks]
+
+    @rule(session_id=st.sampled_from(SESSIONS), client=st.booleans(), really=st.integers(0, 5))
+    def stops_submission(self, session_id: str, client: bool, really: int) -> None:
+        session = self.model.sessions[session_id]
+        if not really and session.status is not SessionStatus.DELETED:
+            self.run(self.world.stop_submission(session_id, client=client, worker=not client))
+            session.takes_of_clients &= not client
+            session.takes_of_workers &= client
 
     @rule(data=st.data(), session_id=st.sampled_from(SESSIONS))
     @precondition(lambda self: self.model.tasks)
@@ -239,7 +272,7 @@ class StoreMachine(RuleBasedStateMachine):
         try:
             expected = self.model.retry(session_id, ids)
         except CancelledError:
-            with pytest.raises(SessionCancelledError):
+            with pytest.raises(SubmissionStoppedError):
                 self.run(self.world.retry(*ids, session_id=session_id, everything=everything))
         else:
             assert self.run(self.world.retry(*ids, session_id=session_id, everything=everything)) == expected
@@ -270,7 +303,9 @@ class StoreMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Whatever was going on, everything can be brought to an end."""
-        for session_id in SESSIONS if self.model.tasks else []:
+        for session_id in {task.session for task in self.model.tasks.values()}:
+            if self.model.sessions[session_id].status is SessionStatus.PURGED:
+                continue
             changes = self.run(self.world.cancel_session(session_id))
             over = [Outcome(ticket, Failed(Failure.ATTEMPT, "late")) for _, ticket in changes.cancelled]
             self.run(self.world.committer.commit(over))

@@ -31,8 +31,12 @@ HOT = [
     ("commit", "retry_attempts", {"states_pkey"}),
     ("commit", "mark_started_if_owned", {"states_pkey"}),
     ("commit", "mark_interrupting_if_owned", {"states_pkey"}),
-    ("commit", "release_if_owned", {"states_pkey"}),
+    ("commit", "lock_to_release", {"states_pkey"}),
+    ("commit", "release_locked", {"states_pkey"}),
     ("graph", "abort_outputs", {"tasks_pkey", "results_pkey"}),
+    ("lives", "standing", {"session_counts_by_session"}),
+    ("lives", "held_to_park", {"states_held"}),
+    ("lives", "waiting_to_park", {"states_unclaimed"}),
     ("submission", "name_keys", set()),
     ("submission", "lock_open_keys", {"results_pkey"}),
     ("submission", "read_keys", {"results_pkey", "tasks_pkey"}),
@@ -86,6 +90,16 @@ HOT_INSIDE = [
     ("revive_some", "update states", {"dependencies_pkey", "states_pkey", "tasks_pkey", "results_pkey"}),
     ("cancel_numbered", "for no key update", {"states_pkey"}),
     ("cancel_numbered", "update states", {"states_pkey", "tasks_pkey", "results_pkey"}),
+    ("create_session", "from deleted_sessions", {"deleted_sessions_by_id"}),
+    ("park_numbered", "for no key update", {"states_pkey"}),
+    ("park_numbered", "update states", {"states_pkey", "tasks_pkey", "options_pkey"}),
+    ("drop_blobs", "delete from blobs", {"blobs_pkey", "blobs_by_object"}),
+    ("purge_results", "from results", {"results_pkey"}),
+    ("purge_payloads", "from tasks", {"tasks_by_session"}),
+    ("delete_rows", "from tasks t\n", {"tasks_by_session"}),
+    ("delete_rows", "delete from states", {"states_pkey"}),
+    ("delete_rows", "delete from earlier_attempts", {"earlier_attempts_pkey"}),
+    ("delete_rows", "from dependencies d\n", {"dependencies_pkey"}),
 ]
 
 #: Statements that lock rows of a table, and what their order must come from.
@@ -96,7 +110,8 @@ LOCKING = [
     ("commit", "retry_attempts", "states", "failed"),
     ("commit", "mark_started_if_owned", "states", "begun"),
     ("commit", "mark_interrupting_if_owned", "states", "begun"),
-    ("commit", "release_if_owned", "states", "released"),
+    ("commit", "lock_to_release", "states", "released"),
+    ("commit", "release_locked", "states", "locked"),
     ("submission", "lock_open_keys", "results", "named"),
     ("submission", "announce_keys", "results", "named"),
     ("submission", "mark_awaited", "results", "named"),
@@ -112,10 +127,14 @@ LOCKING_INSIDE = [
     ("promote", "update states", "states", "met"),
     ("promote_some", "update states", "states", "met"),
     ("cancel_numbered", "for no key update", "states", "asked"),
+    ("park_numbered", "for no key update", "states", "asked"),
+    ("delete_rows", "for update", "states", "gone"),
 ]
 
 #: Functions whose caller holds the gates exclusively: nobody else in the session locks what they do.
-ALONE = {"cut_some", "cancel_numbered", "retry_tasks", "revive_some"}
+ALONE = {
+    "cut_some", "cancel_numbered", "retry_tasks", "revive_some", "park_numbered", "purge_results", "delete_rows",
+}  # fmt: skip
 
 #: Statements of functions sort for themselves what the callers of the others have sorted: the sub-select
 #: that decides the order in which rows are locked or enter an index, and what it sorts by.
@@ -129,6 +148,7 @@ SORTED_INSIDE = [
     ("promote", "update states", "met", ["f.task_no"]),
     ("promote_some", "update states", "met", ["f.task_no"]),
     ("cancel_numbered", "for no key update", "asked", ["each.each"]),
+    ("park_numbered", "for no key update", "asked", ["each.each"]),
 ]
 
 

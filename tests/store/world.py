@@ -7,7 +7,7 @@ from uuid import uuid4
 from ripieno.domain.data import Data, StoredObject
 from ripieno.domain.options import TaskOptions
 from ripieno.domain.outcomes import Cancelled, Completed, Failed, Failure, Outcome, SubTasks, Ticket
-from ripieno.domain.statuses import ResultStatus, TaskStatus
+from ripieno.domain.statuses import ResultStatus, SessionStatus, SessionStep, TaskStatus
 from ripieno.domain.submission import NewTask
 from ripieno.store.attempts.claim import Claimed, Claims
 from ripieno.store.attempts.commit import Committer
@@ -15,6 +15,7 @@ from ripieno.store.cluster.agents import register_agent
 from ripieno.store.database.database import Database
 from ripieno.store.graph import cuts, promotions, revivals
 from ripieno.store.graph.cancel import cancel_session, cancel_tasks
+from ripieno.store.life.lives import live, stop_submission
 from ripieno.store.reading.lookup import find_result, find_tasks, result_statuses, task_failure
 from ripieno.store.sessions.changes import Changes
 from ripieno.store.sessions.sessions import Sessions
@@ -179,6 +180,26 @@ class World:
         revived = await retried(self, session_id, None if everything else ids, of)
         rows = await self.rows("select id from tasks where task_no = any($1::bigint[]) order by 1", revived.retried)
         return [str(task_id) for (task_id,) in rows]
+
+    async def live(self, step: SessionStep, session_id: str = "s") -> Changes:
+        """Take a step of a session's life, and all that follows from it."""
+        return await whole(live(self.database, await self.number(session_id), step))
+
+    async def come_to(self, status: SessionStatus, session_id: str = "s") -> None:
+        """Bring a running session, whose tasks are finished, to a status."""
+        steps = {
+            SessionStatus.RUNNING: (),
+            SessionStatus.PAUSED: (SessionStep.PAUSE,),
+            SessionStatus.CANCELLED: (SessionStep.CANCEL,),
+            SessionStatus.CLOSED: (SessionStep.CLOSE,),
+            SessionStatus.PURGED: (SessionStep.CLOSE, SessionStep.PURGE),
+            SessionStatus.DELETED: (SessionStep.DELETE,),
+        }
+        for step in steps[status]:
+            await self.live(step, session_id)
+
+    async def stop_submission(self, session_id: str = "s", *, client: bool = False, worker: bool = False) -> None:
+        await stop_submission(self.database, await self.number(session_id), client=client, worker=worker)
 
     async def status(self, task_id: str) -> TaskStatus:
         return (await find_tasks(self.database, [task_id]))[task_id].status

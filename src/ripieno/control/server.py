@@ -34,8 +34,10 @@ from ripieno.control.results.room import REPLICA_BYTES, Room
 from ripieno.control.services.events import Events
 from ripieno.control.submitter import Submitter
 from ripieno.control.submitting.submissions import Submissions
+from ripieno.control.upkeep.background import Background
 from ripieno.control.upkeep.cancellation import Cancellation
 from ripieno.control.upkeep.cutter import Cutter
+from ripieno.control.upkeep.lives import Lives
 from ripieno.control.upkeep.upkeep import Upkeep
 from ripieno.control.waiting.notices import Notices
 from ripieno.control.waiting.waits import Waits
@@ -204,7 +206,9 @@ class Replica:
         self._parts: list[Part] = [notices, watcher, reports, submissions, dispatcher, liveness, upkeep, Memory(health)]
         downloads = Room(REPLICA_BYTES)
         self._results = Results(settings, database, sessions, objects, watcher, downloads, waited)
-        cancellation = Cancellation(database, sessions, notices, watcher)
+        background = Background(notices)
+        cancellation = Cancellation(database, sessions, background, watcher)
+        lives = Lives(database, sessions, background, cancellation, health)
         lookups = ResultLookups(database)
         cutter = Cutter(database, notices, health)
         notices.subscribe(local=cutter.changed_here)
@@ -212,7 +216,7 @@ class Replica:
         tail = Tail(log, health)
         notices.subscribe(local=tail.wake, remote=tail.wake)
         self._events = Events(database, sessions, log, tail, watcher)
-        self._parts += [lookups, cancellation, cutter, Reminders(database, dispatcher, health), tail]
+        self._parts += [lookups, background, lives, cutter, Reminders(database, dispatcher, health), tail]
         self._submitter = Submitter(
             settings,
             database,
@@ -224,6 +228,7 @@ class Replica:
             lookups,
             downloads,
         )
+        notices.subscribe(local=self._submitter.changed_here, remote=self._submitter.changed_elsewhere)
 
     async def run(self, stop: asyncio.Event, on_ready: Callable[[str], None]) -> None:
         """Serve until ``stop`` is set, then drain."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -22,12 +22,14 @@ from ripieno.control.submitting.submissions import Submissions
 from ripieno.control.upkeep.cancellation import Cancellation
 from ripieno.control.waiting.waits import Waits
 from ripieno.domain.data import StoredObject
-from ripieno.domain.errors import InvalidRequestError, NotFoundError
+from ripieno.domain.errors import InvalidRequestError, NotFoundError, SessionStepError
 from ripieno.domain.identifiers import check_identifier
 from ripieno.domain.statuses import ResultStatus, TaskStatus
 from ripieno.store.cluster.objects import ObjectStore
+from ripieno.store.cluster.signals import News
 from ripieno.store.database.database import Database
 from ripieno.store.reading.lookup import count_tasks, find_tasks, result_statuses, task_failure
+from ripieno.store.sessions.changes import Changes
 from ripieno.store.sessions.sessions import KnownSession, Sessions
 from ripieno.wire.chunks import chunks
 from ripieno.wire.protos.armonik_v2 import objects_pb2, submitter_service_pb2, submitter_service_pb2_grpc
@@ -98,6 +100,19 @@ class Submitter(submitter_service_pb2_grpc.SubmitterServicer):
         self._handover = Handover()
         database.on_new_incarnation.append(self._handover.clear)
 
+    def changed_here(self, changes: Changes) -> None:
+        """Drop what is kept of sessions that were purged or deleted."""
+        self._sessions.forget(changes.gone)
+        self._handover.forget(changes.gone)
+
+    def changed_elsewhere(self, news: News) -> None:
+        """Drop what is kept of sessions that another replica has purged or deleted; everything, if news may be lost."""
+        if news.everything:
+            self._sessions.forget_all()
+            self._handover.clear()
+        self._sessions.forget(news.gone)
+        self._handover.forget(news.gone)
+
     async def GetServiceConfiguration(self, request: objects_pb2.Empty, context: Context) -> objects_pb2.Configuration:
         """Return the longest data chunk that clients and workers may send."""
         return objects_pb2.Configuration(data_chunk_max_size=self._settings.data_chunk_max_size)
@@ -115,7 +130,8 @@ class Submitter(submitter_service_pb2_grpc.SubmitterServicer):
     async def CancelSession(self, request: submitter_service_pb2.Session, context: Context) -> objects_pb2.Empty:
         """Cancel a session and its unfinished tasks; reply when none of its cancelled attempts can begin any more."""
         check_identifier("id", request.id)
-        await self._cancellation.session(request.id)
+        with suppress(SessionStepError):  # it was purged, and has nothing that is unfinished
+            await self._cancellation.session(request.id)
         return objects_pb2.Empty()
 
     async def CreateSmallTasks(

@@ -7,7 +7,9 @@
      ├─ NotFoundError            no such session, task or result
      ├─ ConflictError            at odds with what exists already
      │   ├─ AlreadyExistsError       an id or a key is taken
-     │   └─ SessionCancelledError    the session takes no more work
+     │   ├─ SubmissionStoppedError   the session takes no more tasks
+     │   │   └─ SessionCancelledError    ... since it was cancelled
+     │   └─ SessionStepError         the status of the session does not allow this step
      ├─ DeniedError              not allowed
      │   ├─ UnauthenticatedError     we do not know who asks
      │   └─ PermissionDeniedError    we know, and the answer is no
@@ -74,11 +76,25 @@ class AlreadyExistsError(ConflictError):
         self.taken = taken
 
 
-class SessionCancelledError(ConflictError):
+class SubmissionStoppedError(ConflictError):
+    """The session takes no more tasks."""
+
+    def __init__(self, session_id: str, why: str) -> None:
+        super().__init__(f"session {session_id!r} {why}; create a new session to submit more work")
+
+
+class SessionStepError(ConflictError):
+    """The status of the session does not allow this step; nothing was changed."""
+
+    def __init__(self, session_id: str, step: str, problem: str) -> None:
+        super().__init__(f"session {session_id!r} cannot be {step}: {problem}")
+
+
+class SessionCancelledError(SubmissionStoppedError):
     """The session was cancelled and takes no more work."""
 
     def __init__(self, session_id: str) -> None:
-        super().__init__(f"session {session_id!r} is cancelled; create a new session to submit more work")
+        super().__init__(session_id, "is cancelled")
 
 
 class DeniedError(RipienoError):

@@ -19,6 +19,10 @@ MAX_RETRIES = 2**31 - 1
 PARTITION_OPTION = "partition"
 DEFAULT_PARTITION = ""
 
+#: Stands in place of the partition of unfinished tasks while their session is paused. It is blank, so it is no name:
+#: no agent serves it, and no task asks for it.
+PARKED_PARTITION = " "
+
 
 @dataclass(frozen=True, slots=True)
 class TaskOptions:

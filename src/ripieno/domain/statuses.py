@@ -4,16 +4,82 @@ The numbers are the store's own; the protocol spells and numbers the same status
 differently (``wire.statuses``). All final statuses are 10 or more, which SQL relies on.
 """
 
-from enum import IntEnum
+from collections.abc import Mapping
+from enum import Enum, IntEnum
+from types import MappingProxyType
 
 FIRST_FINAL = 10
 
 
 class SessionStatus(IntEnum):
-    """Status of a session, which takes work until it is cancelled."""
+    """Status of a session.
+
+    RUNNING: takes tasks, and agents are given them. PAUSED: takes tasks, and agents are given none. CLOSED: takes
+    none, and those it has end. CANCELLED: what was unfinished is cancelled. PURGED: its data is gone, its rows
+    are there. DELETED: nothing is left but its id, which does not come back for a year (no row of the
+    table ``sessions`` has this status: it is gone from there).
+    """
 
     RUNNING = 1
+    PAUSED = 2
     CANCELLED = 10
+    CLOSED = 11
+    PURGED = 12
+    DELETED = 13
+
+
+class SessionStep(Enum):
+    """A step in the life of a session; the value is the word that people read."""
+
+    PAUSE = "paused"
+    RESUME = "resumed"
+    CLOSE = "closed"
+    CANCEL = "cancelled"
+    PURGE = "purged"
+    DELETE = "deleted"
+
+
+#: Status -> the steps that it allows, each with the status that follows. A step to the status that a session has
+#: already changes nothing, so that it may be repeated when a reply was lost.
+SESSION_TRANSITIONS: Mapping[SessionStatus, Mapping[SessionStep, SessionStatus]] = MappingProxyType(
+    {
+        SessionStatus.RUNNING: {
+            SessionStep.PAUSE: SessionStatus.PAUSED,
+            SessionStep.RESUME: SessionStatus.RUNNING,
+            SessionStep.CLOSE: SessionStatus.CLOSED,
+            SessionStep.CANCEL: SessionStatus.CANCELLED,
+            SessionStep.DELETE: SessionStatus.DELETED,
+        },
+        SessionStatus.PAUSED: {
+            SessionStep.PAUSE: SessionStatus.PAUSED,
+            SessionStep.RESUME: SessionStatus.RUNNING,
+            SessionStep.CLOSE: SessionStatus.CLOSED,
+            SessionStep.CANCEL: SessionStatus.CANCELLED,
+            SessionStep.DELETE: SessionStatus.DELETED,
+        },
+        SessionStatus.CLOSED: {
+            SessionStep.CLOSE: SessionStatus.CLOSED,
+            SessionStep.CANCEL: SessionStatus.CANCELLED,
+            SessionStep.PURGE: SessionStatus.PURGED,
+            SessionStep.DELETE: SessionStatus.DELETED,
+        },
+        SessionStatus.CANCELLED: {
+            SessionStep.CANCEL: SessionStatus.CANCELLED,
+            SessionStep.PURGE: SessionStatus.PURGED,
+            SessionStep.DELETE: SessionStatus.DELETED,
+        },
+        SessionStatus.PURGED: {
+            SessionStep.PURGE: SessionStatus.PURGED,
+            SessionStep.DELETE: SessionStatus.DELETED,
+        },
+        SessionStatus.DELETED: {
+            SessionStep.DELETE: SessionStatus.DELETED,
+        },
+    }
+)
+
+#: Statuses in which a session takes tasks, of clients and of workers, unless their submission was stopped.
+TAKES_TASKS = frozenset({SessionStatus.RUNNING, SessionStatus.PAUSED})
 
 
 class TaskStatus(IntEnum):
@@ -43,15 +109,16 @@ class ResultStatus(IntEnum):
     """Status of a result.
 
     NAMED: some task depends on the key, but no task has announced it as an output yet; outside
-    the store such a result does not exist.
+    the store such a result does not exist. DELETED: it was COMPLETED, and its data is gone.
     """
 
     NAMED = 0
     CREATED = 1
     COMPLETED = 10
     ABORTED = 11
+    DELETED = 12
 
     @property
     def final(self) -> bool:
-        """Whether nothing leaves this status (INV-1), unless somebody asks for a retry of what failed."""
+        """Whether nothing leaves this status (INV-1), unless somebody asks for a retry, or deletes its data."""
         return self >= FIRST_FINAL

@@ -9,6 +9,7 @@
     results ---- dependencies        named data | who waits for it
        '--------- blobs              bytes: inline, or by name in the object store
      agents                          who holds which tasks, and until when
+     deleted_sessions                ids that may not come back for a year
      session_counts                  tasks by status, as differences
      changes                         what each transaction did, for those who follow (``store.changelog``)
 
@@ -57,4 +58,8 @@ Invariants of the tables (``store.reading.sanity`` checks them all; tests call i
 * INV-13 A COMPLETED result has a blob, an ABORTED one has none.
 * INV-15 A task that waits for an aborted result is never claimable, and is named in
   ``pending_cuts``, or its session in ``pending_cancellations``, until it has failed.
+* INV-16 A waiting task is parked if its session is paused, and an unfinished one is not parked otherwise, but for
+  what ``pending_sweeps`` says is under way.
+* INV-17 A purged session has neither unfinished tasks nor data, likewise.
+* INV-18 Each row belongs to a session that exists, or that ``pending_sweeps`` says is being deleted.
 """

@@ -93,7 +93,7 @@ def session_filter(message: submitter_service_pb2.SessionFilter) -> SessionFilte
         numbers = (message.included if kind == "included" else message.excluded).statuses
         valid = session_status_pb2.SessionStatus.values()
         named = _checked_statuses(f"{kind}.statuses", numbers, valid)
-        known = frozenset(SESSION_FROM_WIRE[number] for number in named if number in SESSION_FROM_WIRE)
+        known = frozenset[SessionStatus]().union(*(SESSION_FROM_WIRE.get(number, ()) for number in named))
         statuses = known if kind == "included" else frozenset(SessionStatus) - known
     return SessionFilter(_known_form(message.sessions) if message.sessions else None, statuses)
 

@@ -26,18 +26,27 @@ RESULT_TO_WIRE = MappingProxyType(
         ResultStatus.CREATED: result_status_pb2.RESULT_STATUS_CREATED,
         ResultStatus.COMPLETED: result_status_pb2.RESULT_STATUS_COMPLETED,
         ResultStatus.ABORTED: result_status_pb2.RESULT_STATUS_ABORTED,
+        # The protocol has no word for it: there is no data, and there will be none.
+        ResultStatus.DELETED: result_status_pb2.RESULT_STATUS_ABORTED,
     }
 )
 RESULT_FROM_WIRE: Mapping[int, ResultStatus] = MappingProxyType(
-    {wire: status for status, wire in RESULT_TO_WIRE.items()}
+    {wire: status for status, wire in RESULT_TO_WIRE.items() if status is not ResultStatus.DELETED}
 )
 
 SESSION_TO_WIRE = MappingProxyType(
     {
         SessionStatus.RUNNING: session_status_pb2.SESSION_STATUS_RUNNING,
+        SessionStatus.PAUSED: session_status_pb2.SESSION_STATUS_RUNNING,
         SessionStatus.CANCELLED: session_status_pb2.SESSION_STATUS_CANCELED,
+        SessionStatus.CLOSED: session_status_pb2.SESSION_STATUS_CANCELED,
+        SessionStatus.PURGED: session_status_pb2.SESSION_STATUS_CANCELED,
     }
 )
-SESSION_FROM_WIRE: Mapping[int, SessionStatus] = MappingProxyType(
-    {wire: status for status, wire in SESSION_TO_WIRE.items()}
+#: The protocol has two words for what may be said of a session: that it takes work, and that it does not.
+SESSION_FROM_WIRE: Mapping[int, frozenset[SessionStatus]] = MappingProxyType(
+    {
+        wire: frozenset(status for status, other in SESSION_TO_WIRE.items() if other == wire)
+        for wire in SESSION_TO_WIRE.values()
+    }
 )

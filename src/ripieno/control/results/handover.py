@@ -3,11 +3,12 @@
 A client of the original protocol waits for a result and then reads it, in two calls. The
 first call has the bytes at hand as a rule: kept for a moment, they save the second one
 a statement (measured: 0.1 ms of PostgreSQL and as much of this process for each result).
-A completed result never changes, so a kept one is never wrong; one that was dropped, or
-handed over once already, is read from the store.
+A completed result never changes until its session is purged, so a kept one is not wrong; one that was dropped,
+or handed over once already, is read from the store.
 """
 
 from collections import OrderedDict
+from collections.abc import Iterable
 
 #: The most bytes that are kept, more than all clients read at a time; the oldest results are dropped first.
 _LARGEST_BYTES = 4 * 1024 * 1024
@@ -32,8 +33,14 @@ class Handover:
             _, dropped = self._kept.popitem(last=False)
             self._bytes -= _ENTRY_BYTES + len(dropped)
 
+    def forget(self, gone: Iterable[int]) -> None:
+        """Drop the results of sessions that were purged or deleted."""
+        sessions = set(gone)
+        for session_no, key in [each for each in self._kept if each[0] in sessions] if sessions else ():
+            self.take(session_no, key)
+
     def clear(self) -> None:
-        """Drop all results: a new incarnation of the database numbers its sessions anew."""
+        """Drop all results: the database numbers its sessions anew, or any session may have been purged meanwhile."""
         self._kept.clear()
         self._bytes = 0
 

@@ -77,7 +77,7 @@ class Submissions:
 
         Raises:
             NotFoundError: if there is no such session.
-            SessionCancelledError: if the session was cancelled; nothing was created.
+            SubmissionStoppedError: if the session takes no more tasks; nothing was created.
             AlreadyExistsError: if an id or a result key is taken; nothing was created.
             LimitError, OverloadedError: if the call or the session is beyond a limit; nothing was created.
         """
@@ -109,7 +109,7 @@ class Submissions:
         Raises:
             InvalidRequestError: if the stream breaks the grammar; nothing was created.
             LimitError, OverloadedError: if the stream is beyond a limit or finds no room; nothing was created.
-            NotFoundError, SessionCancelledError, AlreadyExistsError: as for ``submit``.
+            NotFoundError, SubmissionStoppedError, AlreadyExistsError: as for ``submit``.
         """
         stream = StreamedSubmission(
             requests,
@@ -144,8 +144,8 @@ class Submissions:
         faults, changes = await submit(self._database, calls)
         self._notices.publish(changes)
         for call, fault in zip(calls, faults, strict=True):
-            if fault is None:
-                options = call.options.options
+            options = call.options.options
+            if fault is None and options.partition in changes.partitions:  # not where the session is paused
                 self._dispatcher.submitted(options.partition, options.priority)
         return faults
 

@@ -14,7 +14,7 @@ was lost is told again by ``control.agents.reminders``.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
-from ripieno.control.waiting.notices import Notices
+from ripieno.control.upkeep.background import Background
 from ripieno.control.waiting.watcher import Watcher
 from ripieno.domain.filters import TaskFilter
 from ripieno.store.attempts.confirmations import unconfirmed_in_sessions, unconfirmed_of_tasks
@@ -26,20 +26,13 @@ from ripieno.store.sessions.sessions import Sessions
 
 
 class Cancellation:
-    """Cancels sessions and tasks. ``run`` must be running."""
+    """Cancels sessions and tasks."""
 
-    def __init__(self, database: Database, sessions: Sessions, notices: Notices, watcher: Watcher) -> None:
+    def __init__(self, database: Database, sessions: Sessions, background: Background, watcher: Watcher) -> None:
         self._database = database
         self._sessions = sessions
-        self._notices = notices
+        self._background = background
         self._watcher = watcher
-        self._group: asyncio.TaskGroup | None = None
-
-    async def run(self) -> None:
-        """Keep the tasks in which cancellations run, until cancelled itself."""
-        async with asyncio.TaskGroup() as group:
-            self._group = group
-            await asyncio.Event().wait()
 
     async def session(self, session_id: str) -> None:
         """Cancel a session. Idempotent; returns when none of its cancelled attempts can begin any more.
@@ -73,20 +66,7 @@ class Cancellation:
 
     async def _to_the_end(self, steps: AsyncIterator[Changes]) -> None:
         """Run a cancellation in the store and publish each step, even if the caller goes away meanwhile."""
-        assert self._group is not None, "cancellations run before calls are served"
-        begun = self._group.create_task(self._told(steps))
-        error = await asyncio.shield(begun)
-        if error is not None:
-            raise error
-
-    async def _told(self, steps: AsyncIterator[Changes]) -> Exception | None:
-        """Publish the changes of each step; return an error for the caller, since raising it would end the task group."""
-        try:
-            async for changes in steps:
-                self._notices.publish(changes)
-        except Exception as error:  # noqa: BLE001 - handed to the caller
-            return error
-        return None
+        await self._background.finish(steps)
 
     async def _confirmed(self, sessions: Iterable[int], unconfirmed: Callable[[], Awaitable[int]]) -> None:
         """Wait until ``unconfirmed`` returns 0: no cancelled attempt can begin any more.

@@ -48,6 +48,7 @@ class Notices:
         self._unnamed: set[int] = set()
         self._ended: dict[int, list[int]] = {}
         self._stopped: set[int] = set()
+        self._gone: set[int] = set()
         self._everything = False
         self._pending = asyncio.Event()
         signals.on_listener = self._tell_everything
@@ -71,6 +72,7 @@ class Notices:
         self._partitions |= changes.partitions
         self._agents.update(agent_no for agent_no, _ in changes.cancelled)
         self._connected |= changes.connected
+        self._gone |= changes.gone
         self._name_results(changes)
         self._name_tasks(changes)
         if self.named > _MOST_NAMED:
@@ -87,7 +89,8 @@ class Notices:
     @property
     def named(self) -> int:
         """How many sessions, partitions and agents gather for the next messages."""
-        return len(self._sessions) + len(self._partitions) + len(self._agents) + len(self._connected)
+        named = len(self._sessions) + len(self._partitions) + len(self._agents) + len(self._connected)
+        return named + len(self._gone)
 
     def _name_results(self, changes: Changes) -> None:
         self._unnamed |= changes.unnamed
@@ -125,8 +128,9 @@ class Notices:
             self._ended,
             frozenset(self._stopped),
             self._everything,
+            frozenset(self._gone),
         )
-        for gathered in (self._sessions, self._partitions, self._agents, self._unnamed, self._stopped):
+        for gathered in (self._sessions, self._partitions, self._agents, self._unnamed, self._stopped, self._gone):
             gathered.clear()
         self._results, self._ended, self.named_bytes = {}, {}, 0
         self._connected = {}

@@ -111,14 +111,14 @@ class KeysWatch:
         if completed:
             self._waiting.deliver_of(completed, self._finished)
         self._look_for(changes.aborted.get(self._session_no, ()))
-        if self._session_no in changes.unnamed:
+        if self._session_no in changes.unnamed or self._session_no in changes.gone:
             self.look.ask_for_all()
 
     def heard(self, news: News) -> None:
         """Look for the results that another replica has completed or aborted; for all if it does not name them."""
         self._changed_at = time.monotonic()
         self._look_for(news.results.get(self._session_no, ()))
-        if self._session_no in news.unnamed:
+        if self._session_no in news.unnamed or self._session_no in news.gone:
             self.look.ask_for_all()
 
     def _look_for(self, keys: Iterable[str]) -> None:
@@ -177,13 +177,13 @@ class TasksWatch:
     def changed(self, changes: Changes) -> None:
         """Look for the tasks that this replica has ended; for all if it does not name them."""
         self._look_for(changes.ended.get(self._session_no, ()))
-        if self._session_no in changes.stopped:
+        if self._session_no in changes.stopped or self._session_no in changes.gone:
             self.look.ask_for_all()
 
     def heard(self, news: News) -> None:
         """Look for the tasks that another replica has ended; for all if it does not name them."""
         self._look_for(news.ended.get(self._session_no, ()))
-        if self._session_no in news.stopped:
+        if self._session_no in news.stopped or self._session_no in news.gone:
             self.look.ask_for_all()
 
     def add(self, waiter: TasksWaiter, tasks: Iterable[int], at_cancelling: Callable[[], None] | None) -> None:

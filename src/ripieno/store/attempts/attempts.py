@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from ripieno.domain.options import PARKED_PARTITION
 from ripieno.domain.outcomes import Ticket
 from ripieno.domain.statuses import TaskStatus
 from ripieno.store.database.database import Connection, Database
@@ -64,13 +65,15 @@ async def release_if_owned(database: Database, tickets: Sequence[Ticket]) -> tup
     async def write(connection: Connection) -> tuple[Changes, list[Ticket]]:
         tally = Tally()
         rows = await connection.fetch(
-            _SQL.release_if_owned, [ticket.task_no for ticket in ordered], [ticket.claim for ticket in ordered]
+            _SQL.lock_to_release, [ticket.task_no for ticket in ordered], [ticket.claim for ticket in ordered]
         )
         for row in rows:
             tally.move(row["session_no"], TaskStatus(row["before"]), TaskStatus.SUBMITTED)
-        await tally.write(connection)
         released = {row["task_no"] for row in rows}
-        changes = Changes({row["session_no"] for row in rows}, {row["partition"] for row in rows})
+        claimable = await connection.fetch(_SQL.release_locked, sorted(released)) if released else []
+        await tally.write(connection)
+        partitions = {row["partition"] for row in claimable} - {PARKED_PARTITION}
+        changes = Changes({row["session_no"] for row in rows}, partitions)
         return changes, [ticket for ticket in ordered if ticket.task_no not in released]
 
     return await database.transaction(write)

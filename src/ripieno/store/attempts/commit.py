@@ -11,10 +11,12 @@ then existing ones), new tasks, dependents.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ripieno.domain.data import Data, StoredObject
-from ripieno.domain.errors import AlreadyExistsError, ConflictError, InvariantError, LimitError
+from ripieno.domain.errors import AlreadyExistsError, ConflictError, InvariantError, LimitError, NotFoundError
+from ripieno.domain.options import PARKED_PARTITION
 from ripieno.domain.outcomes import Completed, Completions, Failed, Failure, Outcome, Ticket
 from ripieno.domain.statuses import TaskStatus
 from ripieno.store.attempts.blobs import BlobNumbers
@@ -142,7 +144,7 @@ class Committer:
             *(printed_columns(attempts) if attempts.outputs else ()),
             incarnation=incarnation,
         )
-        changes = Changes(sessions, set(partitions))
+        changes = Changes(sessions, set(partitions) - {PARKED_PARTITION})
         if len(sessions) == 1:
             changes.ended[attempts.session_nos[0]] = list(attempts.task_nos)
         else:
@@ -158,11 +160,12 @@ class Committer:
         """Return the stored options of each batch of sub-tasks, by task number and place of the batch."""
         known = {}
         for outcome in outcomes:
-            if isinstance(outcome.how, Completed):
-                for place, batch in enumerate(outcome.how.sub_tasks):
+            if isinstance(outcome.how, Completed) and outcome.how.sub_tasks:
+                with suppress(NotFoundError):  # a deleted session: the ticket owns nothing any more
                     session = await self._sessions.by_number(outcome.ticket.session_no)
-                    options = await self._sessions.intern_options(session, batch.options)
-                    known[outcome.ticket.task_no, place] = options
+                    for place, batch in enumerate(outcome.how.sub_tasks):
+                        options = await self._sessions.intern_options(session, batch.options)
+                        known[outcome.ticket.task_no, place] = options
         return known
 
 
@@ -196,14 +199,14 @@ class _Flush:
             to_cut |= {key: 0 for key, somebody_waits in aborted.items() if somebody_waits}
         if again := [each for each in ended if each.retried]:
             await connection.execute(_SQL.retry_attempts, *ended_columns(again))
-            changes.partitions |= {each.row["partition"] for each in again}
+            changes.partitions |= {each.row["partition"] for each in again if not each.paused}
         if awaited:
             changes.add(await promotions.begin(connection, awaited))
         for (session_no, key), (_, data) in plan.produced.items():
             changes.add_completed(session_no, key, data)
         if to_cut:
             changes.add(await cuts.begin(connection, to_cut))
-        changes.partitions |= {task.options.options.partition for task in plan.sub_tasks}
+        changes.partitions |= {task.partition for task in plan.sub_tasks if not task.parked}
         return changes, lost
 
     async def _lock_own(self, connection: Connection) -> tuple[list[Ended], list[Ticket]]:

@@ -9,7 +9,7 @@ import asyncpg
 
 from ripieno.domain.data import Data, StoredObject
 from ripieno.domain.outcomes import Cancelled, Completed, Failed, Failure, Outcome
-from ripieno.domain.statuses import SessionStatus, TaskStatus
+from ripieno.domain.statuses import TAKES_TASKS, SessionStatus, TaskStatus
 from ripieno.store.graph.creation import Key, PlannedTask
 from ripieno.store.sessions.sessions import KnownOptions
 
@@ -25,6 +25,11 @@ class Ended(NamedTuple):
     def task_no(self) -> int:
         number: int = self.row["task_no"]
         return number
+
+    @property
+    def paused(self) -> bool:
+        """Whether the session is paused, so that no agent is given what becomes claimable."""
+        return bool(self.row["session_status"] == SessionStatus.PAUSED)
 
     @property
     def retried(self) -> bool:
@@ -86,7 +91,7 @@ def _add_completed(plan: Plan, each: Ended, how: Completed, options: Mapping[tup
         for task in batch.tasks:
             delegated = own_keys.intersection(task.expected_output_keys)
             left -= delegated
-            plan.sub_tasks.append(PlannedTask(0, session_no, known, task, each.task_no, delegated))
+            plan.sub_tasks.append(PlannedTask(0, session_no, known, task, each.task_no, delegated, each.paused))
     if left:
         plan.aborting.append(each.task_no)  # it completed without producing them
     if left or how.sub_tasks:
@@ -100,8 +105,10 @@ def judged(outcome: Outcome, row: asyncpg.Record) -> Completed | Failed | Cancel
     if isinstance(outcome.how, Cancelled):
         return Failed(Failure.ATTEMPT, "its agent reported it as cancelled, but nobody had cancelled it")
     if isinstance(outcome.how, Completed):
-        if outcome.how.sub_tasks and row["session_status"] != SessionStatus.RUNNING:
+        if outcome.how.sub_tasks and row["session_status"] == SessionStatus.CANCELLED:
             return Cancelled()  # nothing is submitted to a cancelled session; its cancellation reaches the task later
+        if outcome.how.sub_tasks and (why := _refused(row)):
+            return Failed(Failure.OUTPUT, f"its sub-tasks were refused: {why}")  # for good: no other attempt follows
         own_keys = row["expected_output_keys"]
         foreign = {key for key, _ in outcome.how.results}.difference(own_keys)
         if foreign:
@@ -109,6 +116,14 @@ def judged(outcome: Outcome, row: asyncpg.Record) -> Completed | Failed | Cancel
         if outcome.how.sub_tasks and (doubled := _given_twice(outcome.how, frozenset(own_keys))):
             return Failed(Failure.ATTEMPT, f"results {doubled} were sent or delegated more than once")
     return outcome.how
+
+
+def _refused(row: asyncpg.Record) -> str:
+    """Return why the session of a task takes no sub-tasks; empty if it does."""
+    status = SessionStatus(row["session_status"])
+    if status not in TAKES_TASKS:
+        return f"the session is {status.name}, and takes no more tasks"
+    return "" if row["worker_submission"] else "the session takes no more tasks of workers"
 
 
 def _given_twice(how: Completed, own_keys: frozenset[str]) -> list[str]:

@@ -52,6 +52,7 @@ class News:
         connected: Agents that have connected, each with the epoch of that connection.
         everything: True if there was too much to name, or the connection was broken meanwhile: anything may have
             changed.
+        gone: Sessions that were purged or deleted.
     """
 
     sessions: frozenset[int] = frozenset()
@@ -63,6 +64,7 @@ class News:
     ended: Mapping[int, Sequence[int]] = field(default_factory=dict)
     stopped: frozenset[int] = frozenset()
     everything: bool = False
+    gone: frozenset[int] = frozenset()
 
 
 class Signals:
@@ -156,6 +158,7 @@ def _parts(news: News) -> Iterator[Mapping[str, object]]:
         "unnamed": sorted(news.unnamed),
         "stopped": sorted(news.stopped),
         "connected": sorted(news.connected.items()),
+        "gone": sorted(news.gone),
     }
     for session_no, tasks in news.ended.items():
         for start in range(0, len(tasks), _MOST_TASKS):
@@ -188,4 +191,5 @@ def _decode(message: Mapping[str, Any]) -> News:
         ended,
         frozenset(message.get("stopped", ())),
         message.get("everything", False),
+        frozenset(message.get("gone", ())),
     )

@@ -53,6 +53,12 @@ class Remembered(Generic[Key, Value]):
             _, forgotten = self._values.popitem(last=False)
             self.bytes -= self._size(forgotten)
 
+    def drop(self, key: Key) -> Value | None:
+        """Forget the value of a key, and return it; None if it is not remembered."""
+        if (value := self._values.pop(key, None)) is not None:
+            self.bytes -= self._size(value)
+        return value
+
     def clear(self) -> None:
         """Forget everything."""
         self._values.clear()

@@ -19,12 +19,13 @@ from uuid import UUID, uuid4
 import asyncpg
 
 from ripieno.domain.outcomes import Ticket
-from ripieno.domain.statuses import TaskStatus
+from ripieno.domain.statuses import SessionStep, TaskStatus
 from ripieno.store.database.database import Connection, Database
 from ripieno.store.database.gates import MOST_GATES
 from ripieno.store.database.queries import Queries
 from ripieno.store.graph import cuts
 from ripieno.store.sessions.changes import Changes
+from ripieno.store.sessions.lives import take_step
 
 _SQL = Queries("cancel")
 
@@ -52,11 +53,16 @@ async def cancel_session(
 
     Yields:
         The changes of each step.
+
+    Raises:
+        NotFoundError: there is no such session.
+        SessionStepError: the session was purged.
     """
     sweep = _Sweep(database, session_no, cancellation or uuid4(), incarnation=incarnation)
 
     async def mark(connection: Connection) -> None:
-        await connection.execute(_SQL.mark_cancelled, session_no, sweep.cancellation)
+        await take_step(connection, session_no, SessionStep.CANCEL)
+        await connection.execute(_SQL.begin_cancelling, session_no, sweep.cancellation)
 
     await database.turns.take(database, [session_no], mark, incarnation=incarnation)
     async for changes in sweep.run(cut=False):

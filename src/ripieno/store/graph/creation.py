@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from ripieno.domain.data import StoredObject
 from ripieno.domain.errors import AlreadyExistsError, ConflictError
+from ripieno.domain.options import PARKED_PARTITION
 from ripieno.domain.statuses import ResultStatus
 from ripieno.domain.submission import NewTask
 from ripieno.store.database.database import Connection
@@ -29,6 +30,7 @@ class PlannedTask(NamedTuple):
 
     Attributes:
         delegated: Expected outputs of the task that pass to it from its parent ``parent_no``.
+        parked: Whether its session is paused, so that no agent is given the task.
     """
 
     task_no: int
@@ -37,6 +39,12 @@ class PlannedTask(NamedTuple):
     task: NewTask
     parent_no: int | None = None
     delegated: frozenset[str] = frozenset()
+    parked: bool = False
+
+    @property
+    def partition(self) -> str:
+        """The partition under which the task waits for an agent."""
+        return PARKED_PARTITION if self.parked else self.options.options.partition
 
     def new_keys(self) -> list[Key]:
         """Return the keys that this task announces: its expected outputs without delegated ones."""
@@ -138,7 +146,7 @@ async def _insert(connection: Connection, planned: Sequence[PlannedTask], unmet:
         [unmet_of[task.task_no] for task in by_id],
         [task.options.options.max_retries for task in by_id],
         [task.options.options.priority for task in by_id],
-        [task.options.options.partition for task in by_id],
+        [task.partition for task in by_id],
         [None if isinstance(task.task.payload, StoredObject) else task.task.payload for task in by_id],
     )
     if created != len(by_id):

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 import asyncpg
 
+from ripieno.domain.options import PARKED_PARTITION
 from ripieno.store.database.database import Connection, Database
 from ripieno.store.graph.creation import Key, columns
 from ripieno.store.graph.graph import SQL
@@ -44,4 +45,5 @@ async def step(database: Database, session_no: int) -> Changes:
 
 def _changes(row: asyncpg.Record | None) -> Changes:
     assert row is not None  # a function has one row
-    return Changes(partitions=set(row["partitions"]), promotions=set(row["unfinished"]))
+    partitions = set(row["partitions"]) - {PARKED_PARTITION}
+    return Changes(partitions=partitions, promotions=set(row["unfinished"]))

@@ -16,8 +16,8 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ripieno.domain.errors import SessionCancelledError
-from ripieno.domain.statuses import SessionStatus
+from ripieno.domain.errors import NotFoundError, SessionCancelledError, SubmissionStoppedError
+from ripieno.domain.statuses import TAKES_TASKS, SessionStatus
 from ripieno.store.database.database import Connection, Database
 from ripieno.store.database.queries import Queries
 from ripieno.store.database.turns import STEP_S
@@ -109,7 +109,9 @@ async def retry_tasks(database: Database, session: KnownSession, tasks: Sequence
         What each step has done.
 
     Raises:
-        SessionCancelledError: the session was cancelled; what former steps have done was cancelled with it.
+        NotFoundError: the session was deleted.
+        SubmissionStoppedError: the session was closed, and what former steps have done stays; or it was cancelled,
+            and that was cancelled with it.
     """
     for place, part in enumerate(_parts(tasks, database.turns.size)):
 
@@ -125,8 +127,13 @@ async def _retry(connection: Connection, session: KnownSession, tasks: Sequence[
     row = await connection.fetchrow(
         SQL.retry_tasks, session.session_no, [task.task_no for task in tasks], [task.options_no for task in tasks]
     )
-    if row is None or row["session_status"] >= SessionStatus.CANCELLED:
+    if row is None:
+        raise NotFoundError(f"session {session.id!r} was deleted")
+    status = SessionStatus(row["session_status"])
+    if status is SessionStatus.CANCELLED:
         raise SessionCancelledError(session.id)
+    if status not in TAKES_TASKS:
+        raise SubmissionStoppedError(session.id, f"is {status.name}")
     changes = Changes(partitions=set(row["claimable"]))
     if row["retried"]:
         changes.sessions.add(session.session_no)

@@ -23,6 +23,11 @@ _CHECKS = {
     "the number of a retry is not that of the attempts before it": _SQL.retry_is_not_earlier_attempts,
     "a task without a state, or a state without a task": _SQL.task_without_state,
     "a cancelled session with a task that may still run": _SQL.cancelled_session_has_running_task,
+    "INV-16 a task of a paused session may be claimed": _SQL.paused_session_has_claimable_task,
+    "INV-16 an unfinished task is parked although its session is not paused": _SQL.parked_task_of_running_session,
+    "INV-17 a purged session has an unfinished task or data": _SQL.purged_session_is_not_empty,
+    "INV-18 a row of a session that is not there, and that nobody is deleting": _SQL.row_of_no_session,
+    "INV-18 an attempt of a task that is not there": _SQL.attempt_of_no_task,
 }
 
 

@@ -26,6 +26,7 @@ class Changes:
         cuts: Sessions in which a cut is not finished: ``store.graph.cuts`` goes on with it.
         promotions: Sessions in which a promotion is not finished: ``store.graph.promotions`` goes on with it.
         revivals: Sessions in which a revival is not finished: ``store.graph.revivals`` goes on with it.
+        gone: Sessions that were purged or deleted: what was kept of their data, or of themselves, is void.
     """
 
     sessions: set[int] = field(default_factory=set)
@@ -40,6 +41,7 @@ class Changes:
     cuts: set[int] = field(default_factory=set)
     promotions: set[int] = field(default_factory=set)
     revivals: set[int] = field(default_factory=set)
+    gone: set[int] = field(default_factory=set)
 
     def add(self, other: "Changes") -> None:
         """Add the changes of another transaction."""
@@ -52,6 +54,7 @@ class Changes:
         self.cuts |= other.cuts
         self.promotions |= other.promotions
         self.revivals |= other.revivals
+        self.gone |= other.gone
         for session_no, results in other.completed.items():
             self.completed.setdefault(session_no, {}).update(results)
         for session_no, keys in other.aborted.items():

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import asyncpg
@@ -65,18 +65,20 @@ class Sessions:
         self._by_id: Remembered[str, KnownSession] = Remembered(_bytes_of_session)
         self._by_number: Remembered[int, KnownSession] = Remembered(_bytes_of_session)
         self._options: Remembered[tuple[int, bytes], KnownOptions] = Remembered(_bytes_of_options)
-        database.on_new_incarnation.append(self._forget)
+        database.on_new_incarnation.append(self.forget_all)
 
     async def create(self, session_id: str, default: TaskOptions) -> bool:
         """Create a session, durably.
 
         Returns:
-            True if the session was created; False if the id is taken, by a cancelled session too, and nothing changed.
+            True if the session was created; False if the id is taken, by a cancelled session too, or was deleted
+            within the last year, and nothing changed.
         """
         row = await self._database.fetchrow(
             _SQL.create_session, session_id, _digest(default), *_options_columns(default)
         )
-        return row is not None
+        assert row is not None  # a function has one row
+        return row["session_no"] is not None
 
     async def find(self, session_id: str) -> KnownSession:
         """Return the session with this id.
@@ -110,6 +112,7 @@ class Sessions:
         """Return an option set with its number, storing it if it is new; None stands for the session's default.
 
         Raises:
+            NotFoundError: the session was deleted.
             LimitError: the set is new, and the session has as many sets as it may have.
         """
         if options is None:
@@ -122,6 +125,8 @@ class Sessions:
                 _SUBMISSION.intern_options, session.session_no, digest, *_options_columns(options), self._most_options
             )
         if row is None:
+            raise NotFoundError(f"session {session.id!r} was deleted")
+        if row["options_no"] is None:
             raise self._too_many_options()
         known = KnownOptions(row["options_no"], options)
         if session.incarnation == self._database.incarnation:
@@ -134,8 +139,14 @@ class Sessions:
         rows = await self._database.fetch(_SQL.list_sessions, which.session_ids, statuses, most)
         return [row["id"] for row in rows]
 
-    def _forget(self) -> None:
-        """Empty the caches, when the database is another incarnation."""
+    def forget(self, gone: Iterable[int]) -> None:
+        """Drop what is cached of sessions that were deleted."""
+        for session_no in gone:
+            if known := self._by_number.drop(session_no):
+                self._by_id.drop(known.id)
+
+    def forget_all(self) -> None:
+        """Empty the caches: the database is another incarnation, or any session may have been deleted meanwhile."""
         self._by_id.clear()
         self._by_number.clear()
         self._options.clear()

@@ -1,15 +1,12 @@
--- name: mark_cancelled
--- After this no task is submitted to the session, and none is retried. Tasks that its cuts would fail are cancelled
--- instead.
-with marked as (
-    update sessions set status = 10, cancelled_at = now() where session_no = $1 and status = 1
-    returning session_no
-), logged as (
-    insert into changes (session_no, kind, status) select session_no, 1, 10 from marked
-), dropped as (
+-- name: begin_cancelling
+-- Of a session that was marked as cancelled in this transaction. Tasks that its cuts would fail are cancelled instead,
+-- none is retried any more, and those that are parked are cancelled as they are.
+with dropped as (
     delete from pending_cuts where session_no = $1
 ), not_revived as (
     delete from pending_revivals where session_no = $1
+), ended as (
+    delete from pending_sweeps where session_no = $1
 )
 insert into pending_cancellations (session_no, cancellation, whole_session) values ($1, $2, true)
 on conflict (session_no, cancellation) do nothing

@@ -51,8 +51,10 @@ select pg_current_snapshot()::text as upto, pg_current_wal_insert_lsn()::text as
 select task_no, id, expected_output_keys, data_dependencies from tasks where task_no = any($1::bigint[])
 
 -- name: session_ids
--- Locks nothing; sessions_pkey.
+-- Of sessions that were deleted, too. Locks nothing; sessions_pkey, deleted_sessions_pkey.
 select session_no, id from sessions where session_no = any($1::bigint[])
+union all
+select session_no, id from deleted_sessions where session_no = any($1::bigint[])
 
 -- name: results
 -- Owner and size of results. Locks nothing; results_pkey, tasks_pkey, blobs_pkey.

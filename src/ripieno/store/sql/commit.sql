@@ -10,7 +10,7 @@ select commit_plain(
 -- claim is not null, and goes through the index of held attempts from end to end for each row
 -- (that index looks small to it when little was held the last time it looked).
 select s.task_no, s.claim, s.session_no, s.retry, s.max_retries, s.status, s.partition, t.id, t.expected_output_keys,
-       n.status as session_status
+       n.status as session_status, n.worker_submission
 from unnest($1::bigint[], $2::bigint[]) as ended (task_no, claim)
 join states s on s.task_no = ended.task_no and s.claim is not distinct from ended.claim
 join tasks t on t.task_no = ended.task_no
@@ -62,7 +62,8 @@ select count(*) as completed,
 from completed
 
 -- name: retry_attempts
--- Keeps the attempt in earlier_attempts and makes the task claimable again, under its next attempt number.
+-- Keeps the attempt in earlier_attempts and makes the task claimable again, under its next attempt number. If its session
+-- is paused (the gate is held, so that stays so), the task is parked.
 with earlier as (
     insert into earlier_attempts
         (task_no, retry, status, agent_no, claimed_at, started_at, ended_at, worker, detail)
@@ -75,6 +76,7 @@ with earlier as (
 ), again as (
     update states s
     set status = 1, claim = null, retry = s.retry + 1,
+        partition = case when (select n.status from sessions n where n.session_no = s.session_no) = 2 then ' ' else s.partition end,
         agent_no = null, claimed_at = null, started_at = null, ended_at = null, worker = null, detail = null
     from unnest($1::bigint[]) as failed (task_no)
     where s.task_no = failed.task_no
@@ -106,24 +108,27 @@ from unnest($1::bigint[], $2::bigint[]) as begun (task_no, claim)
 where s.task_no = begun.task_no and s.claim is not distinct from begun.claim and coalesce(s.status, 0) = 4
 returning s.session_no
 
--- name: release_if_owned
--- Rows are locked first, so that the status before is the latest one, not that of the snapshot: the
--- attempt may have been marked as started just now.
-with locked as materialized (
-    select s.task_no, s.status
-    from unnest($1::bigint[], $2::bigint[]) as released (task_no, claim)
-    join states s on s.task_no = released.task_no and s.claim is not distinct from released.claim
-    where s.status in (2, 3)
-    for no key update of s
-), released as (
+-- name: lock_to_release
+-- Rows are locked first, so that the status before is the latest one: the attempt may have been marked as started just
+-- now. And the next statement, which reads the status of the session, has a snapshot that was taken after the wait.
+select s.task_no, s.session_no, s.status as before
+from unnest($1::bigint[], $2::bigint[]) as released (task_no, claim)
+join states s on s.task_no = released.task_no and s.claim is not distinct from released.claim
+where s.status in (2, 3)
+for no key update of s
+
+-- name: release_locked
+-- Tasks of a paused session are parked. A sweep that parks, or puts back, waits for these locks (store.life.parking).
+with released as (
     update states s
-    set status = 1, claim = null, agent_no = null, claimed_at = null, started_at = null, worker = null
-    from locked
+    set status = 1, claim = null, agent_no = null, claimed_at = null, started_at = null, worker = null,
+        partition = case when (select n.status from sessions n where n.session_no = s.session_no) = 2 then ' ' else s.partition end
+    from unnest($1::bigint[]) as locked (task_no)
     where s.task_no = locked.task_no
-    returning s.session_no, s.partition, s.task_no, s.retry, locked.status as before
+    returning s.session_no, s.partition, s.task_no, s.retry
 ), logged as (
     insert into changes (session_no, kind, status, task_nos, attempts)
     select session_no, 4, 1, array_agg(task_no), case when max(retry) > 0 then array_agg(retry) end
     from released group by session_no
 )
-select session_no, partition, task_no, before from released
+select partition from released

@@ -4,7 +4,10 @@ from tasks t join states s on s.task_no = t.task_no
 where t.id = any($1::text[])
 
 -- name: stopped_tasks
-select task_no, status from states where task_no = any($1::bigint[]) and (status >= 10 or status = 4)
+-- Tasks that are not there any more count as cancelled: they were, before their session was deleted.
+select asked.task_no, coalesce(s.status, 13::smallint) as status
+from unnest($1::bigint[]) as asked (task_no) left join states s on s.task_no = asked.task_no
+where s.status is null or s.status >= 10 or s.status = 4
 
 -- name: count_of_tasks
 select status, count(*) as tasks from states where task_no = any($1::bigint[]) group by status

@@ -81,8 +81,11 @@ where coalesce(counted.size, 0) <> coalesce(actual.size, 0)
 
 -- name: completed_result_without_data
 -- INV-13 a completed result without data, or data of another one.
+-- While a session is purged, the data of results that are DELETED by then is still there.
 select r.key from results r left join blobs b on b.blob_no = r.blob_no
 where (r.status = 10) <> (b.blob_no is not null)
+  and not (r.status = 12 and exists (
+    select from pending_sweeps p where p.session_no = r.session_no and p.kind = 'purge'))
 
 -- name: data_without_reference
 -- INV-13 data that nothing refers to.
@@ -166,3 +169,47 @@ where (select changes_dropped from cluster) is null and r.status > 0 and last.st
 select n.id from sessions n
 where (select changes_dropped from cluster) is null and n.status is distinct from (
     select c.status from changes c where c.session_no = n.session_no and c.kind = 1 order by c.change_no desc limit 1)
+
+-- name: paused_session_has_claimable_task
+-- INV-16 a task of a paused session may be claimed.
+select s.task_no::text from states s join sessions n on n.session_no = s.session_no
+where n.status = 2 and s.status = 1 and s.partition <> ' '
+  and not exists (select from pending_sweeps p where p.session_no = n.session_no)
+
+-- name: parked_task_of_running_session
+-- INV-16 an unfinished task is parked although its session is not paused.
+select s.task_no::text from states s join sessions n on n.session_no = s.session_no
+where n.status in (1, 11) and s.status in (1, 2, 3) and s.partition = ' '
+  and not exists (select from pending_sweeps p where p.session_no = n.session_no)
+
+-- name: purged_session_is_not_empty
+-- INV-17 a purged session has an unfinished task or data.
+select t.id from sessions n join tasks t on t.session_no = n.session_no
+join states s on s.task_no = t.task_no
+left join blobs b on b.blob_no = t.payload_no
+where n.status = 12 and (s.status < 10 or b.blob_no is not null
+    or exists (select from results r where r.owner_no = t.task_no and r.session_no = n.session_no and r.status = 10))
+  and not exists (select from pending_sweeps p where p.session_no = n.session_no)
+
+-- name: row_of_no_session
+-- INV-18 a row of a session that is not there, and that nobody is deleting.
+select kind || ' ' || session_no from (
+    select 'task' as kind, session_no from tasks
+    union all select 'state', session_no from states
+    union all select 'result', session_no from results
+    union all select 'dependency', session_no from dependencies
+    union all select 'options', session_no from options
+    union all select 'cut', session_no from pending_cuts
+    union all select 'promotion', session_no from pending_promotions
+    union all select 'revival', session_no from pending_revivals
+    union all select 'cancellation', session_no from pending_cancellations
+    union all select 'count', session_no from session_counts group by session_no having sum(delta) <> 0
+) as row
+where not exists (select from sessions n where n.session_no = row.session_no)
+  and not exists (select from pending_sweeps p where p.session_no = row.session_no and p.kind = 'delete')
+
+-- name: attempt_of_no_task
+-- INV-18 an attempt of a task that is not there.
+select e.task_no::text
+from (select task_no from earlier_attempts union all select task_no from attempt_outputs) as e
+left join tasks t on t.task_no = e.task_no where t.task_no is null

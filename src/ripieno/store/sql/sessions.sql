@@ -1,21 +1,5 @@
 -- name: create_session
--- The session and its default options refer to each other, so both numbers are taken first.
-with numbers as (
-    select nextval(pg_get_serial_sequence('sessions', 'session_no')) as session_no,
-           nextval(pg_get_serial_sequence('options', 'options_no')) as options_no
-), created as (
-    insert into sessions (session_no, id, default_options_no) overriding system value
-    select session_no, $1, options_no from numbers
-    on conflict (id) do nothing
-    returning session_no, default_options_no
-), logged as (
-    insert into changes (session_no, kind, status) select session_no, 1, 1 from created
-)
-insert into options
-    (options_no, session_no, digest, max_duration_us, max_retries, priority, partition, options)
-    overriding system value
-select default_options_no, session_no, $2, $3, $4, $5, $6, $7 from created
-returning session_no
+select create_session($1, $2, $3, $4, $5::smallint, $6, $7::jsonb) as session_no
 
 -- name: find_session
 select s.session_no, s.status, s.default_options_no,

@@ -8,10 +8,9 @@ select submit_plain(
     $1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::integer[], $8::bytea[],
     $9::text[], $10::integer[], $11::text[], $12::integer[], $13::bigint[], $14::bigint)
 
--- name: open_submission
--- Numbers for the tasks, and a session that takes no more tasks, if any. The gates are held.
-select (select coalesce(array_agg(nextval('task_numbers')), '{}') from generate_series(1, $1::integer)) as numbers,
-       (select min(session_no) from sessions where session_no = any($2::bigint[]) and status <> 1) as cancelled
+-- name: takers
+-- The sessions as tasks are about to be added to them: the gates are held, so no step of a session's life comes between.
+select session_no, status, client_submission from sessions where session_no = any($1::bigint[])
 
 -- name: name_keys
 -- Phase 3: a row for every key that is named, announced (owner given) or not. The caller
@@ -113,14 +112,17 @@ join tasks t on t.id = asked.id
 join blobs b on b.blob_no = t.payload_no
 
 -- name: intern_options
--- The number of a set of options, which is written unless it exists; no row if the session has $8 sets already.
-with existing as (
+-- The number of a set of options, which is written unless it exists; null if the session has $8 sets already. No row if
+-- the session was deleted: its row is locked, so that none is added to what a deletion looks at.
+with session as materialized (
+    select session_no from sessions where session_no = $1 for key share
+), existing as (
     select options_no from options where session_no = $1 and digest = $2
 ), added as (
     insert into options (session_no, digest, max_duration_us, max_retries, priority, partition, options)
-    select $1, $2, $3, $4, $5, $6, $7
+    select session_no, $2, $3, $4, $5, $6, $7 from session
     where not exists (select from existing) and (select count(*) from options where session_no = $1) < $8
     on conflict (session_no, digest) do update set priority = excluded.priority
     returning options_no
 )
-select options_no from existing union all select options_no from added
+select (select options_no from existing union all select options_no from added limit 1) as options_no from session

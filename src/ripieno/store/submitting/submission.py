@@ -6,7 +6,7 @@ tried alone, so that one caller's fault is never another's.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
@@ -18,10 +18,13 @@ from ripieno.domain.errors import (
     ConflictError,
     InvalidRequestError,
     InvariantError,
+    NotFoundError,
     RipienoError,
     SessionCancelledError,
+    SubmissionStoppedError,
 )
 from ripieno.domain.outcomes import Ticket
+from ripieno.domain.statuses import TAKES_TASKS, SessionStatus
 from ripieno.domain.submission import NewTask
 from ripieno.store.attempts.claim import Claimed, random_claims
 from ripieno.store.attempts.portions import portions
@@ -29,7 +32,7 @@ from ripieno.store.database.database import Connection, Database, NotPlainError
 from ripieno.store.database.gates import MOST_GATES, gates
 from ripieno.store.database.literals import array_literal
 from ripieno.store.graph import cuts
-from ripieno.store.graph.creation import SQL, PlannedTask, create_tasks
+from ripieno.store.graph.creation import SQL, PlannedTask, create_tasks, task_numbers
 from ripieno.store.sessions.changes import Changes
 from ripieno.store.sessions.sessions import KnownOptions, KnownSession
 
@@ -88,6 +91,9 @@ async def _submit_portion(
 ) -> tuple[list[RipienoError | None], Changes]:
     try:
         return [None] * len(calls), await _submit_together(database, calls)
+    except NotFoundError as error:
+        if len(calls) == 1:
+            return [error], Changes()
     except ConflictError as error:
         if len(calls) == 1:
             retried = await _is_identical(database, calls[0])
@@ -202,22 +208,45 @@ def _incarnation(calls: Sequence[SubmissionCall]) -> int:
 
 async def _write(connection: Connection, calls: Sequence[SubmissionCall]) -> Changes:
     sessions = {call.session.session_no: call.session.id for call in calls}
-    opened = await connection.fetchrow(SQL.open_submission, sum(len(call.tasks) for call in calls), list(sessions))
-    assert opened is not None  # it has one row always
-    if opened["cancelled"] is not None:
-        raise SessionCancelledError(sessions[opened["cancelled"]])
-    next_number = iter(opened["numbers"]).__next__
+    paused = await _paused(connection, sessions)
+    numbers = await task_numbers(connection, sum(len(call.tasks) for call in calls))
+    next_number = iter(numbers).__next__
     planned = [
-        PlannedTask(next_number(), call.session.session_no, call.options, task) for call in calls for task in call.tasks
+        PlannedTask(
+            next_number(), call.session.session_no, call.options, task, parked=call.session.session_no in paused
+        )
+        for call in calls
+        for task in call.tasks
     ]
     aborted = await create_tasks(connection, planned)
     changes = Changes(
         sessions=set(sessions),
-        partitions={task.options.options.partition for task in planned},
+        partitions={task.options.options.partition for task in planned if not task.parked},
     )
     if aborted:
         changes.add(await cuts.begin(connection, aborted))
     return changes
+
+
+async def _paused(connection: Connection, sessions: Mapping[int, str]) -> set[int]:
+    """Return which of the sessions, whose gates are held, are paused.
+
+    Raises:
+        NotFoundError: one of them was deleted.
+        SubmissionStoppedError: one of them takes no more tasks of clients.
+    """
+    rows = {row["session_no"]: row for row in await connection.fetch(SQL.takers, list(sessions))}
+    for session_no, session_id in sessions.items():
+        if session_no not in rows:
+            raise NotFoundError(f"session {session_id!r} was deleted")
+        status = SessionStatus(rows[session_no]["status"])
+        if status is SessionStatus.CANCELLED:
+            raise SessionCancelledError(session_id)
+        if status not in TAKES_TASKS:
+            raise SubmissionStoppedError(session_id, f"is {status.name}")
+        if not rows[session_no]["client_submission"]:
+            raise SubmissionStoppedError(session_id, "takes no more tasks of clients")
+    return {session_no for session_no, row in rows.items() if row["status"] == SessionStatus.PAUSED}
 
 
 async def _is_identical(database: Database, call: SubmissionCall) -> bool:
