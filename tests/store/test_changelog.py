@@ -10,7 +10,7 @@ import pytest
 
 from ripieno.domain.changes import Change, ResultChange, SessionChange, TaskChange
 from ripieno.domain.errors import InvalidRequestError
-from ripieno.store.changelog import beginning, log
+from ripieno.store.changelog import log
 from ripieno.store.changelog.beginning import Beginning
 from ripieno.store.changelog.cursors import Cursor
 from ripieno.store.changelog.expansion import expand
@@ -41,7 +41,7 @@ class Reader:
         complete = False
         while not complete:
             batch = await self.log.read(self.cursor, sessions)
-            new += await expand(self._database, batch.rows)
+            new += [change async for part in expand(self._database, batch.rows, most=2) for change in part]
             self.cursor, complete = Cursor.parse("cursor", str(batch.cursor)), batch.complete
         self.changes += new
         return new
@@ -244,13 +244,12 @@ class Latest:
                 self.results[change.key] = change
 
 
-async def test_a_snapshot_and_what_came_while_it_was_read_fit(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beginning, "_PAGE", 7)
+async def test_a_snapshot_and_what_came_while_it_was_read_fit(world: World) -> None:
     chance = random.Random(5)
     await world.submit(*(task(f"t{n:03}", f"k{n:03}") for n in range(60)))
     known = Latest()
     reader = await Reader.begin(world)
-    pages = Beginning(world.database, reader.log, [await world.number()])
+    pages = Beginning(world.database, reader.log, [await world.number()], page=7)
     number = 60
     async for page in pages.pages():
         known.hear(page)
@@ -269,7 +268,8 @@ async def test_a_snapshot_and_what_came_while_it_was_read_fit(world: World, monk
     complete = False
     while not complete:
         batch = await reader.log.read(reader.cursor, None)
-        known.hear(await expand(world.database, batch.rows, pages.told))
+        async for changes in expand(world.database, batch.rows, pages.told):
+            known.hear(changes)
         reader.cursor, complete = batch.cursor, batch.complete
     rows = await world.rows("select t.id, s.status, s.retry from tasks t join states s using (task_no) order by t.id")
     assert sorted((name, int(c.status), c.attempt) for name, c in known.tasks.items()) == rows
@@ -289,3 +289,17 @@ def test_snapshots_see_what_postgresql_says() -> None:
     assert some.sees_all_of(Snapshot.parse("10:20:12,15,16")) and not some.sees_all_of(Snapshot.parse("10:20:12"))
     assert some.sees_all_of(Snapshot.parse("9:15:9")) and not some.sees_all_of(Snapshot.parse("11:21:"))
     assert Snapshot.parse("5:5:").sees(4)
+
+
+async def test_replicas_that_trim_at_once_agree(world: World) -> None:
+    early = await Reader.begin(world)
+    for number in range(5):
+        await world.submit(task(f"t{number}", f"k{number}"))
+        await mark(world.database)
+    await asyncio.gather(*(trim(world.database, age_s=3600, size=size) for size in (0, 200, 0, 400)))
+    [[dropped, left]] = await world.rows(
+        "select changes_dropped is not null, (select count(*) from changes) from cluster"
+    )
+    assert (dropped, left) == (True, 0)
+    with pytest.raises(DroppedError, match="too old"):
+        await early.read()

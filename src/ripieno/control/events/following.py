@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ripieno.control.events.tail import Place, Tail
@@ -10,7 +11,7 @@ from ripieno.domain.changes import Change
 from ripieno.store.changelog.beginning import Beginning
 from ripieno.store.changelog.cursors import Cursor
 from ripieno.store.changelog.expansion import Told, expand
-from ripieno.store.changelog.log import ChangeLog, DroppedError
+from ripieno.store.changelog.log import Batch, ChangeLog, DroppedError
 from ripieno.store.database.database import Database
 
 #: Seconds after which a follower looks for itself, whatever the tail says.
@@ -91,16 +92,19 @@ class EventsFollower:
     async def _begin(self, restarted: str) -> AsyncGenerator[Tidings, None]:
         """Yield what there is, then what came while that was read, with the cursor behind it."""
         cursor = await self._log.now()
-        beginning = Beginning(self._database, self._log, self._sessions)
-        async for changes in beginning.pages():
-            self._unchanged()
-            yield Tidings(changes, None, snapshot=True, restarted=restarted)
-            restarted = ""
-        yield Tidings([], None, snapshot=True, snapshot_ends=True, restarted=restarted)
-        complete = False
-        while not complete:
-            since, cursor, complete = await self._read(cursor, beginning.told)
-            yield Tidings(since, cursor if complete else None)
+        with self._tail.follow(cursor, self._sessions):  # a follower whose share of the memory counts
+            beginning = Beginning(self._database, self._log, self._sessions, page=self._tail.share)
+            async for changes in beginning.pages():
+                self._unchanged()
+                yield Tidings(changes, None, snapshot=True, restarted=restarted)
+                restarted = ""
+            yield Tidings([], None, snapshot=True, snapshot_ends=True, restarted=restarted)
+            complete = False
+            while not complete:
+                batch = await self._log.read(cursor, self._sessions)
+                cursor, complete = batch.cursor, batch.complete
+                async for tidings in self._tidings(batch, beginning.told):
+                    yield replace(tidings, cursor=tidings.cursor if complete else None)
 
     async def _go_on(self, cursor: Cursor) -> AsyncGenerator[Tidings, None]:
         with self._tail.follow(cursor, self._sessions) as place:
@@ -110,21 +114,33 @@ class EventsFollower:
                 await self._news(place)
                 complete = False
                 while not complete:
-                    changes, place.cursor, complete = await self._read(place.cursor)
-                    if changes:
-                        yield Tidings(changes, place.cursor)
+                    batch = await self._log.read(place.cursor, self._sessions)
+                    place.cursor, complete = batch.cursor, batch.complete
+                    if batch.rows:
+                        async for tidings in self._tidings(batch):
+                            yield tidings
                         told, told_at = place.cursor, asyncio.get_running_loop().time()
                 if told != place.cursor and asyncio.get_running_loop().time() > told_at + _CURSOR_EVERY_S:
                     yield Tidings([], place.cursor)
                     told, told_at = place.cursor, asyncio.get_running_loop().time()
 
-    async def _read(self, cursor: Cursor, told: Told | None = None) -> tuple[Sequence[Change], Cursor, bool]:
-        batch = await self._log.read(cursor, self._sessions)
-        changes = await (
-            expand(self._database, batch.rows) if told is None else expand(self._database, batch.rows, told)
+    async def _tidings(self, batch: Batch, told: Told | None = None) -> AsyncGenerator[Tidings, None]:
+        """Yield the changes of a batch, part by part, and last the cursor behind it."""
+        share = self._tail.share
+        parts = (
+            expand(self._database, batch.rows, most=share)
+            if told is None
+            else expand(self._database, batch.rows, told, share)
         )
+        async with aclosing(parts):
+            before: Sequence[Change] = []
+            async for changes in parts:
+                self._unchanged()
+                if before:
+                    yield Tidings(before, None)
+                before = changes
         self._unchanged()
-        return changes, batch.cursor, batch.complete
+        yield Tidings(before, batch.cursor)
 
     async def _news(self, place: Place) -> None:
         """Wait until there may be news, or for ``_LOOK_EVERY_S``.

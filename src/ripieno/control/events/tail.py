@@ -66,6 +66,11 @@ class Tail:
         finally:
             self._places.discard(place)
 
+    @property
+    def share(self) -> int:
+        """How many changes each follower may hold in memory, so that those who do not read hold little together."""
+        return max(50, min(500, 20_000 // max(len(self._places), 1)))
+
     def wake(self, _changes: object) -> None:
         """Look at once: something was committed, here or elsewhere."""
         self._woken.set()

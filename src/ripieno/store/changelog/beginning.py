@@ -19,8 +19,6 @@ from ripieno.store.database.database import Database
 
 PlaceT = TypeVar("PlaceT", int, str)
 
-_PAGE = 1_000
-
 
 class _Pages(Generic[PlaceT]):
     """The pages of one list that were read: for each its last entry and the snapshot that it saw.
@@ -56,9 +54,13 @@ class Beginning:
 
     Args:
         sessions: Numbers of the sessions; None reads all.
+        page: Tasks or results on a page.
     """
 
-    def __init__(self, database: Database, log: ChangeLog, sessions: Sequence[int] | None) -> None:
+    def __init__(
+        self, database: Database, log: ChangeLog, sessions: Sequence[int] | None, *, page: int = 1_000
+    ) -> None:
+        self._page_size = page
         self._database = database
         self._log = log
         self._wanted = sessions
@@ -96,7 +98,7 @@ class Beginning:
         last: int | None = 0
         while last is not None:
             rows = await self._page(SQL.tasks_now, session_no, last)
-            last = rows[-1]["task_no"] if rows[0]["found"] == _PAGE else None
+            last = rows[-1]["task_no"] if rows[0]["found"] == self._page_size else None
             known.tasks.add(last, Snapshot.parse(rows[0]["seen"]))
             yield [
                 TaskChange(
@@ -118,7 +120,7 @@ class Beginning:
         last: str | None = ""
         while last is not None:
             rows = await self._page(SQL.results_now, session_no, last)
-            last = rows[-1]["key"] if rows[0]["found"] == _PAGE else None
+            last = rows[-1]["key"] if rows[0]["found"] == self._page_size else None
             known.results.add(last, Snapshot.parse(rows[0]["seen"]))
             yield [
                 ResultChange(
@@ -136,6 +138,6 @@ class Beginning:
     async def _page(self, statement: str, session_no: int, last: int | str) -> list[asyncpg.Record]:
         """Return the rows of a page; one with nulls if there are none, which has the snapshot all the same."""
         async with self._database.long_lists:
-            rows = await self._database.fetch(statement, session_no, last, _PAGE)
+            rows = await self._database.fetch(statement, session_no, last, self._page_size)
         await self._log.flushed(rows[0]["written"])
         return rows

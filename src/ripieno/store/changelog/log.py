@@ -24,7 +24,7 @@ SQL = Queries("changelog")
 
 #: Rows of the log that are read at once, and changes in them after which the batch ends (with the row at hand).
 _ROWS = 64
-_CHANGES = 4_000
+_CHANGES = 1_000
 
 #: How often it is looked whether the server has written what was read. It does so within 0.6 s by itself.
 _FLUSHED_EVERY_S = 0.01

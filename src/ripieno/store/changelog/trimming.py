@@ -23,7 +23,8 @@ async def trim(database: Database, *, age_s: float, size: int) -> int:
     if row is None or row["mark_no"] is None:
         return 0
     mark_no = row["mark_no"]
-    await database.fetch(SQL.begin_drop, mark_no)
+    if not await database.fetch(SQL.begin_drop, mark_no):
+        return 0
     dropped = 0
     while some := len(await database.fetch(SQL.drop_some, mark_no, _ROWS_AT_ONCE)):
         dropped += some

@@ -120,8 +120,13 @@ select max(mark_no) as mark_no from (
 where made_at < now() - $1 * interval '1 second' or bytes > $2
 
 -- name: begin_drop
--- From its commit on, readers who have not seen what this mark sees are told that it is gone.
-update cluster set changes_dropped = (select snapshot from change_marks where mark_no = $1)
+-- From its commit on, readers who have not seen what this mark sees are told that it is gone. No row if another replica
+-- has dropped as much already.
+update cluster c set changes_dropped = m.snapshot
+from change_marks m
+where m.mark_no = $1
+  and (c.changes_dropped is null or pg_snapshot_xmax(c.changes_dropped) <= pg_snapshot_xmax(m.snapshot))
+returning m.mark_no
 
 -- name: drop_some
 -- Drops up to $2 rows that mark $1 sees. Locks them; changes_by_transaction.
