@@ -33,6 +33,7 @@ from ripieno.client.asynchronous.async_client import AsyncClient
 from ripieno.client.asynchronous.async_session import AsyncSession, AsyncTask
 from ripieno.client.bridging.blocking import Client, Session, Task
 from ripieno.client.reading.events import Events
+from ripieno.client.reading.outputs import TaskOutput
 from ripieno.client.reading.results import Result
 from ripieno.client.terms.definitions import Payload, TaskDefinition, TaskOptions
 from ripieno.client.terms.errors import TaskCancelledError, TaskFailedError
@@ -89,6 +90,7 @@ __all__ = [
     "TaskDefinition",
     "TaskFailedError",
     "TaskOptions",
+    "TaskOutput",
     "TaskStatus",
     "UnauthenticatedError",
     "UnavailableError",

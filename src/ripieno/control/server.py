@@ -29,9 +29,11 @@ from ripieno.control.calls.quotas import Quotas
 from ripieno.control.events.tail import Tail
 from ripieno.control.readiness import Readiness
 from ripieno.control.results.lookups import ResultLookups
+from ripieno.control.results.outputs import Outputs
 from ripieno.control.results.results import Results
 from ripieno.control.results.room import REPLICA_BYTES, Room
 from ripieno.control.services.events import Events
+from ripieno.control.services.tasks import Tasks
 from ripieno.control.submitter import Submitter
 from ripieno.control.submitting.submissions import Submissions
 from ripieno.control.upkeep.background import Background
@@ -64,6 +66,8 @@ from ripieno.wire.protos.v1 import (
     events_pb2_grpc,
     results_pb2,
     results_pb2_grpc,
+    tasks_pb2,
+    tasks_pb2_grpc,
 )
 
 _log = structlog.get_logger(__name__)
@@ -215,6 +219,7 @@ class Replica:
         log = ChangeLog(database)
         tail = Tail(log, health)
         notices.subscribe(local=tail.wake, remote=tail.wake)
+        self._tasks = Tasks(database, watcher, Outputs(database))  # type: ignore[abstract] # not all is there yet
         self._events = Events(database, sessions, log, tail, watcher)
         self._parts += [lookups, background, lives, cutter, Reminders(database, dispatcher, health), tail]
         self._submitter = Submitter(
@@ -277,6 +282,7 @@ class Replica:
         submitter_service_pb2_grpc.add_SubmitterServicer_to_server(self._submitter, server)
         results_pb2_grpc.add_ResultsServicer_to_server(self._results, server)
         events_pb2_grpc.add_EventsServicer_to_server(self._events, server)
+        tasks_pb2_grpc.add_TasksServicer_to_server(self._tasks, server)
         agent_pb2_grpc.add_AgentServicer_to_server(self._agents, server)
         names = [
             file.DESCRIPTOR.services_by_name[service].full_name
@@ -284,6 +290,7 @@ class Replica:
                 (submitter_service_pb2, "Submitter"),
                 (results_pb2, "Results"),
                 (events_pb2, "Events"),
+                (tasks_pb2, "Tasks"),
                 (agent_pb2, "Agent"),
             )
         ]

@@ -49,6 +49,12 @@ def attempt_id(task_id: str, retry: int) -> str:
     return f"{task_id}{ATTEMPT_SEPARATOR}{retry}" if retry else task_id
 
 
+def attempt_of_alias(identifier: str) -> int:
+    """Return the number of the attempt that an attempt id names; 0 if `identifier` does not have that shape."""
+    match = _ATTEMPT_ID.match(identifier)
+    return int(match["retry"]) if match else 0
+
+
 def task_id_of_alias(identifier: str) -> str | None:
     """Return the task id inside an attempt id, or None if `identifier` does not have that shape.
 

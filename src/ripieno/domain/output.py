@@ -27,6 +27,11 @@ class AttemptOutput(NamedTuple):
         """Bytes that are kept."""
         return len(self.stdout) + len(self.stderr)
 
+    @property
+    def total(self) -> int:
+        """Bytes that were printed, kept or not."""
+        return self.size + self.stdout_left_out + self.stderr_left_out
+
     def cut(self, limit_bytes: int) -> "AttemptOutput":
         """Return the output with at most the last ``limit_bytes`` of each stream; this object itself if it fits."""
         if len(self.stdout) <= limit_bytes and len(self.stderr) <= limit_bytes:

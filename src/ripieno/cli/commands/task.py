@@ -1,14 +1,19 @@
-"""The command ``ripieno task``: lists, shows and cancels tasks."""
+"""The command ``ripieno task``: lists, shows and cancels tasks, and prints what they have printed."""
+
+import sys
+from typing import BinaryIO
 
 import click
 
-from ripieno.cli.calling.calls import CALL_TIMEOUT_S, Row, cluster_flags, show, show_one, submitter
+from ripieno.cli.calling.calls import CALL_TIMEOUT_S, Row, calling, cluster_flags, show, show_one, submitter
 from ripieno.cli.calling.terminal import name
 from ripieno.cli.commands.session import check_session
 from ripieno.domain.statuses import TaskStatus
 from ripieno.wire.protos.armonik_v2 import objects_pb2
 from ripieno.wire.protos.armonik_v2 import submitter_service_pb2 as messages
 from ripieno.wire.protos.armonik_v2.submitter_service_pb2_grpc import SubmitterStub
+from ripieno.wire.protos.v1 import tasks_pb2
+from ripieno.wire.protos.v1.tasks_pb2_grpc import TasksStub
 from ripieno.wire.statuses import TASK_FROM_WIRE, TASK_TO_WIRE
 
 #: Most ids in one GetTaskStatus request.
@@ -60,6 +65,39 @@ def cancel_tasks(task_ids: tuple[str, ...], address: str, output: str) -> None:
         cluster.CancelTasks(request, timeout=CALL_TIMEOUT_S)
         rows = _statuses(cluster, list(task_ids))
     show(rows, ["id", "status"], output)
+
+
+@command.command("logs")
+@click.argument("task_id", type=name)
+@click.option("--attempt", type=click.IntRange(min=0), metavar="N",
+              help="Number of the attempt, from 0.  [default: the latest]")  # fmt: skip
+@click.option("--stdout", "streams", flag_value="stdout", help="Only what was written to standard output.")
+@click.option("--stderr", "streams", flag_value="stderr", help="Only what was written to standard error.")
+@click.option("--follow", is_flag=True, help="Go on until the attempt has ended.")
+@cluster_flags
+def show_logs(task_id: str, attempt: int | None, streams: str | None, follow: bool, address: str, output: str) -> None:
+    """What a worker printed while it ran a task: its standard output, and its standard error on standard error.
+
+    The end of each is kept (64 KiB, unless the agent was told otherwise). With --stderr alone it goes to standard
+    output.
+    """
+    del output  # the flag does not apply to raw bytes
+    request = tasks_pb2.FollowOutputRequest(task_id=task_id, attempt=attempt, follow=follow)
+    out, err = sys.stdout.buffer, sys.stdout.buffer if streams == "stderr" else sys.stderr.buffer
+    with calling(address, TasksStub) as cluster:
+        for piece in cluster.FollowOutput(request, timeout=None if follow else CALL_TIMEOUT_S):
+            if streams != "stderr":
+                _print("standard output", piece.stdout, piece.stdout_left_out, out)
+            if streams != "stdout":
+                _print("standard error", piece.stderr, piece.stderr_left_out, err)
+
+
+def _print(stream: str, data: bytes, left_out: int, to: BinaryIO) -> None:
+    if left_out:
+        click.echo(f"[{left_out:,} bytes of {stream} before this are not kept]", err=True)
+    if data:
+        to.write(data)
+        to.flush()
 
 
 def _statuses(cluster: SubmitterStub, ids: list[str]) -> list[Row]:

@@ -16,6 +16,7 @@ from ripieno.client.connection.patience import time_limit
 from ripieno.client.reading import inquiries
 from ripieno.client.reading.fetching import Wanted, fetch, fetch_chunks, save
 from ripieno.client.reading.lookups import Lookups
+from ripieno.client.reading.outputs import TaskOutput, follow_task_output, task_output
 from ripieno.client.reading.results import Result, final_result, result_batches
 from ripieno.client.submitting.submission import TaskSender
 from ripieno.client.terms.definitions import Payload, TaskDefinition, TaskOptions
@@ -46,6 +47,10 @@ class AsyncTask(TaskHandle):
             NotFoundError: the task is unknown.
         """
         return self.status_in(await self.session.status(self))
+
+    async def output(self, attempt: int | None = None) -> TaskOutput:
+        """Return what the task's latest attempt, or the one with that number, has printed; see ``AsyncSession.output``."""
+        return await self.session.output(self, attempt)
 
     async def cancel(self) -> None:
         """Cancel the task unless it is final."""
@@ -264,6 +269,33 @@ class AsyncSession:
     async def result_status(self, results: Tasks) -> dict[str, ResultStatus]:
         """Return statuses by result key; unknown keys are left out."""
         return await inquiries.result_statuses(self._connection, self.id, keys_of(results))
+
+    async def output(self, task: str | TaskHandle, attempt: int | None = None) -> TaskOutput:
+        """Return what a worker wrote to its standard output and standard error while it ran an attempt of a task.
+
+        Only the end of much output is kept (64 KiB of each, unless the agent was told otherwise).
+
+        Args:
+            task: A handle or an id.
+            attempt: Number of the attempt, from 0; None means the latest.
+
+        Raises:
+            NotFoundError: there is no such task, or it has no such attempt.
+        """
+        [task_id] = ids_of(task)
+        return await task_output(self._connection, task_id, attempt)
+
+    async def follow_output(
+        self, task: str | TaskHandle, attempt: int | None = None
+    ) -> AsyncGenerator[TaskOutput, None]:
+        """Yield what an attempt prints as it comes, each byte once, until the attempt has ended.
+
+        The last one has ``over``. Arguments and errors are those of ``output``.
+        """
+        [task_id] = ids_of(task)
+        async with aclosing(follow_task_output(self._connection, task_id, attempt)) as pieces:
+            async for piece in pieces:
+                yield piece
 
     async def counts(self) -> dict[TaskStatus, int]:
         """Return how many tasks of the session are in each status; a status without tasks has no entry."""

@@ -15,6 +15,7 @@ from ripieno.client.asynchronous.async_client import DEFAULT_PATIENCE_S, AsyncCl
 from ripieno.client.asynchronous.async_session import AsyncSession, HandleT
 from ripieno.client.bridging.bridge import Bridge, blocking, blocking_as
 from ripieno.client.reading.events import Events
+from ripieno.client.reading.outputs import TaskOutput
 from ripieno.client.reading.results import Result
 from ripieno.client.terms.definitions import Payload, TaskDefinition, TaskOptions
 from ripieno.client.terms.handles import TaskHandle
@@ -34,6 +35,10 @@ class Task(TaskHandle):
     def status(self) -> TaskStatus:
         """Return the task's current status; see ``AsyncTask.status``."""
         return self.status_in(self.session.status(self))
+
+    def output(self, attempt: int | None = None) -> TaskOutput:
+        """Return what the task's latest attempt, or the one with that number, has printed; see ``Session.output``."""
+        return self.session.output(self, attempt)
 
     def cancel(self) -> None:
         """Cancel the task unless it is final."""
@@ -110,7 +115,12 @@ class Session:
         """Wait for one result and yield its bytes piece by piece; see ``AsyncSession.result_chunks``."""
         return self.bridge.iterate(self.target.result_chunks(key, timeout=timeout))
 
+    def follow_output(self, task: str | TaskHandle, attempt: int | None = None) -> Iterator[TaskOutput]:
+        """Yield what an attempt prints until the attempt has ended; see ``AsyncSession.follow_output``."""
+        return self.bridge.iterate(self.target.follow_output(task, attempt))
+
     result = blocking(AsyncSession.result)
+    output = blocking(AsyncSession.output)
     download = blocking(AsyncSession.download)
     wait = blocking(AsyncSession.wait)
     status = blocking(AsyncSession.status)

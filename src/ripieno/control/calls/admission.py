@@ -20,7 +20,7 @@ from ripieno.control.calls.questions import Questions
 from ripieno.domain.errors import InvalidRequestError
 from ripieno.wire.fields import count_field
 from ripieno.wire.protos.armonik_v2 import submitter_service_pb2
-from ripieno.wire.protos.v1 import events_pb2, results_pb2
+from ripieno.wire.protos.v1 import events_pb2, results_pb2, tasks_pb2
 
 
 def _methods(service: ServiceDescriptor, *names: str) -> frozenset[str]:
@@ -30,17 +30,19 @@ def _methods(service: ServiceDescriptor, *names: str) -> frozenset[str]:
 _SUBMITTER_SERVICE = submitter_service_pb2.DESCRIPTOR.services_by_name["Submitter"]
 _RESULTS_SERVICE = results_pb2.DESCRIPTOR.services_by_name["Results"]
 _EVENTS_SERVICE = events_pb2.DESCRIPTOR.services_by_name["Events"]
+_TASKS_SERVICE = tasks_pb2.DESCRIPTOR.services_by_name["Tasks"]
 _SUBMITTER = _SUBMITTER_SERVICE.full_name
 _RESULTS = _RESULTS_SERVICE.full_name
 #: Prefixes of the methods of clients. Agents are not among them: they weigh themselves what they send, and gRPC's
 #: limit of a message bounds it.
-_CLIENTS = (f"/{_SUBMITTER}/", f"/{_RESULTS}/", f"/{_EVENTS_SERVICE.full_name}/")
+_CLIENTS = (f"/{_SUBMITTER}/", f"/{_RESULTS}/", f"/{_EVENTS_SERVICE.full_name}/", f"/{_TASKS_SERVICE.full_name}/")
 
 _SUBMIT = f"/{_SUBMITTER}/CreateSmallTasks"
 _STREAMS = (
     _methods(_SUBMITTER_SERVICE, "CreateLargeTasks", "TryGetResultStream")
     | _methods(_RESULTS_SERVICE, "Follow", "Read", "ListTaskIds")
     | _methods(_EVENTS_SERVICE, "Follow")
+    | _methods(_TASKS_SERVICE, "FollowOutput")
 )
 _WAITS = _methods(_SUBMITTER_SERVICE, "WaitForCompletion", "WaitForAvailability")
 

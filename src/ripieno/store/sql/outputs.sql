@@ -1,17 +1,20 @@
 -- name: commit_plain_with_outputs
--- The plain case of a commit, where some of the attempts have printed something. The number of the attempt is read
--- before commit_plain runs: it does not change as long as the claim owns the task, which commit_plain makes sure of.
-with kept as (
+-- The plain case of a commit, where some of the attempts have printed something. The number of an attempt is that of
+-- the statement's snapshot: it does not change as long as the claim owns the task, which commit_plain makes sure of.
+with committed as materialized (
+    select commit_plain(
+        $1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[],
+        $8::integer[], $9::text[], $10::bigint[],
+        $11::bigint[], $12::bytea[], $13::bigint[], $14::text[], $15::bigint[], $16::bytea[]) as partitions
+), kept as (
     insert into attempt_outputs (task_no, retry, stdout, stderr, stdout_left_out, stderr_left_out)
     select s.task_no, s.retry, printed.stdout, printed.stderr, printed.stdout_left_out, printed.stderr_left_out
-    from unnest($17::bigint[], $18::bytea[], $19::bytea[], $20::bigint[], $21::bigint[])
+    from committed
+    cross join unnest($17::bigint[], $18::bytea[], $19::bytea[], $20::bigint[], $21::bigint[])
         as printed (task_no, stdout, stderr, stdout_left_out, stderr_left_out)
     join states s on s.task_no = printed.task_no
 )
-select commit_plain(
-    $1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[],
-    $8::integer[], $9::text[], $10::bigint[],
-    $11::bigint[], $12::bytea[], $13::bigint[], $14::text[], $15::bigint[], $16::bytea[])
+select partitions from committed
 
 -- name: keep_outputs
 -- Called with the states of the attempts locked. Nobody else writes these rows.

@@ -28,27 +28,31 @@ from ripieno.wire.protos.armonik_v2 import objects_pb2 as ripieno_dot_wire_dot_p
 from ripieno.wire.protos.v1 import query_pb2 as ripieno_dot_wire_dot_protos_dot_v1_dot_query__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"ripieno/wire/protos/v1/tasks.proto\x12\nripieno.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a,ripieno/wire/protos/armonik_v2/objects.proto\x1a\"ripieno/wire/protos/v1/query.proto\"\x19\n\x06TaskId\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"\x80\x04\n\x04Task\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0e\n\x06status\x18\x03 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x12\x1a\n\x12unmet_dependencies\x18\x05 \x01(\x05\x12\x30\n\x0csubmitted_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nclaimed_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstarted_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08\x64uration\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05\x61gent\x18\x0b \x01(\t\x12\x0e\n\x06worker\x18\x0c \x01(\t\x12\r\n\x05\x65rror\x18\r \x01(\t\x12\x31\n\x07options\x18\x0e \x01(\x0b\x32 .ArmoniK.api.grpc.v1.TaskOptions\x12\x1c\n\x14\x65xpected_output_keys\x18\x0f \x03(\t\x12\x19\n\x11\x64\x61ta_dependencies\x18\x10 \x03(\t\x12\x14\n\x0cpayload_size\x18\x11 \x01(\x03\"K\n\x08TaskPage\x12\x1f\n\x05tasks\x18\x01 \x03(\x0b\x32\x10.ripieno.v1.Task\x12\x1e\n\x04page\x18\x02 \x01(\x0b\x32\x10.ripieno.v1.Page\"\xb7\x02\n\x07\x41ttempt\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\x05\x12\x0e\n\x06status\x18\x04 \x01(\t\x12.\n\nclaimed_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstarted_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08\x64uration\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05\x61gent\x18\t \x01(\t\x12\x0e\n\x06worker\x18\n \x01(\t\x12\r\n\x05\x65rror\x18\x0b \x01(\t\"T\n\x0b\x41ttemptPage\x12%\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x13.ripieno.v1.Attempt\x12\x1e\n\x04page\x18\x02 \x01(\x0b\x32\x10.ripieno.v1.Page\"P\n\x07Options\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x31\n\x07options\x18\x02 \x01(\x0b\x32 .ArmoniK.api.grpc.v1.TaskOptions\"S\n\x0bOptionsPage\x12$\n\x07options\x18\x01 \x03(\x0b\x32\x13.ripieno.v1.Options\x12\x1e\n\x04page\x18\x02 \x01(\x0b\x32\x10.ripieno.v1.Page2\xfb\x02\n\x05Tasks\x12/\n\x04List\x12\x11.ripieno.v1.Query\x1a\x14.ripieno.v1.TaskPage\x12.\n\x05\x43ount\x12\x12.ripieno.v1.Filter\x1a\x11.ripieno.v1.Total\x12+\n\x03Get\x12\x12.ripieno.v1.TaskId\x1a\x10.ripieno.v1.Task\x12:\n\x0cListAttempts\x12\x11.ripieno.v1.Query\x1a\x17.ripieno.v1.AttemptPage\x12\x36\n\rCountAttempts\x12\x12.ripieno.v1.Filter\x1a\x11.ripieno.v1.Total\x12\x39\n\x0bListOptions\x12\x11.ripieno.v1.Query\x1a\x17.ripieno.v1.OptionsPage\x12\x35\n\x0c\x43ountOptions\x12\x12.ripieno.v1.Filter\x1a\x11.ripieno.v1.Totalb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"ripieno/wire/protos/v1/tasks.proto\x12\nripieno.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a,ripieno/wire/protos/armonik_v2/objects.proto\x1a\"ripieno/wire/protos/v1/query.proto\"X\n\x13\x46ollowOutputRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x14\n\x07\x61ttempt\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x42\n\n\x08_attempt\"~\n\x0bOutputPiece\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12\x0e\n\x06stdout\x18\x02 \x01(\x0c\x12\x0e\n\x06stderr\x18\x03 \x01(\x0c\x12\x17\n\x0fstdout_left_out\x18\x04 \x01(\x04\x12\x17\n\x0fstderr_left_out\x18\x05 \x01(\x04\x12\x0c\n\x04over\x18\x06 \x01(\x08\"\x19\n\x06TaskId\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"\x80\x04\n\x04Task\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0e\n\x06status\x18\x03 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x12\x1a\n\x12unmet_dependencies\x18\x05 \x01(\x05\x12\x30\n\x0csubmitted_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nclaimed_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstarted_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08\x64uration\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05\x61gent\x18\x0b \x01(\t\x12\x0e\n\x06worker\x18\x0c \x01(\t\x12\r\n\x05\x65rror\x18\r \x01(\t\x12\x31\n\x07options\x18\x0e \x01(\x0b\x32 .ArmoniK.api.grpc.v1.TaskOptions\x12\x1c\n\x14\x65xpected_output_keys\x18\x0f \x03(\t\x12\x19\n\x11\x64\x61ta_dependencies\x18\x10 \x03(\t\x12\x14\n\x0cpayload_size\x18\x11 \x01(\x03\"K\n\x08TaskPage\x12\x1f\n\x05tasks\x18\x01 \x03(\x0b\x32\x10.ripieno.v1.Task\x12\x1e\n\x04page\x18\x02 \x01(\x0b\x32\x10.ripieno.v1.Page\"\xb7\x02\n\x07\x41ttempt\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\x05\x12\x0e\n\x06status\x18\x04 \x01(\t\x12.\n\nclaimed_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstarted_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08\x64uration\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05\x61gent\x18\t \x01(\t\x12\x0e\n\x06worker\x18\n \x01(\t\x12\r\n\x05\x65rror\x18\x0b \x01(\t\"T\n\x0b\x41ttemptPage\x12%\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x13.ripieno.v1.Attempt\x12\x1e\n\x04page\x18\x02 \x01(\x0b\x32\x10.ripieno.v1.Page\"P\n\x07Options\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x31\n\x07options\x18\x02 \x01(\x0b\x32 .ArmoniK.api.grpc.v1.TaskOptions\"S\n\x0bOptionsPage\x12$\n\x07options\x18\x01 \x03(\x0b\x32\x13.ripieno.v1.Options\x12\x1e\n\x04page\x18\x02 \x01(\x0b\x32\x10.ripieno.v1.Page2\xc7\x03\n\x05Tasks\x12/\n\x04List\x12\x11.ripieno.v1.Query\x1a\x14.ripieno.v1.TaskPage\x12.\n\x05\x43ount\x12\x12.ripieno.v1.Filter\x1a\x11.ripieno.v1.Total\x12+\n\x03Get\x12\x12.ripieno.v1.TaskId\x1a\x10.ripieno.v1.Task\x12:\n\x0cListAttempts\x12\x11.ripieno.v1.Query\x1a\x17.ripieno.v1.AttemptPage\x12\x36\n\rCountAttempts\x12\x12.ripieno.v1.Filter\x1a\x11.ripieno.v1.Total\x12\x39\n\x0bListOptions\x12\x11.ripieno.v1.Query\x1a\x17.ripieno.v1.OptionsPage\x12\x35\n\x0c\x43ountOptions\x12\x12.ripieno.v1.Filter\x1a\x11.ripieno.v1.Total\x12J\n\x0c\x46ollowOutput\x12\x1f.ripieno.v1.FollowOutputRequest\x1a\x17.ripieno.v1.OutputPiece0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ripieno.wire.protos.v1.tasks_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TASKID']._serialized_start=197
-  _globals['_TASKID']._serialized_end=222
-  _globals['_TASK']._serialized_start=225
-  _globals['_TASK']._serialized_end=737
-  _globals['_TASKPAGE']._serialized_start=739
-  _globals['_TASKPAGE']._serialized_end=814
-  _globals['_ATTEMPT']._serialized_start=817
-  _globals['_ATTEMPT']._serialized_end=1128
-  _globals['_ATTEMPTPAGE']._serialized_start=1130
-  _globals['_ATTEMPTPAGE']._serialized_end=1214
-  _globals['_OPTIONS']._serialized_start=1216
-  _globals['_OPTIONS']._serialized_end=1296
-  _globals['_OPTIONSPAGE']._serialized_start=1298
-  _globals['_OPTIONSPAGE']._serialized_end=1381
-  _globals['_TASKS']._serialized_start=1384
-  _globals['_TASKS']._serialized_end=1763
+  _globals['_FOLLOWOUTPUTREQUEST']._serialized_start=197
+  _globals['_FOLLOWOUTPUTREQUEST']._serialized_end=285
+  _globals['_OUTPUTPIECE']._serialized_start=287
+  _globals['_OUTPUTPIECE']._serialized_end=413
+  _globals['_TASKID']._serialized_start=415
+  _globals['_TASKID']._serialized_end=440
+  _globals['_TASK']._serialized_start=443
+  _globals['_TASK']._serialized_end=955
+  _globals['_TASKPAGE']._serialized_start=957
+  _globals['_TASKPAGE']._serialized_end=1032
+  _globals['_ATTEMPT']._serialized_start=1035
+  _globals['_ATTEMPT']._serialized_end=1346
+  _globals['_ATTEMPTPAGE']._serialized_start=1348
+  _globals['_ATTEMPTPAGE']._serialized_end=1432
+  _globals['_OPTIONS']._serialized_start=1434
+  _globals['_OPTIONS']._serialized_end=1514
+  _globals['_OPTIONSPAGE']._serialized_start=1516
+  _globals['_OPTIONSPAGE']._serialized_end=1599
+  _globals['_TASKS']._serialized_start=1602
+  _globals['_TASKS']._serialized_end=2057
 # @@protoc_insertion_point(module_scope)

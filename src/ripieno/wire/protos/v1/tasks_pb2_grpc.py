@@ -70,6 +70,11 @@ class TasksStub:
                 request_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_query__pb2.Filter.SerializeToString,
                 response_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_query__pb2.Total.FromString,
                 _registered_method=True)
+        self.FollowOutput = channel.unary_stream(
+                '/ripieno.v1.Tasks/FollowOutput',
+                request_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.FollowOutputRequest.SerializeToString,
+                response_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.OutputPiece.FromString,
+                _registered_method=True)
 
 
 class TasksServicer:
@@ -119,6 +124,15 @@ class TasksServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FollowOutput(self, request, context):
+        """What a worker wrote to its standard output and standard error while it ran an attempt: the end of
+        each (64 KiB unless the agent was told otherwise). One message, or, to follow, one whenever there is
+        more, until the attempt has ended. NOT_FOUND if there is no such task or attempt.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TasksServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -156,6 +170,11 @@ def add_TasksServicer_to_server(servicer, server):
                     servicer.CountOptions,
                     request_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_query__pb2.Filter.FromString,
                     response_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_query__pb2.Total.SerializeToString,
+            ),
+            'FollowOutput': grpc.unary_stream_rpc_method_handler(
+                    servicer.FollowOutput,
+                    request_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.FollowOutputRequest.FromString,
+                    response_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.OutputPiece.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -347,6 +366,33 @@ class Tasks:
             '/ripieno.v1.Tasks/CountOptions',
             ripieno_dot_wire_dot_protos_dot_v1_dot_query__pb2.Filter.SerializeToString,
             ripieno_dot_wire_dot_protos_dot_v1_dot_query__pb2.Total.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FollowOutput(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/ripieno.v1.Tasks/FollowOutput',
+            ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.FollowOutputRequest.SerializeToString,
+            ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.OutputPiece.FromString,
             options,
             channel_credentials,
             insecure,

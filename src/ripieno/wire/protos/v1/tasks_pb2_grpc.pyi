@@ -41,6 +41,11 @@ class TasksStub:
     ListOptions: _grpc.UnaryUnaryMultiCallable[_query_pb2.Query, _tasks_pb2.OptionsPage]
     """Sets of options, each once for a session."""
     CountOptions: _grpc.UnaryUnaryMultiCallable[_query_pb2.Filter, _query_pb2.Total]
+    FollowOutput: _grpc.UnaryStreamMultiCallable[_tasks_pb2.FollowOutputRequest, _tasks_pb2.OutputPiece]
+    """What a worker wrote to its standard output and standard error while it ran an attempt: the end of
+    each (64 KiB unless the agent was told otherwise). One message, or, to follow, one whenever there is
+    more, until the attempt has ended. NOT_FOUND if there is no such task or attempt.
+    """
 
 @_typing.type_check_only
 class TasksAsyncStub(TasksStub):
@@ -54,6 +59,11 @@ class TasksAsyncStub(TasksStub):
     ListOptions: _aio.UnaryUnaryMultiCallable[_query_pb2.Query, _tasks_pb2.OptionsPage]  # type: ignore[assignment]
     """Sets of options, each once for a session."""
     CountOptions: _aio.UnaryUnaryMultiCallable[_query_pb2.Filter, _query_pb2.Total]  # type: ignore[assignment]
+    FollowOutput: _aio.UnaryStreamMultiCallable[_tasks_pb2.FollowOutputRequest, _tasks_pb2.OutputPiece]  # type: ignore[assignment]
+    """What a worker wrote to its standard output and standard error while it ran an attempt: the end of
+    each (64 KiB unless the agent was told otherwise). One message, or, to follow, one whenever there is
+    more, until the attempt has ended. NOT_FOUND if there is no such task or attempt.
+    """
 
 class TasksServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -106,5 +116,16 @@ class TasksServicer(metaclass=_abc_1.ABCMeta):
         request: _query_pb2.Filter,
         context: _ServicerContext,
     ) -> _typing.Union[_query_pb2.Total, _abc.Awaitable[_query_pb2.Total]]: ...
+
+    @_abc_1.abstractmethod
+    def FollowOutput(
+        self,
+        request: _tasks_pb2.FollowOutputRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_tasks_pb2.OutputPiece], _abc.AsyncIterator[_tasks_pb2.OutputPiece]]:
+        """What a worker wrote to its standard output and standard error while it ran an attempt: the end of
+        each (64 KiB unless the agent was told otherwise). One message, or, to follow, one whenever there is
+        more, until the attempt has ended. NOT_FOUND if there is no such task or attempt.
+        """
 
 def add_TasksServicer_to_server(servicer: TasksServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
