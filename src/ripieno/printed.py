@@ -143,6 +143,11 @@ class Printed:
             else:
                 time.sleep(_NAP_S)
 
+    @property
+    def read(self) -> Position:
+        """How much of what was written the warden has read; it may be behind a little."""
+        return Position(self._words[STDOUT], self._words[STDERR])
+
     def has_read(self, position: Position) -> bool:
         """Whether the warden has read all that was written before a position, so that ``between`` knows it."""
         return self._words[STDOUT] >= position.stdout and self._words[STDERR] >= position.stderr

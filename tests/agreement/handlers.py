@@ -198,6 +198,12 @@ class Steps:
         _write_line(Path(book), task.given.task_id)
 
     @staticmethod
+    async def run(task: Running, code: str) -> bytes:
+        """Run a piece of Python."""
+        exec(code, {"task": task.given})
+        return b"ran"
+
+    @staticmethod
     async def error(task: Running, text: str) -> None:
         raise TaskError(text)
 

@@ -205,6 +205,7 @@ class Replica:
         notices.subscribe(local=dispatcher.changed_here, remote=dispatcher.changed_elsewhere)
         notices.subscribe(local=upkeep.changed_here)
         notices.subscribe(local=connected.cancel_here, remote=connected.cancel_elsewhere)
+        notices.subscribe(local=connected.follow_here, remote=connected.follow_elsewhere)
         notices.subscribe(remote=connected.connected_elsewhere)
         self._watcher = watcher
         self._parts: list[Part] = [notices, watcher, reports, submissions, dispatcher, liveness, upkeep, Memory(health)]
@@ -219,7 +220,7 @@ class Replica:
         log = ChangeLog(database)
         tail = Tail(log, health)
         notices.subscribe(local=tail.wake, remote=tail.wake)
-        self._tasks = Tasks(database, watcher, Outputs(database))  # type: ignore[abstract] # not all is there yet
+        self._tasks = Tasks(database, watcher, Outputs(database, notices))  # type: ignore[abstract] # not all is there yet
         self._events = Events(database, sessions, log, tail, watcher)
         self._parts += [lookups, background, lives, cutter, Reminders(database, dispatcher, health), tail]
         self._submitter = Submitter(

@@ -19,7 +19,8 @@ from collections.abc import Sequence, Set
 from ripieno.agent.attempts.attempt import Attempt, Verdict
 from ripieno.agent.attempts.endings import Ticketed, ended, halves, outcome_of, put_ticket, tickets_of, without
 from ripieno.domain.outcomes import Completed, Completions, Failed
-from ripieno.wire.outcomes import completions_to_wire
+from ripieno.domain.output import AttemptOutput
+from ripieno.wire.outcomes import completions_to_wire, output_to_wire
 from ripieno.wire.protos.v1 import agent_pb2
 
 AgentMessage = agent_pb2.AgentMessage
@@ -139,6 +140,12 @@ class Outbox:
         started.at_us = attempt.started_at_us
         started.worker = attempt.worker
         self._grow(_OUTCOME_BYTES + len(attempt.worker))
+
+    def printed(self, attempt: Attempt, output: AttemptOutput) -> None:
+        """Report what an attempt that runs has printed so far."""
+        live = self._open.outputs.add(output=output_to_wire(output))
+        put_ticket(live.ticket, attempt)
+        self._grow(_OUTCOME_BYTES + output.size)
 
     def grant(self, more: int) -> None:
         """Grant the control plane credit for ``more`` assignments beyond those granted so far."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ripieno.agent.attempts.attempt import Attempt
-from ripieno.printed import Position
+from ripieno.printed import Position, Printed
 
 #: Longest name of an agent or worker. Thousands of messages and rows carry names, so the middle of a longer one is cut.
 NAME_BYTES = 256
@@ -44,6 +44,7 @@ class Slot:
         inbox: Attempts that were sent to the worker and have not left it, in order.
         head_since, head_since_us: When the first attempt of the inbox became the first: monotonic
             seconds, and microseconds since the epoch.
+        printed: What its worker prints; None while none serves, or where that is not known.
         output_since: Where the output of the inbox's first attempt begins in what its worker prints; None if that
             is not known.
         stuck: Whether the worker ignores an interruption and is not ours to end.
@@ -54,6 +55,7 @@ class Slot:
     inbox: deque[Attempt] = field(default_factory=deque)
     head_since: float = 0.0
     head_since_us: int = 0
+    printed: Printed | None = None
     output_since: Position | None = None
     stuck: bool = False
 

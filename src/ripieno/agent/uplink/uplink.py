@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
@@ -74,6 +74,7 @@ class Uplink:
         on_welcome: Called at each Welcome.
         on_settled: Called with the messages whose outcomes were settled.
         on_refused: Called with lost claims, whose outcomes have no effect.
+        on_followed: Called with attempts whose output somebody follows.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Uplink:
         self.on_welcome: Callable[[], None] = lambda: None
         self.on_settled: Callable[[list[agent_pb2.AgentMessage]], None] = lambda messages: None
         self.on_refused: Callable[[set[int]], None] = lambda claims: None
+        self.on_followed: Callable[[Iterable[agent_pb2.Ticket]], None] = lambda tickets: None
         self._settings = settings
         self._slots = slots
         self._agent_id = settings.agent_id or os.urandom(16)
@@ -251,6 +253,8 @@ class Uplink:
             dispatcher.urgent(message.urgent)
         if message.cancelled:
             dispatcher.cancelled(message.cancelled)
+        if message.follow_outputs:
+            self.on_followed(message.follow_outputs)
         if message.draining:
             raise _StreamEndedError("it is going away")
 

@@ -109,6 +109,7 @@ class Keeper:
                 async with asyncio.timeout(EXIT_S):
                     detail = await process.ended()
             keep_last_output(self._slot, process.printed)
+        self._slot.printed = None
         self._complaints.say(self._slot.name, detail if served or process is None else f"it never served: {detail}")
         self._dispatcher.down(self._slot, detail, blameless=blameless)
 
@@ -130,7 +131,7 @@ class Keeper:
 
     async def _run_lane(self, address: str, channel: grpc.aio.Channel, process: WorkerProcess | None) -> None:
         kill, printed = (process.kill, process.printed) if process is not None else (_not_ours, None)
-        self._slot.output_since = None
+        self._slot.printed, self._slot.output_since = printed, None
         lane: BatchLane | ProcessLane
         if await is_served(channel):
             lane = BatchLane(address, self._slot, self._dispatcher, self._exchange, self._link, kill, printed)

@@ -40,7 +40,9 @@ async def task_output(connection: Connection, task_id: str, attempt: int | None)
     """
     patience = connection.patience("read what a task has printed")
     while True:
-        call = connection.stub(tasks_pb2_grpc.TasksStub).FollowOutput(tasks_pb2.FollowOutputRequest(task_id=task_id, attempt=attempt))
+        call = connection.stub(tasks_pb2_grpc.TasksStub).FollowOutput(
+            tasks_pb2.FollowOutputRequest(task_id=task_id, attempt=attempt)
+        )
         try:
             async for piece in call:
                 return _of(piece)

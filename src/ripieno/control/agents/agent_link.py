@@ -216,6 +216,13 @@ class AgentLink:
             else:
                 self._cancelled_early[ticket.claim] = now
 
+    def follow(self, ticket: Ticket) -> None:
+        """Ask the agent for what an attempt of its prints; it is asked again from time to time, so not if it is behind."""
+        if ticket.claim in self.claims and not self.full:
+            self._message().follow_outputs.append(ticket_to_wire(ticket))
+            self._grow(_TICKET_BYTES)
+            self._filled.set()
+
     def confirm(self, claims: Iterable[int]) -> None:
         """Note that the agent interrupts these cancelled attempts; it need not be reminded of them."""
         for claim in claims:

@@ -180,6 +180,8 @@ class Agents(AgentData):
             link.revoke()
         if message.outcomes_no:
             self._reports.ended(link, message)
+        if message.outputs:
+            self._reports.printed(link, message.outputs)
         if message.started:
             self._reports.started(message.started)
         if message.released:

@@ -65,6 +65,19 @@ class Connected:
             if link := self._dispatcher.links.get(agent_no):
                 link.cancel(tickets)
 
+    def follow_here(self, changes: Changes) -> None:
+        """Ask the agents connected here for what attempts of theirs print that somebody follows."""
+        self._follow(changes.followed)
+
+    def follow_elsewhere(self, news: News) -> None:
+        """Do the same for those who follow through another replica."""
+        self._follow(news.followed)
+
+    def _follow(self, followed: Sequence[tuple[int, Ticket]]) -> None:
+        for agent_no, ticket in followed:
+            if link := self._dispatcher.links.get(agent_no):
+                link.follow(ticket)
+
     def cancel_elsewhere(self, news: News) -> None:
         """Read and tell the cancellations of agents connected here after another replica has cancelled attempts."""
         links = self._dispatcher.links

@@ -28,10 +28,11 @@ from ripieno.domain.errors import ConflictError, InvalidRequestError, NotFoundEr
 from ripieno.domain.outcomes import Cancelled, Completed, Completions, Failed, Failure, Outcome, Ticket
 from ripieno.store.attempts.attempts import mark_interrupting_if_owned, mark_started_if_owned, release_if_owned
 from ripieno.store.attempts.commit import Committer
+from ripieno.store.attempts.outputs import keep_live_outputs
 from ripieno.store.attempts.portions import bytes_of, fits, portions_of_outcomes, rows_of
 from ripieno.store.database.database import Database
 from ripieno.store.sessions.changes import Changes
-from ripieno.wire.outcomes import completions_from_wire, outcome_from_wire, storable, ticket_from_wire
+from ripieno.wire.outcomes import completions_from_wire, outcome_from_wire, output_from_wire, storable, ticket_from_wire
 from ripieno.wire.protos.v1 import agent_pb2
 
 _log = structlog.get_logger(__name__)
@@ -208,6 +209,18 @@ class Reports:
     def interrupting(self, tickets: Sequence[Ticket]) -> None:
         """Note in the store, in the background, that cancelled attempts had begun and are being interrupted."""
         self.spawn(self._mark_interrupting(tickets), len(tickets))
+
+    def printed(self, link: AgentLink, messages: Iterable[agent_pb2.LiveOutput]) -> None:
+        """Keep, in the background, what attempts that run have printed so far, for those who follow them.
+
+        What cannot be written is dropped: more of it comes soon.
+        """
+        outputs = {each.ticket.claim: output_from_wire(each.output) for each in messages}
+        outputs = {claim: output for claim, output in outputs.items() if claim in link.claims}
+        if outputs:
+            assert self._group is not None, "reports run before agents are served"
+            size = sum(_ATTEMPT_BYTES + output.size for output in outputs.values())
+            self._backlog.hold(size, self._group.create_task(_logged(keep_live_outputs(self._database, outputs))))
 
     async def _commit(self, reports: Sequence[Report]) -> Sequence[None]:
         try:

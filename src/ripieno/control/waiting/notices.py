@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 
 from ripieno.background import Setback
+from ripieno.domain.outcomes import Ticket
 from ripieno.store.cluster.signals import News, Signals
 from ripieno.store.sessions.changes import Changes
 
@@ -43,6 +44,7 @@ class Notices:
         self._partitions: set[str] = set()
         self._agents: set[int] = set()
         self._connected: dict[int, int] = {}
+        self._followed: list[tuple[int, Ticket]] = []
         self._results: dict[int, list[str]] = {}
         self.named_bytes = 0
         self._unnamed: set[int] = set()
@@ -73,12 +75,14 @@ class Notices:
         self._agents.update(agent_no for agent_no, _ in changes.cancelled)
         self._connected |= changes.connected
         self._gone |= changes.gone
+        if not self._signals.alone:
+            self._followed = (self._followed + changes.followed)[-_MOST_NAMED:]
         self._name_results(changes)
         self._name_tasks(changes)
         if self.named > _MOST_NAMED:
             self._take()
             self._everything = True
-        if self.named or self._everything:
+        if self.named or self._followed or self._everything:
             self._pending.set()
 
     def _tell_everything(self) -> None:
@@ -129,11 +133,12 @@ class Notices:
             frozenset(self._stopped),
             self._everything,
             frozenset(self._gone),
+            self._followed,
         )
         for gathered in (self._sessions, self._partitions, self._agents, self._unnamed, self._stopped, self._gone):
             gathered.clear()
         self._results, self._ended, self.named_bytes = {}, {}, 0
-        self._connected = {}
+        self._connected, self._followed = {}, []
         self._everything = False
         return news
 

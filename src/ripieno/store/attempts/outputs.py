@@ -1,11 +1,11 @@
 """Outputs of attempts: what their workers printed, kept by the transaction that ends them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ripieno.domain.outcomes import Completions
 from ripieno.domain.output import AttemptOutput
 from ripieno.store.attempts.plan import Ended
-from ripieno.store.database.database import Connection
+from ripieno.store.database.database import Connection, Database
 from ripieno.store.database.queries import Queries
 
 _SQL = Queries("outputs")
@@ -26,6 +26,16 @@ async def keep_outputs(connection: Connection, ended: Sequence[Ended]) -> None:
             [each.row["retry"] for each, _ in printed],
             *_columns([output for _, output in printed]),
         )
+
+
+async def keep_live_outputs(database: Database, outputs: Mapping[int, AttemptOutput]) -> None:
+    """Keep what attempts that run have printed so far, by claim, for those who follow them. A crash may forget it."""
+    await database.fetch(_SQL.keep_live_outputs, list(outputs), *_columns(list(outputs.values())))
+
+
+async def forget_live_outputs(database: Database, after_s: float) -> None:
+    """Drop what was kept of attempts that ran and was not written again for ``after_s`` seconds."""
+    await database.fetch(_SQL.forget_live_outputs, after_s)
 
 
 def printed_columns(attempts: Completions) -> tuple[list[int], list[bytes], list[bytes], list[int], list[int]]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from ripieno.background import Setback
 from ripieno.domain.errors import RipienoError
+from ripieno.domain.outcomes import Ticket
 from ripieno.store.database.database import Database
 from ripieno.store.database.faults import ConnectionLostError
 from ripieno.store.database.queries import Queries
@@ -30,6 +31,9 @@ _LONGEST_KEYS = 7_000
 
 #: Task numbers in one message; each has 19 digits at most.
 _MOST_TASKS = 300
+
+#: Attempts in one message: four such numbers each.
+_MOST_ATTEMPTS = 75
 
 _COUNT_EVERY_S = 5.0
 
@@ -50,6 +54,7 @@ class News:
         partitions: Partitions in which tasks became claimable.
         agents: Agents that hold attempts which were cancelled.
         connected: Agents that have connected, each with the epoch of that connection.
+        followed: Attempts whose output somebody follows, each with the agent that holds it.
         everything: True if there was too much to name, or the connection was broken meanwhile: anything may have
             changed.
         gone: Sessions that were purged or deleted.
@@ -65,6 +70,7 @@ class News:
     stopped: frozenset[int] = frozenset()
     everything: bool = False
     gone: frozenset[int] = frozenset()
+    followed: Sequence[tuple[int, Ticket]] = ()
 
 
 class Signals:
@@ -160,6 +166,9 @@ def _parts(news: News) -> Iterator[Mapping[str, object]]:
         "connected": sorted(news.connected.items()),
         "gone": sorted(news.gone),
     }
+    for start in range(0, len(news.followed), _MOST_ATTEMPTS):
+        some = news.followed[start : start + _MOST_ATTEMPTS]
+        yield {"followed": [[agent_no, *ticket] for agent_no, ticket in some]}
     for session_no, tasks in news.ended.items():
         for start in range(0, len(tasks), _MOST_TASKS):
             yield {"session": session_no, "ended": tasks[start : start + _MOST_TASKS]}
@@ -192,4 +201,5 @@ def _decode(message: Mapping[str, Any]) -> News:
         frozenset(message.get("stopped", ())),
         message.get("everything", False),
         frozenset(message.get("gone", ())),
+        [(agent_no, Ticket(*ticket)) for agent_no, *ticket in message.get("followed", ())],
     )

@@ -25,6 +25,8 @@ class Changes:
         connected: Agents that have connected, each with the epoch of that connection.
         cuts: Sessions in which a cut is not finished: ``store.graph.cuts`` goes on with it.
         promotions: Sessions in which a promotion is not finished: ``store.graph.promotions`` goes on with it.
+        followed: Attempts whose output somebody follows, each with the agent that holds it. Nothing has changed in
+            the store.
         revivals: Sessions in which a revival is not finished: ``store.graph.revivals`` goes on with it.
         gone: Sessions that were purged or deleted: what was kept of their data, or of themselves, is void.
     """
@@ -42,6 +44,7 @@ class Changes:
     promotions: set[int] = field(default_factory=set)
     revivals: set[int] = field(default_factory=set)
     gone: set[int] = field(default_factory=set)
+    followed: list[tuple[int, Ticket]] = field(default_factory=list)
 
     def add(self, other: "Changes") -> None:
         """Add the changes of another transaction."""
@@ -50,6 +53,7 @@ class Changes:
         self.unnamed |= other.unnamed
         self.stopped |= other.stopped
         self.cancelled += other.cancelled
+        self.followed += other.followed
         self.connected |= other.connected
         self.cuts |= other.cuts
         self.promotions |= other.promotions

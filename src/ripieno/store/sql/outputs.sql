@@ -25,11 +25,26 @@ set stdout = excluded.stdout, stderr = excluded.stderr,
     stdout_left_out = excluded.stdout_left_out, stderr_left_out = excluded.stderr_left_out
 
 -- name: output_of_attempt
--- One attempt of a task, or the latest one: whether it is over, and what it has printed if anything is kept. Locks
--- nothing.
-select asked.retry as attempt, s.retry as latest, asked.retry < s.retry or s.status >= 10 as over,
-       o.stdout, o.stderr, o.stdout_left_out, o.stderr_left_out
+-- One attempt of a task, or the latest one: whether it is over, who holds it, and what it has printed: all of it if it
+-- is over, else what a follower was told last. Locks nothing.
+select s.session_no, asked.retry as attempt, s.retry as latest, asked.retry < s.retry or s.status >= 10 as over,
+       case when asked.retry = s.retry then s.claim end as claim, s.agent_no, l.written_at,
+       coalesce(o.stdout, l.stdout) as stdout, coalesce(o.stderr, l.stderr) as stderr,
+       coalesce(o.stdout_left_out, l.stdout_left_out) as stdout_left_out,
+       coalesce(o.stderr_left_out, l.stderr_left_out) as stderr_left_out
 from states s
 cross join lateral (select coalesce($2::integer, s.retry) as retry) as asked
 left join attempt_outputs o on o.task_no = s.task_no and o.retry = asked.retry
+left join live_outputs l on l.claim = s.claim and asked.retry = s.retry
 where s.task_no = $1
+
+-- name: keep_live_outputs
+insert into live_outputs (claim, stdout, stderr, stdout_left_out, stderr_left_out)
+select * from unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::bigint[], $5::bigint[])
+on conflict (claim) do update
+set stdout = excluded.stdout, stderr = excluded.stderr, stdout_left_out = excluded.stdout_left_out,
+    stderr_left_out = excluded.stderr_left_out, written_at = excluded.written_at
+
+-- name: forget_live_outputs
+-- Drops what nobody follows any more, or whose attempt is over. Few rows are ever there.
+delete from live_outputs where written_at < now() - $1::double precision * interval '1 second'

@@ -57,7 +57,7 @@ class Surroundings:
         self._unseen += 1
         if idle or self._unseen >= LOOK_AFTER:
             self._unseen = 0
-            self._restore_streams()
+            self._restore_streams(idle=idle)
             self._restore_signals()
 
     def close(self) -> None:
@@ -68,10 +68,13 @@ class Surroundings:
                     os.close(descriptor)
         self._folder, self._streams = -1, {}
 
-    def _restore_streams(self) -> None:
-        """Reopen standard streams that were closed, lest output go to a file or socket that got their number."""
+    def _restore_streams(self, *, idle: bool) -> None:
+        """Reopen standard streams that were closed, lest output go to a file or socket that got their number.
+
+        While there is time, also those that were redirected and left so: the output of other tasks would be lost.
+        """
         for number, kept in self._streams.items():
-            if not _is_standard(number):
+            if not _is_standard(number) or (idle and number and not os.path.sameopenfile(number, kept)):
                 with suppress(OSError):
                     os.dup2(kept, number)
 

@@ -40,6 +40,7 @@ class AgentMessage(_message.Message):
     DRAINING_FIELD_NUMBER: _builtins.int
     CREDIT_REVOKED_FIELD_NUMBER: _builtins.int
     COMPLETIONS_FIELD_NUMBER: _builtins.int
+    OUTPUTS_FIELD_NUMBER: _builtins.int
     credit: _builtins.int
     """How many more assignments the agent takes, beyond what it was granted so far."""
     outcomes_no: _builtins.int
@@ -73,6 +74,10 @@ class AgentMessage(_message.Message):
     def completions(self) -> Global___Completions:
         """Outcomes too, of the plainest kind; `outcomes_no` names them with the others."""
 
+    @_builtins.property
+    def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___LiveOutput]:
+        """What attempts that run have printed so far (ControlMessage.follow_outputs)."""
+
     def __init__(
         self,
         *,
@@ -86,10 +91,11 @@ class AgentMessage(_message.Message):
         draining: _builtins.bool = ...,
         credit_revoked: _builtins.bool = ...,
         completions: Global___Completions | None = ...,
+        outputs: _abc.Iterable[Global___LiveOutput] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["completions", b"completions", "hello", b"hello"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["completions", b"completions", "credit", b"credit", "credit_revoked", b"credit_revoked", "draining", b"draining", "hello", b"hello", "interrupting", b"interrupting", "outcomes", b"outcomes", "outcomes_no", b"outcomes_no", "released", b"released", "started", b"started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completions", b"completions", "credit", b"credit", "credit_revoked", b"credit_revoked", "draining", b"draining", "hello", b"hello", "interrupting", b"interrupting", "outcomes", b"outcomes", "outcomes_no", b"outcomes_no", "outputs", b"outputs", "released", b"released", "started", b"started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -368,6 +374,32 @@ class AttemptOutput(_message.Message):
 Global___AttemptOutput: _TypeAlias = AttemptOutput  # noqa: Y015
 
 @_typing.final
+class LiveOutput(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TICKET_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def ticket(self) -> Global___Ticket: ...
+    @_builtins.property
+    def output(self) -> Global___AttemptOutput:
+        """All so far, of which the end is kept."""
+
+    def __init__(
+        self,
+        *,
+        ticket: Global___Ticket | None = ...,
+        output: Global___AttemptOutput | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output", "ticket", b"ticket"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["output", b"output", "ticket", b"ticket"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LiveOutput: _TypeAlias = LiveOutput  # noqa: Y015
+
+@_typing.final
 class Completions(_message.Message):
     """Attempts that completed with small results and nothing else, as columns: the i-th
     entry of each is about the i-th attempt. What most messages are made of, and for
@@ -600,6 +632,7 @@ class ControlMessage(_message.Message):
     PLAIN_FIELD_NUMBER: _builtins.int
     URGENT_FIELD_NUMBER: _builtins.int
     REVOCATIONS_FIELD_NUMBER: _builtins.int
+    FOLLOW_OUTPUTS_FIELD_NUMBER: _builtins.int
     draining: _builtins.bool
     """This replica is going away: dial another one; nothing is lost."""
     urgent: _builtins.int
@@ -639,6 +672,12 @@ class ControlMessage(_message.Message):
         not, the agent orders what it holds.
         """
 
+    @_builtins.property
+    def follow_outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Ticket]:
+        """Somebody follows what these attempts print: the agent sends it at once, and for the next 15 seconds
+        whenever there is more, but not more often than twice a second.
+        """
+
     def __init__(
         self,
         *,
@@ -653,10 +692,11 @@ class ControlMessage(_message.Message):
         plain: Global___PlainAssignments | None = ...,
         urgent: _builtins.int = ...,
         revocations: _builtins.int | None = ...,
+        follow_outputs: _abc.Iterable[Global___Ticket] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_revocations", b"_revocations", "plain", b"plain", "revocations", b"revocations", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_revocations", b"_revocations", "assignments", b"assignments", "cancelled", b"cancelled", "draining", b"draining", "lost", b"lost", "options", b"options", "plain", b"plain", "revocations", b"revocations", "sessions", b"sessions", "settled", b"settled", "urgent", b"urgent", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_revocations", b"_revocations", "assignments", b"assignments", "cancelled", b"cancelled", "draining", b"draining", "follow_outputs", b"follow_outputs", "lost", b"lost", "options", b"options", "plain", b"plain", "revocations", b"revocations", "sessions", b"sessions", "settled", b"settled", "urgent", b"urgent", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__revocations: _TypeAlias = _typing.Literal["revocations"]  # noqa: Y015
     _WhichOneofArgType__revocations: _TypeAlias = _typing.Literal["_revocations", b"_revocations"]  # noqa: Y015
