@@ -4,9 +4,11 @@ import pytest
 
 from ripieno.domain.outcomes import Completions
 from ripieno.domain.output import AttemptOutput
+from ripieno.store.attempts.attempts import release_if_owned
+from ripieno.store.attempts.outputs import forget_live_outputs, keep_live_outputs
 from ripieno.store.reading.lookup import find_tasks
 from ripieno.store.reading.outputs import AttemptState, output_of_attempt
-from store.world import World, done, failed, over, task
+from store.world import AGENT, World, done, failed, over, task
 
 PRINTED = AttemptOutput(b"out \xff\x00", b"err", 10, 2**62)
 
@@ -47,7 +49,7 @@ async def test_each_attempt_keeps_its_own(world: World) -> None:
     [first] = await world.begin(task("t", "r"))
     await world.commit(failed(first)._replace(output=AttemptOutput(b"first")))
     [second] = (await world.claim()).values()
-    assert await state_of(world, "t") == AttemptState(1, 1, over=False)
+    assert await state_of(world, "t") == AttemptState(1, 1, over=False, agent_no=AGENT, ticket=second.ticket)
     await world.commit(failed(second))
     [third] = (await world.claim()).values()
     await world.commit(done(third, {"r": b""})._replace(output=AttemptOutput(b"", b"third")))
@@ -80,3 +82,25 @@ async def test_what_there_is_to_know_of_an_attempt(world: World) -> None:
     assert await output_of_attempt(world.database, 1 << 60, None) is None
     assert await state_of(world, "t") == AttemptState(0, 0, over=False)
     assert await state_of(world, "t", 5) == AttemptState(5, 0, over=False)
+
+
+async def test_what_a_running_attempt_has_printed_is_that_of_its_claim(world: World) -> None:
+    """Given back and begun anew under the same number, it has printed nothing yet; at its end only the end counts."""
+    [first] = await world.begin(task("t", "r"))
+    so_far = AttemptOutput(b"so far")
+    await keep_live_outputs(world.database, {first.ticket.claim: AttemptOutput(b"less")})
+    await keep_live_outputs(world.database, {first.ticket.claim: so_far})
+    state = await state_of(world, "t")
+    assert (state.output, state.over, state.ticket) == (so_far, False, first.ticket)
+    assert state.written_at is not None
+    await release_if_owned(world.database, [first.ticket])
+    assert await state_of(world, "t") == AttemptState(0, 0, over=False)
+    [second] = (await world.claim()).values()
+    assert await kept(world, "t") is None
+    await keep_live_outputs(world.database, {second.ticket.claim: so_far})
+    await world.commit(done(second, {"r": b""})._replace(output=PRINTED))
+    assert await state_of(world, "t") == AttemptState(0, 0, over=True, output=PRINTED)
+    await forget_live_outputs(world.database, 3600)
+    assert await world.database.fetch("select from live_outputs")
+    await forget_live_outputs(world.database, 0)
+    assert not await world.database.fetch("select from live_outputs")

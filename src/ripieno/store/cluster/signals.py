@@ -201,5 +201,5 @@ def _decode(message: Mapping[str, Any]) -> News:
         frozenset(message.get("stopped", ())),
         message.get("everything", False),
         frozenset(message.get("gone", ())),
-        [(agent_no, Ticket(*ticket)) for agent_no, *ticket in message.get("followed", ())],
+        tuple((agent_no, Ticket(*ticket)) for agent_no, *ticket in message.get("followed", ())),
     )
