@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from ripieno.domain.statuses import (
     SESSION_TRANSITIONS,
+    TAKES_RETRIES,
     TAKES_TASKS,
     ResultStatus,
     SessionStatus,
@@ -233,7 +234,7 @@ class Model:
             and task.status in (TaskStatus.ERROR, TaskStatus.TIMEOUT)
             and not task.for_want_of_input
         ]
-        if failed and self.sessions[session].status not in TAKES_TASKS:
+        if failed and self.sessions[session].status not in TAKES_RETRIES:
             raise CancelledError
         for task in failed:
             self._wait_again(task)

@@ -238,10 +238,22 @@ async def test_what_failed_while_its_session_was_paused_is_retried_where_its_opt
     assert list(await world.claim(partition="gpu")) == ["b"]
 
 
-@pytest.mark.parametrize("at", [SessionStatus.CLOSED, SessionStatus.PURGED])
-async def test_nothing_is_retried_in_a_session_that_is_closed(world: World, at: SessionStatus) -> None:
+async def test_nothing_is_retried_in_a_session_that_is_purged(world: World) -> None:
     [claimed] = await world.begin(task("a", "ka"))
     await world.commit(failed(claimed, failure=Failure.OUTPUT))
-    await world.come_to(at)
-    with pytest.raises(SubmissionStoppedError, match=f"session 's' is {at.name}"):
+    await world.come_to(SessionStatus.PURGED)
+    with pytest.raises(SubmissionStoppedError, match="session 's' is PURGED"):
         await world.retry("a")
+
+
+async def test_what_failed_in_a_session_that_is_closed_may_be_retried(world: World) -> None:
+    [claimed] = await world.begin(task("a", "ka"))
+    await world.submit(task("b", needs=["ka"]))
+    await world.live(SessionStep.PAUSE)
+    await world.commit(failed(claimed, failure=Failure.OUTPUT))
+    await world.come_to(SessionStatus.CLOSED)
+    assert await world.retry("a") == ["a"]
+    with pytest.raises(SessionStepError):
+        await world.live(SessionStep.PURGE)
+    await world.run(a="ka")
+    assert list(await world.claim()) == ["b"]

@@ -40,6 +40,7 @@ from ripieno.control.upkeep.background import Background
 from ripieno.control.upkeep.cancellation import Cancellation
 from ripieno.control.upkeep.cutter import Cutter
 from ripieno.control.upkeep.lives import Lives
+from ripieno.control.upkeep.retries import Retries
 from ripieno.control.upkeep.upkeep import Upkeep
 from ripieno.control.waiting.notices import Notices
 from ripieno.control.waiting.waits import Waits
@@ -220,7 +221,12 @@ class Replica:
         log = ChangeLog(database)
         tail = Tail(log, health)
         notices.subscribe(local=tail.wake, remote=tail.wake)
-        self._tasks = Tasks(database, watcher, Outputs(database, notices))  # type: ignore[abstract] # not all is there yet
+        self._tasks = Tasks(  # type: ignore[abstract] # not all is there yet
+            database,
+            watcher,
+            Outputs(database, notices),
+            Retries(limits, database, sessions, background),
+        )
         self._events = Events(database, sessions, log, tail, watcher)
         self._parts += [lookups, background, lives, cutter, Reminders(database, dispatcher, health), tail]
         self._submitter = Submitter(

@@ -52,6 +52,30 @@ class TaskOptions:
         return sum([len(text.encode()) for pair in self.options.items() for text in pair])
 
 
+@dataclass(frozen=True, slots=True)
+class OptionChanges:
+    """What is different in options of tasks; None, or a name that is left out, stays as it is."""
+
+    max_duration_us: int | None = None
+    max_retries: int | None = None
+    priority: int | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def applied_to(self, options: TaskOptions) -> TaskOptions:
+        """Return the options with these changes."""
+        return TaskOptions(
+            options.max_duration_us if self.max_duration_us is None else self.max_duration_us,
+            options.max_retries if self.max_retries is None else self.max_retries,
+            options.priority if self.priority is None else self.priority,
+            {**options.options, **self.options},
+        )
+
+
+def check_changes(where: str, changes: OptionChanges) -> None:
+    """Check changes as ``check_options`` does the options that have them; errors as there."""
+    check_options(where, changes.applied_to(TaskOptions(1, 0, MIN_PRIORITY)))
+
+
 def check_options(where: str, options: TaskOptions) -> None:
     """Check the values of task options; ``where`` is the field that holds them.
 

@@ -81,6 +81,9 @@ SESSION_TRANSITIONS: Mapping[SessionStatus, Mapping[SessionStep, SessionStatus]]
 #: Statuses in which a session takes tasks, of clients and of workers, unless their submission was stopped.
 TAKES_TASKS = frozenset({SessionStatus.RUNNING, SessionStatus.PAUSED})
 
+#: Statuses in which failed tasks of a session may be retried: as long as it may have unfinished ones and has its data.
+TAKES_RETRIES = TAKES_TASKS | {SessionStatus.CLOSED}
+
 
 class TaskStatus(IntEnum):
     """Status of a task.

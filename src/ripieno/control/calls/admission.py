@@ -57,6 +57,7 @@ _IDS: Mapping[str, Callable[[Any], int]] = {
     f"/{_SUBMITTER}/GetResultStatus": lambda request: len(request.result_ids),
     f"/{_RESULTS}/Read": lambda request: len(request.keys),
     f"/{_RESULTS}/Follow": lambda request: len(request.keys),
+    f"/{_TASKS_SERVICE.full_name}/Retry": lambda request: len(request.task_ids),
     f"/{_EVENTS_SERVICE.full_name}/Follow": lambda request: len(request.session_ids),
 }
 

@@ -1,4 +1,4 @@
-"""The Tasks service: what attempts of tasks have printed."""
+"""The Tasks service: what attempts of tasks have printed, and another try for tasks that failed."""
 
 from contextlib import aclosing
 from typing import Any
@@ -6,8 +6,12 @@ from typing import Any
 import grpc.aio
 
 from ripieno.control.results.outputs import Outputs, Piece
+from ripieno.control.upkeep.retries import Retried, Retries
 from ripieno.control.waiting.watcher import Watcher
+from ripieno.domain.errors import InvalidRequestError
+from ripieno.domain.identifiers import check_identifier
 from ripieno.store.database.database import Database
+from ripieno.wire.options import changes_from_wire
 from ripieno.wire.protos.v1 import tasks_pb2, tasks_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -16,10 +20,11 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class Tasks(tasks_pb2_grpc.TasksServicer):
     """Implements the Tasks service for clients."""
 
-    def __init__(self, database: Database, watcher: Watcher, outputs: Outputs) -> None:
+    def __init__(self, database: Database, watcher: Watcher, outputs: Outputs, retries: Retries) -> None:
         self._database = database
         self._watcher = watcher
         self._outputs = outputs
+        self._retries = retries
 
     # The stubs know generators only; writing to the context is the other documented way.
     async def FollowOutput(self, request: tasks_pb2.FollowOutputRequest, context: Context) -> None:  # type: ignore[override]  # noqa: N802
@@ -33,6 +38,23 @@ class Tasks(tasks_pb2_grpc.TasksServicer):
                 async for piece in pieces:
                     await context.write(_to_wire(piece))
 
+    async def Retry(self, request: tasks_pb2.RetryRequest, context: Context) -> tasks_pb2.RetryReply:  # noqa: N802
+        """Give failed tasks another attempt; reply when all that failed only because of them waits again."""
+        if request.session_id:
+            check_identifier("session_id", request.session_id)
+        changes = changes_from_wire("options", request.options) if request.HasField("options") else None
+        if request.all_failed:
+            if request.task_ids:
+                raise InvalidRequestError("all_failed", "is set, and task_ids are given; set one of the two")
+            if not request.session_id:
+                raise InvalidRequestError("session_id", "is not set; name the session whose failed tasks are meant")
+        elif not request.task_ids:
+            raise InvalidRequestError("task_ids", "is empty; name tasks, or set all_failed")
+        with self._database.one_incarnation():
+            if request.all_failed:
+                return _reply(await self._retries.all_failed(request.session_id, changes))
+            return _reply(await self._retries.tasks(request.task_ids, request.session_id, changes))
+
 
 def _to_wire(piece: Piece) -> tasks_pb2.OutputPiece:
     return tasks_pb2.OutputPiece(
@@ -42,4 +64,13 @@ def _to_wire(piece: Piece) -> tasks_pb2.OutputPiece:
         stdout_left_out=piece.output.stdout_left_out,
         stderr_left_out=piece.output.stderr_left_out,
         over=piece.over,
+    )
+
+
+def _reply(retried: Retried) -> tasks_pb2.RetryReply:
+    return tasks_pb2.RetryReply(
+        retried=retried.retried,
+        revived=retried.revived,
+        not_retried=[tasks_pb2.NotRetried(task_id=each, reason=why) for each, why in retried.reasons.items()],
+        not_retried_total=retried.not_retried,
     )

@@ -100,7 +100,16 @@ class Waits:
         return by_session
 
     async def _by_tasks(self, by_session: Mapping[int, Sequence[int]], stops: frozenset[TaskStatus]) -> Counts:
-        """Wait for single tasks, by watches that all such waits in the same session share."""
+        """Wait for single tasks; for one that was retried when it had ended, until it has ended again."""
+        numbers = [number for of_session in by_session.values() for number in of_session]
+        while True:
+            await self._each_ended(by_session, stops)
+            counts = await count_numbered(self._database, numbers)
+            if _enough(stops, counts):
+                return counts
+
+    async def _each_ended(self, by_session: Mapping[int, Sequence[int]], stops: frozenset[TaskStatus]) -> None:
+        """Wait until each of the tasks has ended once, by watches that all such waits in the same session share."""
         left = sum(map(len, by_session.values()))
 
         def stop() -> None:
@@ -123,7 +132,6 @@ class Waits:
                     watch.add(waiter, part, stop if TaskStatus.CANCELLING in stops else None)
                     await asyncio.sleep(0)  # other calls have their turn
             await stopped
-        return await count_numbered(self._database, [number for numbers in by_session.values() for number in numbers])
 
     async def _by_looking(self, which: TaskFilter, enough: Callable[[Counts], bool]) -> Counts:
         """Wait for tasks that are given by id and filtered by status, by a look of the wait's own."""

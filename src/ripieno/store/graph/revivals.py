@@ -12,25 +12,31 @@ that one has ended (``store.graph.abandoned``). The order of steps does not matt
 depends on its inputs alone.
 """
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ripieno.domain.errors import NotFoundError, SessionCancelledError, SubmissionStoppedError
-from ripieno.domain.statuses import TAKES_TASKS, SessionStatus
+from ripieno.domain.options import TaskOptions
+from ripieno.domain.statuses import TAKES_RETRIES, SessionStatus, TaskStatus
 from ripieno.store.database.database import Connection, Database
 from ripieno.store.database.queries import Queries
 from ripieno.store.database.turns import STEP_S
 from ripieno.store.sessions.changes import Changes
-from ripieno.store.sessions.sessions import KnownSession
+from ripieno.store.sessions.sessions import KnownSession, Sessions, options_of
 
 SQL = Queries("revivals")
 _CANCEL = Queries("cancel")
+_CLAIM = Queries("claim")
 
 _STEP_MS = int(STEP_S * 1000)
 
 #: Tasks of a session that are looked at in one statement.
 _PAGE = 2_000
+
+
+#: Function that returns the options that a task is to have in place of those that it has.
+Change = Callable[[TaskOptions], TaskOptions]
 
 
 class FailedTask(NamedTuple):
@@ -95,6 +101,38 @@ async def failed_in_session(database: Database, session_no: int) -> AsyncIterato
         yield [FailedTask(*each) for each in columns], page["for_want_of_input"]
 
 
+async def with_changes(
+    database: Database, sessions: Sessions, session: KnownSession, tasks: Sequence[FailedTask], changed: Change
+) -> list[FailedTask]:
+    """Return tasks with the numbers of the options that they are to have, which are stored if they are new.
+
+    Args:
+        database: The database.
+        sessions: Stores options.
+        session: The session of the tasks.
+        tasks: The tasks, with the options that they have.
+        changed: Returns the options that a task is to have in place of those that it has.
+
+    Raises:
+        LimitError: the session would have more sets of options than it may have.
+    """
+    numbers = sorted({task.options_no for task in tasks})
+    instead: dict[int, int] = {}
+    for row in await database.fetch(_CLAIM.find_options, numbers):
+        known = await sessions.intern_options(session, changed(options_of(row)))
+        instead[row["options_no"]] = known.options_no
+    return [task._replace(options_no=instead[task.options_no]) for task in tasks]
+
+
+async def statuses_of(database: Database, tasks: Sequence[int]) -> dict[int, tuple[str, TaskStatus]]:
+    """Return id and status of tasks, by number."""
+    found: dict[int, tuple[str, TaskStatus]] = {}
+    for start in range(0, len(tasks), _PAGE):
+        for row in await database.fetch(SQL.statuses_of, tasks[start : start + _PAGE]):
+            found[row["task_no"]] = row["id"], TaskStatus(row["status"])
+    return found
+
+
 async def retry_tasks(database: Database, session: KnownSession, tasks: Sequence[FailedTask]) -> AsyncIterator[Revived]:
     """Give tasks of a session another attempt; durable at the end. The graph below them may not be revived as a whole.
 
@@ -110,8 +148,7 @@ async def retry_tasks(database: Database, session: KnownSession, tasks: Sequence
 
     Raises:
         NotFoundError: the session was deleted.
-        SubmissionStoppedError: the session was closed, and what former steps have done stays; or it was cancelled,
-            and that was cancelled with it.
+        SubmissionStoppedError: the session was purged; or it was cancelled, and with it what former steps have done.
     """
     for place, part in enumerate(_parts(tasks, database.turns.size)):
 
@@ -132,7 +169,7 @@ async def _retry(connection: Connection, session: KnownSession, tasks: Sequence[
     status = SessionStatus(row["session_status"])
     if status is SessionStatus.CANCELLED:
         raise SessionCancelledError(session.id)
-    if status not in TAKES_TASKS:
+    if status not in TAKES_RETRIES:
         raise SubmissionStoppedError(session.id, f"is {status.name}")
     changes = Changes(partitions=set(row["claimable"]))
     if row["retried"]:

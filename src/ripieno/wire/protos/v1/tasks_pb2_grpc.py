@@ -75,6 +75,11 @@ class TasksStub:
                 request_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.FollowOutputRequest.SerializeToString,
                 response_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.OutputPiece.FromString,
                 _registered_method=True)
+        self.Retry = channel.unary_unary(
+                '/ripieno.v1.Tasks/Retry',
+                request_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.RetryRequest.SerializeToString,
+                response_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.RetryReply.FromString,
+                _registered_method=True)
 
 
 class TasksServicer:
@@ -133,6 +138,15 @@ class TasksServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Retry(self, request, context):
+        """Another attempt for tasks that are in ERROR or TIMEOUT, the one way out of a final status; whatever failed only
+        because of them waits again. The reply comes when all of that waits. May be repeated: what waits already is not
+        retried again. FAILED_PRECONDITION if `session_id` names a session that takes no retries any more.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TasksServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -175,6 +189,11 @@ def add_TasksServicer_to_server(servicer, server):
                     servicer.FollowOutput,
                     request_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.FollowOutputRequest.FromString,
                     response_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.OutputPiece.SerializeToString,
+            ),
+            'Retry': grpc.unary_unary_rpc_method_handler(
+                    servicer.Retry,
+                    request_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.RetryRequest.FromString,
+                    response_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.RetryReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -393,6 +412,33 @@ class Tasks:
             '/ripieno.v1.Tasks/FollowOutput',
             ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.FollowOutputRequest.SerializeToString,
             ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.OutputPiece.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Retry(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ripieno.v1.Tasks/Retry',
+            ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.RetryRequest.SerializeToString,
+            ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.RetryReply.FromString,
             options,
             channel_credentials,
             insecure,

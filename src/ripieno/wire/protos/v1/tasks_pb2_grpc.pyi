@@ -46,6 +46,11 @@ class TasksStub:
     each (64 KiB unless the agent was told otherwise). One message, or, to follow, one whenever there is
     more, until the attempt has ended. NOT_FOUND if there is no such task or attempt.
     """
+    Retry: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.RetryRequest, _tasks_pb2.RetryReply]
+    """Another attempt for tasks that are in ERROR or TIMEOUT, the one way out of a final status; whatever failed only
+    because of them waits again. The reply comes when all of that waits. May be repeated: what waits already is not
+    retried again. FAILED_PRECONDITION if `session_id` names a session that takes no retries any more.
+    """
 
 @_typing.type_check_only
 class TasksAsyncStub(TasksStub):
@@ -63,6 +68,11 @@ class TasksAsyncStub(TasksStub):
     """What a worker wrote to its standard output and standard error while it ran an attempt: the end of
     each (64 KiB unless the agent was told otherwise). One message, or, to follow, one whenever there is
     more, until the attempt has ended. NOT_FOUND if there is no such task or attempt.
+    """
+    Retry: _aio.UnaryUnaryMultiCallable[_tasks_pb2.RetryRequest, _tasks_pb2.RetryReply]  # type: ignore[assignment]
+    """Another attempt for tasks that are in ERROR or TIMEOUT, the one way out of a final status; whatever failed only
+    because of them waits again. The reply comes when all of that waits. May be repeated: what waits already is not
+    retried again. FAILED_PRECONDITION if `session_id` names a session that takes no retries any more.
     """
 
 class TasksServicer(metaclass=_abc_1.ABCMeta):
@@ -126,6 +136,17 @@ class TasksServicer(metaclass=_abc_1.ABCMeta):
         """What a worker wrote to its standard output and standard error while it ran an attempt: the end of
         each (64 KiB unless the agent was told otherwise). One message, or, to follow, one whenever there is
         more, until the attempt has ended. NOT_FOUND if there is no such task or attempt.
+        """
+
+    @_abc_1.abstractmethod
+    def Retry(
+        self,
+        request: _tasks_pb2.RetryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tasks_pb2.RetryReply, _abc.Awaitable[_tasks_pb2.RetryReply]]:
+        """Another attempt for tasks that are in ERROR or TIMEOUT, the one way out of a final status; whatever failed only
+        because of them waits again. The reply comes when all of that waits. May be repeated: what waits already is not
+        retried again. FAILED_PRECONDITION if `session_id` names a session that takes no retries any more.
         """
 
 def add_TasksServicer_to_server(servicer: TasksServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
