@@ -191,6 +191,11 @@ class ObjectWriter(ABC):
             self._written = asyncio.gather(digested, self._append(piece))
 
     @property
+    def size(self) -> int:
+        """How many bytes were appended."""
+        return self._size
+
+    @property
     def stored(self) -> StoredObject:
         """The object's name, size and digest; complete once the context has ended."""
         return StoredObject(self._name, self._size, self._digest.digest())

@@ -241,6 +241,7 @@ async def test_why_a_result_was_aborted(world: World) -> None:
     await world.commit(done(again))
     result = await find_result(world.database, number, "ka")
     assert result is not None and result.owner_id == "a" and result.data is None
+    assert result.owner_no is not None
     failure = await task_failure(world.database, result.owner_no, result.reason)
     assert failure.task_id == "a"
     assert [(each.status.name, each.detail) for each in failure.errors] == [
@@ -254,6 +255,7 @@ async def test_why_while_its_owner_is_still_being_stopped(world: World) -> None:
     await world.cancel("a")
     result = await find_result(world.database, await world.number(), "ka")
     assert result is not None and result.status is ResultStatus.ABORTED
+    assert result.owner_no is not None
     failure = await task_failure(world.database, result.owner_no, result.reason)
     assert (failure.task_id, [each.detail for each in failure.errors]) == ("a", ["cancelled"])
     await world.commit(over(a.ticket))

@@ -131,9 +131,11 @@ LOCKING_INSIDE = [
     ("delete_rows", "for update", "states", "gone"),
 ]
 
-#: Functions whose caller holds the gates exclusively: nobody else in the session locks what they do.
+#: Functions whose caller holds the gates exclusively: nobody else in the session locks what they do. (The last one locks
+#: a single row.)
 ALONE = {
     "cut_some", "cancel_numbered", "retry_tasks", "revive_some", "park_numbered", "purge_results", "delete_rows",
+    "abort_unowned", "delete_data", "complete_unowned",
 }  # fmt: skip
 
 #: Statements of functions sort for themselves what the callers of the others have sorted: the sub-select

@@ -28,6 +28,7 @@ from ripieno.control.calls.questions import Questions
 from ripieno.control.calls.quotas import Quotas
 from ripieno.control.events.tail import Tail
 from ripieno.control.readiness import Readiness
+from ripieno.control.results.client_results import ClientResultsParts
 from ripieno.control.results.lookups import ResultLookups
 from ripieno.control.results.outputs import Outputs
 from ripieno.control.results.results import Results
@@ -211,7 +212,8 @@ class Replica:
         self._watcher = watcher
         self._parts: list[Part] = [notices, watcher, reports, submissions, dispatcher, liveness, upkeep, Memory(health)]
         downloads = Room(REPLICA_BYTES)
-        self._results = Results(settings, database, sessions, objects, watcher, downloads, waited)
+        client_results = ClientResultsParts(settings, database, sessions, objects, notices, quotas, limits)
+        self._results = Results(settings, database, sessions, objects, watcher, downloads, waited, client_results)
         background = Background(notices)
         cancellation = Cancellation(database, sessions, background, watcher)
         lives = Lives(database, sessions, background, cancellation, health)
@@ -226,6 +228,9 @@ class Replica:
             watcher,
             Outputs(database, notices),
             Retries(limits, database, sessions, background),
+            settings,
+            objects,
+            submissions,
         )
         self._events = Events(database, sessions, log, tail, watcher)
         self._parts += [lookups, background, lives, cutter, Reminders(database, dispatcher, health), tail]

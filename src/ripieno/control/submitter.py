@@ -191,7 +191,7 @@ class Submitter(submitter_service_pb2_grpc.SubmitterServicer):
             raise NotFoundError(f"result {key!r} does not exist in session {session.id!r}")
         if result.status is ResultStatus.CREATED:
             return submitter_service_pb2.ResultReply(not_completed_task=result.owner_id)
-        if result.status is ResultStatus.ABORTED:
+        if result.status.unobtainable:
             return submitter_service_pb2.ResultReply(error=await task_error(self._database, session.session_no, key))
         assert result.data is not None, "INV-13: a completed result has data"
         return result.data

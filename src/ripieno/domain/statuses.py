@@ -112,7 +112,8 @@ class ResultStatus(IntEnum):
     """Status of a result.
 
     NAMED: some task depends on the key, but no task has announced it as an output yet; outside
-    the store such a result does not exist. DELETED: it was COMPLETED, and its data is gone.
+    the store such a result does not exist. CREATED: its data is not there yet. DELETED: it was COMPLETED, and
+    its data is gone.
     """
 
     NAMED = 0
@@ -125,3 +126,8 @@ class ResultStatus(IntEnum):
     def final(self) -> bool:
         """Whether nothing leaves this status (INV-1), unless somebody asks for a retry, or deletes its data."""
         return self >= FIRST_FINAL
+
+    @property
+    def unobtainable(self) -> bool:
+        """Whether the result has no data and never will: whoever depends on it fails."""
+        return self in (ResultStatus.ABORTED, ResultStatus.DELETED)

@@ -16,13 +16,22 @@ class NewTask(NamedTuple):
         expected_output_keys: Keys of the results that the task must make.
         data_dependencies: Keys of the session's results that the task needs first; the same key
             twice counts once, but reaches the worker as often as it is named.
-        payload: The task's input.
+        payload: The task's input; empty if a result is its payload.
+        payload_key: Key of the session's result whose data is the payload, and which the task needs first like a
+            data dependency; None if the payload comes with the task.
     """
 
     id: str
     expected_output_keys: Sequence[str]
     data_dependencies: Sequence[str]
     payload: Data
+    payload_key: str | None = None
+
+    def needs(self) -> list[str]:
+        """Return the distinct keys of the results that the task needs first, its payload's included."""
+        if self.payload_key is None:
+            return list(dict.fromkeys(self.data_dependencies))
+        return list(dict.fromkeys((*self.data_dependencies, self.payload_key)))
 
 
 def check_tasks(where: str, tasks: Sequence[NewTask]) -> None:
@@ -52,6 +61,8 @@ def check_tasks(where: str, tasks: Sequence[NewTask]) -> None:
             keys.add(key)
         if task.data_dependencies:
             check_dependencies(f"{where}[{index}].data_dependencies", task.data_dependencies, task.expected_output_keys)
+        if task.payload_key is not None:
+            check_dependencies(f"{where}[{index}].payload_key", [task.payload_key], task.expected_output_keys)
 
 
 def check_dependencies(field: str, dependencies: Iterable[str], outputs: Iterable[str]) -> None:

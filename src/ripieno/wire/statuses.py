@@ -26,7 +26,7 @@ RESULT_TO_WIRE = MappingProxyType(
         ResultStatus.CREATED: result_status_pb2.RESULT_STATUS_CREATED,
         ResultStatus.COMPLETED: result_status_pb2.RESULT_STATUS_COMPLETED,
         ResultStatus.ABORTED: result_status_pb2.RESULT_STATUS_ABORTED,
-        # The protocol has no word for it: there is no data, and there will be none.
+        # The protocol has no word for it: there is no data, and never will be. The error of the result says why.
         ResultStatus.DELETED: result_status_pb2.RESULT_STATUS_ABORTED,
     }
 )

@@ -97,6 +97,13 @@ class FakeCluster(submitter_service_pb2_grpc.SubmitterServicer, results_pb2_grpc
         directory: Where large results lie and the client is told so, if anywhere.
     """
 
+    #: Calls that no test of the client makes of it.
+    Create: Any = None
+    Upload: Any = None
+    QueryUpload: Any = None
+    Import: Any = None
+    DeleteData: Any = None
+
     #: Instead of a number of messages: the stream ends at once, as if all were well.
     END = 1_000_000
 

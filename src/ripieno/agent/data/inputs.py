@@ -36,7 +36,15 @@ KEPT_BYTES = 4 * 1024 * 1024
 
 
 class DataUnavailableError(Exception):
-    """A result is unknown, not completed, or not on this agent; the text says which."""
+    """A result is unknown, not completed, deleted, or not on this agent; the text says which.
+
+    Attributes:
+        for_good: Whether another attempt would find the same.
+    """
+
+    def __init__(self, why: str, *, for_good: bool = False) -> None:
+        super().__init__(why)
+        self.for_good = for_good
 
 
 Delivery = Callable[[Data | DataUnavailableError], None]
@@ -132,7 +140,8 @@ class Inputs:
             nonlocal inline_bytes
             self._missing -= 1
             if isinstance(data, DataUnavailableError):
-                self._dispatcher.unprepared(attempt, f"dependency {key!r} cannot be read: {data}")
+                detail = f"dependency {key!r} cannot be read: {data}"
+                self._dispatcher.unprepared(attempt, detail, for_good=data.for_good)
                 return
             if attempt.over:
                 return
@@ -321,7 +330,7 @@ class Inputs:
 
 def _data(fetched: agent_pb2.FetchResultsReply.Fetched) -> Data | DataUnavailableError:
     if fetched.WhichOneof("what") != "data":
-        return DataUnavailableError(fetched.error or "no data")
+        return DataUnavailableError(fetched.error or "no data", for_good=fetched.for_good)
     data = fetched.data
     if data.WhichOneof("where") == "object":
         return StoredObject(data.object.name, data.object.size, data.object.sha256)

@@ -143,9 +143,9 @@ class Dispatcher:
             self.held_bytes += attempt.weight
             self._waiting.add(attempt)
 
-    def unprepared(self, attempt: Attempt, detail: str) -> None:
-        """Fail an attempt whose data cannot be obtained."""
-        self.finish(attempt, Failed(Failure.ATTEMPT, detail))
+    def unprepared(self, attempt: Attempt, detail: str, *, for_good: bool = False) -> None:
+        """Fail an attempt whose data cannot be obtained; ``for_good`` if the next attempt's cannot be either."""
+        self.finish(attempt, Failed(Failure.OUTPUT if for_good else Failure.ATTEMPT, detail))
 
     # ------------------------------------------------------------------ from the lanes
 

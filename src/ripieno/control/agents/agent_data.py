@@ -6,7 +6,7 @@ import grpc.aio
 
 from ripieno.store.cluster.objects import ObjectStore
 from ripieno.store.database.database import Database
-from ripieno.store.reading.lookup import fetch_results
+from ripieno.store.reading.lookup import NeverThere, fetch_results
 from ripieno.wire.outcomes import data_to_wire, stored_to_wire
 from ripieno.wire.protos.v1 import agent_pb2, agent_pb2_grpc
 
@@ -31,7 +31,7 @@ class AgentData(agent_pb2_grpc.AgentServicer):
         reply = agent_pb2.FetchResultsReply()
         for data in await fetch_results(self._database, keys):
             if isinstance(data, str):
-                reply.fetched.add(error=data)
+                reply.fetched.add(error=data, for_good=isinstance(data, NeverThere))
             else:
                 reply.fetched.add(data=data_to_wire(data))
         return reply

@@ -5,12 +5,12 @@ submissions wait for their turn before they are read, questions about many ids b
 answered (long ones unparsed), and each client's streams, waiting calls and what these wait for are counted.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import grpc
 import grpc.aio
-from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.descriptor import Descriptor, ServiceDescriptor
 from google.protobuf.message import Message
 
 from ripieno.control.calls.arrivals import Arrivals, arriving
@@ -40,7 +40,7 @@ _CLIENTS = (f"/{_SUBMITTER}/", f"/{_RESULTS}/", f"/{_EVENTS_SERVICE.full_name}/"
 _SUBMIT = f"/{_SUBMITTER}/CreateSmallTasks"
 _STREAMS = (
     _methods(_SUBMITTER_SERVICE, "CreateLargeTasks", "TryGetResultStream")
-    | _methods(_RESULTS_SERVICE, "Follow", "Read", "ListTaskIds")
+    | _methods(_RESULTS_SERVICE, "Follow", "Read", "ListTaskIds", "Upload")
     | _methods(_EVENTS_SERVICE, "Follow")
     | _methods(_TASKS_SERVICE, "FollowOutput")
 )
@@ -59,6 +59,7 @@ _IDS: Mapping[str, Callable[[Any], int]] = {
     f"/{_RESULTS}/Follow": lambda request: len(request.keys),
     f"/{_TASKS_SERVICE.full_name}/Retry": lambda request: len(request.task_ids),
     f"/{_EVENTS_SERVICE.full_name}/Follow": lambda request: len(request.session_ids),
+    f"/{_RESULTS}/DeleteData": lambda request: len(request.keys),
 }
 
 #: Of the methods in ``_IDS``, those that answer at once with one message.
@@ -68,11 +69,31 @@ _QUESTIONS = _IDS.keys() & _methods(
 #: A longer question waits for its turn unparsed, which takes a fifth of the memory.
 _LONG_QUESTION_BYTES = 64 * 1024
 
-_TASK_REQUESTS = submitter_service_pb2.CreateSmallTaskRequest.DESCRIPTOR.fields_by_name["task_requests"].number
 
-#: Bytes of the shortest task (an id and a key of one byte each): the tasks of a request that is no longer than as many
-#: of them as are allowed need not be counted before it is parsed.
-_SHORTEST_TASK_BYTES = 8
+class _Parts(NamedTuple):
+    """The field of a request that holds what is created.
+
+    Attributes:
+        shortest_bytes: Bytes of the shortest part: the parts of a request that is no longer than as many of them as are
+            allowed need not be counted before it is parsed.
+    """
+
+    name: str
+    number: int
+    shortest_bytes: int
+
+
+def _parts(message: Descriptor, name: str, shortest_bytes: int) -> _Parts:
+    return _Parts(name, message.fields_by_name[name].number, shortest_bytes)
+
+
+#: Methods whose request brings data that is kept in memory until it is written: it is read in its turn.
+_ARRIVING: Mapping[str, _Parts] = {
+    _SUBMIT: _parts(submitter_service_pb2.CreateSmallTaskRequest.DESCRIPTOR, "task_requests", 8),  # id, key
+    f"/{_TASKS_SERVICE.full_name}/Submit": _parts(tasks_pb2.SubmitTasksRequest.DESCRIPTOR, "tasks", 2),
+    f"/{_RESULTS}/Create": _parts(results_pb2.CreateResultsRequest.DESCRIPTOR, "entries", 2),
+}
+
 #: Bytes of the shortest key, likewise: the keys of a request that is short enough need not be counted.
 _SHORTEST_KEY_BYTES = 2
 
@@ -117,7 +138,7 @@ class Admission(grpc.aio.ServerInterceptor):
 
     def _admit(self, method: str, handler: Handler) -> Handler:
         parse = self._weighed(handler.request_deserializer, method)
-        if method == _SUBMIT:
+        if method in _ARRIVING:
             behaviour = _arriving(self._arrivals, handler.unary_unary)
             return grpc.stream_unary_rpc_method_handler(behaviour, parse, handler.response_serializer)
         if method in _STREAMS:
@@ -143,14 +164,17 @@ class Admission(grpc.aio.ServerInterceptor):
     def _weighed(self, parse: Callable[[bytes], Any], method: str) -> Callable[[bytes], Any]:
         """Return a parser that refuses requests beyond the limits; it raises ``LimitError``."""
         limits, count_ids = self._limits, _IDS.get(method)
+        parts = _ARRIVING.get(method)
 
         def submission(data: bytes) -> Any:
+            assert parts is not None
             arriving.get().arrived(len(data))
-            if len(data) > limits.bytes_per_call.value and count_field(data, _TASK_REQUESTS, 2) > 1:
+            if len(data) > limits.bytes_per_call.value and count_field(data, parts.number, 2) > 1:
                 raise limits.bytes_per_call.refused(f"{len(data):,}")  # a single task cannot be cut
-            _count_tasks(data, limits.tasks_per_call)
+            _count_parts(data, parts, limits.tasks_per_call)
             request = parse(data)
-            _count_keys(request, len(data), limits.keys_per_call)
+            if parts.name != "entries":
+                _count_keys(getattr(request, parts.name), len(data), limits.keys_per_call)
             return request
 
         def inquiry(data: bytes) -> Any:
@@ -160,23 +184,21 @@ class Admission(grpc.aio.ServerInterceptor):
                 limits.ids_per_request.check(count_ids(request))
             return request
 
-        return submission if method == _SUBMIT else inquiry
+        return inquiry if parts is None else submission
 
 
-def _count_tasks(data: bytes, limit: Limit) -> None:
-    """Raise ``LimitError`` if a request has more tasks than are allowed; called before any of them is parsed."""
-    if len(data) > _SHORTEST_TASK_BYTES * limit.value:
-        count = count_field(data, _TASK_REQUESTS, limit.value + 1)
+def _count_parts(data: bytes, parts: _Parts, limit: Limit) -> None:
+    """Raise ``LimitError`` if a request creates more than is allowed; called before any of it is parsed."""
+    if len(data) > parts.shortest_bytes * limit.value:
+        count = count_field(data, parts.number, limit.value + 1)
         if count > limit.value:
             raise limit.refused(f"more than {limit.value:,}")
 
 
-def _count_keys(request: submitter_service_pb2.CreateSmallTaskRequest, size: int, limit: Limit) -> None:
+def _count_keys(tasks: Iterable[Any], size: int, limit: Limit) -> None:
     """Raise ``LimitError`` if a request has too many keys, before they are looked at, which takes 1 us each."""
     if size > _SHORTEST_KEY_BYTES * limit.value:
-        limit.check(
-            sum([len(task.expected_output_keys) + len(task.data_dependencies) for task in request.task_requests])
-        )
+        limit.check(sum([len(task.expected_output_keys) + len(task.data_dependencies) for task in tasks]))
 
 
 def _through(handler: Handler, wrap: Callable[[Method], Method]) -> Handler:
@@ -234,7 +256,7 @@ def _arriving(arrivals: Arrivals, behaviour: Method) -> Method:
             arriving.set(arrival)
             request = await context.read()
             if request is grpc.aio.EOF:
-                raise InvalidRequestError("", "the call brought no message; send one CreateSmallTaskRequest")
+                raise InvalidRequestError("", "the call brought no message; send one request")
             await arrival.hold()
             return await behaviour(request, context)
         finally:

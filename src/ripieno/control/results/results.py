@@ -11,6 +11,7 @@ import grpc.aio
 from ripieno.config import ControlSettings
 from ripieno.control.calls.limits import ControlLimits, Meters, client_of
 from ripieno.control.calls.streams import both_ways
+from ripieno.control.results.client_results import ClientResultsCalls, ClientResultsParts
 from ripieno.control.results.downloads import pieces
 from ripieno.control.results.failures import task_error, task_errors
 from ripieno.control.results.following import LARGEST_MESSAGE_BYTES, Follower
@@ -27,7 +28,7 @@ from ripieno.store.reading.lookup import FinishedKey, fetch_results, find_result
 from ripieno.store.sessions.sessions import Sessions
 from ripieno.wire.outcomes import directory_to_wire, stored_to_wire
 from ripieno.wire.protos.armonik_v2 import result_status_pb2
-from ripieno.wire.protos.v1 import results_pb2, results_pb2_grpc
+from ripieno.wire.protos.v1 import results_pb2
 from ripieno.wire.statuses import RESULT_TO_WIRE
 
 #: The most results that ``Read`` looks up at once, and the most bytes of their data.
@@ -45,7 +46,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 Check = Callable[[], None]
 
 
-class Results(results_pb2_grpc.ResultsServicer):
+class Results(ClientResultsCalls):
     """Implements the Results service for clients."""
 
     def __init__(
@@ -57,7 +58,9 @@ class Results(results_pb2_grpc.ResultsServicer):
         watcher: Watcher,
         downloads: Room,
         waited: Meters,
+        client_results: ClientResultsParts,
     ) -> None:
+        super().__init__(client_results)
         self._waited = waited
         self._keys_per_follow = ControlLimits(settings.limits).keys_per_follow
         self._inline_limit = settings.inline_limit_bytes
@@ -120,9 +123,10 @@ class Results(results_pb2_grpc.ResultsServicer):
         """Write results in one message, and aborted ones, whose reasons may be long, in as many more as they need."""
         reply = results_pb2.FollowReply()
         for each in finished:
-            if each.status is not ResultStatus.ABORTED:
+            if not each.status.unobtainable:
                 self._put(reply, each)
-        aborted = [each.key for each in finished if each.status is ResultStatus.ABORTED]
+        without = {each.key: each.status for each in finished if each.status.unobtainable}
+        aborted = list(without)
         finished.clear()  # the message holds their data now; the client may take long to read it
         if reply.finished:
             await context.write(reply)
@@ -132,7 +136,7 @@ class Results(results_pb2_grpc.ResultsServicer):
             errors = await task_errors(self._database, session_no, keys)
             unchanged()
             for key, error in zip(keys, errors, strict=True):
-                reply.finished.add(key=key, status=RESULT_TO_WIRE[ResultStatus.ABORTED], error=error)
+                reply.finished.add(key=key, status=RESULT_TO_WIRE[without[key]], error=error)
                 size += error.ByteSize()
                 if size > LARGEST_MESSAGE_BYTES:
                     await context.write(reply)
@@ -191,7 +195,7 @@ class Results(results_pb2_grpc.ResultsServicer):
                 await context.write(results_pb2.ReadReply(data=piece, complete=read == stored.size))
 
     async def _explain(self, session_no: int, key: str, why: str, unchanged: Check, context: Context) -> None:
-        """Send the reason why an aborted result has no data.
+        """Send the reason why an aborted or deleted result has no data.
 
         Raises:
             NotFoundError: if nobody has announced the result.
@@ -200,7 +204,7 @@ class Results(results_pb2_grpc.ResultsServicer):
         result = await find_result(self._database, session_no, key)
         if result is None:
             raise NotFoundError(why)
-        if result.status is not ResultStatus.ABORTED:
+        if not result.status.unobtainable:
             raise ConflictError(why)
         error = await task_error(self._database, session_no, key)
         unchanged()

@@ -1,4 +1,4 @@
-"""The Tasks service: what attempts of tasks have printed, and another try for tasks that failed."""
+"""The Tasks service: submission of tasks, what attempts have printed, and another try for tasks that failed."""
 
 from contextlib import aclosing
 from typing import Any
@@ -6,21 +6,29 @@ from typing import Any
 import grpc.aio
 
 from ripieno.control.results.outputs import Outputs, Piece
+from ripieno.control.services.submitting import TaskSubmission
 from ripieno.control.upkeep.retries import Retried, Retries
 from ripieno.control.waiting.watcher import Watcher
 from ripieno.domain.errors import InvalidRequestError
 from ripieno.domain.identifiers import check_identifier
 from ripieno.store.database.database import Database
 from ripieno.wire.options import changes_from_wire
-from ripieno.wire.protos.v1 import tasks_pb2, tasks_pb2_grpc
+from ripieno.wire.protos.v1 import tasks_pb2
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class Tasks(tasks_pb2_grpc.TasksServicer):
-    """Implements the Tasks service for clients."""
+class Tasks(TaskSubmission):
+    """Implements the Tasks service for clients.
 
-    def __init__(self, database: Database, watcher: Watcher, outputs: Outputs, retries: Retries) -> None:
+    Args:
+        submitting: Arguments of ``TaskSubmission``.
+    """
+
+    def __init__(
+        self, database: Database, watcher: Watcher, outputs: Outputs, retries: Retries, *submitting: Any
+    ) -> None:
+        super().__init__(*submitting)
         self._database = database
         self._watcher = watcher
         self._outputs = outputs

@@ -65,7 +65,12 @@ class Submissions:
             group.create_task(self._large.run())
 
     async def submit(
-        self, session_id: str, options: TaskOptions | None, tasks: Sequence[NewTask], size_bytes: int
+        self,
+        session_id: str,
+        options: TaskOptions | None,
+        tasks: Sequence[NewTask],
+        size_bytes: int,
+        own_options: Sequence[TaskOptions | None] | None = None,
     ) -> None:
         """Create all of the tasks or none; they are durable when this returns.
 
@@ -74,6 +79,7 @@ class Submissions:
         Args:
             options: Options of the tasks; None for the session's.
             size_bytes: About how many bytes the tasks take, with their payloads.
+            own_options: Options of each task, None for ``options``; where no task has any, nothing.
 
         Raises:
             NotFoundError: if there is no such session.
@@ -86,7 +92,7 @@ class Submissions:
         session = await self._sessions.find(session_id)
         known = await self._known_options(session, options)
         await self._quotas.admit(session.session_no, len(tasks), payload_bytes(tasks))
-        call = SubmissionCall(session, known, tasks)
+        call = SubmissionCall(session, known, tasks, await self._options_of_each(session, known, own_options))
         weight = len(tasks) + keys // _KEYS_A_TASK + size_bytes // _BYTES_A_TASK
         fault = await (self._batcher if weight <= _LARGEST_FLUSH else self._large).put((call, weight))
         if fault is not None:
@@ -100,6 +106,13 @@ class Submissions:
             return session.default
         check_options(self._limits, options)
         return await self._sessions.intern_options(session, options)
+
+    async def _options_of_each(
+        self, session: KnownSession, default: KnownOptions, own: Sequence[TaskOptions | None] | None
+    ) -> Sequence[KnownOptions] | None:
+        if own is None:
+            return None
+        return [default if each is None else await self._known_options(session, each) for each in own]
 
     async def submit_stream(self, requests: Requests, objects: ObjectStore) -> None:
         """Read one streamed submission and create its tasks.
@@ -144,9 +157,9 @@ class Submissions:
         faults, changes = await submit(self._database, calls)
         self._notices.publish(changes)
         for call, fault in zip(calls, faults, strict=True):
-            options = call.options.options
-            if fault is None and options.partition in changes.partitions:  # not where the session is paused
-                self._dispatcher.submitted(options.partition, options.priority)
+            for partition, priority in call.urgency if fault is None else ():
+                if partition in changes.partitions:  # not where the session is paused
+                    self._dispatcher.submitted(partition, priority)
         return faults
 
     def _credit_for(self, calls: Sequence[SubmissionCall]) -> Credit | None:
@@ -156,6 +169,9 @@ class Submissions:
         enough credit, for which no other tasks wait.
         """
         partition = calls[0].options.options.partition
-        if not all(call.options.options.partition == partition and call.is_free and call.is_inline for call in calls):
+        if not all(
+            call.options.options.partition == partition and call.own_options is None and call.is_free and call.is_inline
+            for call in calls
+        ):
             return None
         return self._dispatcher.take_for_new(partition, sum(len(call.tasks) for call in calls))

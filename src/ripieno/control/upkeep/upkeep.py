@@ -10,6 +10,7 @@ from ripieno.store.changelog.trimming import mark, trim
 from ripieno.store.cluster.agents import forget_agents
 from ripieno.store.cluster.objects import ObjectStore
 from ripieno.store.database.database import Database
+from ripieno.store.results.uploads import forget_uploads
 from ripieno.store.sessions.changes import Changes
 from ripieno.store.sessions.counts import fold_counts
 
@@ -76,6 +77,7 @@ class Upkeep:
                 raise
 
     async def _collect(self) -> None:
+        await forget_uploads(self._database)
         await self._objects.collect_garbage()
         await forget_agents(self._database)
 

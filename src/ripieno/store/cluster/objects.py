@@ -6,9 +6,11 @@ first byte is written, and linking removes the note, so no listing of the store 
 to find what was left behind.
 """
 
+import asyncio
 import hashlib
 import socket
 from collections.abc import AsyncIterator, Awaitable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,9 @@ _SQL = Queries("objects")
 #: Lets the session stay idle in its transaction while the objects are deleted, for 60 seconds instead of 10. Not in
 #: ``sql/``: it is a setting of the transaction, and is composed with ``begin`` into one message.
 _PATIENT = "set local idle_in_transaction_session_timeout = '60s'"
+
+#: Objects that are deleted in one transaction.
+_DISCARDED_AT_ONCE = 100
 
 
 class ObjectStore:
@@ -123,6 +128,41 @@ class ObjectStore:
         while some := await self._database.transaction(self._collect_some, opening=_PATIENT):
             collected += some
         return collected
+
+    async def discard(self, names: Sequence[str]) -> None:
+        """Delete those of the objects that nothing links to, before they are collected as garbage.
+
+        Raises:
+            UnavailableError: the object store does not answer. What is left is collected later.
+        """
+
+        async def discard_some(connection: Connection, some: Sequence[str]) -> None:
+            unlinked = [row["name"] for row in await connection.fetch(_SQL.unlinked, some)]
+            if unlinked:
+                await self._delete(unlinked)
+                await connection.execute(_SQL.forget, unlinked)
+
+        for start in range(0, len(names), _DISCARDED_AT_ONCE):
+            some = names[start : start + _DISCARDED_AT_ONCE]
+            await self._database.transaction(partial(discard_some, some=some), opening=_PATIENT)
+
+    async def measure(self, name: str) -> StoredObject:
+        """Return size and digest of an object that others have put into the store, by reading it.
+
+        Raises:
+            NotFoundError: there is no such object.
+            UnavailableError: the object store does not answer.
+        """
+        try:
+            size = (await obstore.head_async(self._store, name))["size"]
+        except FileNotFoundError:
+            raise NotFoundError(f"object {name!r} does not exist in the object store") from None
+        except Exception as error:
+            raise store_fault(f"object {name!r} cannot be read from the object store", error) from error
+        digest = hashlib.sha256()
+        async for piece in self.read(StoredObject(name, size, b"")):
+            await asyncio.to_thread(digest.update, piece)
+        return StoredObject(name, size, digest.digest())
 
     async def _collect_some(self, connection: Connection) -> int:
         names = [row["name"] for row in await connection.fetch(_SQL.garbage)]

@@ -251,6 +251,13 @@ class _Sweep:
         numbers: list[int] = found["numbers"]
         self._finished = not numbers
         self._goes_on = found["more"]
+        if not numbers and not cut:  # the whole session: nobody uploads its results any more
+            changes = await _abort_unowned(connection, self._session_no, size)
+            self._finished = not changes.aborted
+            self._goes_on = bool(changes.aborted)
+            if changes.aborted:
+                await connection.execute(_SQL.go_on, [self._session_no], self.cancellation)
+                return changes
         if self._finished:
             await connection.execute(_SQL.end_cancellation, [self._session_no], self.cancellation)
             return Changes()
@@ -266,6 +273,17 @@ async def _cancel(connection: Connection, numbers: Sequence[int], statuses: Sequ
     row = await connection.fetchrow(_SQL.cancel_numbered, numbers, list(statuses), cut)
     assert row is not None  # a function has one row
     return _changes(row)
+
+
+async def _abort_unowned(connection: Connection, session_no: int, most: int) -> Changes:
+    """Abort results that clients have created and nobody has uploaded; those who wait for them are cancelled."""
+    row = await connection.fetchrow(_SQL.abort_unowned, session_no, most)
+    assert row is not None  # a function has one row
+    changes = Changes()
+    if row["aborted"]:
+        changes.sessions.add(session_no)
+        changes.add_aborted((session_no, key) for key in row["aborted"])
+    return changes
 
 
 def _changes(row: asyncpg.Record) -> Changes:

@@ -53,8 +53,13 @@ class PlannedTask(NamedTuple):
         return [(self.session_no, key) for key in self.task.expected_output_keys if key not in self.delegated]
 
     def dependencies(self) -> list[Key]:
-        """Return the distinct dependencies of the task."""
-        return [(self.session_no, key) for key in dict.fromkeys(self.task.data_dependencies)]
+        """Return the distinct dependencies of the task, its payload included if that is a result."""
+        return [(self.session_no, key) for key in self.task.needs()]
+
+    @property
+    def needs_something(self) -> bool:
+        """Whether the task has dependencies."""
+        return bool(self.task.data_dependencies) or self.task.payload_key is not None
 
 
 async def task_numbers(connection: Connection, count: int) -> list[int]:
@@ -75,7 +80,7 @@ async def create_tasks(
             those of the tasks, so that phase 4 is passed once.
 
     Returns:
-        Dependencies that are ABORTED already, each with a number below those of the tasks that
+        Dependencies that are ABORTED or DELETED already, each with a number below those of the tasks that
         wait for it: the caller must fail these tasks (``store.graph.cuts``).
 
     Raises:
@@ -87,11 +92,11 @@ async def create_tasks(
         for key in task.new_keys():
             if owners.setdefault(key, task.task_no) != task.task_no:
                 raise AlreadyExistsError("result keys", [key[1]])
-    dependencies = {key for task in planned if task.task.data_dependencies for key in task.dependencies()}
+    dependencies = {key for task in planned if task.needs_something for key in task.dependencies()}
     statuses = await _settle_keys(connection, owners, dependencies, set(also_lock))
     unmet = {key for key in dependencies if statuses[key] is not ResultStatus.COMPLETED}
     await _insert(connection, planned, unmet)
-    return _aborted(planned, {key for key in dependencies if statuses[key] is ResultStatus.ABORTED})
+    return _aborted(planned, {key for key in dependencies if statuses[key].unobtainable})
 
 
 def _aborted(planned: Sequence[PlannedTask], aborted: set[Key]) -> dict[Key, int]:
@@ -117,13 +122,19 @@ async def _settle_keys(
     await lock_open_keys(connection, also_lock.union(keys))
     rows = await connection.fetch(SQL.read_keys, *columns(keys + sorted(dependencies & also_lock)))
     found = {(row["session_no"], row["key"]): row for row in rows}
-    taken = [key for key, owner in owners.items() if found[key]["owner_no"] not in (None, owner)]
+    statuses = {key: ResultStatus(row["status"]) for key, row in found.items()}
+    # A result that a client has created, and nobody has uploaded yet, becomes the task's.
+    taken = [
+        key
+        for key, owner in owners.items()
+        if found[key]["owner_no"] not in (None, owner) or (found[key]["owner_no"] is None and statuses[key].final)
+    ]
     if taken:
         raise AlreadyExistsError("result keys", sorted(key[1] for key in taken))
     announced = sorted(key for key in owners if found[key]["owner_no"] is None)
     if announced:
         await connection.execute(SQL.announce_keys, *columns(announced), [owners[key] for key in announced])
-    statuses = {key: ResultStatus(row["status"]) for key, row in found.items()}
+        statuses |= dict.fromkeys(announced, ResultStatus.CREATED)
     newly_awaited = sorted(key for key in dependencies if not (found[key]["awaited"] or statuses[key].final))
     if newly_awaited:
         await connection.execute(SQL.mark_awaited, *columns(newly_awaited))
@@ -147,7 +158,8 @@ async def _insert(connection: Connection, planned: Sequence[PlannedTask], unmet:
         [task.options.options.max_retries for task in by_id],
         [task.options.options.priority for task in by_id],
         [task.partition for task in by_id],
-        [None if isinstance(task.task.payload, StoredObject) else task.task.payload for task in by_id],
+        [_inline_payload(task.task) for task in by_id],
+        [task.task.payload_key for task in by_id],
     )
     if created != len(by_id):
         raise AlreadyExistsError("task ids", await _taken_ids(connection, by_id))
@@ -162,6 +174,10 @@ async def _insert(connection: Connection, planned: Sequence[PlannedTask], unmet:
             tally.store(each.session_no, each.task.payload.size)
     await link_objects(connection, objects)
     await tally.write(connection)
+
+
+def _inline_payload(task: NewTask) -> bytes | None:
+    return task.payload if isinstance(task.payload, bytes) and task.payload_key is None else None
 
 
 async def _taken_ids(connection: Connection, by_id: Sequence[PlannedTask]) -> list[str]:

@@ -28,6 +28,9 @@ LARGEST_FETCH_BYTES = 2 * 1024 * 1024
 #: Ids of tasks, or keys, in one statement (10 ms of PostgreSQL, 3 ms of this process).
 _NAMES_AT_ONCE = 2_000
 
+#: Why a DELETED result has no data.
+DELETED = "its data was deleted"
+
 #: Characters that all reasons of one task have together in an answer.
 _LONGEST_STORY = 65_536
 
@@ -47,12 +50,14 @@ class FoundResult:
     """A result and its present status.
 
     Attributes:
+        owner_no: Number of the task that makes it; None if none does.
+        owner_id: Id of that task; empty if none makes it.
         data: The bytes of the result, or the object that holds them; None unless it is COMPLETED.
-        reason: Why the result was aborted, if the attempts of its owner do not say so.
+        reason: Why the result has no data, if the attempts of its owner do not say so.
     """
 
     status: ResultStatus
-    owner_no: int
+    owner_no: int | None
     owner_id: str
     reason: str | None
     data: Data | None
@@ -155,9 +160,20 @@ def _found_result(row: asyncpg.Record) -> FoundResult | None:
     data = None
     if row["status"] == ResultStatus.COMPLETED:
         data = StoredObject(row["object"], row["size"], row["sha256"]) if row["data"] is None else row["data"]
-    nobody_made_it = row["status"] == ResultStatus.ABORTED and row["owner_status"] == TaskStatus.COMPLETED
-    reason = unmade(row["owner_id"]) if nobody_made_it else None
-    return FoundResult(ResultStatus(row["status"]), row["owner_no"], row["owner_id"], reason, data)
+    reason = None
+    if row["status"] == ResultStatus.DELETED:
+        reason = DELETED
+    elif row["status"] == ResultStatus.ABORTED and row["owner_no"] is None:
+        reason = "its session was ended before anybody uploaded it"
+    elif row["status"] == ResultStatus.ABORTED and row["owner_status"] == TaskStatus.COMPLETED:
+        reason = unmade(row["owner_id"])
+    return FoundResult(ResultStatus(row["status"]), row["owner_no"], row["owner_id"] or "", reason, data)
+
+
+class NeverThere(str):
+    """A sentence that says why a result has no data, and that it will never have any: it was deleted."""
+
+    __slots__ = ()
 
 
 class FinishedKey(NamedTuple):
@@ -231,7 +247,10 @@ def _fetched(key: str, result: FoundResult | None) -> Data | str:
         return f"result {key!r} does not exist in this session"
     if result.data is not None:
         return result.data
-    return f"result {key!r} is not completed: it is {result.status.name}, owned by task {result.owner_id!r}"
+    if result.status is ResultStatus.DELETED:
+        return NeverThere(f"the data of result {key!r} was deleted")
+    made = f"owned by task {result.owner_id!r}" if result.owner_id else "to be uploaded by a client"
+    return f"result {key!r} is not completed: it is {result.status.name}, {made}"
 
 
 async def task_failure(database: Database, task_no: int, reason: str | None = None) -> TaskFailure:

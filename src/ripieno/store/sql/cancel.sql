@@ -77,3 +77,6 @@ select last_value as task_no from task_numbers
 
 -- name: pending_cancellations
 select session_no, cancellation, whole_session, steps from pending_cancellations
+
+-- name: abort_unowned
+select * from abort_unowned($1::bigint, $2::integer)

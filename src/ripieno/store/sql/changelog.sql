@@ -58,7 +58,7 @@ select session_no, id from deleted_sessions where session_no = any($1::bigint[])
 
 -- name: results
 -- Owner and size of results. Locks nothing; results_pkey, tasks_pkey, blobs_pkey.
-select r.session_no, r.key, r.owner_no, r.status, t.id as owner_id, b.size
+select r.session_no, r.key, r.owner_no, r.status, t.id as owner_id, coalesce(b.size, r.size) as size
 from unnest($1::bigint[], $2::text[]) as asked (session_no, key)
 join results r on r.session_no = asked.session_no and r.key = asked.key
 left join tasks t on t.task_no = r.owner_no
@@ -89,7 +89,7 @@ order by page.task_no
 select pg_current_snapshot()::text as seen, pg_current_wal_insert_lsn()::text as written,
        count(page.key) over () as found, page.*
 from (select) as always left join (
-    select r.key, r.status, r.created_at, r.ended_at, t.id as owner_id, b.size
+    select r.key, r.status, r.created_at, r.ended_at, t.id as owner_id, coalesce(b.size, r.size) as size
     from results r
     left join tasks t on t.task_no = r.owner_no
     left join blobs b on b.blob_no = r.blob_no

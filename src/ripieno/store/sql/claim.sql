@@ -3,6 +3,8 @@
 -- goes to the i-th entry of $4. Rows that another transaction has locked are skipped, not waited for.
 -- $3 is the first token of this statement, drawn at random: each claim has a token of its own,
 -- and none is used again.
+-- The payload is looked up by its number, or through the result that it is. That result is looked at for such tasks
+-- alone, and may have been deleted since the task became claimable: the task is claimed, and has no payload.
 with picked as materialized (
     select ctid as place
     from states
@@ -29,11 +31,12 @@ with picked as materialized (
     from claimed group by session_no
 )
 select c.task_no, c.session_no, c.claim, c.agent_no, c.retry, c.priority,
-       t.id, t.options_no, t.expected_output_keys, t.data_dependencies,
-       b.data, b.size, b.object, b.sha256
+       t.id, t.options_no, t.expected_output_keys, t.data_dependencies, t.payload_key,
+       b.blob_no, b.data, b.size, b.object, b.sha256
 from claimed c
 join tasks t on t.task_no = c.task_no
-join blobs b on b.blob_no = t.payload_no
+left join blobs b on b.blob_no = coalesce(
+    t.payload_no, (select p.blob_no from results p where p.session_no = t.session_no and p.key = t.payload_key))
 order by c.priority desc, c.task_no
 
 -- name: claim_onward
@@ -72,11 +75,12 @@ with urgent as materialized (
     from claimed group by session_no
 )
 select c.task_no, c.session_no, c.claim, c.agent_no, c.retry, c.priority,
-       t.id, t.options_no, t.expected_output_keys, t.data_dependencies,
-       b.data, b.size, b.object, b.sha256
+       t.id, t.options_no, t.expected_output_keys, t.data_dependencies, t.payload_key,
+       b.blob_no, b.data, b.size, b.object, b.sha256
 from claimed c
 join tasks t on t.task_no = c.task_no
-join blobs b on b.blob_no = t.payload_no
+left join blobs b on b.blob_no = coalesce(
+    t.payload_no, (select p.blob_no from results p where p.session_no = t.session_no and p.key = t.payload_key))
 order by c.priority desc, c.task_no
 
 -- name: find_options

@@ -95,7 +95,7 @@ with recursive links as (
     select l.asked, l.place + 1, o.task_no, o.failed_input, o.root_no
     from links l
     join tasks t on t.task_no = l.task_no
-    join results r on r.session_no = t.session_no and r.key = t.data_dependencies[l.failed_input]
+    join results r on r.session_no = t.session_no and r.key = (t.data_dependencies || t.payload_key)[l.failed_input]
     join states o on o.task_no = r.owner_no
     where l.failed_input is not null and l.place < $2
 ), with_root as (
@@ -103,7 +103,8 @@ with recursive links as (
     union all
     select asked, place + 1, root_no, null from links where place = $2 and failed_input is not null
 )
-select l.asked, l.place, t.id, t.data_dependencies[l.failed_input] as input, s.status, left(s.detail, $3) as detail,
+select l.asked, l.place, t.id, (t.data_dependencies || t.payload_key)[l.failed_input] as input, s.status,
+       left(s.detail, $3) as detail,
        l.place > 0 and (s.status in (1, 2, 3)
                         or l.place > $2 and s.status = 10 and s.retry > 0 and s.ended_at > a.ended_at) as retried_since
 from with_root l

@@ -9,6 +9,10 @@ where created_at < least(
     now() - interval '1 day', (select min(claimed_at) - interval '1 hour' from states where claim is not null))
 limit 100 for update skip locked
 
+-- name: unlinked
+-- Those of the objects that nothing links to, whose notes this locks until they are deleted; staged_objects_pkey.
+select name from staged_objects where name = any($1::text[]) for update skip locked
+
 -- name: stage
 -- Names that are about to be written. Locks nothing that exists: the names are fresh (staged_objects_pkey).
 insert into staged_objects (name) select * from unnest($1::text[])

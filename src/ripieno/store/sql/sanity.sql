@@ -12,13 +12,17 @@ where s.status >= 10 and r.status < 10
 select task_no::text from states where claim is not null and unmet > 0
 
 -- name: unmet_is_not_open_dependencies
--- INV-11 unmet is not the number of open dependencies.
-select s.task_no::text from states s where s.status = 1 and s.unmet <> (
-    select count(*) from dependencies d
+-- INV-11 unmet is not the number of open dependencies. One that was deleted is open for a task that waited just then,
+-- and was met for one that was held by an agent, and was given back or is tried again.
+select s.task_no::text from states s
+cross join lateral (
+    select count(*) as named, count(*) filter (where r.status <> 12) as there from dependencies d
     join results r on r.session_no = d.session_no and r.key = d.key
     where d.task_no = s.task_no and (r.status <> 10 or exists (
         select from pending_promotions p
-        where p.session_no = d.session_no and p.key = d.key and p.after_no < d.task_no)))
+        where p.session_no = d.session_no and p.key = d.key and p.after_no < d.task_no))
+) as open
+where s.status = 1 and s.unmet not between open.there and open.named
 
 -- name: waiting_task_is_left_behind
 -- INV-15 a waiting task depends on an aborted result, and nobody is going to fail or cancel it.
@@ -36,7 +40,7 @@ where s.status = 1 and r.status = 11
 -- INV-15 a claimable task depends on an aborted result.
 select s.task_no::text from states s
 join tasks t on t.task_no = s.task_no
-cross join lateral unnest(t.data_dependencies) as needed (key)
+cross join lateral unnest(t.data_dependencies || t.payload_key) as needed (key)
 join results r on r.session_no = t.session_no and r.key = needed.key
 where r.status = 11 and (s.claim is not null or (s.status = 1 and s.unmet = 0))
 
@@ -45,7 +49,7 @@ where r.status = 11 and (s.claim is not null or (s.status = 1 and s.unmet = 0))
 -- or does not say whose end was the first cause.
 select s.task_no::text from states s
 join tasks t on t.task_no = s.task_no
-left join results r on r.session_no = t.session_no and r.key = t.data_dependencies[s.failed_input]
+left join results r on r.session_no = t.session_no and r.key = (t.data_dependencies || t.payload_key)[s.failed_input]
 left join states root on root.task_no = s.root_no
 where s.failed_input is not null
   and (s.status <> 11 or root.failed_input is not null or root.status is null
@@ -141,6 +145,9 @@ where (select changes_dropped from cluster) is null
 select s.task_no::text from states s
 where (select changes_dropped from cluster) is null and s.status = 1
   and (s.unmet = 0) <> exists (select from changes c where c.kind in (3, 6) and s.task_no = any(c.task_nos))
+  and not exists (  -- they are about to fail
+    select from dependencies d join results r on r.session_no = d.session_no and r.key = d.key
+    where d.task_no = s.task_no and r.status = 12)
 
 -- name: log_says_another_status_of_a_result
 -- the log of changes ends with another status of a result, or does not know it.
@@ -197,6 +204,7 @@ select kind || ' ' || session_no from (
     select 'task' as kind, session_no from tasks
     union all select 'state', session_no from states
     union all select 'result', session_no from results
+    union all select 'open result', session_no from unowned_results
     union all select 'dependency', session_no from dependencies
     union all select 'options', session_no from options
     union all select 'cut', session_no from pending_cuts
@@ -213,3 +221,19 @@ where not exists (select from sessions n where n.session_no = row.session_no)
 select e.task_no::text
 from (select task_no from earlier_attempts union all select task_no from attempt_outputs) as e
 left join tasks t on t.task_no = e.task_no where t.task_no is null
+
+-- name: unowned_results_are_others
+-- the open results that no task owns are not those that are noted as such.
+select coalesce(r.key, u.key) from (select * from results where status = 1 and owner_no is null) as r
+full join unowned_results u on u.session_no = r.session_no and u.key = r.key
+where r.key is null or u.key is null
+
+-- name: task_without_payload
+-- an unfinished task has no payload, or two.
+select t.task_no::text from tasks t join states s on s.task_no = t.task_no left join blobs b on b.blob_no = t.payload_no
+left join results r on r.session_no = t.session_no and r.key = t.payload_key
+where s.status < 10 and (b.blob_no is not null) = (r.key is not null)
+
+-- name: deleted_result_without_size
+-- a deleted result does not say how many bytes it had, or one that is not deleted does.
+select key from results where (status = 12) <> (size is not null)

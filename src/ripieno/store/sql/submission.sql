@@ -43,11 +43,17 @@ from unnest($1::bigint[], $2::text[]) as named (session_no, key)
 where r.session_no = named.session_no and r.key = named.key
 
 -- name: announce_keys
--- Gives an owner to keys that were only named so far; this transaction has locked them.
-update results r
-set owner_no = named.owner_no, status = 1, created_at = now()
-from unnest($1::bigint[], $2::text[], $3::bigint[]) as named (session_no, key, owner_no)
-where r.session_no = named.session_no and r.key = named.key and r.status = 0
+-- Gives an owner to keys that were only named so far, and to results that clients have created and nobody has
+-- uploaded; this transaction has locked them.
+with owned as (
+    update results r
+    set owner_no = named.owner_no, status = 1, created_at = now()
+    from unnest($1::bigint[], $2::text[], $3::bigint[]) as named (session_no, key, owner_no)
+    where r.session_no = named.session_no and r.key = named.key and r.status in (0, 1) and r.owner_no is null
+)
+delete from unowned_results u
+using unnest($1::bigint[], $2::text[]) as named (session_no, key)
+where u.session_no = named.session_no and u.key = named.key
 
 -- name: delegate_keys
 -- A parent's keys pass to its sub-tasks, as long as they are still the parent's.
@@ -63,12 +69,14 @@ with new as materialized (
     select *
     from unnest(
             $1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[],
-            $7::integer[], $8::integer[], $9::smallint[], $10::text[], $11::bytea[])
+            $7::integer[], $8::integer[], $9::smallint[], $10::text[], $11::bytea[], $12::text[])
         as new (task_no, session_no, options_no, id, outputs, dependencies,
-                unmet, max_retries, priority, partition, payload)
+                unmet, max_retries, priority, partition, payload, payload_key)
 ), created as (
-    insert into tasks (task_no, session_no, options_no, payload_no, id, expected_output_keys, data_dependencies)
-    select task_no, session_no, options_no, task_no, id, outputs::text[], dependencies::text[] from new
+    insert into tasks (task_no, session_no, options_no, payload_no, payload_key, id, expected_output_keys, data_dependencies)
+    select task_no, session_no, options_no, case when payload_key is null then task_no end, payload_key,
+           id, outputs::text[], dependencies::text[]
+    from new
     on conflict do nothing
     returning task_no
 ), payloads as (
@@ -106,10 +114,12 @@ insert into dependencies (session_no, key, task_no)
 select * from unnest($1::bigint[], $2::text[], $3::bigint[])
 
 -- name: existing_tasks
-select t.id, t.session_no, t.options_no, t.expected_output_keys, t.data_dependencies, b.data, b.size, b.sha256
+-- The bytes of a payload are those that came with the task; there are none where a result is the payload.
+select t.id, t.session_no, t.options_no, t.expected_output_keys, t.data_dependencies, t.payload_key,
+       b.data, b.size, b.sha256
 from unnest($1::text[]) as asked (id)
 join tasks t on t.id = asked.id
-join blobs b on b.blob_no = t.payload_no
+left join blobs b on b.blob_no = t.payload_no
 
 -- name: intern_options
 -- The number of a set of options, which is written unless it exists; null if the session has $8 sets already. No row if

@@ -6,7 +6,7 @@ tried alone, so that one caller's fault is never another's.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
@@ -42,16 +42,32 @@ _NO_NEED = (None,)
 
 @dataclass(frozen=True, slots=True)
 class SubmissionCall:
-    """One call of a client that submits tasks, with session and options resolved."""
+    """One call of a client that submits tasks, with session and options resolved.
+
+    Attributes:
+        own_options: The options of each task, where they are not the same for all.
+    """
 
     session: KnownSession
     options: KnownOptions
     tasks: Sequence[NewTask]
+    own_options: Sequence[KnownOptions] | None = None
+
+    @property
+    def options_of_tasks(self) -> Iterable[KnownOptions]:
+        """The options of each task, in order."""
+        return repeat(self.options, len(self.tasks)) if self.own_options is None else self.own_options
+
+    @property
+    def urgency(self) -> set[tuple[str, int]]:
+        """The partitions to which the tasks go, each with the priorities that they have there."""
+        distinct = [self.options] if self.own_options is None else self.own_options
+        return {(known.options.partition, known.options.priority) for known in distinct}
 
     @property
     def is_inline(self) -> bool:
-        """Whether all payloads are inline."""
-        return all(isinstance(task.payload, bytes) for task in self.tasks)
+        """Whether all payloads come with the tasks, inline."""
+        return all(isinstance(task.payload, bytes) and task.payload_key is None for task in self.tasks)
 
     @property
     def inline_bytes(self) -> int:
@@ -60,8 +76,8 @@ class SubmissionCall:
 
     @property
     def is_free(self) -> bool:
-        """Whether no task of the call has dependencies."""
-        return not any(task.data_dependencies for task in self.tasks)
+        """Whether no task of the call has dependencies; a payload that is a result is one."""
+        return not any(task.data_dependencies or task.payload_key is not None for task in self.tasks)
 
 
 async def submit(database: Database, calls: Sequence[SubmissionCall]) -> tuple[list[RipienoError | None], Changes]:
@@ -143,26 +159,29 @@ async def submit_and_claim(
         raise NotPlainError
     first_claim = random_claims()
     numbers = await _call_plain(database, calls, agents, first_claim)
-    tasks = [(call, task) for call in calls for task in call.tasks]
+    tasks = [
+        (call, known, task) for call in calls for known, task in zip(call.options_of_tasks, call.tasks, strict=True)
+    ]
     claimed = [
         Claimed(
             Ticket(task_no, call.session.session_no, first_claim + place),
             agent_no,
             task.id,
             0,
-            call.options.options_no,
+            known.options_no,
             task.expected_output_keys,
             (),
             task.payload,
         )
-        for place, (task_no, agent_no, (call, task)) in enumerate(zip(numbers, agents, tasks, strict=True), 1)
+        for place, (task_no, agent_no, (call, known, task)) in enumerate(zip(numbers, agents, tasks, strict=True), 1)
     ]
     return Changes({call.session.session_no for call in calls}), claimed
 
 
 async def _submit_plain(database: Database, calls: Sequence[SubmissionCall]) -> Changes:
     await _call_plain(database, calls, (), 0)
-    return Changes({call.session.session_no for call in calls}, {call.options.options.partition for call in calls})
+    partitions = {partition for call in calls for partition, _ in call.urgency}
+    return Changes({call.session.session_no for call in calls}, partitions)
 
 
 async def _call_plain(
@@ -184,7 +203,7 @@ async def _call_plain(
         SQL.submit_plain,
         list(sizes),
         list(sizes.values()),
-        [number for call in calls for number in repeat(call.options.options_no, len(call.tasks))],
+        [known.options_no for call in calls for known in call.options_of_tasks],
         [task.id for task in tasks],
         [array_literal(task.expected_output_keys) for task in tasks],
         [array_literal(task.data_dependencies) for task in tasks],
@@ -212,11 +231,9 @@ async def _write(connection: Connection, calls: Sequence[SubmissionCall]) -> Cha
     numbers = await task_numbers(connection, sum(len(call.tasks) for call in calls))
     next_number = iter(numbers).__next__
     planned = [
-        PlannedTask(
-            next_number(), call.session.session_no, call.options, task, parked=call.session.session_no in paused
-        )
+        PlannedTask(next_number(), call.session.session_no, known, task, parked=call.session.session_no in paused)
         for call in calls
-        for task in call.tasks
+        for known, task in zip(call.options_of_tasks, call.tasks, strict=True)
     ]
     aborted = await create_tasks(connection, planned)
     changes = Changes(
@@ -253,16 +270,20 @@ async def _is_identical(database: Database, call: SubmissionCall) -> bool:
     """Whether exactly this call has succeeded before."""
     rows = await database.fetch(SQL.existing_tasks, [task.id for task in call.tasks])
     existing = {row["id"]: row for row in rows}
-    return all(task.id in existing and _matches(call, task, existing[task.id]) for task in call.tasks)
+    return all(
+        task.id in existing and _matches(call, known, task, existing[task.id])
+        for known, task in zip(call.options_of_tasks, call.tasks, strict=True)
+    )
 
 
-def _matches(call: SubmissionCall, task: NewTask, row: asyncpg.Record) -> bool:
+def _matches(call: SubmissionCall, known: KnownOptions, task: NewTask, row: asyncpg.Record) -> bool:
     return (
         row["session_no"] == call.session.session_no
-        and row["options_no"] == call.options.options_no
+        and row["options_no"] == known.options_no
         and row["expected_output_keys"] == list(task.expected_output_keys)
         and row["data_dependencies"] == list(task.data_dependencies)
-        and _same_data(task.payload, row)
+        and row["payload_key"] == task.payload_key
+        and (task.payload_key is not None or _same_data(task.payload, row))
     )
 
 

@@ -997,8 +997,11 @@ class FetchResultsReply(_message.Message):
 
         DATA_FIELD_NUMBER: _builtins.int
         ERROR_FIELD_NUMBER: _builtins.int
+        FOR_GOOD_FIELD_NUMBER: _builtins.int
         error: _builtins.str
-        """Unknown, not completed, or aborted: said in one sentence."""
+        """Unknown, not completed, aborted or deleted: said in one sentence."""
+        for_good: _builtins.bool
+        """There will never be any data: another attempt of the task would find the same."""
         @_builtins.property
         def data(self) -> Global___Data: ...
         def __init__(
@@ -1006,10 +1009,11 @@ class FetchResultsReply(_message.Message):
             *,
             data: Global___Data | None = ...,
             error: _builtins.str = ...,
+            for_good: _builtins.bool = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "error", b"error", "what", b"what"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "error", b"error", "what", b"what"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "error", b"error", "for_good", b"for_good", "what", b"what"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         _WhichOneofReturnType_what: _TypeAlias = _typing.Literal["data", "error"]  # noqa: Y015
         _WhichOneofArgType_what: _TypeAlias = _typing.Literal["what", b"what"]  # noqa: Y015

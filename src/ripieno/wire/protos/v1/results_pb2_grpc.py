@@ -49,6 +49,31 @@ class ResultsStub:
                 request_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.ListTaskIdsRequest.SerializeToString,
                 response_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.ListTaskIdsReply.FromString,
                 _registered_method=True)
+        self.Create = channel.unary_unary(
+                '/ripieno.v1.Results/Create',
+                request_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.CreateResultsRequest.SerializeToString,
+                response_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.CreateResultsReply.FromString,
+                _registered_method=True)
+        self.Upload = channel.stream_stream(
+                '/ripieno.v1.Results/Upload',
+                request_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.UploadRequest.SerializeToString,
+                response_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.UploadReply.FromString,
+                _registered_method=True)
+        self.QueryUpload = channel.unary_unary(
+                '/ripieno.v1.Results/QueryUpload',
+                request_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.UploadId.SerializeToString,
+                response_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.UploadReply.FromString,
+                _registered_method=True)
+        self.Import = channel.unary_unary(
+                '/ripieno.v1.Results/Import',
+                request_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.ImportResultsRequest.SerializeToString,
+                response_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.ImportResultsReply.FromString,
+                _registered_method=True)
+        self.DeleteData = channel.unary_unary(
+                '/ripieno.v1.Results/DeleteData',
+                request_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.DeleteDataRequest.SerializeToString,
+                response_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.DeleteDataReply.FromString,
+                _registered_method=True)
 
 
 class ResultsServicer:
@@ -80,6 +105,46 @@ class ResultsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Create(self, request, context):
+        """Results that no task makes, all or none: their ids, which are their keys. Those with data are COMPLETED at once, the
+        others CREATED until they are uploaded, imported, or announced by a task as an expected output.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Upload(self, request_iterator, context):
+        """The data of a CREATED result, of any size: `begin`, then chunks, then the half-close. Replies tell how far the
+        data is safe: whoever finds the stream broken goes on from there, through any replica, within a day. The last reply is
+        `complete`. The same data for a COMPLETED result is a success without effect, other data FAILED_PRECONDITION.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def QueryUpload(self, request, context):
+        """How far an upload has come. NOT_FOUND if nothing of it is safe yet, or it is complete, or a day old.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Import(self, request, context):
+        """Data that lies below `import/` in the object store already, which becomes that of CREATED results as it stands, and
+        belongs to the cluster from then on. All or none. The same object again is a success without effect.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteData(self, request, context):
+        """The data of those of the results that are COMPLETED is deleted; they are DELETED from then on, and tasks that need
+        them fail. Replies with the keys that are DELETED now; unknown ones and those that are not COMPLETED are left out.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ResultsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -97,6 +162,31 @@ def add_ResultsServicer_to_server(servicer, server):
                     servicer.ListTaskIds,
                     request_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.ListTaskIdsRequest.FromString,
                     response_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.ListTaskIdsReply.SerializeToString,
+            ),
+            'Create': grpc.unary_unary_rpc_method_handler(
+                    servicer.Create,
+                    request_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.CreateResultsRequest.FromString,
+                    response_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.CreateResultsReply.SerializeToString,
+            ),
+            'Upload': grpc.stream_stream_rpc_method_handler(
+                    servicer.Upload,
+                    request_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.UploadRequest.FromString,
+                    response_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.UploadReply.SerializeToString,
+            ),
+            'QueryUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.QueryUpload,
+                    request_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.UploadId.FromString,
+                    response_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.UploadReply.SerializeToString,
+            ),
+            'Import': grpc.unary_unary_rpc_method_handler(
+                    servicer.Import,
+                    request_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.ImportResultsRequest.FromString,
+                    response_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.ImportResultsReply.SerializeToString,
+            ),
+            'DeleteData': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteData,
+                    request_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.DeleteDataRequest.FromString,
+                    response_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.DeleteDataReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -180,6 +270,141 @@ class Results:
             '/ripieno.v1.Results/ListTaskIds',
             ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.ListTaskIdsRequest.SerializeToString,
             ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.ListTaskIdsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Create(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ripieno.v1.Results/Create',
+            ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.CreateResultsRequest.SerializeToString,
+            ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.CreateResultsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Upload(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/ripieno.v1.Results/Upload',
+            ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.UploadRequest.SerializeToString,
+            ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.UploadReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def QueryUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ripieno.v1.Results/QueryUpload',
+            ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.UploadId.SerializeToString,
+            ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.UploadReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Import(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ripieno.v1.Results/Import',
+            ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.ImportResultsRequest.SerializeToString,
+            ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.ImportResultsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteData(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ripieno.v1.Results/DeleteData',
+            ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.DeleteDataRequest.SerializeToString,
+            ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.DeleteDataReply.FromString,
             options,
             channel_credentials,
             insecure,

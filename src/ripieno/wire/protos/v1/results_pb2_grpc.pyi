@@ -45,6 +45,25 @@ class ResultsStub:
     """Ids of all tasks of a session in the order of submission, however many: as many messages as
     they need. An unknown session is NOT_FOUND.
     """
+    Create: _grpc.UnaryUnaryMultiCallable[_results_pb2.CreateResultsRequest, _results_pb2.CreateResultsReply]
+    """Results that no task makes, all or none: their ids, which are their keys. Those with data are COMPLETED at once, the
+    others CREATED until they are uploaded, imported, or announced by a task as an expected output.
+    """
+    Upload: _grpc.StreamStreamMultiCallable[_results_pb2.UploadRequest, _results_pb2.UploadReply]
+    """The data of a CREATED result, of any size: `begin`, then chunks, then the half-close. Replies tell how far the
+    data is safe: whoever finds the stream broken goes on from there, through any replica, within a day. The last reply is
+    `complete`. The same data for a COMPLETED result is a success without effect, other data FAILED_PRECONDITION.
+    """
+    QueryUpload: _grpc.UnaryUnaryMultiCallable[_results_pb2.UploadId, _results_pb2.UploadReply]
+    """How far an upload has come. NOT_FOUND if nothing of it is safe yet, or it is complete, or a day old."""
+    Import: _grpc.UnaryUnaryMultiCallable[_results_pb2.ImportResultsRequest, _results_pb2.ImportResultsReply]
+    """Data that lies below `import/` in the object store already, which becomes that of CREATED results as it stands, and
+    belongs to the cluster from then on. All or none. The same object again is a success without effect.
+    """
+    DeleteData: _grpc.UnaryUnaryMultiCallable[_results_pb2.DeleteDataRequest, _results_pb2.DeleteDataReply]
+    """The data of those of the results that are COMPLETED is deleted; they are DELETED from then on, and tasks that need
+    them fail. Replies with the keys that are DELETED now; unknown ones and those that are not COMPLETED are left out.
+    """
 
 @_typing.type_check_only
 class ResultsAsyncStub(ResultsStub):
@@ -62,6 +81,25 @@ class ResultsAsyncStub(ResultsStub):
     ListTaskIds: _aio.UnaryStreamMultiCallable[_results_pb2.ListTaskIdsRequest, _results_pb2.ListTaskIdsReply]  # type: ignore[assignment]
     """Ids of all tasks of a session in the order of submission, however many: as many messages as
     they need. An unknown session is NOT_FOUND.
+    """
+    Create: _aio.UnaryUnaryMultiCallable[_results_pb2.CreateResultsRequest, _results_pb2.CreateResultsReply]  # type: ignore[assignment]
+    """Results that no task makes, all or none: their ids, which are their keys. Those with data are COMPLETED at once, the
+    others CREATED until they are uploaded, imported, or announced by a task as an expected output.
+    """
+    Upload: _aio.StreamStreamMultiCallable[_results_pb2.UploadRequest, _results_pb2.UploadReply]  # type: ignore[assignment]
+    """The data of a CREATED result, of any size: `begin`, then chunks, then the half-close. Replies tell how far the
+    data is safe: whoever finds the stream broken goes on from there, through any replica, within a day. The last reply is
+    `complete`. The same data for a COMPLETED result is a success without effect, other data FAILED_PRECONDITION.
+    """
+    QueryUpload: _aio.UnaryUnaryMultiCallable[_results_pb2.UploadId, _results_pb2.UploadReply]  # type: ignore[assignment]
+    """How far an upload has come. NOT_FOUND if nothing of it is safe yet, or it is complete, or a day old."""
+    Import: _aio.UnaryUnaryMultiCallable[_results_pb2.ImportResultsRequest, _results_pb2.ImportResultsReply]  # type: ignore[assignment]
+    """Data that lies below `import/` in the object store already, which becomes that of CREATED results as it stands, and
+    belongs to the cluster from then on. All or none. The same object again is a success without effect.
+    """
+    DeleteData: _aio.UnaryUnaryMultiCallable[_results_pb2.DeleteDataRequest, _results_pb2.DeleteDataReply]  # type: ignore[assignment]
+    """The data of those of the results that are COMPLETED is deleted; they are DELETED from then on, and tasks that need
+    them fail. Replies with the keys that are DELETED now; unknown ones and those that are not COMPLETED are left out.
     """
 
 class ResultsServicer(metaclass=_abc_1.ABCMeta):
@@ -95,6 +133,55 @@ class ResultsServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_results_pb2.ListTaskIdsReply], _abc.AsyncIterator[_results_pb2.ListTaskIdsReply]]:
         """Ids of all tasks of a session in the order of submission, however many: as many messages as
         they need. An unknown session is NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def Create(
+        self,
+        request: _results_pb2.CreateResultsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_results_pb2.CreateResultsReply, _abc.Awaitable[_results_pb2.CreateResultsReply]]:
+        """Results that no task makes, all or none: their ids, which are their keys. Those with data are COMPLETED at once, the
+        others CREATED until they are uploaded, imported, or announced by a task as an expected output.
+        """
+
+    @_abc_1.abstractmethod
+    def Upload(
+        self,
+        request_iterator: _MaybeAsyncIterator[_results_pb2.UploadRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_results_pb2.UploadReply], _abc.AsyncIterator[_results_pb2.UploadReply]]:
+        """The data of a CREATED result, of any size: `begin`, then chunks, then the half-close. Replies tell how far the
+        data is safe: whoever finds the stream broken goes on from there, through any replica, within a day. The last reply is
+        `complete`. The same data for a COMPLETED result is a success without effect, other data FAILED_PRECONDITION.
+        """
+
+    @_abc_1.abstractmethod
+    def QueryUpload(
+        self,
+        request: _results_pb2.UploadId,
+        context: _ServicerContext,
+    ) -> _typing.Union[_results_pb2.UploadReply, _abc.Awaitable[_results_pb2.UploadReply]]:
+        """How far an upload has come. NOT_FOUND if nothing of it is safe yet, or it is complete, or a day old."""
+
+    @_abc_1.abstractmethod
+    def Import(
+        self,
+        request: _results_pb2.ImportResultsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_results_pb2.ImportResultsReply, _abc.Awaitable[_results_pb2.ImportResultsReply]]:
+        """Data that lies below `import/` in the object store already, which becomes that of CREATED results as it stands, and
+        belongs to the cluster from then on. All or none. The same object again is a success without effect.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteData(
+        self,
+        request: _results_pb2.DeleteDataRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_results_pb2.DeleteDataReply, _abc.Awaitable[_results_pb2.DeleteDataReply]]:
+        """The data of those of the results that are COMPLETED is deleted; they are DELETED from then on, and tasks that need
+        them fail. Replies with the keys that are DELETED now; unknown ones and those that are not COMPLETED are left out.
         """
 
 def add_ResultsServicer_to_server(servicer: ResultsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -28,7 +28,7 @@ from ripieno.wire.protos.armonik_v2 import objects_pb2 as ripieno_dot_wire_dot_p
 from ripieno.wire.protos.v1 import query_pb2 as ripieno_dot_wire_dot_protos_dot_v1_dot_query__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"ripieno/wire/protos/v1/tasks.proto\x12\nripieno.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a,ripieno/wire/protos/armonik_v2/objects.proto\x1a\"ripieno/wire/protos/v1/query.proto\"X\n\x13\x46ollowOutputRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x14\n\x07\x61ttempt\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x42\n\n\x08_attempt\"~\n\x0bOutputPiece\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12\x0e\n\x06stdout\x18\x02 \x01(\x0c\x12\x0e\n\x06stderr\x18\x03 \x01(\x0c\x12\x17\n\x0fstdout_left_out\x18\x04 \x01(\x04\x12\x17\n\x0fstderr_left_out\x18\x05 \x01(\x04\x12\x0c\n\x04over\x18\x06 \x01(\x08\"\x19\n\x06TaskId\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"\x80\x04\n\x04Task\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0e\n\x06status\x18\x03 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x12\x1a\n\x12unmet_dependencies\x18\x05 \x01(\x05\x12\x30\n\x0csubmitted_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nclaimed_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstarted_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08\x64uration\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05\x61gent\x18\x0b \x01(\t\x12\x0e\n\x06worker\x18\x0c \x01(\t\x12\r\n\x05\x65rror\x18\r \x01(\t\x12\x31\n\x07options\x18\x0e \x01(\x0b\x32 .ArmoniK.api.grpc.v1.TaskOptions\x12\x1c\n\x14\x65xpected_output_keys\x18\x0f \x03(\t\x12\x19\n\x11\x64\x61ta_dependencies\x18\x10 \x03(\t\x12\x14\n\x0cpayload_size\x18\x11 \x01(\x03\"K\n\x08TaskPage\x12\x1f\n\x05tasks\x18\x01 \x03(\x0b\x32\x10.ripieno.v1.Task\x12\x1e\n\x04page\x18\x02 \x01(\x0b\x32\x10.ripieno.v1.Page\"s\n\x0cRetryRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08task_ids\x18\x02 \x03(\t\x12\x12\n\nall_failed\x18\x03 \x01(\x08\x12)\n\x07options\x18\x04 \x01(\x0b\x32\x18.ripieno.v1.RetryOptions\"\xf5\x01\n\x0cRetryOptions\x12/\n\x0cmax_duration\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x18\n\x0bmax_retries\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x15\n\x08priority\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12\x36\n\x07options\x18\x04 \x03(\x0b\x32%.ripieno.v1.RetryOptions.OptionsEntry\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0e\n\x0c_max_retriesB\x0b\n\t_priority\"v\n\nRetryReply\x12\x0f\n\x07retried\x18\x01 \x01(\x03\x12\x0f\n\x07revived\x18\x02 \x01(\x03\x12+\n\x0bnot_retried\x18\x03 \x03(\x0b\x32\x16.ripieno.v1.NotRetried\x12\x19\n\x11not_retried_total\x18\x04 \x01(\x03\"-\n\nNotRetried\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xb7\x02\n\x07\x41ttempt\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\x05\x12\x0e\n\x06status\x18\x04 \x01(\t\x12.\n\nclaimed_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstarted_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08\x64uration\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05\x61gent\x18\t \x01(\t\x12\x0e\n\x06worker\x18\n \x01(\t\x12\r\n\x05\x65rror\x18\x0b \x01(\t\"T\n\x0b\x41ttemptPage\x12%\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x13.ripieno.v1.Attempt\x12\x1e\n\x04page\x18\x02 \x01(\x0b\x32\x10.ripieno.v1.Page\"P\n\x07Options\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x31\n\x07options\x18\x02 \x01(\x0b\x32 .ArmoniK.api.grpc.v1.TaskOptions\"S\n\x0bOptionsPage\x12$\n\x07options\x18\x01 \x03(\x0b\x32\x13.ripieno.v1.Options\x12\x1e\n\x04page\x18\x02 \x01(\x0b\x32\x10.ripieno.v1.Page2\x82\x04\n\x05Tasks\x12/\n\x04List\x12\x11.ripieno.v1.Query\x1a\x14.ripieno.v1.TaskPage\x12.\n\x05\x43ount\x12\x12.ripieno.v1.Filter\x1a\x11.ripieno.v1.Total\x12+\n\x03Get\x12\x12.ripieno.v1.TaskId\x1a\x10.ripieno.v1.Task\x12:\n\x0cListAttempts\x12\x11.ripieno.v1.Query\x1a\x17.ripieno.v1.AttemptPage\x12\x36\n\rCountAttempts\x12\x12.ripieno.v1.Filter\x1a\x11.ripieno.v1.Total\x12\x39\n\x0bListOptions\x12\x11.ripieno.v1.Query\x1a\x17.ripieno.v1.OptionsPage\x12\x35\n\x0c\x43ountOptions\x12\x12.ripieno.v1.Filter\x1a\x11.ripieno.v1.Total\x12J\n\x0c\x46ollowOutput\x12\x1f.ripieno.v1.FollowOutputRequest\x1a\x17.ripieno.v1.OutputPiece0\x01\x12\x39\n\x05Retry\x12\x18.ripieno.v1.RetryRequest\x1a\x16.ripieno.v1.RetryReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"ripieno/wire/protos/v1/tasks.proto\x12\nripieno.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a,ripieno/wire/protos/armonik_v2/objects.proto\x1a\"ripieno/wire/protos/v1/query.proto\"X\n\x13\x46ollowOutputRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x14\n\x07\x61ttempt\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x42\n\n\x08_attempt\"~\n\x0bOutputPiece\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12\x0e\n\x06stdout\x18\x02 \x01(\x0c\x12\x0e\n\x06stderr\x18\x03 \x01(\x0c\x12\x17\n\x0fstdout_left_out\x18\x04 \x01(\x04\x12\x17\n\x0fstderr_left_out\x18\x05 \x01(\x04\x12\x0c\n\x04over\x18\x06 \x01(\x08\"\xc9\x02\n\x12SubmitTasksRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x31\n\x07options\x18\x02 \x01(\x0b\x32 .ArmoniK.api.grpc.v1.TaskOptions\x12\x35\n\x05tasks\x18\x03 \x03(\x0b\x32&.ripieno.v1.SubmitTasksRequest.NewTask\x1a\xb4\x01\n\x07NewTask\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\x07payload\x18\x02 \x01(\x0cH\x00\x12\x15\n\x0bpayload_key\x18\x03 \x01(\tH\x00\x12\x1c\n\x14\x65xpected_output_keys\x18\x04 \x03(\t\x12\x19\n\x11\x64\x61ta_dependencies\x18\x05 \x03(\t\x12\x31\n\x07options\x18\x06 \x01(\x0b\x32 .ArmoniK.api.grpc.v1.TaskOptionsB\x07\n\x05input\"$\n\x10SubmitTasksReply\x12\x10\n\x08task_ids\x18\x01 \x03(\t\"\x19\n\x06TaskId\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"\x80\x04\n\x04Task\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0e\n\x06status\x18\x03 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x12\x1a\n\x12unmet_dependencies\x18\x05 \x01(\x05\x12\x30\n\x0csubmitted_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nclaimed_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstarted_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08\x64uration\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05\x61gent\x18\x0b \x01(\t\x12\x0e\n\x06worker\x18\x0c \x01(\t\x12\r\n\x05\x65rror\x18\r \x01(\t\x12\x31\n\x07options\x18\x0e \x01(\x0b\x32 .ArmoniK.api.grpc.v1.TaskOptions\x12\x1c\n\x14\x65xpected_output_keys\x18\x0f \x03(\t\x12\x19\n\x11\x64\x61ta_dependencies\x18\x10 \x03(\t\x12\x14\n\x0cpayload_size\x18\x11 \x01(\x03\"K\n\x08TaskPage\x12\x1f\n\x05tasks\x18\x01 \x03(\x0b\x32\x10.ripieno.v1.Task\x12\x1e\n\x04page\x18\x02 \x01(\x0b\x32\x10.ripieno.v1.Page\"s\n\x0cRetryRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08task_ids\x18\x02 \x03(\t\x12\x12\n\nall_failed\x18\x03 \x01(\x08\x12)\n\x07options\x18\x04 \x01(\x0b\x32\x18.ripieno.v1.RetryOptions\"\xf5\x01\n\x0cRetryOptions\x12/\n\x0cmax_duration\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x18\n\x0bmax_retries\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x15\n\x08priority\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12\x36\n\x07options\x18\x04 \x03(\x0b\x32%.ripieno.v1.RetryOptions.OptionsEntry\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0e\n\x0c_max_retriesB\x0b\n\t_priority\"v\n\nRetryReply\x12\x0f\n\x07retried\x18\x01 \x01(\x03\x12\x0f\n\x07revived\x18\x02 \x01(\x03\x12+\n\x0bnot_retried\x18\x03 \x03(\x0b\x32\x16.ripieno.v1.NotRetried\x12\x19\n\x11not_retried_total\x18\x04 \x01(\x03\"-\n\nNotRetried\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xb7\x02\n\x07\x41ttempt\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\x05\x12\x0e\n\x06status\x18\x04 \x01(\t\x12.\n\nclaimed_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstarted_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08\x64uration\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05\x61gent\x18\t \x01(\t\x12\x0e\n\x06worker\x18\n \x01(\t\x12\r\n\x05\x65rror\x18\x0b \x01(\t\"T\n\x0b\x41ttemptPage\x12%\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x13.ripieno.v1.Attempt\x12\x1e\n\x04page\x18\x02 \x01(\x0b\x32\x10.ripieno.v1.Page\"P\n\x07Options\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x31\n\x07options\x18\x02 \x01(\x0b\x32 .ArmoniK.api.grpc.v1.TaskOptions\"S\n\x0bOptionsPage\x12$\n\x07options\x18\x01 \x03(\x0b\x32\x13.ripieno.v1.Options\x12\x1e\n\x04page\x18\x02 \x01(\x0b\x32\x10.ripieno.v1.Page2\xca\x04\n\x05Tasks\x12/\n\x04List\x12\x11.ripieno.v1.Query\x1a\x14.ripieno.v1.TaskPage\x12.\n\x05\x43ount\x12\x12.ripieno.v1.Filter\x1a\x11.ripieno.v1.Total\x12+\n\x03Get\x12\x12.ripieno.v1.TaskId\x1a\x10.ripieno.v1.Task\x12:\n\x0cListAttempts\x12\x11.ripieno.v1.Query\x1a\x17.ripieno.v1.AttemptPage\x12\x36\n\rCountAttempts\x12\x12.ripieno.v1.Filter\x1a\x11.ripieno.v1.Total\x12\x39\n\x0bListOptions\x12\x11.ripieno.v1.Query\x1a\x17.ripieno.v1.OptionsPage\x12\x35\n\x0c\x43ountOptions\x12\x12.ripieno.v1.Filter\x1a\x11.ripieno.v1.Total\x12J\n\x0c\x46ollowOutput\x12\x1f.ripieno.v1.FollowOutputRequest\x1a\x17.ripieno.v1.OutputPiece0\x01\x12\x39\n\x05Retry\x12\x18.ripieno.v1.RetryRequest\x1a\x16.ripieno.v1.RetryReply\x12\x46\n\x06Submit\x12\x1e.ripieno.v1.SubmitTasksRequest\x1a\x1c.ripieno.v1.SubmitTasksReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,30 +41,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FOLLOWOUTPUTREQUEST']._serialized_end=285
   _globals['_OUTPUTPIECE']._serialized_start=287
   _globals['_OUTPUTPIECE']._serialized_end=413
-  _globals['_TASKID']._serialized_start=415
-  _globals['_TASKID']._serialized_end=440
-  _globals['_TASK']._serialized_start=443
-  _globals['_TASK']._serialized_end=955
-  _globals['_TASKPAGE']._serialized_start=957
-  _globals['_TASKPAGE']._serialized_end=1032
-  _globals['_RETRYREQUEST']._serialized_start=1034
-  _globals['_RETRYREQUEST']._serialized_end=1149
-  _globals['_RETRYOPTIONS']._serialized_start=1152
-  _globals['_RETRYOPTIONS']._serialized_end=1397
-  _globals['_RETRYOPTIONS_OPTIONSENTRY']._serialized_start=1322
-  _globals['_RETRYOPTIONS_OPTIONSENTRY']._serialized_end=1368
-  _globals['_RETRYREPLY']._serialized_start=1399
-  _globals['_RETRYREPLY']._serialized_end=1517
-  _globals['_NOTRETRIED']._serialized_start=1519
-  _globals['_NOTRETRIED']._serialized_end=1564
-  _globals['_ATTEMPT']._serialized_start=1567
-  _globals['_ATTEMPT']._serialized_end=1878
-  _globals['_ATTEMPTPAGE']._serialized_start=1880
-  _globals['_ATTEMPTPAGE']._serialized_end=1964
-  _globals['_OPTIONS']._serialized_start=1966
-  _globals['_OPTIONS']._serialized_end=2046
-  _globals['_OPTIONSPAGE']._serialized_start=2048
-  _globals['_OPTIONSPAGE']._serialized_end=2131
-  _globals['_TASKS']._serialized_start=2134
-  _globals['_TASKS']._serialized_end=2648
+  _globals['_SUBMITTASKSREQUEST']._serialized_start=416
+  _globals['_SUBMITTASKSREQUEST']._serialized_end=745
+  _globals['_SUBMITTASKSREQUEST_NEWTASK']._serialized_start=565
+  _globals['_SUBMITTASKSREQUEST_NEWTASK']._serialized_end=745
+  _globals['_SUBMITTASKSREPLY']._serialized_start=747
+  _globals['_SUBMITTASKSREPLY']._serialized_end=783
+  _globals['_TASKID']._serialized_start=785
+  _globals['_TASKID']._serialized_end=810
+  _globals['_TASK']._serialized_start=813
+  _globals['_TASK']._serialized_end=1325
+  _globals['_TASKPAGE']._serialized_start=1327
+  _globals['_TASKPAGE']._serialized_end=1402
+  _globals['_RETRYREQUEST']._serialized_start=1404
+  _globals['_RETRYREQUEST']._serialized_end=1519
+  _globals['_RETRYOPTIONS']._serialized_start=1522
+  _globals['_RETRYOPTIONS']._serialized_end=1767
+  _globals['_RETRYOPTIONS_OPTIONSENTRY']._serialized_start=1692
+  _globals['_RETRYOPTIONS_OPTIONSENTRY']._serialized_end=1738
+  _globals['_RETRYREPLY']._serialized_start=1769
+  _globals['_RETRYREPLY']._serialized_end=1887
+  _globals['_NOTRETRIED']._serialized_start=1889
+  _globals['_NOTRETRIED']._serialized_end=1934
+  _globals['_ATTEMPT']._serialized_start=1937
+  _globals['_ATTEMPT']._serialized_end=2248
+  _globals['_ATTEMPTPAGE']._serialized_start=2250
+  _globals['_ATTEMPTPAGE']._serialized_end=2334
+  _globals['_OPTIONS']._serialized_start=2336
+  _globals['_OPTIONS']._serialized_end=2416
+  _globals['_OPTIONSPAGE']._serialized_start=2418
+  _globals['_OPTIONSPAGE']._serialized_end=2501
+  _globals['_TASKS']._serialized_start=2504
+  _globals['_TASKS']._serialized_end=3090
 # @@protoc_insertion_point(module_scope)

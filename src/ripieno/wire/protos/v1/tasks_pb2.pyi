@@ -92,6 +92,100 @@ class OutputPiece(_message.Message):
 Global___OutputPiece: _TypeAlias = OutputPiece  # noqa: Y015
 
 @_typing.final
+class SubmitTasksRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class NewTask(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        ID_FIELD_NUMBER: _builtins.int
+        PAYLOAD_FIELD_NUMBER: _builtins.int
+        PAYLOAD_KEY_FIELD_NUMBER: _builtins.int
+        EXPECTED_OUTPUT_KEYS_FIELD_NUMBER: _builtins.int
+        DATA_DEPENDENCIES_FIELD_NUMBER: _builtins.int
+        OPTIONS_FIELD_NUMBER: _builtins.int
+        id: _builtins.str
+        """Empty: the server makes one."""
+        payload: _builtins.bytes
+        payload_key: _builtins.str
+        """A result whose data is the payload. The task waits for it as for a data dependency."""
+        @_builtins.property
+        def expected_output_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+            """Keys that no task makes yet: new ones, or CREATED results."""
+
+        @_builtins.property
+        def data_dependencies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+        @_builtins.property
+        def options(self) -> _objects_pb2.TaskOptions:
+            """Replace those of the request as a whole."""
+
+        def __init__(
+            self,
+            *,
+            id: _builtins.str = ...,
+            payload: _builtins.bytes = ...,
+            payload_key: _builtins.str = ...,
+            expected_output_keys: _abc.Iterable[_builtins.str] | None = ...,
+            data_dependencies: _abc.Iterable[_builtins.str] | None = ...,
+            options: _objects_pb2.TaskOptions | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "options", b"options", "payload", b"payload", "payload_key", b"payload_key"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["data_dependencies", b"data_dependencies", "expected_output_keys", b"expected_output_keys", "id", b"id", "input", b"input", "options", b"options", "payload", b"payload", "payload_key", b"payload_key"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["payload", "payload_key"]  # noqa: Y015
+        _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
+        def WhichOneof(self, oneof_group: _WhichOneofArgType_input) -> _WhichOneofReturnType_input | None: ...
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    TASKS_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    @_builtins.property
+    def options(self) -> _objects_pb2.TaskOptions:
+        """Of tasks without options of their own; unset: those of the session."""
+
+    @_builtins.property
+    def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___SubmitTasksRequest.NewTask]: ...
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        options: _objects_pb2.TaskOptions | None = ...,
+        tasks: _abc.Iterable[Global___SubmitTasksRequest.NewTask] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "session_id", b"session_id", "tasks", b"tasks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SubmitTasksRequest: _TypeAlias = SubmitTasksRequest  # noqa: Y015
+
+@_typing.final
+class SubmitTasksReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """In the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        task_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["task_ids", b"task_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SubmitTasksReply: _TypeAlias = SubmitTasksReply  # noqa: Y015
+
+@_typing.final
 class TaskId(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

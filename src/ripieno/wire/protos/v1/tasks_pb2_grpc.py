@@ -80,6 +80,11 @@ class TasksStub:
                 request_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.RetryRequest.SerializeToString,
                 response_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.RetryReply.FromString,
                 _registered_method=True)
+        self.Submit = channel.unary_unary(
+                '/ripieno.v1.Tasks/Submit',
+                request_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.SubmitTasksRequest.SerializeToString,
+                response_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.SubmitTasksReply.FromString,
+                _registered_method=True)
 
 
 class TasksServicer:
@@ -147,6 +152,15 @@ class TasksServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Submit(self, request, context):
+        """Creates all of the tasks or none; they are durable when the reply is sent. Like CreateSmallTasks, but the server makes
+        ids where none are given, a result may be the payload, and each task may have options of its own. Repeated with the
+        same ids it is a success without effect.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TasksServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -194,6 +208,11 @@ def add_TasksServicer_to_server(servicer, server):
                     servicer.Retry,
                     request_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.RetryRequest.FromString,
                     response_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.RetryReply.SerializeToString,
+            ),
+            'Submit': grpc.unary_unary_rpc_method_handler(
+                    servicer.Submit,
+                    request_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.SubmitTasksRequest.FromString,
+                    response_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.SubmitTasksReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -439,6 +458,33 @@ class Tasks:
             '/ripieno.v1.Tasks/Retry',
             ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.RetryRequest.SerializeToString,
             ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.RetryReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Submit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ripieno.v1.Tasks/Submit',
+            ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.SubmitTasksRequest.SerializeToString,
+            ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.SubmitTasksReply.FromString,
             options,
             channel_credentials,
             insecure,

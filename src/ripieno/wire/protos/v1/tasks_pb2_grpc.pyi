@@ -51,6 +51,11 @@ class TasksStub:
     because of them waits again. The reply comes when all of that waits. May be repeated: what waits already is not
     retried again. FAILED_PRECONDITION if `session_id` names a session that takes no retries any more.
     """
+    Submit: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.SubmitTasksRequest, _tasks_pb2.SubmitTasksReply]
+    """Creates all of the tasks or none; they are durable when the reply is sent. Like CreateSmallTasks, but the server makes
+    ids where none are given, a result may be the payload, and each task may have options of its own. Repeated with the
+    same ids it is a success without effect.
+    """
 
 @_typing.type_check_only
 class TasksAsyncStub(TasksStub):
@@ -73,6 +78,11 @@ class TasksAsyncStub(TasksStub):
     """Another attempt for tasks that are in ERROR or TIMEOUT, the one way out of a final status; whatever failed only
     because of them waits again. The reply comes when all of that waits. May be repeated: what waits already is not
     retried again. FAILED_PRECONDITION if `session_id` names a session that takes no retries any more.
+    """
+    Submit: _aio.UnaryUnaryMultiCallable[_tasks_pb2.SubmitTasksRequest, _tasks_pb2.SubmitTasksReply]  # type: ignore[assignment]
+    """Creates all of the tasks or none; they are durable when the reply is sent. Like CreateSmallTasks, but the server makes
+    ids where none are given, a result may be the payload, and each task may have options of its own. Repeated with the
+    same ids it is a success without effect.
     """
 
 class TasksServicer(metaclass=_abc_1.ABCMeta):
@@ -147,6 +157,17 @@ class TasksServicer(metaclass=_abc_1.ABCMeta):
         """Another attempt for tasks that are in ERROR or TIMEOUT, the one way out of a final status; whatever failed only
         because of them waits again. The reply comes when all of that waits. May be repeated: what waits already is not
         retried again. FAILED_PRECONDITION if `session_id` names a session that takes no retries any more.
+        """
+
+    @_abc_1.abstractmethod
+    def Submit(
+        self,
+        request: _tasks_pb2.SubmitTasksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tasks_pb2.SubmitTasksReply, _abc.Awaitable[_tasks_pb2.SubmitTasksReply]]:
+        """Creates all of the tasks or none; they are durable when the reply is sent. Like CreateSmallTasks, but the server makes
+        ids where none are given, a result may be the payload, and each task may have options of its own. Repeated with the
+        same ids it is a success without effect.
         """
 
 def add_TasksServicer_to_server(servicer: TasksServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

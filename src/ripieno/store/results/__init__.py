@@ -1,0 +1,1 @@
+"""Results that no task makes: clients create, upload, import and delete them."""
