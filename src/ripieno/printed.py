@@ -21,9 +21,9 @@ import fcntl
 import mmap
 import os
 import select
-import struct
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -55,6 +55,8 @@ if sys.platform == "linux":
     import termios
 
     _FIONREAD = termios.FIONREAD
+    #: Size of an ``epoll_event``, padded.
+    _EVENT_BYTES = 16
     #: Calls the C library and keeps the interpreter, because these calls do not wait (see ``Surroundings``).
     _SYSTEM = ctypes.PyDLL(None)
 
@@ -89,16 +91,19 @@ class Printed:
         self.limit_bytes = self._words[LIMIT_BYTES]
         # They are opened without waiting and never read, only asked how much is in them.
         self._pipes: list[int] = []
+        #: Knows whether anything is in a pipe. Unlike ``poll``, it is told of that by whoever writes.
+        self._ready = select.epoll()
         try:
             for pipe in (stdout, stderr):
                 self._pipes.append(os.open(f"{folder}/{pipe}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+                self._ready.register(self._pipes[-1], select.EPOLLIN)
         except OSError:
             self.close()
             raise
-        events = b"".join(struct.pack("=ihh", pipe, select.POLLIN, 0) for pipe in self._pipes)
-        self._events = ctypes.create_string_buffer(events, len(events))
-        self._poll = _SYSTEM.poll
-        self._seen = -1
+        #: The version of the memory when ``position`` was last asked; in a list for ``quiet``.
+        self._seen = [-1]
+        #: Whether surely nothing was printed since ``position`` was last asked.
+        self.quiet = _quiet(self._ready.fileno(), self._words, self._seen)
         #: The position when it was last asked.
         self.last = Position(0, 0)
 
@@ -113,14 +118,10 @@ class Printed:
 
     def close(self) -> None:
         """Close the pipes; nothing may be asked any more."""
+        self._ready.close()
         for pipe in self._pipes:
             os.close(pipe)
         self._pipes.clear()
-
-    def quiet(self) -> bool:
-        """Whether surely nothing was printed since ``position`` was last asked. One call of the kernel."""
-        # In this order: what is not in a pipe any more has been read, and the version says so.
-        return not self._poll(self._events, 2, 0) and self._words[VERSION] == self._seen
 
     def position(self, patience_s: float = PATIENCE_S) -> Position | None:
         """Return the position now; None if the warden is in the middle of a read for longer than ``patience_s``."""
@@ -136,7 +137,7 @@ class Printed:
                     words[STDERR] + _unread(self._pipes[1]),
                 )
                 if words[VERSION] == version:
-                    self._seen, self.last = version, position
+                    self._seen[0], self.last = version, position
                     return position
             elif time.monotonic() > ends_at:
                 return None
@@ -186,6 +187,23 @@ class Printed:
         # Meanwhile the warden may have gone on, and be in the middle of another step.
         intact_from = self._words[word] + STEP_BYTES - ring_bytes
         return data[max(0, intact_from - first) :]
+
+
+def _quiet(ready: int, words: memoryview, seen: list[int]) -> Callable[[], bool]:
+    """Return ``Printed.quiet``: one call of the kernel, and little else, since it is asked for each attempt.
+
+    Args:
+        ready: Descriptor of the ``epoll`` of both pipes.
+        words: The words of the memory.
+        seen: The version that was seen last.
+    """
+    wait, event = _SYSTEM.epoll_wait, ctypes.create_string_buffer(_EVENT_BYTES)
+
+    def quiet() -> bool:
+        # In this order: what is not in a pipe any more has been read, and the version says so.
+        return not wait(ready, event, 1, 0) and words[0] == seen[0]
+
+    return quiet
 
 
 def _unread(pipe: int) -> int:

@@ -75,6 +75,34 @@ async def test_a_session_from_its_start_to_its_cancellation(tmp_path: Path) -> N
         assert answer("session", "list", *at) == [{"id": "s 1", "status": "CANCELLED"}]
 
 
+async def test_what_a_task_has_printed(tmp_path: Path) -> None:
+    async with running_up(tmp_path / "data", "--slots", "1", "--output-bytes", "10") as up:
+        await create_session(up.address, "s")
+        code = "import sys; print('printed out'); sys.stderr.write('wrong')"
+        call = cloudpickle.dumps((exec, (code, {}), {}))
+        await submit(up.address, "s", objects_pb2.TaskRequest(id="t", expected_output_keys=["r"], payload=call))
+        wait = objects_pb2.ResultRequest(session="s", key="r")
+        await patiently(up.address, lambda submitter: submitter.WaitForAvailability(wait))
+        at = ("--address", up.address)
+        for arguments, out, err in [
+            ((), "inted out\n", "[2 bytes of standard output before this are not kept]\nwrong"),
+            (
+                ("--follow", "--attempt", "0", "--stdout"),
+                "inted out\n",
+                "[2 bytes of standard output before this are not kept]\n",
+            ),
+            (("--stderr",), "wrong", ""),
+        ]:
+            logs = run("task", "logs", "t", *arguments, *at)
+            assert (logs.exit_code, logs.stdout, logs.stderr) == (0, out, err)
+        beyond = run("task", "logs", "t", "--attempt", "3", *at)
+        assert beyond.exit_code == 1
+        assert "task 't' has no attempt 3; its latest is 0" in beyond.output
+        unknown = run("task", "logs", "no such", *at)
+        assert unknown.exit_code == 1
+        assert "there is no task 'no such'" in unknown.output
+
+
 async def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     async with running_up(tmp_path / "data", "--slots", "1") as up:
         for arguments in (

@@ -9,6 +9,7 @@ of the task:
 * ``die after receiving``: the process is gone after that many messages of the first attempt.
 * ``die after sending``: likewise, after that many messages that it sent.
 * ``always``: not on the first attempt alone.
+* ``print``: write this text to standard output, and how long it is to standard error.
 * ``stall``: wait until the process is ended, whatever the agent asks.
 
 Otherwise each expected output gets the attempt's id.
@@ -34,6 +35,7 @@ DIE_AFTER_RECEIVING = "die after receiving"
 DIE_AFTER_SENDING = "die after sending"
 ALWAYS = "always"
 STALL = "stall"
+PRINT = "print"
 
 #: Messages of a task with a payload of one chunk and one such dependency.
 RECEIVED = 6
@@ -70,6 +72,9 @@ class SpawnedWorker(worker_service_pb2_grpc.WorkerServicer):
                 break
         if received == deadly:
             _die()
+        if PRINT in command:
+            os.write(1, command[PRINT].encode())
+            os.write(2, str(len(command[PRINT])).encode())
         if STALL in command:
             threading.Event().wait()
         yield from self._reply(init, int(command.get(DIE_AFTER_SENDING, -1)))

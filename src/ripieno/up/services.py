@@ -129,6 +129,7 @@ def agent_child(directory: DataDirectory, settings: UpSettings, address: TcpAddr
     arguments += ["--worker-logs", str(directory.logs)]
     for name in settings.pass_environment:
         arguments += ["--pass-env", name]
+    arguments += ["--output-bytes", str(settings.output_bytes)]
     for worker in settings.attach:
         arguments += ["--attach", worker]
     return Child(

@@ -19,6 +19,7 @@ class UpSettings:
         worker: Command that starts a worker; None for the Python worker for functions.
         attach: Addresses of workers that exist already; each is one slot.
         pass_environment: Names of variables that workers get although variables of their kind are kept back.
+        output_bytes: How much of the end of what an attempt prints is kept of each stream; 0 for nothing.
         database: URL of a PostgreSQL database to use; None for the embedded server.
         limits: What one caller may ask of the control plane.
         drain_s: How long running attempts may go on after the stop.
@@ -31,6 +32,7 @@ class UpSettings:
     worker: str | None
     attach: tuple[str, ...]
     pass_environment: tuple[str, ...]
+    output_bytes: int
     database: str | None
     limits: Limits
     drain_s: float

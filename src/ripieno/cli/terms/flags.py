@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ripieno.cli.terms.values import server_address
+from ripieno.domain.output import LARGEST_OUTPUT_LIMIT_BYTES, OUTPUT_LIMIT_BYTES
 
 
 def defaults_of(settings: type[Any]) -> dict[str, Any]:
@@ -49,8 +50,17 @@ def log_flags(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def worker_flags(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate a command with ``--slots``, ``--worker``, ``--attach`` and ``--pass-env``."""
+    """Decorate a command with ``--slots``, ``--worker``, ``--attach``, ``--pass-env`` and ``--output-bytes``."""
     for flag in (
+        click.option(
+            "--output-bytes",
+            type=click.IntRange(min=0, max=LARGEST_OUTPUT_LIMIT_BYTES),
+            metavar="BYTES",
+            default=OUTPUT_LIMIT_BYTES,
+            show_default=True,
+            help="How much of the end of what an attempt writes to standard output, and to standard error, is kept "
+            "with it; 0 keeps nothing.",
+        ),
         click.option(
             "--pass-env",
             "pass_environment",

@@ -32,8 +32,11 @@ class Borders:
         self._start = Position(0, 0) if printed is not None else None
         #: Whether what was printed since ``_start`` is nobody's.
         self._gap = True
-        self._streams: tuple[Any, Any] = (None, None)
-        self._flushes: tuple[Callable[[], object], ...] = ()
+        self._quiet: Callable[[], bool] = printed.quiet if printed is not None else lambda: True
+        self._stdout: Any = None
+        self._stderr: Any = None
+        self._flush_stdout: Callable[[], object] = _nothing
+        self._flush_stderr: Callable[[], object] = _nothing
 
     @classmethod
     def of_this_process(cls) -> "Borders":
@@ -58,8 +61,11 @@ class Borders:
     def end(self) -> AttemptOutput | None:
         """Return what was printed since the attempt began; None if nothing was. The next one may begin at once."""
         self.flush()
-        printed, start = self._printed, self._start
-        if printed is None or (printed.quiet() and start is not None):
+        start = self._start
+        if self._quiet() and start is not None:
+            return None
+        printed = self._printed
+        if printed is None:
             return None
         self._start = end = printed.position()
         if start is None or end is None or start == end:
@@ -73,15 +79,23 @@ class Borders:
 
     def flush(self) -> None:
         """Write out what Python still holds of the text that was printed."""
-        streams = (sys.stdout, sys.stderr)
-        if streams != self._streams:
-            self._streams = streams
-            self._flushes = tuple(stream.flush for stream in streams if stream is not None)
-        for flush in self._flushes:
-            try:  # noqa: SIM105 - `suppress` takes longer than all the rest
-                flush()
-            except Exception:  # noqa: BLE001, S110 - closed by the handler, or made by it
-                pass
+        if sys.stdout is not self._stdout or sys.stderr is not self._stderr:
+            self._stdout, self._stderr = sys.stdout, sys.stderr
+            self._flush_stdout = getattr(sys.stdout, "flush", _nothing)
+            self._flush_stderr = getattr(sys.stderr, "flush", _nothing)
+        # `suppress` takes longer than all the rest.
+        try:  # noqa: SIM105
+            self._flush_stdout()
+        except Exception:  # noqa: BLE001, S110 - closed by the handler, or made by it
+            pass
+        try:  # noqa: SIM105
+            self._flush_stderr()
+        except Exception:  # noqa: BLE001, S110
+            pass
+
+
+def _nothing() -> None:
+    pass
 
 
 def _unbuffer_c() -> None:
