@@ -122,3 +122,31 @@ def test_without_a_cluster_the_way_out_is_said() -> None:
     assert result.exit_code == 1
     assert "no answer from 127.0.0.1:1" in result.output
     assert "ripieno up" in result.output
+
+
+async def test_a_file_is_stored_read_and_deleted(tmp_path: Path) -> None:
+    async with running_up(tmp_path / "data", "--slots", "1") as up:
+        at = ("--address", up.address)
+        await create_session(up.address, "s")
+        (tmp_path / "small").write_bytes(b"small")
+        (tmp_path / "large").write_bytes(bytes(300_000))
+        put = run("result", "put", "s", str(tmp_path / "small"), *at)
+        assert put.exit_code == 0, put.output
+        small = put.output.strip()
+        large = answer("result", "put", "s", str(tmp_path / "large"), "--name", "zeros", *at)
+        assert (large["name"], large["size"]) == ("zeros", 300_000)
+        for key, data in ((small, b"small"), (large["key"], bytes(300_000))):
+            got = run("result", "get", "s", key, "--to", str(tmp_path / "got"), *at)
+            assert got.exit_code == 0, got.output
+            assert (tmp_path / "got").read_bytes() == data
+        assert answer("result", "delete", "s", large["key"], *at) == [{"key": large["key"], "status": "DELETED"}]
+        gone = run("result", "get", "s", large["key"], *at)
+        assert gone.exit_code == 1
+        assert "its data was deleted" in gone.output
+        again = run("result", "delete", "s", large["key"], small, "no such", *at)
+        assert again.exit_code == 1
+        assert f"session 's' has no data of '{large['key']}', 'no such'" in again.output
+        assert small in again.output
+        unknown = run("result", "put", "none", str(tmp_path / "small"), *at)
+        assert unknown.exit_code == 1
+        assert "there is no session 'none'" in unknown.output

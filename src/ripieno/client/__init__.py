@@ -37,6 +37,7 @@ from ripieno.client.reading.outputs import TaskOutput
 from ripieno.client.reading.results import Result
 from ripieno.client.terms.definitions import Payload, TaskDefinition, TaskOptions
 from ripieno.client.terms.errors import TaskCancelledError, TaskFailedError
+from ripieno.client.terms.handles import ResultHandle
 from ripieno.domain.changes import Change, ResultChange, SessionChange, TaskChange
 from ripieno.domain.errors import (
     AlreadyExistsError,
@@ -78,6 +79,7 @@ __all__ = [
     "PermissionDeniedError",
     "Result",
     "ResultChange",
+    "ResultHandle",
     "ResultStatus",
     "RipienoError",
     "Session",

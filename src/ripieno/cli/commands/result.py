@@ -1,22 +1,34 @@
-"""The command ``ripieno result``: shows and fetches results of tasks."""
+"""The command ``ripieno result``: shows, fetches, stores and deletes results."""
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 import click
 
-from ripieno.cli.calling.calls import CALL_TIMEOUT_S, cluster_flags, show, submitter
-from ripieno.cli.calling.terminal import name, printable
+from ripieno.cli.calling.calls import CALL_TIMEOUT_S, cluster_flags, show, show_one, submitter
+from ripieno.cli.calling.terminal import name, one_line, printable
 from ripieno.cli.commands.session import check_session
+from ripieno.client import Client, Session
 from ripieno.client.terms.errors import task_failure
+from ripieno.domain.errors import RipienoError
+from ripieno.domain.statuses import ResultStatus
 from ripieno.wire.protos.armonik_v2 import objects_pb2
 from ripieno.wire.protos.armonik_v2 import submitter_service_pb2 as messages
 from ripieno.wire.statuses import RESULT_FROM_WIRE
 
+#: Seconds for which calls are repeated while no server answers.
+_PATIENCE_S = 10.0
+
+#: Files of this size or more are uploaded with a bar.
+_LARGE_BYTES = 64 * 1024 * 1024
+
 
 @click.group("result")
 def command() -> None:
-    """What tasks have made."""
+    """What tasks have made, and what clients have stored for them."""
 
 
 @command.command("show")
@@ -53,13 +65,71 @@ def get_result(session_id: str, key: str, target: Path | None, address: str, out
         _copy(address, objects_pb2.ResultRequest(session=session_id, key=key), file)
 
 
+@command.command("put")
+@click.argument("session_id", type=name)
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--name", "result_name", default="", help="A name for people.  [default: that of the file]")
+@cluster_flags
+def put_result(session_id: str, file: Path, result_name: str, address: str, output: str) -> None:
+    """Store a file, of any size, as a result. Prints its key, which tasks may name as a dependency or as their payload."""
+    size = file.stat().st_size
+    with _session(address, session_id) as session, _bar(size) as progress:
+        stored = session.put(file, name=result_name or file.name, progress=progress)
+    if output == "json":
+        show_one({"key": stored.key, "name": stored.name, "size": size}, output)
+    else:
+        click.echo(stored.key)
+
+
+@command.command("delete")
+@click.argument("session_id", type=name)
+@click.argument("keys", type=name, nargs=-1, required=True)
+@cluster_flags
+def delete_results(session_id: str, keys: tuple[str, ...], address: str, output: str) -> None:
+    """Delete the data of completed results; tasks that need it fail.
+
+    Keys whose data was not there are named at the end, with exit code 1.
+    """
+    with _session(address, session_id) as session:
+        deleted = session.delete_data(keys)
+    rows = [{"key": key, "status": ResultStatus.DELETED.name} for key in deleted]
+    if rows or output == "json":
+        show(rows, ["key", "status"], output)
+    if left := [key for key in dict.fromkeys(keys) if key not in deleted]:
+        named = ", ".join(repr(printable(key)) for key in left)
+        raise click.ClickException(f"session {printable(session_id)!r} has no data of {named}")
+
+
+@contextmanager
+def _session(address: str, session_id: str) -> Iterator[Session]:
+    """Open a session with the client SDK; its errors become those of the command."""
+    with Client(address, patience=_PATIENCE_S) as client:
+        try:
+            yield client.open_session(session_id)
+        except RipienoError as error:
+            raise click.ClickException(one_line(error.detail)) from error
+
+
+@contextmanager
+def _bar(size: int) -> Iterator[Callable[[int], None] | None]:
+    """Show how far a large file has come, on a terminal."""
+    if size < _LARGE_BYTES or not sys.stderr.isatty():
+        yield None
+        return
+    with click.progressbar(length=size, file=sys.stderr) as bar:
+        yield lambda safe: bar.update(safe - bar.pos)
+
+
 def _copy(address: str, request: objects_pb2.ResultRequest, file: IO[bytes]) -> None:
     with submitter(address) as cluster:
         for reply in cluster.TryGetResultStream(request):
             if reply.WhichOneof("type") == "not_completed_task":
-                raise click.ClickException(
-                    f"result {request.key!r} is not there yet: task {reply.not_completed_task} makes it"
+                who = (
+                    f"task {reply.not_completed_task} makes it"
+                    if reply.not_completed_task
+                    else "nobody has uploaded it"
                 )
+                raise click.ClickException(f"result {request.key!r} is not there yet: {who}")
             if reply.WhichOneof("type") == "error":
                 raise click.ClickException(str(task_failure(request.key, reply.error)))
             file.write(reply.result.data)

@@ -18,9 +18,11 @@ from ripieno.client.reading.fetching import Wanted, fetch, fetch_chunks, save
 from ripieno.client.reading.lookups import Lookups
 from ripieno.client.reading.outputs import TaskOutput, follow_task_output, task_output
 from ripieno.client.reading.results import Result, final_result, result_batches
+from ripieno.client.submitting import uploads
 from ripieno.client.submitting.submission import TaskSender
+from ripieno.client.submitting.uploads import Progress
 from ripieno.client.terms.definitions import Payload, TaskDefinition, TaskOptions
-from ripieno.client.terms.handles import TaskHandle, checked_results, ids_of, key_of, keys_of
+from ripieno.client.terms.handles import OneResult, ResultHandle, TaskHandle, checked_results, ids_of, key_of, keys_of
 from ripieno.domain.statuses import ResultStatus, TaskStatus
 from ripieno.wire.protos.armonik_v2 import submitter_service_pb2
 
@@ -86,14 +88,14 @@ class AsyncSession:
         payload: Payload | TaskDefinition = b"",
         *,
         expected_outputs: str | Sequence[str] = (),
-        dependencies: str | TaskHandle | Iterable[str | TaskHandle] = (),
+        dependencies: OneResult | Iterable[OneResult] = (),
         id: str | None = None,  # noqa: A002 - the protocol's word
         task_options: TaskOptions | None = None,
     ) -> AsyncTask:
         """Submit one task, which is durable when this returns.
 
         Args:
-            payload: The task's input: bytes, a path, or an iterable of bytes; or the whole
+            payload: The task's input: bytes, a path, an iterable of bytes, or a result of ``put``; or the whole
                 task as a TaskDefinition, in place of this argument and the next three.
             expected_outputs: Keys of the results that the task makes; none means one result, whose
                 key is the task's id.
@@ -135,7 +137,7 @@ class AsyncSession:
         """Submit tasks as ``submit_many`` does, with handles made by ``handle``; for wrappers of this class."""
         return await self._sender.send(tasks, task_options, handle)
 
-    async def result(self, key: str | TaskHandle, *, timeout: float | None = None) -> bytes:
+    async def result(self, key: OneResult, *, timeout: float | None = None) -> bytes:
         """Wait for one result and return its bytes.
 
         Args:
@@ -154,9 +156,7 @@ class AsyncSession:
                 return final.data
             return await fetch(self._connection, self.id, Wanted(name, final.stored))
 
-    async def result_chunks(
-        self, key: str | TaskHandle, *, timeout: float | None = None
-    ) -> AsyncGenerator[bytes, None]:
+    async def result_chunks(self, key: OneResult, *, timeout: float | None = None) -> AsyncGenerator[bytes, None]:
         """Wait for one result and yield its bytes piece by piece, in bounded memory.
 
         Args:
@@ -177,9 +177,7 @@ class AsyncSession:
             async for chunk in chunks:
                 yield chunk
 
-    async def download(
-        self, key: str | TaskHandle, path: str | os.PathLike[str], *, timeout: float | None = None
-    ) -> int:
+    async def download(self, key: OneResult, path: str | os.PathLike[str], *, timeout: float | None = None) -> int:
         """Wait for one result and write it to a file, in bounded memory.
 
         The file appears whole or not at all; an existing file is replaced.
@@ -266,7 +264,7 @@ class AsyncSession:
         task_ids = await self.task_ids() if tasks is None else ids_of(tasks)
         return await inquiries.task_statuses(self._connection, task_ids)
 
-    async def result_status(self, results: Tasks) -> dict[str, ResultStatus]:
+    async def result_status(self, results: OneResult | Iterable[OneResult]) -> dict[str, ResultStatus]:
         """Return statuses by result key; unknown keys are left out."""
         return await inquiries.result_statuses(self._connection, self.id, keys_of(results))
 
@@ -304,6 +302,49 @@ class AsyncSession:
     async def task_ids(self) -> list[str]:
         """Return the ids of all tasks of the session, sub-tasks too, in the order of submission."""
         return await inquiries.list_ids(self._connection, self.id)
+
+    async def put(self, data: Payload, *, name: str = "", progress: Progress | None = None) -> ResultHandle:
+        """Store data as a result of the session, which tasks may take as a dependency or as their payload.
+
+        The result is durable when this returns. Large data is uploaded in bounded memory; if the connection
+        breaks, the upload goes on from where the server has it safe.
+
+        Args:
+            data: Bytes, a path, or an iterable of bytes.
+            name: A name for people; need not be unique.
+            progress: Called with the number of bytes that are safe so far.
+
+        Raises:
+            RipienoError: the session takes no data, or no server answered.
+            OutcomeUnknownError: the connection broke, and an iterator cannot be read a second time.
+            OSError: the file cannot be read.
+        """
+        return await uploads.put(self._connection, self.id, data, name, progress)
+
+    async def create_results(self, names: Sequence[str]) -> list[ResultHandle]:
+        """Create results without data: for ``upload``, or as expected outputs of tasks that are submitted later.
+
+        Raises:
+            RipienoError: the session takes no results, or no server answered.
+        """
+        return await uploads.create(self._connection, self.id, names)
+
+    async def upload(self, result: OneResult, data: Payload, *, progress: Progress | None = None) -> None:
+        """Upload the data of a result that was created without, as ``put`` does; the same data may be sent again.
+
+        Raises:
+            ConflictError: the result has other data, or a task makes it.
+            RipienoError: as for ``put``.
+        """
+        await uploads.upload(self._connection, self.id, key_of(result), data, progress)
+
+    async def delete_data(self, results: OneResult | Iterable[OneResult]) -> list[str]:
+        """Delete the data of completed results; tasks that need it fail. May be repeated.
+
+        Returns:
+            The keys whose data is gone now; unknown ones and those that are not COMPLETED are left out.
+        """
+        return await uploads.delete_data(self._connection, self.id, keys_of(results))
 
     async def cancel(self) -> None:
         """Cancel the session: its unfinished tasks, and any that would still be submitted. May be repeated.

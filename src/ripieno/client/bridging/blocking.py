@@ -18,7 +18,7 @@ from ripieno.client.reading.events import Events
 from ripieno.client.reading.outputs import TaskOutput
 from ripieno.client.reading.results import Result
 from ripieno.client.terms.definitions import Payload, TaskDefinition, TaskOptions
-from ripieno.client.terms.handles import TaskHandle
+from ripieno.client.terms.handles import OneResult, TaskHandle
 from ripieno.domain.statuses import TaskStatus
 
 
@@ -77,7 +77,7 @@ class Session:
         payload: Payload | TaskDefinition = b"",
         *,
         expected_outputs: str | Sequence[str] = (),
-        dependencies: str | TaskHandle | Iterable[str | TaskHandle] = (),
+        dependencies: OneResult | Iterable[OneResult] = (),
         id: str | None = None,  # noqa: A002 - the protocol's word
         task_options: TaskOptions | None = None,
     ) -> Task:
@@ -111,7 +111,7 @@ class Session:
         batches = self.target.result_batches(whole, with_data=with_data, timeout=timeout)
         return itertools.chain.from_iterable(self.bridge.iterate(batches))
 
-    def result_chunks(self, key: str | TaskHandle, *, timeout: float | None = None) -> Iterator[bytes]:
+    def result_chunks(self, key: OneResult, *, timeout: float | None = None) -> Iterator[bytes]:
         """Wait for one result and yield its bytes piece by piece; see ``AsyncSession.result_chunks``."""
         return self.bridge.iterate(self.target.result_chunks(key, timeout=timeout))
 
@@ -127,6 +127,10 @@ class Session:
     result_status = blocking(AsyncSession.result_status)
     counts = blocking(AsyncSession.counts)
     task_ids = blocking(AsyncSession.task_ids)
+    put = blocking(AsyncSession.put)
+    create_results = blocking(AsyncSession.create_results)
+    upload = blocking(AsyncSession.upload)
+    delete_data = blocking(AsyncSession.delete_data)
     cancel = blocking(AsyncSession.cancel)
     cancel_tasks = blocking(AsyncSession.cancel_tasks)
 

@@ -19,12 +19,17 @@ _Message = submitter_service_pb2.CreateLargeTaskRequest
 
 
 class PreparedTask(NamedTuple):
-    """A task whose names are settled; the payload may still have to be read."""
+    """A task whose names are settled; the payload may still have to be read.
+
+    Attributes:
+        payload_key: Key of the result that is the payload, in place of ``payload``.
+    """
 
     id: str
     expected_outputs: tuple[str, ...]
     dependencies: Sequence[str]
     payload: bytes | Path | Iterable[bytes]
+    payload_key: str | None = None
 
 
 @dataclass(slots=True)

@@ -10,14 +10,16 @@ import itertools
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from ripieno.client.connection.connection import Connection
 from ripieno.client.connection.cutting import in_pieces
+from ripieno.client.submitting.keyed_submission import KeyedTasks
 from ripieno.client.submitting.large_submission import LargeTasks, PreparedTask, check_accepted
 from ripieno.client.submitting.payloads import normal_payload
 from ripieno.client.terms.definitions import Payload, TaskDefinition, TaskOptions
-from ripieno.client.terms.handles import TaskHandle, checked_name, keys_of
+from ripieno.client.terms.handles import ResultHandle, TaskHandle, checked_name, keys_of
 from ripieno.wire.options import options_to_wire
 from ripieno.wire.protos.armonik_v2 import objects_pb2, submitter_service_pb2
 
@@ -81,7 +83,7 @@ class _SmallTasks:
         check_accepted(await connection.call("submit tasks", connection.submitter.CreateSmallTasks, request))
 
 
-_Call = _SmallTasks | LargeTasks
+_Call = _SmallTasks | LargeTasks | KeyedTasks
 
 
 class TaskSender:
@@ -125,8 +127,14 @@ class TaskSender:
         """Cut the tasks into calls, reading no further ahead than the call being filled."""
         small = self._small(options)
         large: list[PreparedTask] = []
+        keyed: list[PreparedTask] = []
         for task in tasks:
-            if isinstance(task.payload, bytes) and len(task.payload) <= limit_bytes:
+            if task.payload_key is not None:
+                keyed.append(task)
+                if len(keyed) == _TASKS_A_CALL:
+                    yield KeyedTasks(self._session_id, options, keyed)
+                    keyed = []
+            elif isinstance(task.payload, bytes) and len(task.payload) <= limit_bytes:
                 if not small.has_room(task, task.payload):
                     yield small
                     small = self._small(options)
@@ -143,6 +151,8 @@ class TaskSender:
             yield small
         if large:
             yield LargeTasks(self._session_id, options, large)
+        if keyed:
+            yield KeyedTasks(self._session_id, options, keyed)
 
     def _small(self, options: objects_pb2.TaskOptions | None) -> _SmallTasks:
         request = submitter_service_pb2.CreateSmallTaskRequest(session_id=self._session_id, task_options=options)
@@ -163,13 +173,18 @@ class TaskSender:
             else:
                 task_id = f"{self._prefix}-{next(self._numbers)}"
                 handles.append(handle(task_id, ()))
-                yield PreparedTask(task_id, (task_id,), (), normal_payload(item))
+                yield PreparedTask(task_id, (task_id,), (), *_payload_or_key(item))
 
     def _defined(self, item: TaskDefinition) -> PreparedTask:
         task_id = f"{self._prefix}-{next(self._numbers)}" if item.id is None else checked_name("task id", item.id)
         keys = tuple(keys_of(item.expected_outputs, "expected_outputs"))
         dependencies = keys_of(item.dependencies, "dependencies")
-        return PreparedTask(task_id, keys or (task_id,), dependencies, normal_payload(item.payload))
+        return PreparedTask(task_id, keys or (task_id,), dependencies, *_payload_or_key(item.payload))
+
+
+def _payload_or_key(payload: Payload) -> tuple[bytes | Path | Iterable[bytes], str | None]:
+    """Return the payload of a task, or the key of the result that is its payload."""
+    return (b"", payload.key) if isinstance(payload, ResultHandle) else (normal_payload(payload), None)
 
 
 class _Delivery:

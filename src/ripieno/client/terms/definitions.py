@@ -5,13 +5,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from ripieno.client.terms.handles import TaskHandle
+from ripieno.client.terms.handles import OneResult, ResultHandle
 from ripieno.domain import options as domain
 from ripieno.domain.errors import InvalidRequestError
 
-#: Input of a task: bytes; a file; or an iterable of pieces of bytes, whose total may be
-#: larger than memory.
-Payload = bytes | bytearray | memoryview | os.PathLike[str] | Iterable[bytes]
+#: Input of a task: bytes; a file; an iterable of pieces of bytes, whose total may be larger than memory; or a result
+#: that is, or will be, in the cluster.
+Payload = bytes | bytearray | memoryview | os.PathLike[str] | Iterable[bytes] | ResultHandle
 
 DEFAULT_MAX_DURATION_S = 300.0
 DEFAULT_MAX_RETRIES = 3
@@ -27,15 +27,15 @@ class TaskDefinition:
             connection breaks; a file or a list can.
         expected_outputs: Keys of the results that the task makes; none means one result, whose key
             is the task's id.
-        dependencies: Results that the task needs before it starts: keys of the session, or tasks
-            (a task stands for its only result).
+        dependencies: Results that the task needs before it starts: keys of the session, tasks
+            (a task stands for its only result), or results that a client has made.
         id: The task's id; None makes a unique one. With an id of your own, repeating an
             identical submission succeeds and creates nothing twice.
     """
 
     payload: Payload = b""
     expected_outputs: str | Sequence[str] = ()
-    dependencies: str | TaskHandle | Iterable[str | TaskHandle] = ()
+    dependencies: OneResult | Iterable[OneResult] = ()
     id: str | None = None
 
     @classmethod
@@ -43,7 +43,7 @@ class TaskDefinition:
         cls,
         payload: "Payload | TaskDefinition",
         expected_outputs: str | Sequence[str],
-        dependencies: str | TaskHandle | Iterable[str | TaskHandle],
+        dependencies: OneResult | Iterable[OneResult],
         task_id: str | None,
     ) -> "TaskDefinition":
         """Return the definition of a task that is given in parts, or whole.

@@ -1,6 +1,7 @@
 """Handles of submitted tasks, and the ids and keys that they stand for in a call."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ripieno.domain.errors import NotFoundError
@@ -57,6 +58,19 @@ class TaskHandle:
         return f"<{type(self).__name__} {self.id!r}{keys}>"
 
 
+@dataclass(frozen=True, slots=True)
+class ResultHandle:
+    """A result that a client has made: usable wherever a key is, as a dependency, and as a payload. Holds no data.
+
+    Attributes:
+        key: The result's key, which the server has made.
+        name: The name that people know it by; may be empty.
+    """
+
+    key: str
+    name: str = ""
+
+
 def checked_name(field: str, name: Any) -> str:
     """Return a session's or task's id, or a result's key, after checking that a server could know it.
 
@@ -74,14 +88,18 @@ def checked_name(field: str, name: Any) -> str:
     return name
 
 
-def key_of(result: str | TaskHandle, field: str = "key") -> str:
-    """Return the result key that a key or a task stands for; errors as in ``checked_name`` and ``TaskHandle.key``."""
-    return result.key if isinstance(result, TaskHandle) else checked_name(field, result)
+#: One result: its key, a task with one result, or the handle of a result that a client has made.
+OneResult = str | TaskHandle | ResultHandle
 
 
-def keys_of(results: "str | TaskHandle | Iterable[str | TaskHandle]", field: str = "key") -> list[str]:
-    """Return the result keys that keys and tasks stand for, in order; errors as in ``key_of``."""
-    if isinstance(results, str | TaskHandle):
+def key_of(result: OneResult, field: str = "key") -> str:
+    """Return the result key that a key or a handle stands for; errors as in ``checked_name`` and ``TaskHandle.key``."""
+    return result.key if isinstance(result, TaskHandle | ResultHandle) else checked_name(field, result)
+
+
+def keys_of(results: OneResult | Iterable[OneResult], field: str = "key") -> list[str]:
+    """Return the result keys that keys and handles stand for, in order; errors as in ``key_of``."""
+    if isinstance(results, str | TaskHandle | ResultHandle):
         return [key_of(results, field)]
     return [key_of(result, field) for result in _several(results, field)]
 
@@ -100,7 +118,7 @@ def checked_results(results: Iterable[str | TaskHandle]) -> list[str | TaskHandl
     return [result if isinstance(result, TaskHandle) else checked_name("key", result) for result in several]
 
 
-def _several(names: Any, field: str) -> Iterable[str | TaskHandle]:
+def _several(names: Any, field: str) -> Iterable[Any]:
     if isinstance(names, bytes | bytearray) or not isinstance(names, Iterable):
         raise TypeError(f"{field}: a name is a str, not {type(names).__name__}")
     return names
