@@ -85,6 +85,7 @@ class ControlSettings:
         lease_s: How long an agent may be silent before its tasks are rescued.
         pool_size: Database connections of this replica.
         drain_s: How long calls under way may go on after the stop.
+        list_timeout_s: How long a statement that answers a query to a list may take.
         change_log_s: How long changes of sessions can be read from the log of changes.
         change_log_bytes: Bytes of changes that the log keeps, about; the oldest go first.
         limits: What one caller may ask of this replica.
@@ -99,6 +100,7 @@ class ControlSettings:
     lease_s: float = 10.0
     pool_size: int = 12
     drain_s: float = 10.0
+    list_timeout_s: float = 2.0
     change_log_s: float = 86_400.0
     change_log_bytes: int = 1024 * 1024 * 1024
     limits: Limits = field(default_factory=Limits)

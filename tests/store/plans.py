@@ -15,7 +15,7 @@ BIG = {"tasks", "states", "results", "dependencies", "blobs", "earlier_attempts"
 
 
 #: Indexes that hold unfinished tasks only.
-PARTIAL = {"states_claimable", "states_unclaimed", "states_held"}
+PARTIAL = {"states_claimable", "states_unclaimed", "states_held", "states_failed"}
 
 
 async def generic_plan(connection: asyncpg.Connection, statement: str) -> Node:

@@ -5,6 +5,7 @@ statistics, with them, and on a server that believes random reads to be dear.
 """
 
 import contextlib
+import json
 import re
 from collections.abc import AsyncIterator, Iterator
 
@@ -12,10 +13,14 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from ripieno.domain.catalogue import Listed
+from ripieno.domain.queries import Condition, Operator, Query, Sort, check_query
 from ripieno.store.database.connections import SETTINGS as OF_SESSIONS
 from ripieno.store.database.database import Database
 from ripieno.store.database.queries import Queries
 from ripieno.store.embedded import EmbeddedPostgres
+from ripieno.store.reading import lists
+from ripieno.store.reading.compiler import Compiler
 from ripieno.store.sessions import counts
 from store import functions, plans
 from store.filled import fill
@@ -395,3 +400,58 @@ def test_functions_are_cut_into_what_is_planned() -> None:
         "select array_fill(0, ($1::bigint[]))",
         "select ($1::integer[])",
     ]
+
+
+_OF_101 = Condition("session_id", Operator.EQUAL, "session 101")
+_OF_50 = Condition("session_id", Operator.EQUAL, "session 50")
+
+
+def _in_status(of: Condition, *statuses: str) -> list[list[Condition]]:
+    return [[of, Condition("status", Operator.EQUAL, status)] for status in statuses]
+
+
+#: First pages that an index carries (``domain.catalogue``).
+CARRIED = [
+    Query(Listed.TASKS, [[_OF_50]]),
+    Query(Listed.TASKS, [[_OF_101]], [Sort("number", descending=True)]),
+    Query(Listed.TASKS, [], [Sort("number", descending=True)]),
+    Query(Listed.TASKS, _in_status(_OF_50, "ERROR", "TIMEOUT", "CANCELLED")),
+    Query(Listed.TASKS, _in_status(_OF_50, "SUBMITTED", "DISPATCHED", "PROCESSING", "CANCELLING", "ERROR")),
+    Query(Listed.TASKS, _in_status(_OF_101, "DISPATCHED"), [Sort("number", descending=True)]),
+    Query(Listed.TASKS, _in_status(_OF_50, "COMPLETED"), [Sort("number", descending=True)]),
+    Query(Listed.TASKS, [[Condition("id", Operator.EQUAL, "task 70000")], [Condition("id", Operator.EQUAL, "none")]]),
+    Query(Listed.TASKS, [[Condition("id", Operator.STARTS_WITH, "task 7000")]]),
+    Query(Listed.ATTEMPTS, [[_OF_50]]),
+    Query(Listed.ATTEMPTS, [[_OF_50]], [Sort("task_number", descending=True)]),
+    Query(Listed.ATTEMPTS, [[Condition("task_id", Operator.EQUAL, "task 70000")]]),
+    Query(Listed.RESULTS, [[_OF_101]], [Sort("key", descending=True)]),
+    Query(Listed.RESULTS, [[_OF_50, Condition("key", Operator.EQUAL, "key 49500")]]),
+    Query(Listed.SESSIONS, [], [Sort("id", descending=True)]),
+    Query(Listed.OPTIONS, [], [Sort("number", descending=True)]),
+]
+
+
+@pytest.mark.parametrize("query", CARRIED, ids=lambda query: query.listed.value)
+async def test_a_page_that_an_index_carries_reads_little(
+    connection: asyncpg.Connection, query: Query, request: pytest.FixtureRequest
+) -> None:
+    """However many tasks there are. Bounded in pages of the database, which do not depend on the machine.
+
+    Unlike hot statements, those of lists are planned each time, by the statistics: without any, their time is bounded.
+    """
+    if request.node.callspec.params["connection"] == "no statistics":
+        pytest.skip("the planner guesses")
+    await connection.execute(lists._BEGIN.partition(";")[2])
+    checked = check_query(query)
+    compiler = Compiler(checked)
+    page = compiler.page(None)
+    plan = json.loads(
+        await connection.fetchval(f"explain (analyze, buffers, format json) {page.text}", *page.parameters)
+    )
+    assert plan[0]["Plan"]["Shared Hit Blocks"] + plan[0]["Plan"]["Shared Read Blocks"] <= 2_000, plan
+    positions = [tuple(row) for row in await connection.fetch(page.text, *page.parameters)]
+    if len(positions) > checked.page_size:  # and so does the next one
+        following = compiler.page(positions[-2])
+        explain = f"explain (analyze, buffers, format json) {following.text}"
+        plan = json.loads(await connection.fetchval(explain, *following.parameters))
+        assert plan[0]["Plan"]["Shared Hit Blocks"] + plan[0]["Plan"]["Shared Read Blocks"] <= 2_000, plan

@@ -19,6 +19,7 @@ from ripieno.store.database.faults import (
     NoRoomForConnectionError,
     NotWritableError,
     RefusedError,
+    StatementCancelledError,
     UnstorableError,
     translated,
 )
@@ -44,7 +45,7 @@ def said(state: str, message: str = "no") -> RipienoError:
         ("53100", OverloadedError),
         ("53200", UnavailableError),
         ("53300", NoRoomForConnectionError),
-        ("57014", UnavailableError),
+        ("57014", StatementCancelledError),
         ("25006", NotWritableError),
         ("40001", CrossedError),
         ("40P01", CrossedError),

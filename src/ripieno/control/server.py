@@ -31,9 +31,12 @@ from ripieno.control.readiness import Readiness
 from ripieno.control.results.client_results import ClientResultsParts
 from ripieno.control.results.lookups import ResultLookups
 from ripieno.control.results.outputs import Outputs
-from ripieno.control.results.results import Results
 from ripieno.control.results.room import REPLICA_BYTES, Room
+from ripieno.control.services.agents import Agents as AgentsService
 from ripieno.control.services.events import Events
+from ripieno.control.services.partitions import Partitions
+from ripieno.control.services.results import Results
+from ripieno.control.services.sessions import Sessions as SessionsService
 from ripieno.control.services.tasks import Tasks
 from ripieno.control.submitter import Submitter
 from ripieno.control.submitting.submissions import Submissions
@@ -57,6 +60,7 @@ from ripieno.store.cluster.cluster import agree_on_objects
 from ripieno.store.cluster.objects import ObjectStore
 from ripieno.store.cluster.signals import Signals
 from ripieno.store.database.database import Database
+from ripieno.store.reading.lists import Lists
 from ripieno.store.sessions.sessions import Sessions
 from ripieno.wire import pool
 from ripieno.wire.channels import target_of
@@ -64,10 +68,16 @@ from ripieno.wire.protos.armonik_v2 import submitter_service_pb2, submitter_serv
 from ripieno.wire.protos.v1 import (
     agent_pb2,
     agent_pb2_grpc,
+    agents_pb2,
+    agents_pb2_grpc,
     events_pb2,
     events_pb2_grpc,
+    partitions_pb2,
+    partitions_pb2_grpc,
     results_pb2,
     results_pb2_grpc,
+    sessions_pb2,
+    sessions_pb2_grpc,
     tasks_pb2,
     tasks_pb2_grpc,
 )
@@ -213,7 +223,15 @@ class Replica:
         self._parts: list[Part] = [notices, watcher, reports, submissions, dispatcher, liveness, upkeep, Memory(health)]
         downloads = Room(REPLICA_BYTES)
         client_results = ClientResultsParts(settings, database, sessions, objects, notices, quotas, limits)
-        self._results = Results(settings, database, sessions, objects, watcher, downloads, waited, client_results)
+        lists = Lists(database, settings.list_timeout_s)
+        self._results = Results(
+            lists, settings, database, sessions, objects, watcher, downloads, waited, client_results
+        )
+        self._lists = (
+            SessionsService(database, sessions, lists),  # type: ignore[abstract]
+            Partitions(lists),
+            AgentsService(lists),
+        )
         background = Background(notices)
         cancellation = Cancellation(database, sessions, background, watcher)
         lives = Lives(database, sessions, background, cancellation, health)
@@ -223,8 +241,9 @@ class Replica:
         log = ChangeLog(database)
         tail = Tail(log, health)
         notices.subscribe(local=tail.wake, remote=tail.wake)
-        self._tasks = Tasks(  # type: ignore[abstract] # not all is there yet
+        self._tasks = Tasks(
             database,
+            lists,
             watcher,
             Outputs(database, notices),
             Retries(limits, database, sessions, background),
@@ -294,7 +313,11 @@ class Replica:
         submitter_service_pb2_grpc.add_SubmitterServicer_to_server(self._submitter, server)
         results_pb2_grpc.add_ResultsServicer_to_server(self._results, server)
         events_pb2_grpc.add_EventsServicer_to_server(self._events, server)
+        sessions, partitions, agents = self._lists
+        sessions_pb2_grpc.add_SessionsServicer_to_server(sessions, server)
         tasks_pb2_grpc.add_TasksServicer_to_server(self._tasks, server)
+        partitions_pb2_grpc.add_PartitionsServicer_to_server(partitions, server)
+        agents_pb2_grpc.add_AgentsServicer_to_server(agents, server)
         agent_pb2_grpc.add_AgentServicer_to_server(self._agents, server)
         names = [
             file.DESCRIPTOR.services_by_name[service].full_name
@@ -302,7 +325,10 @@ class Replica:
                 (submitter_service_pb2, "Submitter"),
                 (results_pb2, "Results"),
                 (events_pb2, "Events"),
+                (sessions_pb2, "Sessions"),
                 (tasks_pb2, "Tasks"),
+                (partitions_pb2, "Partitions"),
+                (agents_pb2, "Agents"),
                 (agent_pb2, "Agent"),
             )
         ]

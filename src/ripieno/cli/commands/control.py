@@ -43,6 +43,8 @@ def database_url(text: str) -> str:
               help="How long an agent may be silent before its tasks are rescued.")  # fmt: skip
 @click.option("--drain", "drain_s", type=Seconds(min=0), metavar="SECONDS", default=DEFAULTS["drain_s"], show_default=True,
               help="How long calls under way may go on after the stop.")  # fmt: skip
+@click.option("--list-timeout", "list_timeout_s", type=Seconds(min=0.01), metavar="SECONDS", default=DEFAULTS["list_timeout_s"],
+              show_default=True, help="How long the database may take for a query to a list.")  # fmt: skip
 @click.option("--pool-size", type=click.IntRange(min=4), default=DEFAULTS["pool_size"], show_default=True,
               help="Database connections of this replica.")  # fmt: skip
 @click.option("--data-chunk-max-size", type=click.IntRange(1, LARGEST_CHUNK_BYTES), metavar="BYTES",

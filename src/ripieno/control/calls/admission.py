@@ -20,7 +20,7 @@ from ripieno.control.calls.questions import Questions
 from ripieno.domain.errors import InvalidRequestError
 from ripieno.wire.fields import count_field
 from ripieno.wire.protos.armonik_v2 import submitter_service_pb2
-from ripieno.wire.protos.v1 import events_pb2, results_pb2, tasks_pb2
+from ripieno.wire.protos.v1 import agents_pb2, events_pb2, partitions_pb2, results_pb2, sessions_pb2, tasks_pb2
 
 
 def _methods(service: ServiceDescriptor, *names: str) -> frozenset[str]:
@@ -31,11 +31,21 @@ _SUBMITTER_SERVICE = submitter_service_pb2.DESCRIPTOR.services_by_name["Submitte
 _RESULTS_SERVICE = results_pb2.DESCRIPTOR.services_by_name["Results"]
 _EVENTS_SERVICE = events_pb2.DESCRIPTOR.services_by_name["Events"]
 _TASKS_SERVICE = tasks_pb2.DESCRIPTOR.services_by_name["Tasks"]
+#: Services of lists.
+_LISTS = tuple(
+    file.DESCRIPTOR.services_by_name[name].full_name
+    for file, name in (
+        (sessions_pb2, "Sessions"),
+        (tasks_pb2, "Tasks"),
+        (partitions_pb2, "Partitions"),
+        (agents_pb2, "Agents"),
+    )
+)
 _SUBMITTER = _SUBMITTER_SERVICE.full_name
 _RESULTS = _RESULTS_SERVICE.full_name
 #: Prefixes of the methods of clients. Agents are not among them: they weigh themselves what they send, and gRPC's
 #: limit of a message bounds it.
-_CLIENTS = (f"/{_SUBMITTER}/", f"/{_RESULTS}/", f"/{_EVENTS_SERVICE.full_name}/", f"/{_TASKS_SERVICE.full_name}/")
+_CLIENTS = tuple(f"/{service}/" for service in (_SUBMITTER, _RESULTS, _EVENTS_SERVICE.full_name, *_LISTS))
 
 _SUBMIT = f"/{_SUBMITTER}/CreateSmallTasks"
 _STREAMS = (

@@ -1,4 +1,4 @@
-"""The Tasks service: submission of tasks, what attempts have printed, and another try for tasks that failed."""
+"""The Tasks service: lists and submission of tasks, what attempts have printed, and another try for failed ones."""
 
 from contextlib import aclosing
 from typing import Any
@@ -6,16 +6,24 @@ from typing import Any
 import grpc.aio
 
 from ripieno.control.results.outputs import Outputs, Piece
+from ripieno.control.services.pages import Pages
 from ripieno.control.services.submitting import TaskSubmission
 from ripieno.control.upkeep.retries import Retried, Retries
 from ripieno.control.waiting.watcher import Watcher
-from ripieno.domain.errors import InvalidRequestError
+from ripieno.domain.catalogue import Listed
+from ripieno.domain.errors import InvalidRequestError, NotFoundError
 from ripieno.domain.identifiers import check_identifier
+from ripieno.domain.statuses import TaskStatus
 from ripieno.store.database.database import Database
+from ripieno.store.reading.lists import Lists
+from ripieno.store.reading.lookup import find_tasks, task_failure
 from ripieno.wire.options import changes_from_wire
-from ripieno.wire.protos.v1 import tasks_pb2
+from ripieno.wire.protos.v1 import query_pb2, tasks_pb2
 
 Context = grpc.aio.ServicerContext[Any, Any]
+
+# The method names below are the protocol's.
+# ruff: noqa: N802
 
 
 class Tasks(TaskSubmission):
@@ -26,16 +34,58 @@ class Tasks(TaskSubmission):
     """
 
     def __init__(
-        self, database: Database, watcher: Watcher, outputs: Outputs, retries: Retries, *submitting: Any
+        self, database: Database, lists: Lists, watcher: Watcher, outputs: Outputs, retries: Retries, *submitting: Any
     ) -> None:
         super().__init__(*submitting)
         self._database = database
+        self._tasks = Pages(lists, Listed.TASKS, tasks_pb2.Task, tasks_pb2.TaskPage, "tasks")
+        self._attempts = Pages(lists, Listed.ATTEMPTS, tasks_pb2.Attempt, tasks_pb2.AttemptPage, "attempts")
+        self._options = Pages(lists, Listed.OPTIONS, tasks_pb2.Options, tasks_pb2.OptionsPage, "options")
         self._watcher = watcher
         self._outputs = outputs
         self._retries = retries
 
+    async def List(self, request: query_pb2.Query, context: Context) -> tasks_pb2.TaskPage:
+        """Return a page of the tasks."""
+        return await self._tasks.list(request)
+
+    async def Count(self, request: query_pb2.Filter, context: Context) -> query_pb2.Total:
+        """Return how many tasks match."""
+        return await self._tasks.count(request)
+
+    async def Get(self, request: tasks_pb2.TaskId, context: Context) -> tasks_pb2.Task:
+        """Return a task, by its id or by the id of one of its attempts; its error is the whole story."""
+        check_identifier("task_id", request.task_id)
+        missing = f"task {request.task_id!r} does not exist"
+        with self._database.one_incarnation():
+            found = (await find_tasks(self._database, [request.task_id])).get(request.task_id)
+            if found is None:
+                raise NotFoundError(missing)
+            message = await self._tasks.get(missing, id=found.id)
+            status = TaskStatus[message.status]
+            if status is TaskStatus.CANCELLING or (status.final and status is not TaskStatus.COMPLETED):
+                failure = await task_failure(self._database, found.task_no)
+                message.error = failure.errors[-1].detail if failure.errors else message.error
+        return message
+
+    async def ListAttempts(self, request: query_pb2.Query, context: Context) -> tasks_pb2.AttemptPage:
+        """Return a page of the attempts."""
+        return await self._attempts.list(request)
+
+    async def CountAttempts(self, request: query_pb2.Filter, context: Context) -> query_pb2.Total:
+        """Return how many attempts match."""
+        return await self._attempts.count(request)
+
+    async def ListOptions(self, request: query_pb2.Query, context: Context) -> tasks_pb2.OptionsPage:
+        """Return a page of the sets of options."""
+        return await self._options.list(request)
+
+    async def CountOptions(self, request: query_pb2.Filter, context: Context) -> query_pb2.Total:
+        """Return how many sets of options match."""
+        return await self._options.count(request)
+
     # The stubs know generators only; writing to the context is the other documented way.
-    async def FollowOutput(self, request: tasks_pb2.FollowOutputRequest, context: Context) -> None:  # type: ignore[override]  # noqa: N802
+    async def FollowOutput(self, request: tasks_pb2.FollowOutputRequest, context: Context) -> None:  # type: ignore[override]
         """Write what an attempt has printed, and go on until it has ended if the client follows it."""
         attempt = request.attempt if request.HasField("attempt") else None
         with self._database.one_incarnation() as unchanged, self._watcher.promised() as leaving:
@@ -46,7 +96,7 @@ class Tasks(TaskSubmission):
                 async for piece in pieces:
                     await context.write(_to_wire(piece))
 
-    async def Retry(self, request: tasks_pb2.RetryRequest, context: Context) -> tasks_pb2.RetryReply:  # noqa: N802
+    async def Retry(self, request: tasks_pb2.RetryRequest, context: Context) -> tasks_pb2.RetryReply:
         """Give failed tasks another attempt; reply when all that failed only because of them waits again."""
         if request.session_id:
             check_identifier("session_id", request.session_id)

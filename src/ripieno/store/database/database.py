@@ -147,7 +147,11 @@ class Database:
 
     def own_session(self) -> Pool:
         """Return a pool of one session for the caller alone; the pool opens the session anew if it broke."""
-        pool = Pool(self._connected, 1, lambda: self.incarnation)
+        return self.own_sessions(1)
+
+    def own_sessions(self, count: int) -> Pool:
+        """Return a pool of so many sessions for the caller alone."""
+        pool = Pool(self._connected, count, lambda: self.incarnation)
         self._others.append(pool)
         return pool
 

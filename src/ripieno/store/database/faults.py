@@ -64,6 +64,10 @@ class StaleError(UnavailableError):
 OTHER_INCARNATION = "the database is not the one that was asked before; nothing happened, try again"
 
 
+class StatementCancelledError(UnavailableError):
+    """The server cancelled the statement, which took longer than it may, or because somebody asked the server to."""
+
+
 class UnstorableError(InvalidRequestError):
     """The database cannot store the data of the request; the fault is in the data."""
 
@@ -77,6 +81,10 @@ def _lost(said: str) -> RipienoError:
 
 def _busy(said: str) -> RipienoError:
     return UnavailableError(f"the database did not do it; {AGAIN} ({said})")
+
+
+def _cancelled(said: str) -> RipienoError:
+    return StatementCancelledError(f"the database did not do it; {AGAIN} ({said})")
 
 
 def _crossed(said: str) -> RipienoError:
@@ -138,7 +146,7 @@ TABLE: Mapping[str, Kind] = {
     "55": _busy,  # not in prerequisite state: locks
     "55000": _busy,
     "57": _lost,  # operator intervention: shutting down, starting up, crashed
-    "57014": _busy,  # statement cancelled
+    "57014": _cancelled,
     "58": _busy,  # system error: I/O
     "XX": _busy,  # internal error
 }

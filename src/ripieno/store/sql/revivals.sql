@@ -32,12 +32,13 @@ from (
 ) as page
 
 -- name: failed_of
--- Those of the tasks that failed by themselves. Locks nothing; states_pkey, tasks_pkey.
+-- Those of the tasks that failed by themselves. Locks nothing; states_pkey, tasks_pkey (coalesce keeps the planner from
+-- going through the index of all that failed).
 select t.task_no, t.options_no, 1 + coalesce(s.outputs, 1) + cardinality(t.data_dependencies) as weight
 from unnest($1::bigint[]) as asked (task_no)
 join states s on s.task_no = asked.task_no
 join tasks t on t.task_no = asked.task_no
-where s.status in (11, 12) and s.failed_input is null
+where coalesce(s.status, 0) in (11, 12) and s.failed_input is null
 order by t.task_no
 
 -- name: statuses_of

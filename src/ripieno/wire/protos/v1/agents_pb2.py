@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from ripieno.wire.protos.v1 import query_pb2 as ripieno_dot_wire_dot_protos_dot_v1_dot_query__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#ripieno/wire/protos/v1/agents.proto\x12\nripieno.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"ripieno/wire/protos/v1/query.proto\"\x15\n\x07\x41gentId\x12\n\n\x02id\x18\x01 \x01(\t\"\xde\x01\n\nAgentState\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\tconnected\x18\x03 \x01(\x08\x12\r\n\x05slots\x18\x04 \x01(\x05\x12\x0c\n\x04held\x18\x05 \x01(\x05\x12\x12\n\npartitions\x18\x06 \x03(\t\x12\x0f\n\x07version\x18\x07 \x01(\t\x12\x30\n\x0c\x63onnected_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0blease_until\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"S\n\tAgentPage\x12&\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x16.ripieno.v1.AgentState\x12\x1e\n\x04page\x18\x02 \x01(\x0b\x32\x10.ripieno.v1.Page2\x9e\x01\n\x06\x41gents\x12\x30\n\x04List\x12\x11.ripieno.v1.Query\x1a\x15.ripieno.v1.AgentPage\x12.\n\x05\x43ount\x12\x12.ripieno.v1.Filter\x1a\x11.ripieno.v1.Total\x12\x32\n\x03Get\x12\x13.ripieno.v1.AgentId\x1a\x16.ripieno.v1.AgentStateb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#ripieno/wire/protos/v1/agents.proto\x12\nripieno.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"ripieno/wire/protos/v1/query.proto\"\x15\n\x07\x41gentId\x12\n\n\x02id\x18\x01 \x01(\t\"\xee\x01\n\nAgentState\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\tconnected\x18\x03 \x01(\x08\x12\r\n\x05slots\x18\x04 \x01(\x05\x12\x0c\n\x04held\x18\x05 \x01(\x05\x12\x12\n\npartitions\x18\x06 \x03(\t\x12\x0f\n\x07version\x18\x07 \x01(\t\x12\x30\n\x0c\x63onnected_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0blease_until\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06number\x18\n \x01(\x03\"S\n\tAgentPage\x12&\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x16.ripieno.v1.AgentState\x12\x1e\n\x04page\x18\x02 \x01(\x0b\x32\x10.ripieno.v1.Page2\x9e\x01\n\x06\x41gents\x12\x30\n\x04List\x12\x11.ripieno.v1.Query\x1a\x15.ripieno.v1.AgentPage\x12.\n\x05\x43ount\x12\x12.ripieno.v1.Filter\x1a\x11.ripieno.v1.Total\x12\x32\n\x03Get\x12\x13.ripieno.v1.AgentId\x1a\x16.ripieno.v1.AgentStateb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,9 +36,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AGENTID']._serialized_start=120
   _globals['_AGENTID']._serialized_end=141
   _globals['_AGENTSTATE']._serialized_start=144
-  _globals['_AGENTSTATE']._serialized_end=366
-  _globals['_AGENTPAGE']._serialized_start=368
-  _globals['_AGENTPAGE']._serialized_end=451
-  _globals['_AGENTS']._serialized_start=454
-  _globals['_AGENTS']._serialized_end=612
+  _globals['_AGENTSTATE']._serialized_end=382
+  _globals['_AGENTPAGE']._serialized_start=384
+  _globals['_AGENTPAGE']._serialized_end=467
+  _globals['_AGENTS']._serialized_start=470
+  _globals['_AGENTS']._serialized_end=628
 # @@protoc_insertion_point(module_scope)

@@ -26,7 +26,7 @@ class AgentId(_message.Message):
 
     ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """A UUID, as text."""
+    """A UUID, as text. It is not the one that the agent introduces itself with, which is a secret, but made of it."""
     def __init__(
         self,
         *,
@@ -53,6 +53,7 @@ class AgentState(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     CONNECTED_AT_FIELD_NUMBER: _builtins.int
     LEASE_UNTIL_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     name: _builtins.str
     connected: _builtins.bool
@@ -60,6 +61,8 @@ class AgentState(_message.Message):
     held: _builtins.int
     """Attempts that it holds now."""
     version: _builtins.str
+    number: _builtins.int
+    """Grows with each agent."""
     @_builtins.property
     def partitions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -78,10 +81,11 @@ class AgentState(_message.Message):
         version: _builtins.str = ...,
         connected_at: _timestamp_pb2.Timestamp | None = ...,
         lease_until: _timestamp_pb2.Timestamp | None = ...,
+        number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["connected_at", b"connected_at", "lease_until", b"lease_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connected", b"connected", "connected_at", b"connected_at", "held", b"held", "id", b"id", "lease_until", b"lease_until", "name", b"name", "partitions", b"partitions", "slots", b"slots", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connected", b"connected", "connected_at", b"connected_at", "held", b"held", "id", b"id", "lease_until", b"lease_until", "name", b"name", "number", b"number", "partitions", b"partitions", "slots", b"slots", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -22,60 +22,68 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from ripieno.wire.protos.armonik_v2 import objects_pb2 as ripieno_dot_wire_dot_protos_dot_armonik__v2_dot_objects__pb2
 from ripieno.wire.protos.armonik_v2 import result_status_pb2 as ripieno_dot_wire_dot_protos_dot_armonik__v2_dot_result__status__pb2
 from ripieno.wire.protos.v1 import agent_pb2 as ripieno_dot_wire_dot_protos_dot_v1_dot_agent__pb2
+from ripieno.wire.protos.v1 import query_pb2 as ripieno_dot_wire_dot_protos_dot_v1_dot_query__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$ripieno/wire/protos/v1/results.proto\x12\nripieno.v1\x1a,ripieno/wire/protos/armonik_v2/objects.proto\x1a\x32ripieno/wire/protos/armonik_v2/result_status.proto\x1a\"ripieno/wire/protos/v1/agent.proto\"\x96\x01\n\x14\x43reateResultsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x37\n\x07\x65ntries\x18\x02 \x03(\x0b\x32&.ripieno.v1.CreateResultsRequest.Entry\x1a\x31\n\x05\x45ntry\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x88\x01\x01\x42\x07\n\x05_data\"\x8d\x01\n\x12\x43reateResultsReply\x12\x35\n\x07\x65ntries\x18\x01 \x03(\x0b\x32$.ripieno.v1.CreateResultsReply.Entry\x1a@\n\x05\x45ntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06status\x18\x03 \x01(\t\x12\x0c\n\x04size\x18\x04 \x01(\x03\"R\n\rUploadRequest\x12(\n\x05\x62\x65gin\x18\x01 \x01(\x0b\x32\x17.ripieno.v1.UploadBeginH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"}\n\x0bUploadBegin\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x11\n\x04size\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x0e\n\x06sha256\x18\x04 \x01(\x0c\x12\x11\n\tupload_id\x18\x05 \x01(\t\x12\x0e\n\x06offset\x18\x06 \x01(\x03\x42\x07\n\x05_size\"\x1d\n\x08UploadId\x12\x11\n\tupload_id\x18\x01 \x01(\t\"R\n\x0bUploadReply\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x10\n\x08\x63omplete\x18\x03 \x01(\x08\x12\x0e\n\x06sha256\x18\x04 \x01(\x0c\"\x89\x01\n\x14ImportResultsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x37\n\x07\x65ntries\x18\x02 \x03(\x0b\x32&.ripieno.v1.ImportResultsRequest.Entry\x1a$\n\x05\x45ntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06object\x18\x02 \x01(\t\"\x7f\n\x12ImportResultsReply\x12\x35\n\x07\x65ntries\x18\x01 \x03(\x0b\x32$.ripieno.v1.ImportResultsReply.Entry\x1a\x32\n\x05\x45ntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\x12\x0e\n\x06sha256\x18\x03 \x01(\x0c\"5\n\x11\x44\x65leteDataRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0c\n\x04keys\x18\x02 \x03(\t\"\'\n\x0f\x44\x65leteDataReply\x12\x14\n\x0c\x64\x65leted_keys\x18\x01 \x03(\t\"(\n\x12ListTaskIdsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"$\n\x10ListTaskIdsReply\x12\x10\n\x08task_ids\x18\x01 \x03(\t\"G\n\rFollowRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0c\n\x04keys\x18\x02 \x03(\t\x12\x14\n\x0cwithout_data\x18\x03 \x01(\x08\"i\n\x0b\x46ollowReply\x12,\n\x08\x66inished\x18\x01 \x03(\x0b\x32\x1a.ripieno.v1.FinishedResult\x12,\n\x07objects\x18\x02 \x01(\x0b\x32\x1b.ripieno.v1.ObjectDirectory\"\xe3\x01\n\x0e\x46inishedResult\x12\x0b\n\x03key\x18\x01 \x01(\t\x12>\n\x06status\x18\x02 \x01(\x0e\x32..ArmoniK.api.grpc.v1.ResultStatus.ResultStatus\x12\x0e\n\x04\x64\x61ta\x18\x03 \x01(\x0cH\x00\x12\x0e\n\x04size\x18\x04 \x01(\x03H\x00\x12/\n\x05\x65rror\x18\x05 \x01(\x0b\x32\x1e.ArmoniK.api.grpc.v1.TaskErrorH\x00\x12(\n\x06object\x18\x06 \x01(\x0b\x32\x18.ripieno.v1.StoredObjectB\t\n\x07\x63ontent\"?\n\x0bReadRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0c\n\x04keys\x18\x02 \x03(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x03\"Z\n\tReadReply\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x10\n\x08\x63omplete\x18\x02 \x01(\x08\x12-\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x1e.ArmoniK.api.grpc.v1.TaskError2\xb6\x04\n\x07Results\x12@\n\x06\x46ollow\x12\x19.ripieno.v1.FollowRequest\x1a\x17.ripieno.v1.FollowReply(\x01\x30\x01\x12\x38\n\x04Read\x12\x17.ripieno.v1.ReadRequest\x1a\x15.ripieno.v1.ReadReply0\x01\x12M\n\x0bListTaskIds\x12\x1e.ripieno.v1.ListTaskIdsRequest\x1a\x1c.ripieno.v1.ListTaskIdsReply0\x01\x12J\n\x06\x43reate\x12 .ripieno.v1.CreateResultsRequest\x1a\x1e.ripieno.v1.CreateResultsReply\x12@\n\x06Upload\x12\x19.ripieno.v1.UploadRequest\x1a\x17.ripieno.v1.UploadReply(\x01\x30\x01\x12<\n\x0bQueryUpload\x12\x14.ripieno.v1.UploadId\x1a\x17.ripieno.v1.UploadReply\x12J\n\x06Import\x12 .ripieno.v1.ImportResultsRequest\x1a\x1e.ripieno.v1.ImportResultsReply\x12H\n\nDeleteData\x12\x1d.ripieno.v1.DeleteDataRequest\x1a\x1b.ripieno.v1.DeleteDataReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$ripieno/wire/protos/v1/results.proto\x12\nripieno.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a,ripieno/wire/protos/armonik_v2/objects.proto\x1a\x32ripieno/wire/protos/armonik_v2/result_status.proto\x1a\"ripieno/wire/protos/v1/agent.proto\x1a\"ripieno/wire/protos/v1/query.proto\"\x96\x01\n\x14\x43reateResultsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x37\n\x07\x65ntries\x18\x02 \x03(\x0b\x32&.ripieno.v1.CreateResultsRequest.Entry\x1a\x31\n\x05\x45ntry\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x88\x01\x01\x42\x07\n\x05_data\"\x8d\x01\n\x12\x43reateResultsReply\x12\x35\n\x07\x65ntries\x18\x01 \x03(\x0b\x32$.ripieno.v1.CreateResultsReply.Entry\x1a@\n\x05\x45ntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06status\x18\x03 \x01(\t\x12\x0c\n\x04size\x18\x04 \x01(\x03\"R\n\rUploadRequest\x12(\n\x05\x62\x65gin\x18\x01 \x01(\x0b\x32\x17.ripieno.v1.UploadBeginH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"}\n\x0bUploadBegin\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x11\n\x04size\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x0e\n\x06sha256\x18\x04 \x01(\x0c\x12\x11\n\tupload_id\x18\x05 \x01(\t\x12\x0e\n\x06offset\x18\x06 \x01(\x03\x42\x07\n\x05_size\"\x1d\n\x08UploadId\x12\x11\n\tupload_id\x18\x01 \x01(\t\"R\n\x0bUploadReply\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x10\n\x08\x63omplete\x18\x03 \x01(\x08\x12\x0e\n\x06sha256\x18\x04 \x01(\x0c\"\x89\x01\n\x14ImportResultsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x37\n\x07\x65ntries\x18\x02 \x03(\x0b\x32&.ripieno.v1.ImportResultsRequest.Entry\x1a$\n\x05\x45ntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06object\x18\x02 \x01(\t\"\x7f\n\x12ImportResultsReply\x12\x35\n\x07\x65ntries\x18\x01 \x03(\x0b\x32$.ripieno.v1.ImportResultsReply.Entry\x1a\x32\n\x05\x45ntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\x12\x0e\n\x06sha256\x18\x03 \x01(\x0c\"5\n\x11\x44\x65leteDataRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0c\n\x04keys\x18\x02 \x03(\t\"\'\n\x0f\x44\x65leteDataReply\x12\x14\n\x0c\x64\x65leted_keys\x18\x01 \x03(\t\"+\n\x08ResultId\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\"\xca\x01\n\x06Result\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0e\n\x06status\x18\x03 \x01(\t\x12\x15\n\rowner_task_id\x18\x04 \x01(\t\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04size\x18\x07 \x01(\x03\x12\x0c\n\x04name\x18\x08 \x01(\t\"Q\n\nResultPage\x12#\n\x07results\x18\x01 \x03(\x0b\x32\x12.ripieno.v1.Result\x12\x1e\n\x04page\x18\x02 \x01(\x0b\x32\x10.ripieno.v1.Page\"(\n\x12ListTaskIdsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"$\n\x10ListTaskIdsReply\x12\x10\n\x08task_ids\x18\x01 \x03(\t\"G\n\rFollowRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0c\n\x04keys\x18\x02 \x03(\t\x12\x14\n\x0cwithout_data\x18\x03 \x01(\x08\"i\n\x0b\x46ollowReply\x12,\n\x08\x66inished\x18\x01 \x03(\x0b\x32\x1a.ripieno.v1.FinishedResult\x12,\n\x07objects\x18\x02 \x01(\x0b\x32\x1b.ripieno.v1.ObjectDirectory\"\xe3\x01\n\x0e\x46inishedResult\x12\x0b\n\x03key\x18\x01 \x01(\t\x12>\n\x06status\x18\x02 \x01(\x0e\x32..ArmoniK.api.grpc.v1.ResultStatus.ResultStatus\x12\x0e\n\x04\x64\x61ta\x18\x03 \x01(\x0cH\x00\x12\x0e\n\x04size\x18\x04 \x01(\x03H\x00\x12/\n\x05\x65rror\x18\x05 \x01(\x0b\x32\x1e.ArmoniK.api.grpc.v1.TaskErrorH\x00\x12(\n\x06object\x18\x06 \x01(\x0b\x32\x18.ripieno.v1.StoredObjectB\t\n\x07\x63ontent\"?\n\x0bReadRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0c\n\x04keys\x18\x02 \x03(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x03\"Z\n\tReadReply\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x10\n\x08\x63omplete\x18\x02 \x01(\x08\x12-\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x1e.ArmoniK.api.grpc.v1.TaskError2\xca\x05\n\x07Results\x12@\n\x06\x46ollow\x12\x19.ripieno.v1.FollowRequest\x1a\x17.ripieno.v1.FollowReply(\x01\x30\x01\x12\x38\n\x04Read\x12\x17.ripieno.v1.ReadRequest\x1a\x15.ripieno.v1.ReadReply0\x01\x12M\n\x0bListTaskIds\x12\x1e.ripieno.v1.ListTaskIdsRequest\x1a\x1c.ripieno.v1.ListTaskIdsReply0\x01\x12J\n\x06\x43reate\x12 .ripieno.v1.CreateResultsRequest\x1a\x1e.ripieno.v1.CreateResultsReply\x12@\n\x06Upload\x12\x19.ripieno.v1.UploadRequest\x1a\x17.ripieno.v1.UploadReply(\x01\x30\x01\x12<\n\x0bQueryUpload\x12\x14.ripieno.v1.UploadId\x1a\x17.ripieno.v1.UploadReply\x12J\n\x06Import\x12 .ripieno.v1.ImportResultsRequest\x1a\x1e.ripieno.v1.ImportResultsReply\x12H\n\nDeleteData\x12\x1d.ripieno.v1.DeleteDataRequest\x1a\x1b.ripieno.v1.DeleteDataReply\x12\x31\n\x04List\x12\x11.ripieno.v1.Query\x1a\x16.ripieno.v1.ResultPage\x12.\n\x05\x43ount\x12\x12.ripieno.v1.Filter\x1a\x11.ripieno.v1.Total\x12/\n\x03Get\x12\x14.ripieno.v1.ResultId\x1a\x12.ripieno.v1.Resultb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ripieno.wire.protos.v1.results_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CREATERESULTSREQUEST']._serialized_start=187
-  _globals['_CREATERESULTSREQUEST']._serialized_end=337
-  _globals['_CREATERESULTSREQUEST_ENTRY']._serialized_start=288
-  _globals['_CREATERESULTSREQUEST_ENTRY']._serialized_end=337
-  _globals['_CREATERESULTSREPLY']._serialized_start=340
-  _globals['_CREATERESULTSREPLY']._serialized_end=481
-  _globals['_CREATERESULTSREPLY_ENTRY']._serialized_start=417
-  _globals['_CREATERESULTSREPLY_ENTRY']._serialized_end=481
-  _globals['_UPLOADREQUEST']._serialized_start=483
-  _globals['_UPLOADREQUEST']._serialized_end=565
-  _globals['_UPLOADBEGIN']._serialized_start=567
-  _globals['_UPLOADBEGIN']._serialized_end=692
-  _globals['_UPLOADID']._serialized_start=694
-  _globals['_UPLOADID']._serialized_end=723
-  _globals['_UPLOADREPLY']._serialized_start=725
-  _globals['_UPLOADREPLY']._serialized_end=807
-  _globals['_IMPORTRESULTSREQUEST']._serialized_start=810
-  _globals['_IMPORTRESULTSREQUEST']._serialized_end=947
-  _globals['_IMPORTRESULTSREQUEST_ENTRY']._serialized_start=911
-  _globals['_IMPORTRESULTSREQUEST_ENTRY']._serialized_end=947
-  _globals['_IMPORTRESULTSREPLY']._serialized_start=949
-  _globals['_IMPORTRESULTSREPLY']._serialized_end=1076
-  _globals['_IMPORTRESULTSREPLY_ENTRY']._serialized_start=1026
-  _globals['_IMPORTRESULTSREPLY_ENTRY']._serialized_end=1076
-  _globals['_DELETEDATAREQUEST']._serialized_start=1078
-  _globals['_DELETEDATAREQUEST']._serialized_end=1131
-  _globals['_DELETEDATAREPLY']._serialized_start=1133
-  _globals['_DELETEDATAREPLY']._serialized_end=1172
-  _globals['_LISTTASKIDSREQUEST']._serialized_start=1174
-  _globals['_LISTTASKIDSREQUEST']._serialized_end=1214
-  _globals['_LISTTASKIDSREPLY']._serialized_start=1216
-  _globals['_LISTTASKIDSREPLY']._serialized_end=1252
-  _globals['_FOLLOWREQUEST']._serialized_start=1254
-  _globals['_FOLLOWREQUEST']._serialized_end=1325
-  _globals['_FOLLOWREPLY']._serialized_start=1327
-  _globals['_FOLLOWREPLY']._serialized_end=1432
-  _globals['_FINISHEDRESULT']._serialized_start=1435
-  _globals['_FINISHEDRESULT']._serialized_end=1662
-  _globals['_READREQUEST']._serialized_start=1664
-  _globals['_READREQUEST']._serialized_end=1727
-  _globals['_READREPLY']._serialized_start=1729
-  _globals['_READREPLY']._serialized_end=1819
-  _globals['_RESULTS']._serialized_start=1822
-  _globals['_RESULTS']._serialized_end=2388
+  _globals['_CREATERESULTSREQUEST']._serialized_start=256
+  _globals['_CREATERESULTSREQUEST']._serialized_end=406
+  _globals['_CREATERESULTSREQUEST_ENTRY']._serialized_start=357
+  _globals['_CREATERESULTSREQUEST_ENTRY']._serialized_end=406
+  _globals['_CREATERESULTSREPLY']._serialized_start=409
+  _globals['_CREATERESULTSREPLY']._serialized_end=550
+  _globals['_CREATERESULTSREPLY_ENTRY']._serialized_start=486
+  _globals['_CREATERESULTSREPLY_ENTRY']._serialized_end=550
+  _globals['_UPLOADREQUEST']._serialized_start=552
+  _globals['_UPLOADREQUEST']._serialized_end=634
+  _globals['_UPLOADBEGIN']._serialized_start=636
+  _globals['_UPLOADBEGIN']._serialized_end=761
+  _globals['_UPLOADID']._serialized_start=763
+  _globals['_UPLOADID']._serialized_end=792
+  _globals['_UPLOADREPLY']._serialized_start=794
+  _globals['_UPLOADREPLY']._serialized_end=876
+  _globals['_IMPORTRESULTSREQUEST']._serialized_start=879
+  _globals['_IMPORTRESULTSREQUEST']._serialized_end=1016
+  _globals['_IMPORTRESULTSREQUEST_ENTRY']._serialized_start=980
+  _globals['_IMPORTRESULTSREQUEST_ENTRY']._serialized_end=1016
+  _globals['_IMPORTRESULTSREPLY']._serialized_start=1018
+  _globals['_IMPORTRESULTSREPLY']._serialized_end=1145
+  _globals['_IMPORTRESULTSREPLY_ENTRY']._serialized_start=1095
+  _globals['_IMPORTRESULTSREPLY_ENTRY']._serialized_end=1145
+  _globals['_DELETEDATAREQUEST']._serialized_start=1147
+  _globals['_DELETEDATAREQUEST']._serialized_end=1200
+  _globals['_DELETEDATAREPLY']._serialized_start=1202
+  _globals['_DELETEDATAREPLY']._serialized_end=1241
+  _globals['_RESULTID']._serialized_start=1243
+  _globals['_RESULTID']._serialized_end=1286
+  _globals['_RESULT']._serialized_start=1289
+  _globals['_RESULT']._serialized_end=1491
+  _globals['_RESULTPAGE']._serialized_start=1493
+  _globals['_RESULTPAGE']._serialized_end=1574
+  _globals['_LISTTASKIDSREQUEST']._serialized_start=1576
+  _globals['_LISTTASKIDSREQUEST']._serialized_end=1616
+  _globals['_LISTTASKIDSREPLY']._serialized_start=1618
+  _globals['_LISTTASKIDSREPLY']._serialized_end=1654
+  _globals['_FOLLOWREQUEST']._serialized_start=1656
+  _globals['_FOLLOWREQUEST']._serialized_end=1727
+  _globals['_FOLLOWREPLY']._serialized_start=1729
+  _globals['_FOLLOWREPLY']._serialized_end=1834
+  _globals['_FINISHEDRESULT']._serialized_start=1837
+  _globals['_FINISHEDRESULT']._serialized_end=2064
+  _globals['_READREQUEST']._serialized_start=2066
+  _globals['_READREQUEST']._serialized_end=2129
+  _globals['_READREPLY']._serialized_start=2131
+  _globals['_READREPLY']._serialized_end=2221
+  _globals['_RESULTS']._serialized_start=2224
+  _globals['_RESULTS']._serialized_end=2938
 # @@protoc_insertion_point(module_scope)

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from ripieno.wire.protos.v1 import query_pb2 as ripieno_dot_wire_dot_protos_dot_v1_dot_query__pb2
 from ripieno.wire.protos.v1 import results_pb2 as ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -73,6 +74,21 @@ class ResultsStub:
                 '/ripieno.v1.Results/DeleteData',
                 request_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.DeleteDataRequest.SerializeToString,
                 response_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.DeleteDataReply.FromString,
+                _registered_method=True)
+        self.List = channel.unary_unary(
+                '/ripieno.v1.Results/List',
+                request_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_query__pb2.Query.SerializeToString,
+                response_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.ResultPage.FromString,
+                _registered_method=True)
+        self.Count = channel.unary_unary(
+                '/ripieno.v1.Results/Count',
+                request_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_query__pb2.Filter.SerializeToString,
+                response_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_query__pb2.Total.FromString,
+                _registered_method=True)
+        self.Get = channel.unary_unary(
+                '/ripieno.v1.Results/Get',
+                request_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.ResultId.SerializeToString,
+                response_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.Result.FromString,
                 _registered_method=True)
 
 
@@ -145,6 +161,25 @@ class ResultsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def List(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Count(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Get(self, request, context):
+        """NOT_FOUND if there is no such result.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ResultsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -187,6 +222,21 @@ def add_ResultsServicer_to_server(servicer, server):
                     servicer.DeleteData,
                     request_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.DeleteDataRequest.FromString,
                     response_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.DeleteDataReply.SerializeToString,
+            ),
+            'List': grpc.unary_unary_rpc_method_handler(
+                    servicer.List,
+                    request_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_query__pb2.Query.FromString,
+                    response_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.ResultPage.SerializeToString,
+            ),
+            'Count': grpc.unary_unary_rpc_method_handler(
+                    servicer.Count,
+                    request_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_query__pb2.Filter.FromString,
+                    response_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_query__pb2.Total.SerializeToString,
+            ),
+            'Get': grpc.unary_unary_rpc_method_handler(
+                    servicer.Get,
+                    request_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.ResultId.FromString,
+                    response_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.Result.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -405,6 +455,87 @@ class Results:
             '/ripieno.v1.Results/DeleteData',
             ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.DeleteDataRequest.SerializeToString,
             ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.DeleteDataReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def List(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ripieno.v1.Results/List',
+            ripieno_dot_wire_dot_protos_dot_v1_dot_query__pb2.Query.SerializeToString,
+            ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.ResultPage.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Count(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ripieno.v1.Results/Count',
+            ripieno_dot_wire_dot_protos_dot_v1_dot_query__pb2.Filter.SerializeToString,
+            ripieno_dot_wire_dot_protos_dot_v1_dot_query__pb2.Total.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Get(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ripieno.v1.Results/Get',
+            ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.ResultId.SerializeToString,
+            ripieno_dot_wire_dot_protos_dot_v1_dot_results__pb2.Result.FromString,
             options,
             channel_credentials,
             insecure,

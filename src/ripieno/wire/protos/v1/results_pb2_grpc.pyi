@@ -5,6 +5,7 @@ Finished results: pushed to a client in batches, large ones read in long pieces.
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from ripieno.wire.protos.v1 import query_pb2 as _query_pb2
 from ripieno.wire.protos.v1 import results_pb2 as _results_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -64,6 +65,10 @@ class ResultsStub:
     """The data of those of the results that are COMPLETED is deleted; they are DELETED from then on, and tasks that need
     them fail. Replies with the keys that are DELETED now; unknown ones and those that are not COMPLETED are left out.
     """
+    List: _grpc.UnaryUnaryMultiCallable[_query_pb2.Query, _results_pb2.ResultPage]
+    Count: _grpc.UnaryUnaryMultiCallable[_query_pb2.Filter, _query_pb2.Total]
+    Get: _grpc.UnaryUnaryMultiCallable[_results_pb2.ResultId, _results_pb2.Result]
+    """NOT_FOUND if there is no such result."""
 
 @_typing.type_check_only
 class ResultsAsyncStub(ResultsStub):
@@ -101,6 +106,10 @@ class ResultsAsyncStub(ResultsStub):
     """The data of those of the results that are COMPLETED is deleted; they are DELETED from then on, and tasks that need
     them fail. Replies with the keys that are DELETED now; unknown ones and those that are not COMPLETED are left out.
     """
+    List: _aio.UnaryUnaryMultiCallable[_query_pb2.Query, _results_pb2.ResultPage]  # type: ignore[assignment]
+    Count: _aio.UnaryUnaryMultiCallable[_query_pb2.Filter, _query_pb2.Total]  # type: ignore[assignment]
+    Get: _aio.UnaryUnaryMultiCallable[_results_pb2.ResultId, _results_pb2.Result]  # type: ignore[assignment]
+    """NOT_FOUND if there is no such result."""
 
 class ResultsServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -183,5 +192,27 @@ class ResultsServicer(metaclass=_abc_1.ABCMeta):
         """The data of those of the results that are COMPLETED is deleted; they are DELETED from then on, and tasks that need
         them fail. Replies with the keys that are DELETED now; unknown ones and those that are not COMPLETED are left out.
         """
+
+    @_abc_1.abstractmethod
+    def List(
+        self,
+        request: _query_pb2.Query,
+        context: _ServicerContext,
+    ) -> _typing.Union[_results_pb2.ResultPage, _abc.Awaitable[_results_pb2.ResultPage]]: ...
+
+    @_abc_1.abstractmethod
+    def Count(
+        self,
+        request: _query_pb2.Filter,
+        context: _ServicerContext,
+    ) -> _typing.Union[_query_pb2.Total, _abc.Awaitable[_query_pb2.Total]]: ...
+
+    @_abc_1.abstractmethod
+    def Get(
+        self,
+        request: _results_pb2.ResultId,
+        context: _ServicerContext,
+    ) -> _typing.Union[_results_pb2.Result, _abc.Awaitable[_results_pb2.Result]]:
+        """NOT_FOUND if there is no such result."""
 
 def add_ResultsServicer_to_server(servicer: ResultsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -27,7 +27,7 @@ from ripieno.wire.protos.armonik_v2 import objects_pb2 as ripieno_dot_wire_dot_p
 from ripieno.wire.protos.v1 import query_pb2 as ripieno_dot_wire_dot_protos_dot_v1_dot_query__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%ripieno/wire/protos/v1/sessions.proto\x12\nripieno.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a,ripieno/wire/protos/armonik_v2/objects.proto\x1a\"ripieno/wire/protos/v1/query.proto\"\x1f\n\tSessionId\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\xc9\x03\n\x07Session\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06status\x18\x02 \x01(\t\x12\x19\n\x11\x63lient_submission\x18\x03 \x01(\x08\x12\x19\n\x11worker_submission\x18\x04 \x01(\x08\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x63\x61ncelled_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tclosed_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tpurged_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x39\n\x0f\x64\x65\x66\x61ult_options\x18\t \x01(\x0b\x32 .ArmoniK.api.grpc.v1.TaskOptions\x12-\n\x05tasks\x18\n \x03(\x0b\x32\x1e.ripieno.v1.Session.TasksEntry\x12\x14\n\x0cstored_bytes\x18\x0b \x01(\x03\x1a,\n\nTasksEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"T\n\x0bSessionPage\x12%\n\x08sessions\x18\x01 \x03(\x0b\x32\x13.ripieno.v1.Session\x12\x1e\n\x04page\x18\x02 \x01(\x0b\x32\x10.ripieno.v1.Page\"K\n\x15StopSubmissionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06\x63lient\x18\x02 \x01(\x08\x12\x0e\n\x06worker\x18\x03 \x01(\x08\"\r\n\x0b\x44\x65leteReply2\xb0\x04\n\x08Sessions\x12\x32\n\x04List\x12\x11.ripieno.v1.Query\x1a\x17.ripieno.v1.SessionPage\x12.\n\x05\x43ount\x12\x12.ripieno.v1.Filter\x1a\x11.ripieno.v1.Total\x12\x31\n\x03Get\x12\x15.ripieno.v1.SessionId\x1a\x13.ripieno.v1.Session\x12\x33\n\x05Pause\x12\x15.ripieno.v1.SessionId\x1a\x13.ripieno.v1.Session\x12\x34\n\x06Resume\x12\x15.ripieno.v1.SessionId\x1a\x13.ripieno.v1.Session\x12H\n\x0eStopSubmission\x12!.ripieno.v1.StopSubmissionRequest\x1a\x13.ripieno.v1.Session\x12\x33\n\x05\x43lose\x12\x15.ripieno.v1.SessionId\x1a\x13.ripieno.v1.Session\x12\x34\n\x06\x43\x61ncel\x12\x15.ripieno.v1.SessionId\x1a\x13.ripieno.v1.Session\x12\x33\n\x05Purge\x12\x15.ripieno.v1.SessionId\x1a\x13.ripieno.v1.Session\x12\x38\n\x06\x44\x65lete\x12\x15.ripieno.v1.SessionId\x1a\x17.ripieno.v1.DeleteReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%ripieno/wire/protos/v1/sessions.proto\x12\nripieno.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a,ripieno/wire/protos/armonik_v2/objects.proto\x1a\"ripieno/wire/protos/v1/query.proto\"\x1f\n\tSessionId\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\xd9\x03\n\x07Session\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06status\x18\x02 \x01(\t\x12\x19\n\x11\x63lient_submission\x18\x03 \x01(\x08\x12\x19\n\x11worker_submission\x18\x04 \x01(\x08\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x63\x61ncelled_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tclosed_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tpurged_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x39\n\x0f\x64\x65\x66\x61ult_options\x18\t \x01(\x0b\x32 .ArmoniK.api.grpc.v1.TaskOptions\x12-\n\x05tasks\x18\n \x03(\x0b\x32\x1e.ripieno.v1.Session.TasksEntry\x12\x14\n\x0cstored_bytes\x18\x0b \x01(\x03\x12\x0e\n\x06number\x18\x0c \x01(\x03\x1a,\n\nTasksEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"T\n\x0bSessionPage\x12%\n\x08sessions\x18\x01 \x03(\x0b\x32\x13.ripieno.v1.Session\x12\x1e\n\x04page\x18\x02 \x01(\x0b\x32\x10.ripieno.v1.Page\"K\n\x15StopSubmissionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06\x63lient\x18\x02 \x01(\x08\x12\x0e\n\x06worker\x18\x03 \x01(\x08\"\r\n\x0b\x44\x65leteReply2\xb0\x04\n\x08Sessions\x12\x32\n\x04List\x12\x11.ripieno.v1.Query\x1a\x17.ripieno.v1.SessionPage\x12.\n\x05\x43ount\x12\x12.ripieno.v1.Filter\x1a\x11.ripieno.v1.Total\x12\x31\n\x03Get\x12\x15.ripieno.v1.SessionId\x1a\x13.ripieno.v1.Session\x12\x33\n\x05Pause\x12\x15.ripieno.v1.SessionId\x1a\x13.ripieno.v1.Session\x12\x34\n\x06Resume\x12\x15.ripieno.v1.SessionId\x1a\x13.ripieno.v1.Session\x12H\n\x0eStopSubmission\x12!.ripieno.v1.StopSubmissionRequest\x1a\x13.ripieno.v1.Session\x12\x33\n\x05\x43lose\x12\x15.ripieno.v1.SessionId\x1a\x13.ripieno.v1.Session\x12\x34\n\x06\x43\x61ncel\x12\x15.ripieno.v1.SessionId\x1a\x13.ripieno.v1.Session\x12\x33\n\x05Purge\x12\x15.ripieno.v1.SessionId\x1a\x13.ripieno.v1.Session\x12\x38\n\x06\x44\x65lete\x12\x15.ripieno.v1.SessionId\x1a\x17.ripieno.v1.DeleteReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,15 +39,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SESSIONID']._serialized_start=168
   _globals['_SESSIONID']._serialized_end=199
   _globals['_SESSION']._serialized_start=202
-  _globals['_SESSION']._serialized_end=659
-  _globals['_SESSION_TASKSENTRY']._serialized_start=615
-  _globals['_SESSION_TASKSENTRY']._serialized_end=659
-  _globals['_SESSIONPAGE']._serialized_start=661
-  _globals['_SESSIONPAGE']._serialized_end=745
-  _globals['_STOPSUBMISSIONREQUEST']._serialized_start=747
-  _globals['_STOPSUBMISSIONREQUEST']._serialized_end=822
-  _globals['_DELETEREPLY']._serialized_start=824
-  _globals['_DELETEREPLY']._serialized_end=837
-  _globals['_SESSIONS']._serialized_start=840
-  _globals['_SESSIONS']._serialized_end=1400
+  _globals['_SESSION']._serialized_end=675
+  _globals['_SESSION_TASKSENTRY']._serialized_start=631
+  _globals['_SESSION_TASKSENTRY']._serialized_end=675
+  _globals['_SESSIONPAGE']._serialized_start=677
+  _globals['_SESSIONPAGE']._serialized_end=761
+  _globals['_STOPSUBMISSIONREQUEST']._serialized_start=763
+  _globals['_STOPSUBMISSIONREQUEST']._serialized_end=838
+  _globals['_DELETEREPLY']._serialized_start=840
+  _globals['_DELETEREPLY']._serialized_end=853
+  _globals['_SESSIONS']._serialized_start=856
+  _globals['_SESSIONS']._serialized_end=1416
 # @@protoc_insertion_point(module_scope)

@@ -75,6 +75,7 @@ class Session(_message.Message):
     DEFAULT_OPTIONS_FIELD_NUMBER: _builtins.int
     TASKS_FIELD_NUMBER: _builtins.int
     STORED_BYTES_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     status: _builtins.str
     """RUNNING, PAUSED, CLOSED, CANCELLED or PURGED."""
@@ -83,6 +84,8 @@ class Session(_message.Message):
     worker_submission: _builtins.bool
     stored_bytes: _builtins.int
     """Bytes of payloads and results that are stored. `Get` and the steps alone."""
+    number: _builtins.int
+    """Grows with each session."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -111,10 +114,11 @@ class Session(_message.Message):
         default_options: _objects_pb2.TaskOptions | None = ...,
         tasks: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         stored_bytes: _builtins.int = ...,
+        number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cancelled_at", b"cancelled_at", "closed_at", b"closed_at", "created_at", b"created_at", "default_options", b"default_options", "purged_at", b"purged_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled_at", b"cancelled_at", "client_submission", b"client_submission", "closed_at", b"closed_at", "created_at", b"created_at", "default_options", b"default_options", "id", b"id", "purged_at", b"purged_at", "status", b"status", "stored_bytes", b"stored_bytes", "tasks", b"tasks", "worker_submission", b"worker_submission"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled_at", b"cancelled_at", "client_submission", b"client_submission", "closed_at", b"closed_at", "created_at", b"created_at", "default_options", b"default_options", "id", b"id", "number", b"number", "purged_at", b"purged_at", "status", b"status", "stored_bytes", b"stored_bytes", "tasks", b"tasks", "worker_submission", b"worker_submission"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

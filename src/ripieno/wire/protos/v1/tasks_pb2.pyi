@@ -225,6 +225,7 @@ class Task(_message.Message):
     EXPECTED_OUTPUT_KEYS_FIELD_NUMBER: _builtins.int
     DATA_DEPENDENCIES_FIELD_NUMBER: _builtins.int
     PAYLOAD_SIZE_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     session_id: _builtins.str
     status: _builtins.str
@@ -236,8 +237,12 @@ class Task(_message.Message):
     agent: _builtins.str
     worker: _builtins.str
     error: _builtins.str
-    """Why the latest attempt failed."""
+    """Why the latest attempt failed. In lists, and for their filters and sorts, that is the reason where it arose; `Get`
+    tells the whole chain from a failed input down to its cause.
+    """
     payload_size: _builtins.int
+    number: _builtins.int
+    """Grows with each task, in the order of submission."""
     @_builtins.property
     def submitted_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -278,10 +283,11 @@ class Task(_message.Message):
         expected_output_keys: _abc.Iterable[_builtins.str] | None = ...,
         data_dependencies: _abc.Iterable[_builtins.str] | None = ...,
         payload_size: _builtins.int = ...,
+        number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["claimed_at", b"claimed_at", "duration", b"duration", "ended_at", b"ended_at", "options", b"options", "started_at", b"started_at", "submitted_at", b"submitted_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "attempt", b"attempt", "claimed_at", b"claimed_at", "data_dependencies", b"data_dependencies", "duration", b"duration", "ended_at", b"ended_at", "error", b"error", "expected_output_keys", b"expected_output_keys", "id", b"id", "options", b"options", "payload_size", b"payload_size", "session_id", b"session_id", "started_at", b"started_at", "status", b"status", "submitted_at", b"submitted_at", "unmet_dependencies", b"unmet_dependencies", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "attempt", b"attempt", "claimed_at", b"claimed_at", "data_dependencies", b"data_dependencies", "duration", b"duration", "ended_at", b"ended_at", "error", b"error", "expected_output_keys", b"expected_output_keys", "id", b"id", "number", b"number", "options", b"options", "payload_size", b"payload_size", "session_id", b"session_id", "started_at", b"started_at", "status", b"status", "submitted_at", b"submitted_at", "unmet_dependencies", b"unmet_dependencies", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -480,6 +486,7 @@ class Attempt(_message.Message):
     AGENT_FIELD_NUMBER: _builtins.int
     WORKER_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    TASK_NUMBER_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     session_id: _builtins.str
     number: _builtins.int
@@ -488,6 +495,8 @@ class Attempt(_message.Message):
     agent: _builtins.str
     worker: _builtins.str
     error: _builtins.str
+    task_number: _builtins.int
+    """`Task.number`. Attempts are listed by this, and those of one task by their own."""
     @_builtins.property
     def claimed_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -510,10 +519,11 @@ class Attempt(_message.Message):
         agent: _builtins.str = ...,
         worker: _builtins.str = ...,
         error: _builtins.str = ...,
+        task_number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["claimed_at", b"claimed_at", "duration", b"duration", "ended_at", b"ended_at", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "claimed_at", b"claimed_at", "duration", b"duration", "ended_at", b"ended_at", "error", b"error", "number", b"number", "session_id", b"session_id", "started_at", b"started_at", "status", b"status", "task_id", b"task_id", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "claimed_at", b"claimed_at", "duration", b"duration", "ended_at", b"ended_at", "error", b"error", "number", b"number", "session_id", b"session_id", "started_at", b"started_at", "status", b"status", "task_id", b"task_id", "task_number", b"task_number", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -549,7 +559,10 @@ class Options(_message.Message):
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
+    number: _builtins.int
+    """Grows with each set of options."""
     @_builtins.property
     def options(self) -> _objects_pb2.TaskOptions: ...
     def __init__(
@@ -557,10 +570,11 @@ class Options(_message.Message):
         *,
         session_id: _builtins.str = ...,
         options: _objects_pb2.TaskOptions | None = ...,
+        number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number", "options", b"options", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
