@@ -25,7 +25,7 @@ from ripieno.domain.queries import (
     check_query,
 )
 from ripieno.store.database.database import Database
-from ripieno.store.reading import lists
+from ripieno.store.reading import compiler, lists
 from ripieno.store.reading.lists import Lists, PageOfRows
 from store.reference import selected, value_of
 from store.shelf import BEGAN, TEXTS, Row, Shelf, stocked
@@ -139,8 +139,13 @@ def told(listed: Listed, row: Row) -> Row:
     return {name: row[name] for name in fields_of(listed)}
 
 
-@pytest.mark.parametrize("listed", Listed)
-def test_lists_answer_as_the_reference_does(library: Library, listed: Listed) -> None:
+@pytest.mark.parametrize(
+    ("listed", "planned"), [*((listed, 64) for listed in Listed), (Listed.TASKS, 1)], ids=lambda each: str(each)
+)
+def test_lists_answer_as_the_reference_does(
+    library: Library, listed: Listed, planned: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiler, "_MOST_PLANNED", planned)
     rows = library.shelf[listed]
     assert len(rows) > 3
 
@@ -262,6 +267,23 @@ def test_ten_thousand_conditions_are_answered(library: Library) -> None:
     assert [row["id"] for row in library.every(Listed.TASKS, any_of=all_of)] == [row["id"] for row in rows[1::2]]
 
 
+def test_ten_thousand_different_conditions_keep_no_planner_busy(library: Library) -> None:
+    """Their planning would take minutes, and the server does not look at the time-out meanwhile."""
+    library.lists._timeout_s = 30
+    none = [Condition("id", Operator.NOT_CONTAINS, f"none {number}") for number in range(10_000)]
+    arms = [
+        [Condition("id", Operator.ENDS_WITH, f"-{number}"), Condition("attempt", Operator.LESS, number)]
+        for number in range(5_000)
+    ]
+
+    async def within(any_of: Filter) -> int:
+        async with asyncio.timeout(40):
+            return len((await library.lists.page(check_query(Query(Listed.TASKS, any_of)))).rows)
+
+    assert library.run(within([none])) == len(library.shelf[Listed.TASKS])
+    assert library.run(within(arms)) > 10
+
+
 def test_long_rows_are_read_in_portions(library: Library, database_url: str) -> None:
     """Rows of a page come in several statements where their lists are long; all are there, in order."""
 
@@ -336,3 +358,22 @@ def test_other_parts_that_do_not_fit_are_told() -> None:
         check_query(Query(Listed.TASKS, fields=["ids"]))
     with pytest.raises(InvalidRequestError, match=r"^page: -1 is negative"):
         check_query(Query(Listed.TASKS, page=-1))
+
+
+def test_what_is_left_of_a_deleted_session_is_not_told(library: Library, database_url: str) -> None:
+    """Its row goes first, its tasks and results in steps."""
+
+    async def delete() -> None:
+        connection = await asyncpg.connect(database_url, server_settings={"search_path": "ripieno"})
+        await connection.execute("delete from sessions where session_no = 1")
+        await connection.close()
+
+    gone = library.shelf[Listed.SESSIONS][0]["id"]
+    library.run(delete())
+    for listed in (Listed.TASKS, Listed.ATTEMPTS, Listed.RESULTS, Listed.OPTIONS):
+        left = [told(listed, row) for row in library.shelf[listed] if row["session_id"] != gone]
+        page = library.page(listed, page_size=1000, with_total=True)
+        assert (page.rows, page.total) == (left, len(left)), listed
+        assert (
+            library.page(listed, any_of=[[Condition("session_id", Operator.EQUAL, gone)]], with_total=True).total == 0
+        )

@@ -1,5 +1,6 @@
 """Filters put into the form from which the shortest statement follows, without a change of what they select.
 
+* The conditions of an arm that a field does not equal some values become one.
 * The conditions of an arm on one status become one set of statuses; an arm that allows none goes.
 * Arms that differ only in the value that one field equals become one arm with all these values. So an OR of ten
   thousand ids is one test of an array, and what all arms share stands outside the OR, where an index can be used.
@@ -17,7 +18,8 @@ class Term(NamedTuple):
     """One condition of an arm.
 
     Attributes:
-        values: The value of the condition; of EQUAL any number, of which the field equals one.
+        values: The value of the condition; of EQUAL any number, of which the field equals one, and of NOT_EQUAL any
+            number, of which it equals none.
     """
 
     field: Field
@@ -61,7 +63,13 @@ def shared(arms: Sequence[Arm]) -> Arm:
 def _terms(tests: Iterable[Test]) -> list[Term]:
     """Return the conditions of an arm, each once."""
     every = (Term(test.field, test.operator, () if test.value is None else (test.value,)) for test in tests)
-    return list(dict.fromkeys(every))
+    terms, unequal = list[Term](), dict[Field, dict[Value, None]]()
+    for term in dict.fromkeys(every):
+        if term.operator is Operator.NOT_EQUAL:
+            unequal.setdefault(term.field, {}).update(dict.fromkeys(term.values))
+        else:
+            terms.append(term)
+    return [*terms, *(Term(field, Operator.NOT_EQUAL, tuple(values)) for field, values in unequal.items())]
 
 
 def _of_statuses(terms: list[Term]) -> Arm | None:
