@@ -82,6 +82,8 @@ def _session(alias: str) -> tuple[str, Sequence[str]]:
     return f"join sessions s on s.session_no = {alias}.session_no", ()
 
 
+#: The blob of a task whose payload is a result.
+_PAYLOAD_OF_RESULT = "(select r.blob_no from results r where r.session_no = t.session_no and r.key = t.payload_key)"
 #: A partition that an agent serves; one that names none serves the default partition.
 _SERVED = "case when cardinality(a.partitions) = 0 then array['']::text[] else a.partitions end"
 #: An agent is shown as connected until its lease has ended. Nobody is given up because of it (``store.cluster.agents``).
@@ -162,8 +164,7 @@ SOURCES: Mapping[Listed, Source] = {
             "o": ("join options o on o.options_no = t.options_no", ()),
             "a": ("left join agents a on a.agent_no = st.agent_no", ["st"]),
             "b": (
-                "left join blobs b on b.blob_no = coalesce(t.payload_no,"
-                " (select r.blob_no from results r where r.session_no = t.session_no and r.key = t.payload_key))",
+                f"left join blobs b on b.blob_no = coalesce(t.payload_no, {_PAYLOAD_OF_RESULT})",
                 (),
             ),
         },
