@@ -135,3 +135,29 @@ async def test_what_is_not_there_is_told(one_stage: Stage) -> None:
     with pytest.raises(NotFoundError, match="there is no task 'unknown'"):
         await session.output("unknown")
     assert [piece async for piece in session.follow_output(handle)] == [output()]
+
+
+async def test_a_flood_costs_no_memory_and_holds_nobody_up(one_stage: Stage) -> None:
+    """Far more than any buffer on the way, from Python and from a child at once; the end of each is right."""
+    session = await one_stage.session(max_duration=60)
+    code = """
+import os, subprocess
+child = subprocess.Popen("head -c 50000000 /dev/zero >&2; echo the end of the child >&2", shell=True)
+for number in range(1000):
+    os.write(1, (b"%07d\\n" % number) * 12_500)
+child.wait()
+"""
+    handles = await session.submit_many([task(unique("flood"), ["run", code])])
+    before = resident_bytes(one_stage)
+    assert await handles[0].result(timeout=60) == b"ran"
+    found = await handles[0].output()
+    assert found.stdout == b"0000999\n" * 8192
+    assert found.stdout_left_out == 100_000_000 - 65_536
+    assert found.stderr.endswith(b"\0the end of the child\n")
+    assert found.stderr_left_out + len(found.stderr) == 50_000_021
+    assert resident_bytes(one_stage) - before < 64 * 1024 * 1024
+
+
+def resident_bytes(stage: Stage) -> int:
+    """The memory of all processes of the cluster."""
+    return sum(each.memory_info().rss for each in stage.process.tree())
