@@ -12,6 +12,7 @@ from control.replica import BareAgent, Served, until
 from ripieno.background import Setback
 from ripieno.control.results.following import Follower
 from ripieno.control.results.room import STREAM_BYTES, Room
+from ripieno.control.waiting.fresh_keys import FreshKeys
 from ripieno.control.waiting.watches import KeysWatch
 from ripieno.domain.statuses import ResultStatus
 from ripieno.store.reading.lookup import FinishedKey, finished_results
@@ -41,7 +42,7 @@ class House:
     def __init__(self, world: World, session_no: int, *, bare: bool = False) -> None:
         self.world = world
         self.room = Room(64 * 1024 * 1024)
-        self.watch = KeysWatch(world.database, session_no, INLINE, Setback("looking"))
+        self.watch = KeysWatch(world.database, session_no, INLINE, Setback("looking"), FreshKeys())
         self.read_bytes = 0
 
         async def read(wanted: Sequence[str], most_bytes: int) -> Sequence[FinishedKey]:

@@ -46,6 +46,7 @@ from ripieno.control.upkeep.cutter import Cutter
 from ripieno.control.upkeep.lives import Lives
 from ripieno.control.upkeep.retries import Retries
 from ripieno.control.upkeep.upkeep import Upkeep
+from ripieno.control.waiting.fresh_keys import FreshKeys
 from ripieno.control.waiting.notices import Notices
 from ripieno.control.waiting.waits import Waits
 from ripieno.control.waiting.watcher import Watcher
@@ -200,19 +201,21 @@ class Replica:
         sessions = Sessions(database, options.value, lambda: options.refused(f"{options.value + 1:,}"))
         quotas = Quotas(limits, database)
         notices = Notices(Signals(database, settings.name))
-        watcher = Watcher(database, settings.inline_limit_bytes)
+        fresh = FreshKeys()
+        watcher = Watcher(database, settings.inline_limit_bytes, fresh)
         reports = Reports(database, Committer(database, sessions), notices, quotas, health)
         self._dispatcher = dispatcher = Dispatcher(
             Claims(database), sessions, reports.release_now, health, lease_s=settings.lease_s
         )
-        submissions = Submissions(settings, database, sessions, notices, dispatcher, limits, arrivals, quotas)
+        submissions = Submissions(settings, database, sessions, notices, dispatcher, limits, arrivals, quotas, fresh)
         liveness = Liveness(database, dispatcher, reports, settings.lease_s, health)
         connected = Connected(database, dispatcher, reports)
         self._agents = Agents(
             settings, database, objects, dispatcher, connected, reports, notices, lambda: liveness.replica
         )
         upkeep = Upkeep(settings, database, objects, connected.reconcile, health)
-        database.on_new_incarnation += [dispatcher.disconnect_all, watcher.forget]
+        database.on_new_incarnation += [dispatcher.disconnect_all, watcher.forget, fresh.clear]
+        notices.subscribe(local=fresh.changed_here, remote=fresh.changed_elsewhere)  # before those who look
         notices.subscribe(local=watcher.changed_here, remote=watcher.changed_elsewhere)
         notices.subscribe(local=dispatcher.changed_here, remote=dispatcher.changed_elsewhere)
         notices.subscribe(local=upkeep.changed_here)

@@ -10,6 +10,7 @@ from ripieno.control.calls.batching import Batcher
 from ripieno.control.calls.limits import ControlLimits, check_options
 from ripieno.control.calls.quotas import Quotas, payload_bytes
 from ripieno.control.submitting.streamed_submission import Requests, StreamedSubmission
+from ripieno.control.waiting.fresh_keys import FreshKeys, Heard
 from ripieno.control.waiting.notices import Notices
 from ripieno.domain.errors import InvalidRequestError, InvariantError, RipienoError
 from ripieno.domain.options import TaskOptions
@@ -43,7 +44,9 @@ class Submissions:
         limits: ControlLimits,
         arrivals: Arrivals,
         quotas: Quotas,
+        fresh: FreshKeys,
     ) -> None:
+        self._fresh = fresh
         self._settings = settings
         self._dispatcher = dispatcher
         self._database = database
@@ -140,7 +143,10 @@ class Submissions:
             await self.submit(session_id, options, tasks, stream.held_bytes)
 
     async def _flush(self, weighed: Sequence[tuple[SubmissionCall, int]]) -> Sequence[RipienoError | None]:
-        calls = [call for call, _ in weighed]
+        with self._fresh.listening() as heard:
+            return await self._write([call for call, _ in weighed], heard)
+
+    async def _write(self, calls: Sequence[SubmissionCall], heard: Heard) -> Sequence[RipienoError | None]:
         if (credit := self._credit_for(calls)) is not None:
             try:
                 changes, claimed = await submit_and_claim(self._database, calls, credit.agents)
@@ -151,10 +157,12 @@ class Submissions:
                 self._dispatcher.give_back(credit)
                 raise
             else:
+                self._fresh.created(changes.created, heard)
                 self._notices.publish(changes)
                 await self._dispatcher.hand_out(claimed, credit)
                 return [None] * len(calls)
         faults, changes = await submit(self._database, calls)
+        self._fresh.created(changes.created, heard)
         self._notices.publish(changes)
         for call, fault in zip(calls, faults, strict=True):
             for partition, priority in call.urgency if fault is None else ():

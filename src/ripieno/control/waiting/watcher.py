@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 from ripieno.background import Setback
+from ripieno.control.waiting.fresh_keys import FreshKeys
 from ripieno.control.waiting.looking import Look
 from ripieno.control.waiting.watches import CountsWatch, KeysWatch, TasksWatch
 from ripieno.domain.errors import UnavailableError
@@ -63,10 +64,12 @@ class Watcher:
 
     Args:
         data_limit: Results up to this many bytes come with their data.
+        fresh: Results that need no look.
     """
 
-    def __init__(self, database: Database, data_limit: int) -> None:
+    def __init__(self, database: Database, data_limit: int, fresh: FreshKeys | None = None) -> None:
         self._database = database
+        self._fresh = FreshKeys() if fresh is None else fresh
         self._data_limit = data_limit
         self._running: dict[Hashable, _Running] = {}
         self._by_session: dict[int, dict[Watch, None]] = {}
@@ -150,7 +153,7 @@ class Watcher:
         """Share the watch on the results of this session until the block ends."""
 
         def make() -> KeysWatch:
-            return KeysWatch(self._database, session_no, self._data_limit, self._faults)
+            return KeysWatch(self._database, session_no, self._data_limit, self._faults, self._fresh)
 
         with self._shared(("keys", session_no), (session_no,), make) as watch:
             yield watch

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ripieno.background import Setback
+from ripieno.control.waiting.fresh_keys import FreshKeys
 from ripieno.control.waiting.looking import Look
 from ripieno.control.waiting.waiting import Waiter, Waiting
 from ripieno.domain.data import Data, StoredObject
@@ -78,9 +79,10 @@ class CountsWatch:
 class KeysWatch:
     """The watch on the results of one session: each key is delivered once to each waiter that asked for it."""
 
-    def __init__(self, database: Database, session_no: int, data_limit: int, faults: Setback) -> None:
+    def __init__(self, database: Database, session_no: int, data_limit: int, faults: Setback, fresh: FreshKeys) -> None:
         self._database = database
         self._session_no = session_no
+        self._fresh = fresh
         self._data_limit = data_limit
         self._waiting: Waiting[str, FinishedKey] = Waiting()
         #: Keys to be looked up, in order, each once.
@@ -90,8 +92,14 @@ class KeysWatch:
         self.look = Look(self._read, faults)
 
     def add(self, waiter: KeysWaiter, keys: Iterable[str]) -> None:
-        """Add keys that a waiter waits for. Results that are final already are delivered by the next look (INV-21)."""
-        self._new.update(dict.fromkeys(self._waiting.add(waiter, keys)))
+        """Add keys that a waiter waits for. Results that are final already are delivered by the next look (INV-21).
+
+        No look is made for those that are known to be open.
+        """
+        unknown = self._fresh.others(self._session_no, self._waiting.add(waiter, keys))
+        if not unknown:
+            return
+        self._new.update(dict.fromkeys(unknown))
         if time.monotonic() - self._changed_at < _RECENTLY_S:
             # Most likely these are results of tasks submitted just now, whose changes will name them in a moment. Until
             # then no look is made; then there is one for all keys asked for, or none if all were delivered.

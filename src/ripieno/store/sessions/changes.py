@@ -17,6 +17,7 @@ class Changes:
         completed: Results that were completed, with their data, by session; known only
             to the replica that committed them.
         aborted: Keys of results that were aborted, by session.
+        created: Keys of results that did not exist before and are open, by session; not all that there are.
         unnamed: Sessions in which results became final that are not named here, because
             they were too many.
         ended: Numbers of tasks whose attempts ended, by session, whether the tasks are final or not.
@@ -35,6 +36,7 @@ class Changes:
     partitions: set[str] = field(default_factory=set)
     completed: dict[int, dict[str, Data]] = field(default_factory=dict)
     aborted: dict[int, list[str]] = field(default_factory=dict)
+    created: dict[int, list[str]] = field(default_factory=dict)
     unnamed: set[int] = field(default_factory=set)
     ended: dict[int, list[int]] = field(default_factory=dict)
     stopped: set[int] = field(default_factory=set)
@@ -63,6 +65,8 @@ class Changes:
             self.completed.setdefault(session_no, {}).update(results)
         for session_no, keys in other.aborted.items():
             self.aborted.setdefault(session_no, []).extend(keys)
+        for session_no, keys in other.created.items():
+            self.created.setdefault(session_no, []).extend(keys)
         for session_no, tasks in other.ended.items():
             self.ended.setdefault(session_no, []).extend(tasks)
 

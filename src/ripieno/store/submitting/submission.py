@@ -175,13 +175,23 @@ async def submit_and_claim(
         )
         for place, (task_no, agent_no, (call, known, task)) in enumerate(zip(numbers, agents, tasks, strict=True), 1)
     ]
-    return Changes({call.session.session_no for call in calls}), claimed
+    return Changes({call.session.session_no for call in calls}, created=_created(calls)), claimed
 
 
 async def _submit_plain(database: Database, calls: Sequence[SubmissionCall]) -> Changes:
     await _call_plain(database, calls, (), 0)
     partitions = {partition for call in calls for partition, _ in call.urgency}
-    return Changes({call.session.session_no for call in calls}, partitions)
+    return Changes({call.session.session_no for call in calls}, partitions, created=_created(calls))
+
+
+def _created(calls: Sequence[SubmissionCall]) -> dict[int, list[str]]:
+    """Return the expected outputs of calls in the plain case, in which all of them are new."""
+    created: dict[int, list[str]] = {}
+    for call in calls:
+        created.setdefault(call.session.session_no, []).extend(
+            [key for task in call.tasks for key in task.expected_output_keys]
+        )
+    return created
 
 
 async def _call_plain(
