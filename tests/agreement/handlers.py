@@ -208,6 +208,13 @@ class Steps:
         raise TaskError(text)
 
     @staticmethod
+    async def require(task: Running, path: str) -> None:
+        """Print the attempt's id, and fail unless there is a file."""
+        print(task.given.task_id, flush=True)
+        if not Path(path).exists():
+            raise RuntimeError(f"attempt {task.given.task_id!r} misses its file")
+
+    @staticmethod
     async def fail(task: Running, text: str, attempts: int) -> None:
         """Fail the first attempts."""
         _, _, retry = task.given.task_id.partition("###")

@@ -58,7 +58,7 @@ HOT = [
     ("confirmations", "cancelling_at", {"states_cancelling"}),
     ("revivals", "failed_in_session", {"tasks_by_session", "states_pkey"}),
     ("revivals", "failed_of", {"tasks_pkey", "states_pkey"}),
-    ("revivals", "statuses_of", {"tasks_pkey", "states_pkey"}),
+    ("revivals", "still_failed", {"tasks_pkey", "states_pkey"}),
     ("lookup", "tasks_by_id", {"tasks_by_id", "states_pkey"}),
     ("listing", "page_of_tasks", {"tasks_by_session", "states_pkey"}),
     ("lookup", "count_of_tasks", {"states_pkey"}),

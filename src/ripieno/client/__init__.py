@@ -16,6 +16,7 @@ thread, which all blocking clients of a process share. The modules below them::
     async_client ── async_session ─┬─ submission ── large_submission ── payloads
                                    ├─ results ── following | waiting ── fetching
                                    ├─ lookups (single results that share a stream)
+                                   ├─ retries
                                    └─ inquiries (statuses, counts, waits, cancelling)
     connection, patience, errors, forks: used by all of them
 
@@ -35,7 +36,8 @@ from ripieno.client.bridging.blocking import Client, Session, Task
 from ripieno.client.reading.events import Events
 from ripieno.client.reading.outputs import TaskOutput
 from ripieno.client.reading.results import Result
-from ripieno.client.terms.definitions import Payload, TaskDefinition, TaskOptions
+from ripieno.client.reading.retries import Retried
+from ripieno.client.terms.definitions import OptionChanges, Payload, TaskDefinition, TaskOptions
 from ripieno.client.terms.errors import TaskCancelledError, TaskFailedError
 from ripieno.client.terms.handles import ResultHandle
 from ripieno.domain.changes import Change, ResultChange, SessionChange, TaskChange
@@ -73,6 +75,7 @@ __all__ = [
     "InvariantError",
     "LimitError",
     "NotFoundError",
+    "OptionChanges",
     "OutcomeUnknownError",
     "OverloadedError",
     "Payload",
@@ -81,6 +84,7 @@ __all__ = [
     "ResultChange",
     "ResultHandle",
     "ResultStatus",
+    "Retried",
     "RipienoError",
     "Session",
     "SessionCancelledError",

@@ -1,4 +1,4 @@
-"""The command ``ripieno task``: lists, shows and cancels tasks, and prints what they have printed."""
+"""The command ``ripieno task``: lists, shows, cancels and retries tasks, and prints what they have printed."""
 
 import sys
 from typing import BinaryIO
@@ -7,6 +7,7 @@ import click
 
 from ripieno.cli.calling.calls import CALL_TIMEOUT_S, Row, calling, cluster_flags, show, show_one, submitter
 from ripieno.cli.calling.terminal import name
+from ripieno.cli.commands.retry import retry_tasks
 from ripieno.cli.commands.session import check_session
 from ripieno.domain.statuses import TaskStatus
 from ripieno.wire.protos.armonik_v2 import objects_pb2
@@ -23,6 +24,9 @@ IDS_A_CALL = 5_000
 @click.group("task")
 def command() -> None:
     """The tasks of a cluster."""
+
+
+command.add_command(retry_tasks)
 
 
 @command.command("list")

@@ -18,10 +18,11 @@ from ripieno.client.reading.fetching import Wanted, fetch, fetch_chunks, save
 from ripieno.client.reading.lookups import Lookups
 from ripieno.client.reading.outputs import TaskOutput, follow_task_output, task_output
 from ripieno.client.reading.results import Result, final_result, result_batches
+from ripieno.client.reading.retries import Retried, refuse, retry_failed, retry_tasks
 from ripieno.client.submitting import uploads
 from ripieno.client.submitting.submission import TaskSender
 from ripieno.client.submitting.uploads import Progress
-from ripieno.client.terms.definitions import Payload, TaskDefinition, TaskOptions
+from ripieno.client.terms.definitions import OptionChanges, Payload, TaskDefinition, TaskOptions
 from ripieno.client.terms.handles import OneResult, ResultHandle, TaskHandle, checked_results, ids_of, key_of, keys_of
 from ripieno.domain.statuses import ResultStatus, TaskStatus
 from ripieno.wire.protos.armonik_v2 import submitter_service_pb2
@@ -57,6 +58,18 @@ class AsyncTask(TaskHandle):
     async def cancel(self) -> None:
         """Cancel the task unless it is final."""
         await self.session.cancel_tasks(self)
+
+    async def retry(self, changes: OptionChanges | None = None) -> None:
+        """Give the task another attempt after it has failed; what failed only because of it waits again.
+
+        Args:
+            changes: What is different in its options.
+
+        Raises:
+            ConflictError: the task is not retried; the error says why.
+            RipienoError: as for ``AsyncSession.retry``.
+        """
+        refuse(self.id, await self.session.retry(self, changes))
 
 
 class AsyncSession:
@@ -358,6 +371,33 @@ class AsyncSession:
     async def cancel_tasks(self, tasks: Tasks) -> None:
         """Cancel tasks that are not final; the others stay as they are. May be repeated."""
         await inquiries.cancel(self._connection, ids_of(tasks))
+
+    async def retry(self, tasks: Tasks, changes: OptionChanges | None = None) -> Retried:
+        """Give tasks of the session that failed by themselves another attempt, under their ids and for their results.
+
+        Once this has returned, what failed only because of them waits again: results that are asked for from then on
+        are those of the new attempts. May be repeated; their earlier attempts stay in the history.
+
+        Args:
+            tasks: Handles or ids.
+            changes: What is different in their options.
+
+        Returns:
+            How many are retried, and why the others are not.
+
+        Raises:
+            InvalidRequestError: an option is out of range.
+            SessionCancelledError: the session was cancelled, or its data is gone.
+            UnavailableError: no server answered.
+        """
+        return await retry_tasks(self._connection, self.id, ids_of(tasks), changes)
+
+    async def retry_failed(self, changes: OptionChanges | None = None) -> Retried:
+        """Give all tasks of the session that failed by themselves another attempt; as ``retry`` otherwise.
+
+        ``Retried.reasons`` tells which tasks are still in ERROR, for want of an input that will not come.
+        """
+        return await retry_failed(self._connection, self.id, changes)
 
     async def _final(self, key: str) -> Result[None]:
         result = final_result(await self._lookups.get(key), None)

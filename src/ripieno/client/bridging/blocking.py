@@ -17,7 +17,8 @@ from ripieno.client.bridging.bridge import Bridge, blocking, blocking_as
 from ripieno.client.reading.events import Events
 from ripieno.client.reading.outputs import TaskOutput
 from ripieno.client.reading.results import Result
-from ripieno.client.terms.definitions import Payload, TaskDefinition, TaskOptions
+from ripieno.client.reading.retries import refuse
+from ripieno.client.terms.definitions import OptionChanges, Payload, TaskDefinition, TaskOptions
 from ripieno.client.terms.handles import OneResult, TaskHandle
 from ripieno.domain.statuses import TaskStatus
 
@@ -43,6 +44,10 @@ class Task(TaskHandle):
     def cancel(self) -> None:
         """Cancel the task unless it is final."""
         self.session.cancel_tasks(self)
+
+    def retry(self, changes: OptionChanges | None = None) -> None:
+        """Give the task another attempt after it has failed; see ``AsyncTask.retry``."""
+        refuse(self.id, self.session.retry(self, changes))
 
 
 class Session:
@@ -133,6 +138,8 @@ class Session:
     delete_data = blocking(AsyncSession.delete_data)
     cancel = blocking(AsyncSession.cancel)
     cancel_tasks = blocking(AsyncSession.cancel_tasks)
+    retry = blocking(AsyncSession.retry)
+    retry_failed = blocking(AsyncSession.retry_failed)
 
 
 class Client:

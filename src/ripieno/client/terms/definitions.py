@@ -115,3 +115,37 @@ class TaskOptions:
         ):
             if not fits:
                 raise TypeError(f"task_options.{name} is a {kind}, not {value!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class OptionChanges:
+    """What is different in the options of tasks that are retried; None, or a name that is left out, stays as it is.
+
+    Attributes:
+        priority: Urgency, 1 to 99; larger is more urgent.
+        max_retries: How many attempts may follow the next one if that fails.
+        max_duration: Time limit of one attempt, in seconds or as a timedelta.
+        partition: Pool of workers that may run the tasks.
+        options: Entries of the free map, which are added or replaced.
+    """
+
+    priority: int | None = None
+    max_retries: int | None = None
+    max_duration: float | timedelta | None = None
+    partition: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def checked(self) -> domain.OptionChanges:
+        """Check the changes and return them in the domain's terms; errors as in ``TaskOptions.checked``."""
+        named = {
+            name: value
+            for name in ("priority", "max_retries", "max_duration", "partition")
+            if (value := getattr(self, name)) is not None
+        }
+        options = TaskOptions(**named, options=self.options).checked()
+        return domain.OptionChanges(
+            None if self.max_duration is None else options.max_duration_us,
+            None if self.max_retries is None else options.max_retries,
+            None if self.priority is None else options.priority,
+            options.options,
+        )

@@ -6,6 +6,7 @@ graph that is revived in part; the cutter goes on with it, as with that of a rep
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from ripieno.control.calls.limits import ControlLimits, check_options
 from ripieno.control.upkeep.background import Background
@@ -77,6 +78,7 @@ class Retries:
             UnavailableError: if the replica is going away, or the database is another incarnation; ask again.
         """
         retried = Retried()
+        began = await revivals.present(self._database)
         only = await self._sessions.find(session_id) if session_id else None
         asked = list(dict.fromkeys(ids))
         found = await find_tasks(self._database, [each for each in asked if "\0" not in each])
@@ -100,7 +102,7 @@ class Retries:
                     retried.refuse(task.id, error.detail)
             else:
                 await self._revive(session, retried)
-                await self._explain([task for task in tasks.values() if task.task_no not in again], retried)
+                await self._explain([task for task in tasks.values() if task.task_no not in again], began, retried)
         return retried
 
     async def all_failed(self, session_id: str, changes: OptionChanges | None) -> Retried:
@@ -114,6 +116,7 @@ class Retries:
             UnavailableError: as for ``tasks``.
         """
         retried = Retried()
+        began = await revivals.present(self._database)
         session = await self._sessions.find(session_id)
         async for failed, _ in revivals.failed_in_session(self._database, session.session_no):
             await self._retry(session, failed, changes, retried)
@@ -121,7 +124,7 @@ class Retries:
         counts = await read_counts(self._database, [session.session_no])
         if any(counts.get(status) for status in _FAILED):
             async for _, for_want_of_input in revivals.failed_in_session(self._database, session.session_no):
-                await self._explain_inputs(for_want_of_input, retried)
+                await self._explain_inputs(for_want_of_input, began, retried)
         return retried
 
     async def _retry(
@@ -158,7 +161,7 @@ class Retries:
             step.changes.revivals.clear()  # this call goes on with them itself
             yield step.changes
 
-    async def _explain(self, tasks: Iterable[FoundTask], retried: Retried) -> None:
+    async def _explain(self, tasks: Iterable[FoundTask], began: datetime, retried: Retried) -> None:
         """Note why tasks have no other attempt; they are as they were before."""
         failed: list[int] = []
         for task in tasks:
@@ -166,12 +169,11 @@ class Retries:
                 failed.append(task.task_no)
             else:
                 retried.refuse(task.id, f"it is {task.status.name}; only tasks in ERROR or TIMEOUT are retried")
-        await self._explain_inputs(failed, retried)
+        await self._explain_inputs(failed, began, retried)
 
-    async def _explain_inputs(self, tasks: Sequence[int], retried: Retried) -> None:
+    async def _explain_inputs(self, tasks: Sequence[int], began: datetime, retried: Retried) -> None:
         """Note those of the tasks that failed for want of an input, and still do; the others were revived."""
-        found = await revivals.statuses_of(self._database, tasks)
-        left = {number: task_id for number, (task_id, status) in found.items() if status in _FAILED}
+        left = await revivals.still_failed(self._database, tasks, began)
         why = await causes(self._database, list(left)[: max(0, MOST_NAMED - len(retried.reasons))])
         for number, task_id in left.items():
             retried.refuse(task_id, f"it cannot run: {why.get(number, '')}")

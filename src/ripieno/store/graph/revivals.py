@@ -14,11 +14,12 @@ depends on its inputs alone.
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import NamedTuple
 
 from ripieno.domain.errors import NotFoundError, SessionCancelledError, SubmissionStoppedError
 from ripieno.domain.options import TaskOptions
-from ripieno.domain.statuses import TAKES_RETRIES, SessionStatus, TaskStatus
+from ripieno.domain.statuses import TAKES_RETRIES, SessionStatus
 from ripieno.store.database.database import Connection, Database
 from ripieno.store.database.queries import Queries
 from ripieno.store.database.turns import STEP_S
@@ -124,13 +125,21 @@ async def with_changes(
     return [task._replace(options_no=instead[task.options_no]) for task in tasks]
 
 
-async def statuses_of(database: Database, tasks: Sequence[int]) -> dict[int, tuple[str, TaskStatus]]:
-    """Return id and status of tasks, by number."""
-    found: dict[int, tuple[str, TaskStatus]] = {}
+async def present(database: Database) -> datetime:
+    """Return the time by the database's clock."""
+    row = await database.fetchrow(SQL.present)
+    assert row is not None  # a constant has one row
+    time: datetime = row["present"]
+    return time
+
+
+async def still_failed(database: Database, tasks: Sequence[int], before: datetime) -> dict[int, str]:
+    """Return the ids of those of the tasks that failed before a time, and have not waited since, by number."""
+    left: dict[int, str] = {}
     for start in range(0, len(tasks), _PAGE):
-        for row in await database.fetch(SQL.statuses_of, tasks[start : start + _PAGE]):
-            found[row["task_no"]] = row["id"], TaskStatus(row["status"])
-    return found
+        rows = await database.fetch(SQL.still_failed, tasks[start : start + _PAGE], before)
+        left |= {row["task_no"]: row["id"] for row in rows}
+    return left
 
 
 async def retry_tasks(database: Database, session: KnownSession, tasks: Sequence[FailedTask]) -> AsyncIterator[Revived]:

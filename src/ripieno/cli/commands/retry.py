@@ -1,0 +1,88 @@
+"""The command ``ripieno task retry``: another attempt for failed tasks."""
+
+import json
+
+import click
+
+from ripieno.cli.calling.calls import calling, cluster_flags
+from ripieno.cli.calling.terminal import name, printable
+from ripieno.domain.options import MAX_PRIORITY, MAX_RETRIES, MIN_PRIORITY, PARTITION_OPTION, OptionChanges
+from ripieno.wire.options import changes_to_wire
+from ripieno.wire.protos.v1 import tasks_pb2
+from ripieno.wire.protos.v1.tasks_pb2_grpc import TasksStub
+
+#: Most ids in one Retry request.
+_IDS_A_CALL = 5_000
+
+
+@click.command("retry")
+@click.argument("task_ids", metavar="[TASK_ID]...", type=name, nargs=-1)
+@click.option("--session", "session_id", type=name, metavar="ID",
+              help="The session whose failed tasks are retried, all of them unless some are named.")  # fmt: skip
+@click.option(
+    "--failed", is_flag=True, help="All failed tasks of the session, which is what --session alone means, too."
+)
+@click.option("--priority", type=click.IntRange(MIN_PRIORITY, MAX_PRIORITY), help="Another priority for the tasks.")
+@click.option("--max-retries", type=click.IntRange(0, MAX_RETRIES), help="How many attempts may follow the next one.")
+@click.option("--max-duration", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
+              help="Another time limit of an attempt.")  # fmt: skip
+@click.option("--partition", type=name, metavar="NAME", help="Another partition for the tasks.")
+@cluster_flags
+def retry_tasks(
+    task_ids: tuple[str, ...],
+    session_id: str | None,
+    failed: bool,
+    priority: int | None,
+    max_retries: int | None,
+    max_duration: float | None,
+    partition: str | None,
+    address: str,
+    output: str,
+) -> None:
+    """Give failed tasks another attempt; whatever failed only because of them waits again.
+
+    Tasks in ERROR or TIMEOUT are retried, those that are named or all of a session; with other options if some are
+    given. Their earlier attempts stay in the history.
+    """
+    if task_ids and failed:
+        raise click.UsageError("name tasks, or give --failed for all of a session")
+    if not task_ids and session_id is None:
+        raise click.UsageError("name the tasks to retry, or with --session the session whose failed tasks are meant")
+    changes = OptionChanges(
+        None if max_duration is None else round(max_duration * 1_000_000),
+        max_retries,
+        priority,
+        {} if partition is None else {PARTITION_OPTION: partition},
+    )
+    pieces = [task_ids[start : start + _IDS_A_CALL] for start in range(0, len(task_ids), _IDS_A_CALL)]
+    requests = [tasks_pb2.RetryRequest(session_id=session_id or "", task_ids=ids) for ids in pieces]
+    if not requests:
+        requests = [tasks_pb2.RetryRequest(session_id=session_id or "", all_failed=True)]
+    replies = []
+    with calling(address, TasksStub) as cluster:
+        for request in requests:
+            if changes != OptionChanges():
+                request.options.CopyFrom(changes_to_wire(changes))
+            replies.append(cluster.Retry(request))  # a large graph may take minutes: there is no time limit
+    _show(replies, output)
+    if task_ids and any(reply.not_retried_total for reply in replies):
+        raise click.exceptions.Exit(1)
+
+
+def _show(replies: list[tasks_pb2.RetryReply], output: str) -> None:
+    """Print how many tasks are retried and revived, and which are not and why."""
+    done = {
+        "retried": sum(reply.retried for reply in replies),
+        "revived": sum(reply.revived for reply in replies),
+        "not_retried": sum(reply.not_retried_total for reply in replies),
+    }
+    refused = [each for reply in replies for each in reply.not_retried]
+    if output == "json":
+        reasons = [{"id": each.task_id, "reason": each.reason} for each in refused]
+        click.echo(json.dumps({**done, "reasons": reasons}))
+        return
+    click.echo(f"{done['retried']:,} retried, {done['revived']:,} below them wait again")
+    for each in refused:
+        click.echo(f"not retried: task {printable(each.task_id)!r}: {printable(each.reason)}", err=True)
+    if more := done["not_retried"] - len(refused):
+        click.echo(f"and {more:,} more are not retried", err=True)
