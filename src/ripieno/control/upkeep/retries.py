@@ -123,8 +123,9 @@ class Retries:
         await self._revive(session, retried)
         counts = await read_counts(self._database, [session.session_no])
         if any(counts.get(status) for status in _FAILED):
-            async for _, for_want_of_input in revivals.failed_in_session(self._database, session.session_no):
-                await self._explain_inputs(for_want_of_input, began, retried)
+            async for failed, for_want_of_input in revivals.failed_in_session(self._database, session.session_no):
+                numbers = sorted([*(task.task_no for task in failed), *for_want_of_input])
+                await self._explain_inputs(numbers, began, retried)
         return retried
 
     async def _retry(
@@ -172,7 +173,7 @@ class Retries:
         await self._explain_inputs(failed, began, retried)
 
     async def _explain_inputs(self, tasks: Sequence[int], began: datetime, retried: Retried) -> None:
-        """Note those of the tasks that failed for want of an input, and still do; the others were revived."""
+        """Note those of the tasks that are still failed, for want of an input; the others were retried or revived."""
         left = await revivals.still_failed(self._database, tasks, began)
         why = await causes(self._database, list(left)[: max(0, MOST_NAMED - len(retried.reasons))])
         for number, task_id in left.items():

@@ -393,7 +393,7 @@ create or replace function retry_tasks(
     session bigint, numbers bigint[], options_nos bigint[], out retried bigint[], out claimable text[]
 ) language plpgsql as $$
 begin
-    if not exists (select from sessions n where n.session_no = session and n.status < 10) then
+    if not exists (select from sessions n where n.session_no = session and n.status not in (10, 12)) then
         retried := '{}';
         claimable := '{}';
         return;
@@ -502,7 +502,7 @@ begin
     revived := 0;
     claimable := '{}';
     finished := true;
-    if not exists (select from sessions n where n.session_no = session and n.status < 10) then
+    if not exists (select from sessions n where n.session_no = session and n.status not in (10, 12)) then
         delete from pending_revivals p where p.session_no = session;
         return;
     end if;
