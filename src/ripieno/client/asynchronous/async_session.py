@@ -373,30 +373,19 @@ class AsyncSession:
         await inquiries.cancel(self._connection, ids_of(tasks))
 
     async def retry(self, tasks: Tasks, changes: OptionChanges | None = None) -> Retried:
-        """Give tasks of the session that failed by themselves another attempt, under their ids and for their results.
+        """Give tasks of the session that failed by themselves another attempt, maybe with changed options.
 
         Once this has returned, what failed only because of them waits again: results that are asked for from then on
-        are those of the new attempts. May be repeated; their earlier attempts stay in the history.
-
-        Args:
-            tasks: Handles or ids.
-            changes: What is different in their options.
-
-        Returns:
-            How many are retried, and why the others are not.
+        are those of the new attempts. May be repeated. Tells which tasks are not retried, and why.
 
         Raises:
             InvalidRequestError: an option is out of range.
             SessionCancelledError: the session was cancelled, or its data is gone.
-            UnavailableError: no server answered.
         """
         return await retry_tasks(self._connection, self.id, ids_of(tasks), changes)
 
     async def retry_failed(self, changes: OptionChanges | None = None) -> Retried:
-        """Give all tasks of the session that failed by themselves another attempt; as ``retry`` otherwise.
-
-        ``Retried.reasons`` tells which tasks are still in ERROR, for want of an input that will not come.
-        """
+        """Do what ``retry`` does for all failed tasks of the session; tells which have an input that will not come."""
         return await retry_failed(self._connection, self.id, changes)
 
     async def _final(self, key: str) -> Result[None]:
