@@ -84,6 +84,8 @@ class ModelTask:
     last_retry: int = -1
     #: It failed because of an input, without an attempt.
     for_want_of_input: bool = False
+    #: An agent has held it since it last waited for inputs: what is deleted afterwards it does not wait for again.
+    was_held: bool = False
 
     def __post_init__(self) -> None:
         self.last_retry = self.max_retries
@@ -91,9 +93,9 @@ class ModelTask:
 
 @dataclass
 class ModelResult:
-    """A result and who owes it."""
+    """A result and who owes it; nobody does if a client is to upload it."""
 
-    owner: str
+    owner: str | None
     status: ResultStatus = ResultStatus.CREATED
 
 
@@ -211,10 +213,12 @@ class Model:
         found.status = after
         if step is SessionStep.CANCEL:
             self.cancel(own)
+            self._abort_unowned(session)
         elif step is SessionStep.PURGE:
             for (of, _), result in self.results.items():
                 if of == session and result.status is ResultStatus.COMPLETED:
                     result.status = ResultStatus.DELETED
+            self._abort_unowned(session)
         elif step is SessionStep.DELETE:
             for each in own:
                 del self.tasks[each]
@@ -236,6 +240,7 @@ class Model:
         ]
         if failed and self.sessions[session].status not in TAKES_RETRIES:
             raise CancelledError
+        failed = [task for task in failed if not self._lacks_for_good(task)]
         for task in failed:
             self._wait_again(task)
             task.retry += 1
@@ -248,21 +253,65 @@ class Model:
         while changed:
             changed = False
             for task in self.tasks.values():
-                if task.session == session and task.for_want_of_input and not self._wants_aborted(task):
+                if task.session == session and task.for_want_of_input and not self._lacks_for_good(task):
                     self._wait_again(task)
                     changed = True
 
     def _wait_again(self, task: ModelTask) -> None:
         self.move(task.submitted.id, TaskStatus.SUBMITTED)
-        task.for_want_of_input = False
+        task.for_want_of_input = task.was_held = False
         for result in self.results.values():
             if result.owner == task.submitted.id and result.status is ResultStatus.ABORTED:
                 result.status = ResultStatus.CREATED
 
-    def _wants_aborted(self, task: ModelTask) -> bool:
-        return any(
-            self._status_of(task.session, key) is ResultStatus.ABORTED for key in task.submitted.data_dependencies
+    def create_result(self, session: str, key: str, *, complete: bool) -> None:
+        """A client's result.
+
+        Raises:
+            CancelledError: the session takes none.
+        """
+        if self.sessions[session].status not in TAKES_TASKS:
+            raise CancelledError
+        self.results[session, key] = ModelResult(None, ResultStatus.COMPLETED if complete else ResultStatus.CREATED)
+
+    def upload(self, session: str, key: str) -> bool:
+        """A client's upload of the data that only this key has; whether it is there now."""
+        result = self.results[session, key]
+        if result.owner is None and result.status is ResultStatus.CREATED:
+            result.status = ResultStatus.COMPLETED
+        return result.owner is None and result.status is ResultStatus.COMPLETED
+
+    def delete_data(self, session: str, keys: Iterable[str]) -> set[str]:
+        """Delete data, which fails whoever waits and needs it; the keys of what was there."""
+        deleted = {key for key in keys if self._status_of(session, key) is ResultStatus.COMPLETED}
+        for key in deleted:
+            self.results[session, key].status = ResultStatus.DELETED
+        self._fail_for(
+            [
+                task
+                for task in self.tasks.values()
+                if task.session == session and deleted.intersection(task.submitted.needs())
+            ]
         )
+        return deleted
+
+    def _abort_unowned(self, session: str) -> None:
+        for (of, _), result in self.results.items():
+            if of == session and result.owner is None and result.status is ResultStatus.CREATED:
+                result.status = ResultStatus.ABORTED
+
+    def _fail_for(self, tasks: Iterable[ModelTask]) -> None:
+        for task in tasks:
+            if task.status is TaskStatus.SUBMITTED:
+                self.move(task.submitted.id, TaskStatus.ERROR)
+                task.for_want_of_input = True
+                self._abort_outputs([task.submitted.id])
+
+    def _wants_aborted(self, task: ModelTask) -> bool:
+        return any(self._status_of(task.session, key) is ResultStatus.ABORTED for key in task.submitted.needs())
+
+    def _lacks_for_good(self, task: ModelTask) -> bool:
+        return any(self._status_of(task.session, key).unobtainable for key in task.submitted.needs())
 
     def statuses(self) -> Mapping[str, tuple[TaskStatus, int]]:
         """Status and retries of every task."""
@@ -273,10 +322,12 @@ class Model:
         return (
             not paused
             and task.status is TaskStatus.SUBMITTED
-            and all(
-                self._status_of(task.session, key) is ResultStatus.COMPLETED for key in task.submitted.data_dependencies
-            )
+            and all(self._met(task, key) for key in task.submitted.needs())
         )
+
+    def _met(self, task: ModelTask, key: str) -> bool:
+        status = self._status_of(task.session, key)
+        return status is ResultStatus.COMPLETED or (task.was_held and status is ResultStatus.DELETED)
 
     def _status_of(self, session: str, key: str) -> ResultStatus:
         result = self.results.get((session, key))
@@ -299,7 +350,7 @@ class Model:
         keys = [key for _, key in announced]
         ids = [task.id for task in tasks]
         taken = len(set(keys)) < len(keys) or len(set(ids)) < len(ids)
-        if taken or self.tasks.keys() & set(ids) or any((session, key) in self.results for key in keys):
+        if taken or self.tasks.keys() & set(ids) or any(self._taken(session, key) for key in keys):
             raise TakenError
         for task in tasks:
             self.numbers += 1
@@ -309,6 +360,12 @@ class Model:
                     self.results[session, key].owner = task.id
         self.results |= {(session, key): ModelResult(owner) for owner, key in announced}
         self._fail_waiting()
+        self._fail_for([self.tasks[each] for each in ids if self._lacks_for_good(self.tasks[each])])
+
+    def _taken(self, session: str, key: str) -> bool:
+        """Whether a key is a result already, other than one that a client has created and nobody has uploaded."""
+        result = self.results.get((session, key))
+        return result is not None and (result.owner is not None or result.status is not ResultStatus.CREATED)
 
     def _of(self, session: str, key: str, parent: str | None) -> bool:
         """Whether a key is one of the parent's, which passes to the sub-task that names it."""

@@ -20,16 +20,18 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from ripieno.domain.errors import AlreadyExistsError, SessionStepError, SubmissionStoppedError
+from ripieno.domain.errors import AlreadyExistsError, ConflictError, SessionStepError, SubmissionStoppedError
 from ripieno.domain.options import TaskOptions
 from ripieno.domain.outcomes import Completed, Failed, Failure, Outcome, SubTasks, Ticket
-from ripieno.domain.statuses import SessionStatus, SessionStep, TaskStatus
+from ripieno.domain.statuses import ResultStatus, SessionStatus, SessionStep, TaskStatus
 from ripieno.domain.submission import NewTask
 from ripieno.store.attempts.attempts import mark_started_if_owned, release_if_owned
 from ripieno.store.attempts.claim import Claimed
 from ripieno.store.database.database import Database, NotPlainError
 from ripieno.store.reading.lookup import find_tasks
 from ripieno.store.reading.sanity import broken_invariants
+from ripieno.store.results.client_results import ClientResults, NewResult
+from ripieno.store.results.deletion import delete_data
 from ripieno.store.sessions.counts import fold_counts
 from ripieno.store.submitting.submission import submit, submit_and_claim
 from stateful.model import Broken, CancelledError, Model, Ok, StepError, TakenError
@@ -46,7 +48,8 @@ FAILURES = {
 
 EMPTY = """
     truncate sessions, options, tasks, states, earlier_attempts, results, dependencies, blobs, session_counts,
-        pending_cuts, pending_promotions, pending_cancellations, pending_revivals, pending_sweeps, deleted_sessions
+        pending_cuts, pending_promotions, pending_cancellations, pending_revivals, pending_sweeps, deleted_sessions,
+        unowned_results
 """
 
 
@@ -61,6 +64,9 @@ class StoreMachine(RuleBasedStateMachine):
         self.world = World(database)
         self.tickets: list[tuple[str, Ticket]] = []
         self.names = 0
+        self.clients = ClientResults(database)
+        #: Keys that clients have created, each with its session.
+        self.created: list[tuple[str, str]] = []
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(work)
@@ -78,7 +84,7 @@ class StoreMachine(RuleBasedStateMachine):
         for session_id in SESSIONS:
             self.submit(session_id, self.draw_tasks(data, most=4, delegable=[]), 50, 2)
 
-    def draw_tasks(self, data: st.DataObject, *, most: int, delegable: list[str]) -> list[NewTask]:
+    def draw_tasks(self, data: st.DataObject, *, most: int, delegable: list[str], keyed: bool = False) -> list[NewTask]:
         """New tasks: mostly with names of their own, some that clash, some that wait for later ones."""
         tasks = []
         for _ in range(data.draw(st.integers(1, most), label="tasks")):
@@ -91,7 +97,17 @@ class StoreMachine(RuleBasedStateMachine):
             near = st.integers(max(1, name - 4), name + 2).map("k{}".format)
             named: list[str] = data.draw(st.lists(near, max_size=3), label="needs")
             needs = [key for key in named if key not in outputs and data.draw(st.booleans(), label="needed")]
-            tasks.append(NewTask(f"t{name}", outputs, needs, b"%d" % name))
+            payload_key = None
+            if self.created and data.draw(st.integers(0, 2), label="of a client") == 0:
+                key = data.draw(st.sampled_from(self.created), label="created")[1]
+                use = data.draw(st.sampled_from(["needs", "makes", "payload"]), label="use")
+                if use == "makes":
+                    outputs.append(key)
+                elif use == "needs":
+                    needs.append(key)
+                elif keyed:
+                    payload_key = key
+            tasks.append(NewTask(f"t{name}", outputs, needs, b"" if payload_key else b"%d" % name, payload_key))
         return tasks
 
     @rule(
@@ -101,7 +117,60 @@ class StoreMachine(RuleBasedStateMachine):
         retries=st.integers(0, 2),
     )
     def submits(self, data: st.DataObject, session_id: str, priority: int, retries: int) -> None:
-        self.submit(session_id, self.draw_tasks(data, most=3, delegable=[]), priority, retries)
+        self.submit(session_id, self.draw_tasks(data, most=3, delegable=[], keyed=True), priority, retries)
+
+    @rule(data=st.data(), session_id=st.sampled_from(SESSIONS), complete=st.booleans())
+    def creates_a_result(self, data: st.DataObject, session_id: str, complete: bool) -> None:
+        if self.model.sessions[session_id].status is SessionStatus.DELETED:
+            return
+        self.run(self._create_result(session_id, complete))
+
+    async def _create_result(self, session_id: str, complete: bool) -> None:
+        session = await self.world.sessions.find(session_id)
+        try:
+            [key], changes = await self.clients.create(session, [NewResult("", b"" if complete else None)])
+        except SubmissionStoppedError:
+            with pytest.raises(CancelledError):
+                self.model.create_result(session_id, "never", complete=complete)
+            return
+        assert set(changes.completed) == ({session.session_no} if complete else set())
+        self.model.create_result(session_id, key, complete=complete)
+        self.created.append((session_id, key))
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.created)
+    def uploads(self, data: st.DataObject) -> None:
+        """Also what is there already, what a task makes, and what was aborted or deleted."""
+        session_id, key = data.draw(st.sampled_from(self.created))
+        if self.model.sessions[session_id].status is not SessionStatus.DELETED:
+            self.run(self._upload(session_id, key))
+
+    async def _upload(self, session_id: str, key: str) -> None:
+        session = await self.world.sessions.find(session_id)
+        expected = self.model.upload(session_id, key)
+        try:
+            await self.world.finish_cuts(await self.clients.complete(session, key, b""))
+        except ConflictError:
+            assert not expected
+        else:
+            assert expected
+
+    @rule(data=st.data(), session_id=st.sampled_from(SESSIONS))
+    @precondition(lambda self: self.model.results)
+    def deletes_data(self, data: st.DataObject, session_id: str) -> None:
+        own = sorted(key for of, key in self.model.results if of == session_id)
+        if own and self.model.sessions[session_id].status is not SessionStatus.DELETED:
+            keys = data.draw(st.lists(st.sampled_from(own), min_size=1, max_size=3), label="deleted")
+            self.run(self._delete_data(session_id, keys))
+
+    async def _delete_data(self, session_id: str, keys: Sequence[str]) -> None:
+        session = await self.world.sessions.find(session_id)
+        expected = self.model.delete_data(session_id, keys)
+        deleted: set[str] = set()
+        async for gone, changes in delete_data(self.database, session, keys):
+            deleted.update(gone)
+            await self.world.finish_cuts(changes)
+        assert deleted == expected
 
     def submit(self, session_id: str, tasks: list[NewTask], priority: int, retries: int) -> None:
         if self.model.sessions[session_id].status is SessionStatus.DELETED:
@@ -120,7 +189,10 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(data=st.data(), session_id=st.sampled_from(SESSIONS))
     def submits_and_claims(self, data: st.DataObject, session_id: str) -> None:
         """Without dependencies; whatever clashes is not plain, and nothing happens."""
-        tasks = [task._replace(data_dependencies=()) for task in self.draw_tasks(data, most=2, delegable=[])]
+        tasks = [
+            task._replace(data_dependencies=(), payload_key=None)
+            for task in self.draw_tasks(data, most=2, delegable=[])
+        ]
         if self.model.sessions[session_id].status is SessionStatus.DELETED:
             return
         call = self.run(self.world.call(tasks, session_id))
@@ -151,10 +223,25 @@ class StoreMachine(RuleBasedStateMachine):
             self.model.move(task_id, TaskStatus.DISPATCHED)
             self.model.tasks[task_id].claim = each.ticket.claim
             assert each.retry == self.model.tasks[task_id].retry
-            assert each.payload == self.model.tasks[task_id].submitted.payload
+            self.model.tasks[task_id].was_held = True
+            self.check_payload(task_id, each)
         fresh = [(task_id, each.ticket) for task_id, each in claimed.items()]
         self.tickets += fresh
         return fresh
+
+    def check_payload(self, task_id: str, claimed: Claimed) -> None:
+        task = self.model.tasks[task_id]
+        key = task.submitted.payload_key
+        needs = list(task.submitted.data_dependencies)
+        if key is None:
+            assert (claimed.payload, list(claimed.data_dependencies)) == (task.submitted.payload, needs)
+            return
+        result = self.model.results[task.session, key]
+        if result.status is ResultStatus.DELETED:  # which the agent finds out
+            assert (claimed.payload, list(claimed.data_dependencies)) == (b"", [*needs, key])
+        else:
+            made = b"" if result.owner is None else f"{key} by {result.owner}".encode()
+            assert (claimed.payload, list(claimed.data_dependencies)) == (made, needs)
 
     @rule(limit=st.integers(1, 5))
     @precondition(lambda self: self.model.claim(1))
@@ -290,14 +377,14 @@ class StoreMachine(RuleBasedStateMachine):
         assert {row["id"]: (row["status"], row["retry"]) for row in rows} == self.model.statuses()
         rows = await self.database.fetch(
             "select s.id as session_id, r.key, r.status, t.id as owner_id, b.data from results r"
-            " join sessions s using (session_no) join tasks t on t.task_no = r.owner_no"
-            " left join blobs b on b.blob_no = r.blob_no"
+            " join sessions s using (session_no) left join tasks t on t.task_no = r.owner_no"
+            " left join blobs b on b.blob_no = r.blob_no where r.status > 0"
         )
         assert {(row["session_id"], row["key"]): (row["owner_id"], row["status"]) for row in rows} == {
             key: (result.owner, result.status) for key, result in self.model.results.items()
         }
         for row in rows:
-            if row["data"] is not None:
+            if row["data"] is not None and row["owner_id"] is not None:
                 assert row["data"] == f"{row['key']} by {row['owner_id']}".encode()
         assert await broken_invariants(self.database) == []
 
