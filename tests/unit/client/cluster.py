@@ -103,6 +103,9 @@ class FakeCluster(submitter_service_pb2_grpc.SubmitterServicer, results_pb2_grpc
     QueryUpload: Any = None
     Import: Any = None
     DeleteData: Any = None
+    List: Any = None
+    Count: Any = None
+    Get: Any = None
 
     #: Instead of a number of messages: the stream ends at once, as if all were well.
     END = 1_000_000
