@@ -7,7 +7,15 @@ import pytest
 from agreement.scripts import task
 from agreement.stage import Seen, Stage, unique
 from protocol.deadlines import eventually
-from ripieno.client import SessionCancelledError, TaskCancelledError, TaskOptions, TaskStatus
+from ripieno.client import (
+    NotFoundError,
+    SessionCancelledError,
+    SessionStatus,
+    SessionStepError,
+    TaskCancelledError,
+    TaskOptions,
+    TaskStatus,
+)
 
 COMPLETED, CANCELLED = TaskStatus.COMPLETED, TaskStatus.CANCELLED
 
@@ -154,3 +162,25 @@ async def test_g20_a_wait_lasts_until_the_last_one(stage: Stage) -> None:
     gate.open()
 
     assert await waiter == {COMPLETED: 1, TaskStatus.ERROR: 1}
+
+
+async def test_a_session_is_paused_closed_purged_and_deleted(stage: Stage) -> None:
+    session = await stage.session()
+    assert await session.pause() is SessionStatus.PAUSED
+    held = await session.submit(task(unique("held"), ["give", "x"]))
+    assert await session.status(held) == {held.id: TaskStatus.SUBMITTED}
+    assert await session.resume() is SessionStatus.RUNNING
+    assert await stage.seen(held) == Seen(COMPLETED, b"x")
+    with pytest.raises(SessionStepError, match="cannot be purged: it is RUNNING"):
+        await session.purge()
+    await session.stop_submission(clients=True)
+    with pytest.raises(SessionCancelledError, match="takes no more tasks of clients"):
+        await session.submit(task(unique("late"), ["give", "x"]))
+    assert await session.close_session() is SessionStatus.CLOSED
+    assert await session.purge() is SessionStatus.PURGED
+    assert await session.counts() == {COMPLETED: 1}
+    await session.delete()
+    await session.delete()
+    stage.sessions.clear()
+    with pytest.raises(NotFoundError):
+        await session.pause()

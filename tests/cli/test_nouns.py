@@ -150,3 +150,23 @@ async def test_a_file_is_stored_read_and_deleted(tmp_path: Path) -> None:
         unknown = run("result", "put", "none", str(tmp_path / "small"), *at)
         assert unknown.exit_code == 1
         assert "there is no session 'none'" in unknown.output
+
+
+async def test_the_life_of_a_session(tmp_path: Path) -> None:
+    async with running_up(tmp_path / "data", "--slots", "1") as up:
+        at = ("--address", up.address)
+        await create_session(up.address, "s")
+        assert answer("session", "pause", "s", *at)["status"] == "PAUSED"
+        await submit(up.address, "s", objects_pb2.TaskRequest(id="a", expected_output_keys=["k"]))
+        resumed = answer("session", "resume", "s", *at)
+        assert (resumed["status"], sum(resumed["tasks"].values())) == ("RUNNING", 1)
+        assert run("session", "stop-submission", "s", *at).exit_code == 2
+        assert not answer("session", "stop-submission", "s", "--clients", *at)["client_submission"]
+        refused = run("session", "purge", "s", *at)
+        assert refused.exit_code == 1 and "cannot be purged: it is RUNNING" in refused.output
+        assert answer("session", "close", "s", *at)["status"] == "CLOSED"
+        assert answer("session", "cancel", "s", *at)["status"] == "CANCELLED"
+        assert answer("session", "delete", "s", "--yes", *at) == {"id": "s", "status": "DELETED"}
+        assert answer("session", "delete", "s", "--yes", *at) == {"id": "s", "status": "DELETED"}
+        gone = run("session", "resume", "s", *at)
+        assert gone.exit_code == 1 and "'s' does not exist" in gone.output

@@ -54,6 +54,7 @@ from ripieno.domain.errors import (
     PermissionDeniedError,
     RipienoError,
     SessionCancelledError,
+    SessionStepError,
     UnauthenticatedError,
     UnavailableError,
 )
@@ -90,6 +91,7 @@ __all__ = [
     "SessionCancelledError",
     "SessionChange",
     "SessionStatus",
+    "SessionStepError",
     "Task",
     "TaskCancelledError",
     "TaskChange",

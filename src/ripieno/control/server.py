@@ -230,14 +230,14 @@ class Replica:
         self._results = Results(
             lists, settings, database, sessions, objects, watcher, downloads, waited, client_results
         )
-        self._lists = (
-            SessionsService(database, sessions, lists),  # type: ignore[abstract]
-            Partitions(lists),
-            AgentsService(lists),
-        )
         background = Background(notices)
         cancellation = Cancellation(database, sessions, background, watcher)
         lives = Lives(database, sessions, background, cancellation, health)
+        self._lists = (
+            SessionsService(database, sessions, lists, lives),
+            Partitions(lists),
+            AgentsService(lists),
+        )
         lookups = ResultLookups(database)
         cutter = Cutter(database, notices, health)
         notices.subscribe(local=cutter.changed_here)

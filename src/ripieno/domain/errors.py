@@ -86,8 +86,10 @@ class SubmissionStoppedError(ConflictError):
 class SessionStepError(ConflictError):
     """The status of the session does not allow this step; nothing was changed."""
 
-    def __init__(self, session_id: str, step: str, problem: str) -> None:
-        super().__init__(f"session {session_id!r} cannot be {step}: {problem}")
+    @classmethod
+    def of(cls, session_id: str, step: str, problem: str) -> "SessionStepError":
+        """Make the error of a session, with the step's word (``SessionStep``)."""
+        return cls(f"session {session_id!r} cannot be {step}: {problem}")
 
 
 class SessionCancelledError(SubmissionStoppedError):

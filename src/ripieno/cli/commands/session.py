@@ -1,9 +1,10 @@
-"""The command ``ripieno session``: lists, shows and cancels sessions."""
+"""The command ``ripieno session``: lists, shows and cancels sessions, and takes other steps of their lives."""
 
 import click
 
 from ripieno.cli.calling.calls import CALL_TIMEOUT_S, cluster_flags, show, show_one, submitter
 from ripieno.cli.calling.terminal import name, printable
+from ripieno.cli.commands.session_steps import STEPS
 from ripieno.domain.statuses import SessionStatus
 from ripieno.wire.protos.armonik_v2 import submitter_service_pb2 as messages
 from ripieno.wire.protos.armonik_v2.submitter_service_pb2_grpc import SubmitterStub
@@ -13,6 +14,10 @@ from ripieno.wire.statuses import SESSION_TO_WIRE, TASK_FROM_WIRE
 @click.group("session")
 def command() -> None:
     """The sessions of a cluster."""
+
+
+for _step in STEPS:
+    command.add_command(_step)
 
 
 @command.command("list")

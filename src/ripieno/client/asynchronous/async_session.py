@@ -19,12 +19,12 @@ from ripieno.client.reading.lookups import Lookups
 from ripieno.client.reading.outputs import TaskOutput, follow_task_output, task_output
 from ripieno.client.reading.results import Result, final_result, result_batches
 from ripieno.client.reading.retries import Retried, refuse, retry_failed, retry_tasks
-from ripieno.client.submitting import uploads
+from ripieno.client.submitting import lives, uploads
 from ripieno.client.submitting.submission import TaskSender
 from ripieno.client.submitting.uploads import Progress
 from ripieno.client.terms.definitions import OptionChanges, Payload, TaskDefinition, TaskOptions
 from ripieno.client.terms.handles import OneResult, ResultHandle, TaskHandle, checked_results, ids_of, key_of, keys_of
-from ripieno.domain.statuses import ResultStatus, TaskStatus
+from ripieno.domain.statuses import ResultStatus, SessionStatus, TaskStatus
 from ripieno.wire.protos.armonik_v2 import submitter_service_pb2
 
 #: One task or several, as handles or ids.
@@ -367,6 +367,51 @@ class AsyncSession:
         await self._connection.call(
             "cancel the session", self._connection.submitter.CancelSession, submitter_service_pb2.Session(id=self.id)
         )
+
+    async def pause(self) -> SessionStatus:
+        """Pause the session: once this has returned, no task of it starts that had not been handed to an agent.
+
+        Tasks that run end, and tasks may be submitted. May be repeated.
+
+        Returns:
+            The session's status.
+
+        Raises:
+            NotFoundError: the session is unknown.
+            SessionStepError: its status does not allow it.
+        """
+        return await lives.pause(self._connection, self.id)
+
+    async def resume(self) -> SessionStatus:
+        """Resume the session: what was held back since ``pause`` may start. Returns and raises as ``pause`` does."""
+        return await lives.resume(self._connection, self.id)
+
+    async def stop_submission(self, *, clients: bool = False, workers: bool = False) -> None:
+        """Stop submission of tasks for good: by clients, by workers (sub-tasks), or both."""
+        await lives.stop_submission(self._connection, self.id, clients=clients, workers=workers)
+
+    async def close_session(self) -> SessionStatus:
+        """Close the session for good: it takes no more tasks, and those that it has end.
+
+        A task that creates sub-tasks fails from then on. Returns and raises as ``pause`` does.
+        """
+        return await lives.close(self._connection, self.id)
+
+    async def purge(self) -> SessionStatus:
+        """Delete the data of all payloads and results of a session that is closed or cancelled, and has ended.
+
+        The tasks, their statuses and their reasons stay. The data goes in the background, soon after this has
+        returned. Returns and raises as ``pause`` does.
+        """
+        return await lives.purge(self._connection, self.id)
+
+    async def delete(self) -> None:
+        """Cancel the session, and delete all that it has. Its id cannot be used again for a year. May be repeated.
+
+        Raises:
+            NotFoundError: the session is unknown.
+        """
+        await lives.delete(self._connection, self.id)
 
     async def cancel_tasks(self, tasks: Tasks) -> None:
         """Cancel tasks that are not final; the others stay as they are. May be repeated."""

@@ -140,6 +140,12 @@ class Session:
     cancel_tasks = blocking(AsyncSession.cancel_tasks)
     retry = blocking(AsyncSession.retry)
     retry_failed = blocking(AsyncSession.retry_failed)
+    pause = blocking(AsyncSession.pause)
+    resume = blocking(AsyncSession.resume)
+    stop_submission = blocking(AsyncSession.stop_submission)
+    close_session = blocking(AsyncSession.close_session)
+    purge = blocking(AsyncSession.purge)
+    delete = blocking(AsyncSession.delete)
 
 
 class Client:

@@ -7,7 +7,7 @@
      │   └─ TaskCancelledError       ... or was cancelled
      ├─ InvalidRequestError      the request breaks a rule
      ├─ NotFoundError            no such session, task or result
-     ├─ ConflictError            AlreadyExistsError, SessionCancelledError
+     ├─ ConflictError            AlreadyExistsError, SessionCancelledError, SessionStepError
      ├─ DeniedError              UnauthenticatedError, PermissionDeniedError
      ├─ OverloadedError          the server has no room, for as long as the client's patience lasts
      │   └─ LimitError               a configured limit is reached

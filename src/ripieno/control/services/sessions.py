@@ -5,13 +5,15 @@ from typing import Any
 import grpc.aio
 
 from ripieno.control.services.pages import Pages
+from ripieno.control.services.session_steps import SessionSteps
+from ripieno.control.upkeep.lives import Lives
 from ripieno.domain.catalogue import Listed
 from ripieno.domain.identifiers import check_identifier
 from ripieno.store.database.database import Database
 from ripieno.store.reading.lists import Lists
 from ripieno.store.sessions.counts import read_counts, read_usage
 from ripieno.store.sessions.sessions import Sessions as KnownSessions
-from ripieno.wire.protos.v1 import query_pb2, sessions_pb2, sessions_pb2_grpc
+from ripieno.wire.protos.v1 import query_pb2, sessions_pb2
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -19,10 +21,11 @@ Context = grpc.aio.ServicerContext[Any, Any]
 # ruff: noqa: N802
 
 
-class Sessions(sessions_pb2_grpc.SessionsServicer):
-    """Implements the Sessions service for clients."""
+class Sessions(SessionSteps):
+    """Implements the Sessions service for clients; the steps of sessions' lives are those of ``SessionSteps``."""
 
-    def __init__(self, database: Database, sessions: KnownSessions, lists: Lists) -> None:
+    def __init__(self, database: Database, sessions: KnownSessions, lists: Lists, lives: Lives) -> None:
+        super().__init__(lives)
         self._database = database
         self._sessions = sessions
         self._pages = Pages(lists, Listed.SESSIONS, sessions_pb2.Session, sessions_pb2.SessionPage, "sessions")

@@ -96,10 +96,11 @@ async def take(
             await connection.execute(SQL.drop_pending, session_no)
         if step is SessionStep.DELETE:
             await connection.execute(SQL.delete_session, session_no)
-        changed = after is not before.status
-        if before.sweeping or (before.status is SessionStatus.PAUSED if kind is Kind.UNPARK else changed):
-            return await begin(connection, session_no, kind)
-        return None
+        if after is before.status:  # a repetition: it takes part in what is under way, if anything is
+            return None if before.sweep is None else Sweep(session_no, kind, before.sweep)
+        if kind is Kind.UNPARK and before.status is not SessionStatus.PAUSED and before.sweep is None:
+            return None  # nothing is parked
+        return await begin(connection, session_no, kind)
 
     sweep = await database.turns.take(database, [session_no], mark, incarnation=incarnation)
     return Changes({session_no}, gone={session_no} if step in _GOES else set()), sweep

@@ -41,19 +41,20 @@ async def park(database: Database, sweep: Sweep) -> Turns:
     parks = sweep.kind is Kind.PARK
     rows = await database.fetch(SQL.held_to_park, sweep.session_no)
     held = [row["task_no"] for row in rows]
+    goes_on = False
     while held:
         some = held[: database.turns.size]
 
         async def move(connection: Connection, numbers: Sequence[int] = some) -> Changes:
             return await _move(connection, sweep.session_no, numbers, parks=parks)
 
-        changes = await turn(database, sweep, move)
+        changes = await turn(database, sweep, move, goes_on=goes_on)
+        goes_on = True
         if changes is None:
             return
         yield changes
         held = held[len(some) :]
     page: _Page | None = _Page(Changes(), 0, more=True)
-    goes_on = False
     while page is not None and page.more:
 
         async def look(connection: Connection, after: int = page.last_no) -> _Page:

@@ -5,6 +5,7 @@ reads the status in its transaction is never overtaken by a step, and nothing of
 """
 
 from typing import NamedTuple
+from uuid import UUID
 
 from ripieno.domain.errors import NotFoundError, SessionStepError
 from ripieno.domain.statuses import SESSION_TRANSITIONS, SessionStatus, SessionStep
@@ -19,13 +20,13 @@ class Standing(NamedTuple):
 
     Attributes:
         unfinished: Tasks that are not final.
-        sweeping: Whether work of a former step is under way (``store.life.sweep``).
+        sweep: Token of the work of its latest step, if that is under way (``store.life.sweep``).
     """
 
     id: str
     status: SessionStatus
     unfinished: int
-    sweeping: bool
+    sweep: UUID | None
 
 
 async def standing(connection: Connection, session_no: int) -> Standing:
@@ -39,7 +40,7 @@ async def standing(connection: Connection, session_no: int) -> Standing:
         session_id = await connection.fetchval(SQL.deleted, session_no)
         name = f"number {session_no}" if session_id is None else repr(session_id)
         raise NotFoundError(f"session {name} was deleted")
-    return Standing(row["id"], SessionStatus(row["status"]), row["unfinished"], row["sweeping"])
+    return Standing(row["id"], SessionStatus(row["status"]), row["unfinished"], row["sweep"])
 
 
 async def take_step(connection: Connection, session_no: int, step: SessionStep) -> tuple[Standing, SessionStatus]:
@@ -57,9 +58,9 @@ async def take_step(connection: Connection, session_no: int, step: SessionStep) 
     before = await standing(connection, session_no)
     after = SESSION_TRANSITIONS[before.status].get(step)
     if after is None:
-        raise SessionStepError(before.id, step.value, f"it is {before.status.name}; nothing was changed")
+        raise SessionStepError.of(before.id, step.value, f"it is {before.status.name}; nothing was changed")
     if step is SessionStep.PURGE and before.unfinished:
-        raise SessionStepError(
+        raise SessionStepError.of(
             before.id,
             step.value,
             f"{before.unfinished:,} of its tasks are unfinished; wait until they end, or cancel it. Nothing was changed",

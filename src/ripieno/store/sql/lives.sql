@@ -5,7 +5,7 @@
 select s.id, s.status,
        (select coalesce(sum(c.delta), 0)::bigint from session_counts c
         where c.session_no = s.session_no and c.status between 1 and 9) as unfinished,
-       exists (select from pending_sweeps p where p.session_no = s.session_no) as sweeping
+       (select p.sweep from pending_sweeps p where p.session_no = s.session_no) as sweep
 from sessions s where s.session_no = $1
 
 -- name: deleted
