@@ -6,7 +6,7 @@ import pytest
 
 from agreement.scripts import task
 from agreement.stage import Stage, unique
-from ripieno.client import NotFoundError, TaskOutput, TaskStatus
+from ripieno.client import Client, NotFoundError, TaskOutput, TaskStatus
 
 #: Pieces of Python that print, and what comes of it.
 WAYS: dict[str, tuple[bytes, bytes]] = {
@@ -135,6 +135,19 @@ async def test_what_is_not_there_is_told(one_stage: Stage) -> None:
     with pytest.raises(NotFoundError, match="there is no task 'unknown'"):
         await session.output("unknown")
     assert [piece async for piece in session.follow_output(handle)] == [output()]
+
+
+async def test_a_program_without_an_event_loop_is_told_the_same(one_stage: Stage) -> None:
+    session = await one_stage.session()
+    handle = await session.submit(task(unique("blocking"), ["run", "print('printed')"]))
+    await handle.result(timeout=60)
+
+    def ask() -> list[TaskOutput]:
+        with Client(one_stage.process.address) as client:
+            blocking = client.open_session(session.id)
+            return [blocking.output(handle.id), *blocking.follow_output(handle.id, 0)]
+
+    assert await asyncio.to_thread(ask) == [output(b"printed\n")] * 2
 
 
 async def test_a_flood_costs_no_memory_and_holds_nobody_up(one_stage: Stage) -> None:
