@@ -60,7 +60,7 @@ def commands(program: str) -> list[list[str]]:
 def test_each_command_and_flag_exists(words: list[str]) -> None:
     with click.Context(cli) as context:
         command, rest = cli.get_command(context, words[0]), words[1:]
-        while isinstance(command, click.Group) and rest:
+        while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
             command, rest = command.get_command(context, rest[0]), rest[1:]
     assert command is not None
     flags = {flag for parameter in command.params for flag in parameter.opts}

@@ -10,10 +10,11 @@ import click
 COMMANDS = {
     "up": ("ripieno.cli.commands.up", "A whole cluster on this machine."),
     "control": ("ripieno.cli.commands.control", "One replica of the control plane."),
-    "agent": ("ripieno.cli.commands.agent", "An agent with its workers."),
+    "agent": ("ripieno.cli.commands.agent", "An agent with its workers; list them."),
     "worker": ("ripieno.cli.commands.worker", "One Python worker."),
     "session": ("ripieno.cli.commands.session", "List, show and cancel sessions."),
     "task": ("ripieno.cli.commands.task", "List, show and cancel tasks."),
+    "partition": ("ripieno.cli.commands.partition", "List partitions."),
     "result": ("ripieno.cli.commands.result", "Show and fetch results."),
     "events": ("ripieno.cli.commands.events", "What there is and what changes, as it happens."),
     "bench": ("ripieno.cli.commands.bench", "How fast a cluster is."),

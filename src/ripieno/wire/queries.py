@@ -124,3 +124,38 @@ def _put_time(message: Timestamp, value: datetime) -> None:
     since = value - _EPOCH
     message.seconds = since.days * 86_400 + since.seconds
     message.nanos = since.microseconds * 1_000
+
+
+def query_to_wire(query: Query) -> query_pb2.Query:
+    """Encode a query."""
+    return query_pb2.Query(
+        filter=filter_to_wire(query.any_of),
+        sort=[query_pb2.Sort(field=sort.field, descending=sort.descending) for sort in query.sort],
+        fields=query.fields,
+        page_size=query.page_size,
+        with_total=query.with_total,
+        **({"cursor": query.cursor} if query.cursor else {"page": query.page}),
+    )
+
+
+def filter_to_wire(any_of: Filter) -> query_pb2.Filter:
+    """Encode a filter."""
+    return query_pb2.Filter(
+        any_of=[query_pb2.Conjunction(all_of=[_to_wire(condition) for condition in all_of]) for all_of in any_of]
+    )
+
+
+def _to_wire(condition: Condition) -> query_pb2.Condition:
+    message = query_pb2.Condition(field=condition.field, operator=query_pb2.Operator.Value(condition.operator.name))
+    value = condition.value
+    if isinstance(value, bool):
+        message.boolean = value
+    elif isinstance(value, str):
+        message.text = value
+    elif isinstance(value, int):
+        message.number = value
+    elif isinstance(value, datetime):
+        _put_time(message.time, value)
+    elif isinstance(value, timedelta):
+        message.duration.FromTimedelta(value)
+    return message

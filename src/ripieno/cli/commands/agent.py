@@ -1,4 +1,4 @@
-"""The command ``ripieno agent``: runs an agent with its workers."""
+"""The command ``ripieno agent``: runs an agent with its workers, or lists those of a cluster."""
 
 import asyncio
 import os
@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from ripieno.cli.calling.listing import Asked, list_flags, show_list
+from ripieno.cli.calling.places import AGENTS
 from ripieno.cli.calling.terminal import name as name_of
 from ripieno.cli.process.inherited import prepare_server
 from ripieno.cli.process.serving import prepare_grpc, raise_open_files, serve
@@ -22,12 +24,14 @@ from ripieno.cli.terms.flags import (
 )
 from ripieno.cli.terms.values import Seconds, server_addresses
 from ripieno.config import ADDRESS_VARIABLE, DEFAULT_ADDRESS, AgentSettings
+from ripieno.domain.catalogue import Listed
 from ripieno.up.tie import AGENT_VARIABLE, PREDECESSOR_VARIABLE
 
 DEFAULTS = defaults_of(AgentSettings)
 
 
-@click.command()
+@click.group(invoke_without_command=True)
+@click.pass_context
 @click.option("--control", type=server_addresses, metavar="HOST:PORT[,...]", envvar=ADDRESS_VARIABLE,
               default=DEFAULT_ADDRESS, show_default=True,
               help="Replicas of the control plane; any of them will do.")  # fmt: skip
@@ -48,13 +52,21 @@ DEFAULTS = defaults_of(AgentSettings)
               help="Directory for what workers print, a file for each slot, kept small.  [default: standard error]")  # fmt: skip
 @log_flags
 def command(
-    slots: int | None, name: str | None, log_level: str, log_format: str, log_file: Path | None, **values: Any
+    context: click.Context,
+    slots: int | None,
+    name: str | None,
+    log_level: str,
+    log_format: str,
+    log_file: Path | None,
+    **values: Any,
 ) -> None:
     """An agent: it takes tasks from the control plane and runs them on workers.
 
     SIGINT or SIGTERM lets running attempts finish, gives the others back, and ends it with
-    exit code 0.
+    exit code 0. `ripieno agent list` shows the agents of a cluster, and runs none.
     """
+    if context.invoked_subcommand is not None:
+        return
     check_worker_flags(values["worker"], values["attach"])
     prepare_server()
     prepare_grpc()
@@ -73,6 +85,13 @@ def command(
         await run_agent(settings, stop=stop, on_ready=lambda: on_ready(line))
 
     serve(server)
+
+
+@command.command("list")
+@list_flags(Listed.AGENTS, "name,connected,slots,held,partitions")
+def list_agents(asked: Asked) -> None:
+    """Agents that are connected, and those that were within the last day."""
+    show_list(asked, AGENTS, {"id": AGENTS})
 
 
 def _identity() -> dict[str, bytes]:

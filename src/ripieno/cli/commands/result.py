@@ -1,4 +1,4 @@
-"""The command ``ripieno result``: shows, fetches, stores and deletes results."""
+"""The command ``ripieno result``: lists, shows, fetches, stores and deletes results."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -9,10 +9,13 @@ from typing import IO
 import click
 
 from ripieno.cli.calling.calls import CALL_TIMEOUT_S, cluster_flags, show, show_one, submitter
+from ripieno.cli.calling.listing import Asked, list_flags, show_list
+from ripieno.cli.calling.places import RESULTS, SESSIONS
 from ripieno.cli.calling.terminal import name, one_line, printable
 from ripieno.cli.commands.session import check_session
 from ripieno.client import Client, Session
 from ripieno.client.terms.errors import task_failure
+from ripieno.domain.catalogue import Listed
 from ripieno.domain.errors import RipienoError
 from ripieno.domain.statuses import ResultStatus
 from ripieno.wire.protos.armonik_v2 import objects_pb2
@@ -29,6 +32,16 @@ _LARGE_BYTES = 64 * 1024 * 1024
 @click.group("result")
 def command() -> None:
     """What tasks have made, and what clients have stored for them."""
+
+
+@command.command("list")
+@click.argument("session_id", type=name, required=False)
+@list_flags(Listed.RESULTS, "key,status")
+def list_results(asked: Asked, session_id: str | None) -> None:
+    """The results of a session (of all sessions, if none is named), by their keys."""
+    if session_id is not None:
+        asked = asked.among("session_id", [session_id])
+    show_list(asked, RESULTS, {"session_id": SESSIONS})
 
 
 @command.command("show")

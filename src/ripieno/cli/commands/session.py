@@ -2,13 +2,17 @@
 
 import click
 
-from ripieno.cli.calling.calls import CALL_TIMEOUT_S, cluster_flags, show, show_one, submitter
+from ripieno.cli.calling.calls import CALL_TIMEOUT_S, calling, cluster_flags, show_one, submitter
+from ripieno.cli.calling.listing import Asked, list_flags, show_list
+from ripieno.cli.calling.places import SESSIONS
 from ripieno.cli.calling.terminal import name, printable
 from ripieno.cli.commands.session_steps import STEPS
-from ripieno.domain.statuses import SessionStatus
+from ripieno.domain.catalogue import Listed
+from ripieno.domain.statuses import SessionStatus, TaskStatus
 from ripieno.wire.protos.armonik_v2 import submitter_service_pb2 as messages
 from ripieno.wire.protos.armonik_v2.submitter_service_pb2_grpc import SubmitterStub
-from ripieno.wire.statuses import SESSION_TO_WIRE, TASK_FROM_WIRE
+from ripieno.wire.protos.v1 import sessions_pb2
+from ripieno.wire.protos.v1.sessions_pb2_grpc import SessionsStub
 
 
 @click.group("session")
@@ -21,14 +25,10 @@ for _step in STEPS:
 
 
 @command.command("list")
-@cluster_flags
-def list_sessions(address: str, output: str) -> None:
-    """All sessions, oldest first."""
-    with submitter(address) as cluster:
-        ids = list(cluster.ListSessions(messages.SessionFilter(), timeout=CALL_TIMEOUT_S).session_ids)
-        cancelled = set(_with_status(cluster, SessionStatus.CANCELLED))
-    statuses = {True: SessionStatus.CANCELLED.name, False: SessionStatus.RUNNING.name}
-    show([{"id": id_, "status": statuses[id_ in cancelled]} for id_ in ids], ["id", "status"], output)
+@list_flags(Listed.SESSIONS, "id,status")
+def list_sessions(asked: Asked) -> None:
+    """All sessions, oldest first, or those that a filter selects."""
+    show_list(asked, SESSIONS, {"id": SESSIONS})
 
 
 @command.command("show")
@@ -38,13 +38,10 @@ def show_session(session_id: str, address: str, output: str) -> None:
     """A session's status and how many of its tasks are in which status."""
     with submitter(address) as cluster:
         check_session(cluster, session_id)
-        cancelled = _with_status(cluster, SessionStatus.CANCELLED, session_id)
-        counts = cluster.CountTasks(
-            messages.TaskFilter(session=messages.TaskFilter.IdsRequest(ids=[session_id])), timeout=CALL_TIMEOUT_S
-        )
-    status = SessionStatus.CANCELLED if cancelled else SessionStatus.RUNNING
-    tasks = {TASK_FROM_WIRE[entry.status].name: entry.count for entry in counts.values}
-    show_one({"id": session_id, "status": status.name, "tasks": tasks}, output)
+    with calling(address, SessionsStub) as sessions:
+        session = sessions.Get(sessions_pb2.SessionId(session_id=session_id), timeout=CALL_TIMEOUT_S)
+    tasks = {status.name: session.tasks[status.name] for status in TaskStatus if status.name in session.tasks}
+    show_one({"id": session_id, "status": session.status, "tasks": tasks}, output)
 
 
 @command.command("cancel")
@@ -67,9 +64,3 @@ def check_session(cluster: SubmitterStub, session_id: str) -> None:
     request = messages.SessionFilter(sessions=[session_id])
     if not cluster.ListSessions(request, timeout=CALL_TIMEOUT_S).session_ids:
         raise click.ClickException(f"there is no session {printable(session_id)!r}; `ripieno session list` shows all")
-
-
-def _with_status(cluster: SubmitterStub, status: SessionStatus, *session_ids: str) -> list[str]:
-    included = messages.SessionFilter.StatusesRequest(statuses=[SESSION_TO_WIRE[status]])
-    request = messages.SessionFilter(sessions=session_ids, included=included)
-    return list(cluster.ListSessions(request, timeout=CALL_TIMEOUT_S).session_ids)

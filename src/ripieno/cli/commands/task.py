@@ -6,16 +6,18 @@ from typing import BinaryIO
 import click
 
 from ripieno.cli.calling.calls import CALL_TIMEOUT_S, Row, calling, cluster_flags, show, show_one, submitter
+from ripieno.cli.calling.listing import Asked, list_flags, show_list
+from ripieno.cli.calling.places import SESSIONS, TASKS
 from ripieno.cli.calling.terminal import name
 from ripieno.cli.commands.retry import retry_tasks
-from ripieno.cli.commands.session import check_session
+from ripieno.domain.catalogue import Listed
 from ripieno.domain.statuses import TaskStatus
 from ripieno.wire.protos.armonik_v2 import objects_pb2
 from ripieno.wire.protos.armonik_v2 import submitter_service_pb2 as messages
 from ripieno.wire.protos.armonik_v2.submitter_service_pb2_grpc import SubmitterStub
 from ripieno.wire.protos.v1 import tasks_pb2
 from ripieno.wire.protos.v1.tasks_pb2_grpc import TasksStub
-from ripieno.wire.statuses import TASK_FROM_WIRE, TASK_TO_WIRE
+from ripieno.wire.statuses import TASK_FROM_WIRE
 
 #: Most ids in one GetTaskStatus request.
 IDS_A_CALL = 5_000
@@ -30,21 +32,17 @@ command.add_command(retry_tasks)
 
 
 @command.command("list")
-@click.argument("session_id", type=name)
+@click.argument("session_id", type=name, required=False)
 @click.option("--status", "statuses", multiple=True, type=click.Choice([status.name for status in TaskStatus], False),
               help="Only tasks in this status; once for each.")  # fmt: skip
-@cluster_flags
-def list_tasks(session_id: str, statuses: tuple[str, ...], address: str, output: str) -> None:
-    """The tasks of a session with their statuses, in order of submission."""
-    request = messages.TaskFilter(session=messages.TaskFilter.IdsRequest(ids=[session_id]))
+@list_flags(Listed.TASKS, "id,status")
+def list_tasks(asked: Asked, session_id: str | None, statuses: tuple[str, ...]) -> None:
+    """The tasks of a session (of all sessions, if none is named), in order of submission."""
     if statuses:
-        request.included.statuses.extend(TASK_TO_WIRE[TaskStatus[status.upper()]] for status in statuses)
-    with submitter(address) as cluster:
-        ids = list(cluster.ListTasks(request, timeout=CALL_TIMEOUT_S).task_ids)
-        if not ids:
-            check_session(cluster, session_id)
-        rows = _statuses(cluster, ids)
-    show(rows, ["id", "status"], output)
+        asked = asked.among("status", [status.upper() for status in statuses])
+    if session_id is not None:
+        asked = asked.among("session_id", [session_id])
+    show_list(asked, TASKS, {"session_id": SESSIONS, "id": TASKS})
 
 
 @command.command("show")
