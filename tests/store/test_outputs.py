@@ -2,7 +2,7 @@
 
 import pytest
 
-from ripieno.domain.outcomes import Completions
+from ripieno.domain.outcomes import Completions, Failed, Failure, Outcome
 from ripieno.domain.output import AttemptOutput
 from ripieno.store.attempts.attempts import release_if_owned
 from ripieno.store.attempts.outputs import forget_live_outputs, keep_live_outputs
@@ -104,3 +104,13 @@ async def test_what_a_running_attempt_has_printed_is_that_of_its_claim(world: Wo
     assert await world.database.fetch("select from live_outputs")
     await forget_live_outputs(world.database, 0)
     assert not await world.database.fetch("select from live_outputs")
+
+
+async def test_an_attempt_that_is_lost_with_its_agent_leaves_what_followers_were_told(world: World) -> None:
+    followed, other = await world.begin(task("followed", "a"), task("other", "b"))
+    await keep_live_outputs(world.database, {followed.ticket.claim: PRINTED})
+    gone = Failed(Failure.ATTEMPT, "agent 'x' was lost")
+    await world.commit(Outcome(followed.ticket, gone), Outcome(other.ticket, gone))
+    assert await kept(world, "followed", 0) == PRINTED
+    assert await kept(world, "other", 0) is None
+    assert await state_of(world, "followed") == AttemptState(1, 1, over=False)

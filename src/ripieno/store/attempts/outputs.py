@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from ripieno.domain.outcomes import Completions
+from ripieno.domain.outcomes import Completions, Failed
 from ripieno.domain.output import AttemptOutput
 from ripieno.store.attempts.plan import Ended
 from ripieno.store.database.database import Connection, Database
@@ -17,7 +17,10 @@ _Columns = tuple[list[bytes], list[bytes], list[int], list[int]]
 
 
 async def keep_outputs(connection: Connection, ended: Sequence[Ended]) -> None:
-    """Keep what attempts have printed that end in this transaction, before their tasks go on to the next attempt."""
+    """Keep what attempts have printed that end in this transaction, before their tasks go on to the next attempt.
+
+    Of an attempt that was lost with its agent, that is what followers were told, if anybody followed it.
+    """
     printed = [(each, each.outcome.output) for each in ended if each.outcome.output is not None]
     if printed:
         await connection.execute(
@@ -25,6 +28,16 @@ async def keep_outputs(connection: Connection, ended: Sequence[Ended]) -> None:
             [each.task_no for each, _ in printed],
             [each.row["retry"] for each, _ in printed],
             *_columns([output for _, output in printed]),
+        )
+    lost = [
+        each for each in ended if isinstance(each.how, Failed) and not each.outcome.worker and not each.outcome.output
+    ]
+    if lost:
+        await connection.execute(
+            _SQL.keep_outputs_of_lost,
+            [each.task_no for each in lost],
+            [each.row["retry"] for each in lost],
+            [each.outcome.ticket.claim for each in lost],
         )
 
 

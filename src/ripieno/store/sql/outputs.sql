@@ -24,6 +24,15 @@ on conflict (task_no, retry) do update
 set stdout = excluded.stdout, stderr = excluded.stderr,
     stdout_left_out = excluded.stdout_left_out, stderr_left_out = excluded.stderr_left_out
 
+-- name: keep_outputs_of_lost
+-- Called with the states of the attempts locked. What followers were told of attempts whose agent says nothing more.
+insert into attempt_outputs (task_no, retry, stdout, stderr, stdout_left_out, stderr_left_out)
+select lost.task_no, lost.retry, l.stdout, l.stderr, l.stdout_left_out, l.stderr_left_out
+from unnest($1::bigint[], $2::integer[], $3::bigint[]) as lost (task_no, retry, claim)
+join live_outputs l on l.claim = lost.claim
+where length(l.stdout) + length(l.stderr) + l.stdout_left_out + l.stderr_left_out > 0
+on conflict (task_no, retry) do nothing
+
 -- name: output_of_attempt
 -- One attempt of a task, or the latest one: whether it is over, who holds it, and what it has printed: all of it if it
 -- is over, else what a follower was told last. Locks nothing.
