@@ -55,7 +55,8 @@ Invariants of the tables (``store.reading.sanity`` checks them all; tests call i
   not COMPLETED, or of which ``pending_promotions`` says that the task is yet to be promoted.
 * INV-12 ``session_counts`` sums to the statuses that ``states`` holds.
 * INV-14 An open result for which a task waits is marked as ``awaited``.
-* INV-13 A COMPLETED result has a blob, an ABORTED one has none.
+* INV-13 A COMPLETED result has a blob, an ABORTED or DELETED one has none.
+* INV-19 ``unowned_results`` names exactly the CREATED results that no task owns.
 * INV-15 A task that waits for an aborted result is never claimable, and is named in
   ``pending_cuts``, or its session in ``pending_cancellations``, until it has failed.
 * INV-16 A waiting task is parked if its session is paused, and an unfinished one is not parked otherwise, but for

@@ -100,10 +100,8 @@ def _last(rows: Sequence[asyncpg.Record], asked: int) -> tuple[int, int] | None:
 
 def _claimed(row: asyncpg.Record) -> Claimed:
     data, size, name, sha256 = row["data"], row["size"], row["object"], row["sha256"]
-    dependencies = row["data_dependencies"]
-    if row["blob_no"] is None:
-        # The result that is the payload was deleted. The agent is told to fetch it, finds that out, and fails the task.
-        data, dependencies = b"", [*dependencies, row["payload_key"]]
+    if size is None:
+        data = b""  # the result that is the payload was deleted, which the agent finds out
     return Claimed(
         ticket=Ticket(row["task_no"], row["session_no"], row["claim"]),
         agent_no=row["agent_no"],
@@ -111,6 +109,6 @@ def _claimed(row: asyncpg.Record) -> Claimed:
         retry=row["retry"],
         options_no=row["options_no"],
         expected_output_keys=row["expected_output_keys"],
-        data_dependencies=dependencies,
+        data_dependencies=row["data_dependencies"],
         payload=StoredObject(name, size, sha256) if data is None else data,
     )

@@ -28,7 +28,7 @@ _CHECKS = {
     "INV-17 a purged session has an unfinished task or data": _SQL.purged_session_is_not_empty,
     "INV-18 a row of a session that is not there, and that nobody is deleting": _SQL.row_of_no_session,
     "INV-18 an attempt of a task that is not there": _SQL.attempt_of_no_task,
-    "the open results that no task owns are not those that are noted as such": _SQL.unowned_results_are_others,
+    "INV-19 the open results that no task owns are not those that are noted as such": _SQL.unowned_results_are_others,
     "an unfinished task has no payload, or two": _SQL.task_without_payload,
     "a result says what it had though it is not deleted, or does not though it is": _SQL.deleted_result_without_size,
 }

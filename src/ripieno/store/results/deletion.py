@@ -39,6 +39,7 @@ async def delete_data(
             changes = Changes()
             if row["deleted"]:
                 changes.sessions.add(session.session_no)
+                changes.gone.add(session.session_no)  # whoever keeps data of the session in memory drops it
             if row["cuts"]:
                 changes.add(await cuts.go_on(connection, [session.session_no], database.turns.size))
             return row["deleted"], changes

@@ -4,7 +4,8 @@
 -- $3 is the first token of this statement, drawn at random: each claim has a token of its own,
 -- and none is used again.
 -- The payload is looked up by its number, or through the result that it is. That result is looked at for such tasks
--- alone, and may have been deleted since the task became claimable: the task is claimed, and has no payload.
+-- alone, and may have been deleted since the task became claimable: then the task is claimed without a payload (no size), with
+-- that result as a dependency. The agent is told to fetch it, finds out that it is gone, and fails the task.
 with picked as materialized (
     select ctid as place
     from states
@@ -31,8 +32,9 @@ with picked as materialized (
     from claimed group by session_no
 )
 select c.task_no, c.session_no, c.claim, c.agent_no, c.retry, c.priority,
-       t.id, t.options_no, t.expected_output_keys, t.data_dependencies, t.payload_key,
-       b.blob_no, b.data, b.size, b.object, b.sha256
+       t.id, t.options_no, t.expected_output_keys,
+       case when b.size is null then t.data_dependencies || t.payload_key else t.data_dependencies end as data_dependencies,
+       b.data, b.size, b.object, b.sha256
 from claimed c
 join tasks t on t.task_no = c.task_no
 left join blobs b on b.blob_no = coalesce(
@@ -75,8 +77,9 @@ with urgent as materialized (
     from claimed group by session_no
 )
 select c.task_no, c.session_no, c.claim, c.agent_no, c.retry, c.priority,
-       t.id, t.options_no, t.expected_output_keys, t.data_dependencies, t.payload_key,
-       b.blob_no, b.data, b.size, b.object, b.sha256
+       t.id, t.options_no, t.expected_output_keys,
+       case when b.size is null then t.data_dependencies || t.payload_key else t.data_dependencies end as data_dependencies,
+       b.data, b.size, b.object, b.sha256
 from claimed c
 join tasks t on t.task_no = c.task_no
 left join blobs b on b.blob_no = coalesce(

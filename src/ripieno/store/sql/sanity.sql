@@ -223,7 +223,7 @@ from (select task_no from earlier_attempts union all select task_no from attempt
 left join tasks t on t.task_no = e.task_no where t.task_no is null
 
 -- name: unowned_results_are_others
--- the open results that no task owns are not those that are noted as such.
+-- INV-19 the open results that no task owns are not those that are noted as such.
 select coalesce(r.key, u.key) from (select * from results where status = 1 and owner_no is null) as r
 full join unowned_results u on u.session_no = r.session_no and u.key = r.key
 where r.key is null or u.key is null
