@@ -77,6 +77,9 @@ class Field:
     of: str = ""
     key: str | None = None
 
+    def __hash__(self) -> int:
+        return hash(self.name)  # filters of thousands of conditions are grouped by their fields
+
 
 _SESSION_STATUSES = tuple(status for status in SessionStatus if status is not SessionStatus.DELETED)
 _TASK_STATUSES = tuple(TaskStatus)

@@ -147,7 +147,7 @@ SOURCES: Mapping[Listed, Source] = {
             # The beginning of what ``store.reading.reasons`` tells about one task.
             "error": Column(
                 "case when st.failed_input is not null"
-                " then 'input ''' || t.data_dependencies[st.failed_input] || ''' was aborted'"
+                " then 'input ''' || (t.data_dependencies || t.payload_key)[st.failed_input] || ''' was aborted'"
                 " when st.status in (4, 13) then coalesce(nullif(st.detail, ''), 'cancelled')"
                 " else nullif(st.detail, '') end",
                 ["st"],

@@ -89,8 +89,8 @@ class Lists:
             LimitError: the query takes too long, or the page would be too large for one message.
             UnavailableError: the database cannot be reached, or its sessions for lists were busy for too long.
         """
-        compiler = Compiler(query)
         async with self._snapshot(query.listed) as connection:
+            compiler = Compiler(query)
             after = (await self._sealed(connection)).open(query) if query.cursor else None
             total = await _total(connection, compiler, query) if query.with_total else None
             if not query.page_size or not compiler.arms:
