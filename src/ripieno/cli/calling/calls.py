@@ -118,7 +118,8 @@ def show_one(row: Row, output: str) -> None:
     if output == "json":
         click.echo(json.dumps(dict(row)))
         return
+    width = max(12, *map(len, row))
     for name, value in row.items():
         # Only a reason may have several lines.
         lines = [printable(line) for line in str(value).split("\n")]
-        click.echo((f"{name:12} " + "\n".join(lines)).rstrip())
+        click.echo((f"{name:{width}} " + "\n".join(lines)).rstrip())
