@@ -211,10 +211,10 @@ class AsyncSession:
     ) -> AsyncIterator[Result[HandleT]]: ...
     @overload
     def results(
-        self, tasks: Iterable[str], *, with_data: bool = True, timeout: float | None = None
+        self, tasks: Iterable[str | ResultHandle], *, with_data: bool = True, timeout: float | None = None
     ) -> AsyncIterator[Result[None]]: ...
     async def results(
-        self, tasks: Iterable[TaskHandle | str], *, with_data: bool = True, timeout: float | None = None
+        self, tasks: Iterable[OneResult], *, with_data: bool = True, timeout: float | None = None
     ) -> AsyncIterator[Result[Any]]:
         """Yield results as they become final, each once.
 
@@ -236,7 +236,7 @@ class AsyncSession:
                     yield result
 
     async def result_batches(
-        self, tasks: Iterable[TaskHandle | str], *, with_data: bool = True, timeout: float | None = None
+        self, tasks: Iterable[OneResult], *, with_data: bool = True, timeout: float | None = None
     ) -> AsyncGenerator[list[Result[Any]], None]:
         """Yield what ``results`` yields, in batches as they come over the wire; for wrappers of this class."""
         clock = asyncio.get_running_loop().time

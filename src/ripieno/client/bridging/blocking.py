@@ -19,7 +19,7 @@ from ripieno.client.reading.outputs import TaskOutput
 from ripieno.client.reading.results import Result
 from ripieno.client.reading.retries import refuse
 from ripieno.client.terms.definitions import OptionChanges, Payload, TaskDefinition, TaskOptions
-from ripieno.client.terms.handles import OneResult, TaskHandle
+from ripieno.client.terms.handles import OneResult, ResultHandle, TaskHandle
 from ripieno.domain.statuses import TaskStatus
 
 
@@ -106,10 +106,10 @@ class Session:
     ) -> Iterator[Result[HandleT]]: ...
     @overload
     def results(
-        self, tasks: Iterable[str], *, with_data: bool = True, timeout: float | None = None
+        self, tasks: Iterable[str | ResultHandle], *, with_data: bool = True, timeout: float | None = None
     ) -> Iterator[Result[None]]: ...
     def results(
-        self, tasks: Iterable[TaskHandle | str], *, with_data: bool = True, timeout: float | None = None
+        self, tasks: Iterable[OneResult], *, with_data: bool = True, timeout: float | None = None
     ) -> Iterator[Result[Any]]:
         """Yield results as they become final, each once; see ``AsyncSession.results``."""
         whole = list(tasks)

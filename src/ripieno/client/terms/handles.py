@@ -110,12 +110,12 @@ def ids_of(tasks: "str | TaskHandle | Iterable[str | TaskHandle]") -> list[str]:
     return [task.id if isinstance(task, TaskHandle) else checked_name("task id", task) for task in several]
 
 
-def checked_results(results: Iterable[str | TaskHandle]) -> list[str | TaskHandle]:
+def checked_results(results: Iterable[OneResult]) -> list[str | TaskHandle]:
     """Return tasks (for all their expected outputs) and result keys, checked; errors as in ``checked_name``."""
-    if isinstance(results, str | TaskHandle):
+    if isinstance(results, str | TaskHandle | ResultHandle):
         raise TypeError("results are asked for with an iterable of tasks or keys; put a single one into a list")
     several = _several(results, "key")
-    return [result if isinstance(result, TaskHandle) else checked_name("key", result) for result in several]
+    return [result if isinstance(result, TaskHandle) else key_of(result) for result in several]
 
 
 def _several(names: Any, field: str) -> Iterable[Any]:
