@@ -11,12 +11,13 @@ import pytest
 
 from control.replica import Served, serving, until
 from ripieno.config import Limits
+from ripieno.control.upkeep import retries
 from ripieno.control.waiting.watches import TasksWatch
 from ripieno.domain.outcomes import Failure, Outcome
 from ripieno.domain.submission import NewTask
 from ripieno.store.database.gates import gates
 from ripieno.wire.protos.armonik_v2 import submitter_service_pb2, submitter_service_pb2_grpc, task_status_pb2
-from ripieno.wire.protos.v1 import results_pb2, results_pb2_grpc, tasks_pb2, tasks_pb2_grpc
+from ripieno.wire.protos.v1 import query_pb2, results_pb2, results_pb2_grpc, tasks_pb2, tasks_pb2_grpc
 from store.world import World, done, failed, options, task, until_one_waits
 
 _SOON_S = 20.0
@@ -76,6 +77,35 @@ async def test_all_that_failed_in_a_session(channel: grpc.aio.Channel, world: Wo
     assert told(await retry(channel, session_id="s", all_failed=True)) == (0, 0, {})
 
 
+def condition(field: str, operator: query_pb2.Operator.ValueType, **value: Any) -> query_pb2.Condition:
+    return query_pb2.Condition(field=field, operator=operator, **value)
+
+
+async def test_those_that_match_a_filter(
+    channel: grpc.aio.Channel, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page at a time: what was retried matches no more."""
+    monkeypatch.setattr(retries, "_PAGE", 3)
+    names = [f"a{n}" for n in range(20)]
+    await fail(world, *(task(name, name) for name in names), task("fine", "kf"), names=names)
+    await world.submit(task("below", needs=["a11"]), task("of another", needs=["a2"]))
+    await world.session("t")
+    await fail(world, task("a1 of t"), session_id="t", names=["a1 of t"])
+    filters = [
+        query_pb2.Conjunction(all_of=[condition("id", query_pb2.STARTS_WITH, text="a1")]),
+        query_pb2.Conjunction(all_of=[condition("error", query_pb2.CONTAINS, text="a11 broke")]),
+        query_pb2.Conjunction(all_of=[condition("id", query_pb2.EQUAL, text="of another")]),
+    ]
+    reply = await retry(channel, session_id="s", filter=query_pb2.Filter(any_of=filters))
+    retried, revived, reasons = told(reply)
+    assert (retried, revived) == (11, 1)
+    assert list(reasons) == ["of another"] and "a2 broke" in reasons["of another"]
+    assert await world.statuses("a1", "a10", "a19", "below") == ["SUBMITTED"] * 4
+    assert await world.statuses("a0", "a2", "a1 of t", "of another") == ["ERROR"] * 4
+    # An empty filter selects everything.
+    assert told(await retry(channel, session_id="s", filter=query_pb2.Filter())) == (9, 1, {})
+
+
 async def test_what_cannot_run_all_the_same_is_told_with_the_reason(channel: grpc.aio.Channel, world: World) -> None:
     await world.submit(task("gone", "kg"), task("below", needs=["kg"]))
     await world.cancel("gone")
@@ -104,6 +134,15 @@ async def test_other_options(channel: grpc.aio.Channel, world: World) -> None:
         ({"session_id": "s"}, "task_ids"),
         ({"all_failed": True}, "session_id"),
         ({"all_failed": True, "session_id": "s", "task_ids": ["a"]}, "all_failed"),
+        ({"filter": query_pb2.Filter()}, "session_id"),
+        ({"filter": query_pb2.Filter(), "session_id": "s", "task_ids": ["a"]}, "filter"),
+        (
+            {
+                "session_id": "s",
+                "filter": query_pb2.Filter(any_of=[query_pb2.Conjunction(all_of=[query_pb2.Condition()])]),
+            },
+            "filter.any_of[0].all_of[0]",
+        ),
         ({"session_id": " ", "task_ids": ["a"]}, "session_id"),
         ({"task_ids": ["a"], "options": tasks_pb2.RetryOptions(priority=0)}, "options.priority"),
         ({"task_ids": ["a"], "options": tasks_pb2.RetryOptions(max_retries=-1)}, "options.max_retries"),

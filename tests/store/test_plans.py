@@ -56,7 +56,7 @@ HOT = [
     ("confirmations", "unconfirmed_in_sessions", {"states_cancelling"}),
     ("confirmations", "unconfirmed_of_tasks", {"states_pkey"}),
     ("confirmations", "cancelling_at", {"states_cancelling"}),
-    ("revivals", "failed_in_session", {"tasks_by_session", "states_pkey"}),
+    ("revivals", "failed_in_session", {"states_failed", "tasks_pkey"}),
     ("revivals", "failed_of", {"tasks_pkey", "states_pkey"}),
     ("revivals", "still_failed", {"tasks_pkey", "states_pkey"}),
     ("lookup", "tasks_by_id", {"tasks_by_id", "states_pkey"}),

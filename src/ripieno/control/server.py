@@ -249,7 +249,7 @@ class Replica:
             lists,
             watcher,
             Outputs(database, notices),
-            Retries(limits, database, sessions, background),
+            Retries(limits, database, sessions, lists, background),
             settings,
             objects,
             submissions,

@@ -13,12 +13,14 @@ from ripieno.control.waiting.watcher import Watcher
 from ripieno.domain.catalogue import Listed
 from ripieno.domain.errors import InvalidRequestError, NotFoundError
 from ripieno.domain.identifiers import check_identifier
+from ripieno.domain.queries import check_filter
 from ripieno.domain.statuses import TaskStatus
 from ripieno.store.database.database import Database
 from ripieno.store.reading.lists import Lists
 from ripieno.store.reading.lookup import find_tasks, task_failure
 from ripieno.wire.options import changes_from_wire
 from ripieno.wire.protos.v1 import query_pb2, tasks_pb2
+from ripieno.wire.queries import filter_from_wire
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -101,17 +103,28 @@ class Tasks(TaskSubmission):
         if request.session_id:
             check_identifier("session_id", request.session_id)
         changes = changes_from_wire("options", request.options) if request.HasField("options") else None
-        if request.all_failed:
-            if request.task_ids:
-                raise InvalidRequestError("all_failed", "is set, and task_ids are given; set one of the two")
-            if not request.session_id:
-                raise InvalidRequestError("session_id", "is not set; name the session whose failed tasks are meant")
-        elif not request.task_ids:
-            raise InvalidRequestError("task_ids", "is empty; name tasks, or set all_failed")
+        given = [
+            name
+            for name, is_given in (
+                ("task_ids", bool(request.task_ids)),
+                ("all_failed", request.all_failed),
+                ("filter", request.HasField("filter")),
+            )
+            if is_given
+        ]
+        if not given:
+            raise InvalidRequestError("task_ids", "is empty; name tasks, or set all_failed or filter")
+        if len(given) > 1:
+            raise InvalidRequestError(given[1], f"is set, and {given[0]} is, too; set one of them")
+        if given != ["task_ids"] and not request.session_id:
+            raise InvalidRequestError("session_id", "is not set; name the session whose failed tasks are meant")
+        any_of = filter_from_wire(request.filter, "filter.")
+        check_filter(Listed.TASKS, any_of, "filter.")
         with self._database.one_incarnation():
-            if request.all_failed:
-                return _reply(await self._retries.all_failed(request.session_id, changes))
-            return _reply(await self._retries.tasks(request.task_ids, request.session_id, changes))
+            if request.task_ids:
+                return _reply(await self._retries.tasks(request.task_ids, request.session_id, changes))
+            matching = any_of if request.HasField("filter") else None
+            return _reply(await self._retries.failed(request.session_id, matching, changes))
 
 
 def _to_wire(piece: Piece) -> tasks_pb2.OutputPiece:

@@ -5,17 +5,20 @@ graph that is revived in part; the cutter goes on with it, as with that of a rep
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from ripieno.control.calls.limits import ControlLimits, check_options
 from ripieno.control.upkeep.background import Background
+from ripieno.domain.catalogue import Listed
 from ripieno.domain.errors import SubmissionStoppedError
 from ripieno.domain.options import OptionChanges, TaskOptions
+from ripieno.domain.queries import Condition, Filter, Operator, Query, check_query
 from ripieno.domain.statuses import TaskStatus
 from ripieno.store.database.database import Database
 from ripieno.store.graph import revivals
 from ripieno.store.graph.revivals import FailedTask, Revived
+from ripieno.store.reading.lists import Lists
 from ripieno.store.reading.lookup import FoundTask, find_tasks
 from ripieno.store.reading.reasons import causes
 from ripieno.store.sessions.changes import Changes
@@ -28,7 +31,13 @@ MOST_NAMED = 1_000
 #: Characters of a reason; a longer one loses its end.
 _LONGEST_REASON = 1_000
 
+#: Tasks of a page of those that match a filter.
+_PAGE = 2_000
+
 _FAILED = (TaskStatus.ERROR, TaskStatus.TIMEOUT)
+
+#: Tasks that failed by themselves, and numbers of those that failed for want of an input.
+Page = tuple[list[FailedTask], list[int]]
 
 
 @dataclass(slots=True)
@@ -57,8 +66,11 @@ class Retried:
 class Retries:
     """Retries tasks."""
 
-    def __init__(self, limits: ControlLimits, database: Database, sessions: Sessions, background: Background) -> None:
+    def __init__(
+        self, limits: ControlLimits, database: Database, sessions: Sessions, lists: Lists, background: Background
+    ) -> None:
         self._limits = limits
+        self._lists = lists
         self._database = database
         self._sessions = sessions
         self._background = background
@@ -105,28 +117,56 @@ class Retries:
                 await self._explain([task for task in tasks.values() if task.task_no not in again], began, retried)
         return retried
 
-    async def all_failed(self, session_id: str, changes: OptionChanges | None) -> Retried:
-        """Retry all tasks of a session that failed by themselves; returns when what is below them waits again.
+    async def failed(self, session_id: str, matching: Filter | None, changes: OptionChanges | None) -> Retried:
+        """Retry the tasks of a session that failed by themselves; returns when what is below them waits again.
+
+        Args:
+            session_id: The session.
+            matching: Filter of the list of tasks that they match; None for all.
+            changes: What is different in their options.
 
         Raises:
+            InvalidRequestError: if the filter is none.
             NotFoundError: if there is no such session.
-            SubmissionStoppedError: if the session was cancelled or purged, and has a failed task.
-            LimitError: if the changed options are too large, or too many sets for the session; tasks that were
-                submitted before those that are concerned may have been retried.
+            SubmissionStoppedError: if the session was cancelled or purged, and has such a task.
+            LimitError: if the changed options are too large, or too many sets for the session, or the filter takes
+                too long; tasks that were submitted before those that are concerned may have been retried.
             UnavailableError: as for ``tasks``.
         """
         retried = Retried()
         began = await revivals.present(self._database)
         session = await self._sessions.find(session_id)
-        async for failed, _ in revivals.failed_in_session(self._database, session.session_no):
+        async for failed, _ in self._pages(session, matching):
             await self._retry(session, failed, changes, retried)
         await self._revive(session, retried)
         counts = await read_counts(self._database, [session.session_no])
         if any(counts.get(status) for status in _FAILED):
-            async for failed, for_want_of_input in revivals.failed_in_session(self._database, session.session_no):
-                numbers = sorted([*(task.task_no for task in failed), *for_want_of_input])
+            async for failed, others in self._pages(session, matching):
+                numbers = sorted([*(task.task_no for task in failed), *others])
                 await self._explain_inputs(numbers, began, retried)
         return retried
+
+    def _pages(self, session: KnownSession, matching: Filter | None) -> AsyncIterator[Page]:
+        if matching is None:
+            return revivals.failed_in_session(self._database, session.session_no)
+        return self._matching(session, matching)
+
+    async def _matching(self, session: KnownSession, matching: Filter) -> AsyncIterator[Page]:
+        """Yield failed tasks of a session that match, a page at a time, in the order of their numbers."""
+        own = [Condition("session_id", Operator.EQUAL, session.id)]
+        any_of = [
+            [*all_of, *own, Condition("status", Operator.EQUAL, status.name)]
+            for all_of in (matching or [[]])
+            for status in _FAILED
+        ]
+        query = Query(Listed.TASKS, any_of, fields=["number"], page_size=_PAGE)
+        cursor: str | None = ""
+        while cursor is not None:
+            page = await self._lists.page(check_query(replace(query, cursor=cursor)))
+            numbers = [row["number"] for row in page.rows]
+            failed = await revivals.failed_of(self._database, numbers)
+            yield failed, sorted(set(numbers).difference(task.task_no for task in failed))
+            cursor = page.next_cursor or None
 
     async def _retry(
         self, session: KnownSession, failed: Sequence[FailedTask], changes: OptionChanges | None, retried: Retried

@@ -85,7 +85,7 @@ async def failed_of(database: Database, tasks: Sequence[int]) -> list[FailedTask
 
 
 async def failed_in_session(database: Database, session_no: int) -> AsyncIterator[tuple[list[FailedTask], list[int]]]:
-    """Yield the failed tasks that a session has at the time of the call, a page at a time.
+    """Yield the failed tasks of a session that were submitted before the call, a page at a time.
 
     Yields:
         The tasks of a page that failed by themselves, and the numbers of those that failed for want of an input.

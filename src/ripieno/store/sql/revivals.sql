@@ -12,7 +12,8 @@ select session_no, min(revival_no) as lowest from pending_revivals group by sess
 
 -- name: failed_in_session
 -- Those of the next $3 tasks of a session behind task $2, up to task $4, that failed: by themselves, or for want of an
--- input. Locks nothing; tasks_by_session (rows are compared as such because only that index can do it), states_pkey.
+-- input. Locks nothing; states_failed (which has the cancelled ones, too; rows are compared as such because only that
+-- index can do it), tasks_pkey.
 select count(*) as looked_at, max(page.task_no) as last_no,
        coalesce(array_agg(page.task_no order by page.task_no) filter (where page.failed and page.by_itself), '{}') as numbers,
        coalesce(array_agg(page.options_no order by page.task_no) filter (where page.failed and page.by_itself), '{}')
@@ -21,14 +22,15 @@ select count(*) as looked_at, max(page.task_no) as last_no,
        coalesce(array_agg(page.task_no order by page.task_no) filter (where page.failed and not page.by_itself), '{}')
            as for_want_of_input
 from (
-    select next.task_no, next.options_no, s.status in (11, 12) as failed, s.failed_input is null as by_itself,
-           1 + coalesce(s.outputs, 1) + cardinality(next.data_dependencies) as weight
+    select next.task_no, t.options_no, next.status <> 13 as failed, next.failed_input is null as by_itself,
+           1 + coalesce(next.outputs, 1) + cardinality(t.data_dependencies) as weight
     from (
-        select t.task_no, t.options_no, t.data_dependencies from tasks t
-        where (t.session_no, t.task_no) > ($1, $2) and (t.session_no, t.task_no) <= ($1, $4)
-        order by t.session_no, t.task_no limit $3
+        select s.task_no, s.status, s.failed_input, s.outputs from states s
+        where s.status in (11, 12, 13)
+          and (s.session_no, s.task_no) > ($1, $2) and (s.session_no, s.task_no) <= ($1, $4)
+        order by s.session_no, s.task_no limit $3
     ) as next
-    join states s on s.task_no = next.task_no
+    join tasks t on t.task_no = next.task_no
 ) as page
 
 -- name: failed_of

@@ -324,14 +324,17 @@ class RetryRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     TASK_IDS_FIELD_NUMBER: _builtins.int
     ALL_FAILED_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """May be empty where `task_ids` are given, else only tasks of this session are retried."""
     all_failed: _builtins.bool
     @_builtins.property
     def task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Either these, or all failed ones of the session."""
+        """Either these, or all failed ones of the session, or those of them that match the filter of a list of tasks."""
 
+    @_builtins.property
+    def filter(self) -> _query_pb2.Filter: ...
     @_builtins.property
     def options(self) -> Global___RetryOptions:
         """What is different for the tasks that are retried; those below them keep their options."""
@@ -342,11 +345,12 @@ class RetryRequest(_message.Message):
         session_id: _builtins.str = ...,
         task_ids: _abc.Iterable[_builtins.str] | None = ...,
         all_failed: _builtins.bool = ...,
+        filter: _query_pb2.Filter | None = ...,
         options: Global___RetryOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_failed", b"all_failed", "options", b"options", "session_id", b"session_id", "task_ids", b"task_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_failed", b"all_failed", "filter", b"filter", "options", b"options", "session_id", b"session_id", "task_ids", b"task_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
