@@ -48,10 +48,10 @@ select clock_timestamp() as present
 
 -- name: still_failed
 -- Those of the tasks that failed before a time, and are failed still: whoever was revived and failed again is not among
--- them. Locks nothing; tasks_pkey, states_pkey.
+-- them. Locks nothing; tasks_pkey, states_pkey (coalesce as above).
 select t.task_no, t.id
 from unnest($1::bigint[]) as asked (task_no)
 join states s on s.task_no = asked.task_no
 join tasks t on t.task_no = asked.task_no
-where s.status in (11, 12) and s.ended_at < $2::timestamptz
+where coalesce(s.status, 0) in (11, 12) and s.ended_at < $2::timestamptz
 order by t.task_no
