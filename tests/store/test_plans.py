@@ -38,6 +38,8 @@ HOT = [
     ("commit", "mark_interrupting_if_owned", {"states_pkey"}),
     ("commit", "lock_to_release", {"states_pkey"}),
     ("commit", "release_locked", {"states_pkey"}),
+    ("outputs", "commit_plain_with_outputs", {"states_pkey"}),
+    ("outputs", "output_of_attempt", {"states_pkey", "attempt_outputs_pkey", "live_outputs_pkey"}),
     ("graph", "abort_outputs", {"tasks_pkey", "results_pkey"}),
     ("lives", "standing", {"session_counts_by_session"}),
     ("lives", "held_to_park", {"states_held"}),
