@@ -17,7 +17,6 @@ of what is kept for an attempt. The rings follow at ``RINGS_AT``.
 """
 
 import ctypes
-import fcntl
 import mmap
 import os
 import select
@@ -40,7 +39,7 @@ STEP_BYTES = 64 * 1024
 
 #: How long to wait for a warden in the middle of a read, or behind. It takes a fraction of a millisecond, unless
 #: the machine is very busy or the warden was stopped.
-PATIENCE_S = 0.1
+PATIENCE_S = 0.5
 _NAP_S = 0.00005
 
 
@@ -52,6 +51,7 @@ class Position(NamedTuple):
 
 
 if sys.platform == "linux":
+    import fcntl
     import termios
 
     _FIONREAD = termios.FIONREAD
