@@ -88,6 +88,8 @@ class ControlSettings:
         list_timeout_s: How long a statement that answers a query to a list may take.
         change_log_s: How long changes of sessions can be read from the log of changes.
         change_log_bytes: Bytes of changes that the log keeps, about; the oldest go first.
+        purge_after_s: How long after their end the data of sessions stays that are closed or cancelled; None for ever.
+        delete_after_s: How long after their end such sessions, and purged ones, stay at all; None for ever.
         limits: What one caller may ask of this replica.
     """
 
@@ -103,6 +105,8 @@ class ControlSettings:
     list_timeout_s: float = 2.0
     change_log_s: float = 86_400.0
     change_log_bytes: int = 1024 * 1024 * 1024
+    purge_after_s: float | None = None
+    delete_after_s: float | None = None
     limits: Limits = field(default_factory=Limits)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from control.replica import BareAgent, Served, serving
 from ripieno.domain.statuses import SessionStep
+from ripieno.store.database.database import Database
 from ripieno.store.life.lives import take
 from ripieno.wire.protos.armonik_v2 import (
     objects_pb2,
@@ -221,3 +222,25 @@ async def test_a_step_that_its_replica_left_in_the_middle_is_gone_on_with(
     await until_true(lambda: is_swept(world))
     left = await world.rows("select partition from states")
     assert left == ([(" ",), (" ",)] if step is SessionStep.PAUSE else [])
+
+
+@pytest.mark.parametrize("deletes", [False, True])
+async def test_sessions_that_have_ended_go_when_the_settings_say(
+    database_url: str, tmp_path: Path, deletes: bool
+) -> None:
+    async with Database.open(database_url) as database:
+        world = World(database)
+        await world.session()
+        await world.session("running")
+        [claimed] = await world.begin(task("t", "k"))
+        await world.commit(done(claimed, {"k": b"data"}))
+        await world.live(SessionStep.CLOSE)
+        settings = {"purge_after_s": 0.0, "delete_after_s": 0.0 if deletes else 1_000.0}
+        async with serving(database_url, tmp_path / "objects", **settings):
+            expected: list[tuple[object, ...]] = [("running",)] if deletes else [("s",), ("running",)]
+
+            async def is_gone() -> bool:
+                sessions = await world.rows("select id from sessions order by session_no")
+                return sessions == expected and await world.rows("select 1 from blobs") == [] and await is_swept(world)
+
+            await until_true(is_gone)

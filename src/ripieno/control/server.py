@@ -44,6 +44,7 @@ from ripieno.control.upkeep.background import Background
 from ripieno.control.upkeep.cancellation import Cancellation
 from ripieno.control.upkeep.cutter import Cutter
 from ripieno.control.upkeep.lives import Lives
+from ripieno.control.upkeep.retention import Retention
 from ripieno.control.upkeep.retries import Retries
 from ripieno.control.upkeep.upkeep import Upkeep
 from ripieno.control.waiting.fresh_keys import FreshKeys
@@ -255,7 +256,8 @@ class Replica:
             submissions,
         )
         self._events = Events(database, sessions, log, tail, watcher)
-        self._parts += [lookups, background, lives, cutter, Reminders(database, dispatcher, health), tail]
+        retention = Retention(settings, database, background)
+        self._parts += [lookups, background, lives, retention, cutter, Reminders(database, dispatcher, health), tail]
         self._submitter = Submitter(
             settings,
             database,

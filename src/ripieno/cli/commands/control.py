@@ -45,6 +45,10 @@ def database_url(text: str) -> str:
               help="How long calls under way may go on after the stop.")  # fmt: skip
 @click.option("--list-timeout", "list_timeout_s", type=Seconds(min=0.01), metavar="SECONDS", default=DEFAULTS["list_timeout_s"],
               show_default=True, help="How long the database may take for a query to a list.")  # fmt: skip
+@click.option("--purge-after", "purge_after_s", type=Seconds(min=0), metavar="SECONDS",
+              help="Purge closed and cancelled sessions so long after their end.  [default: never]")  # fmt: skip
+@click.option("--delete-after", "delete_after_s", type=Seconds(min=0), metavar="SECONDS",
+              help="Delete closed, cancelled and purged sessions so long after their end.  [default: never]")  # fmt: skip
 @click.option("--pool-size", type=click.IntRange(min=4), default=DEFAULTS["pool_size"], show_default=True,
               help="Database connections of this replica.")  # fmt: skip
 @click.option("--data-chunk-max-size", type=click.IntRange(1, LARGEST_CHUNK_BYTES), metavar="BYTES",

@@ -113,3 +113,33 @@ delete from session_counts where session_no = $1
 delete from deleted_sessions d
 where d.deleted_at < now() - interval '1 year'
   and not exists (select from pending_sweeps p where p.session_no = d.session_no)
+
+-- name: note_ended
+-- Notes that sessions have ended: closed, cancelled or purged ones without unfinished tasks. Locks the rows that it
+-- changes, $1 at most, and waits for none; sessions_ended, session_counts_by_session.
+with ended as (
+    select s.session_no from sessions s
+    where s.status >= 10 and s.ended_at is null
+      and (select coalesce(sum(c.delta), 0) from session_counts c
+           where c.session_no = s.session_no and c.status between 1 and 9) = 0
+    limit $1 for no key update skip locked
+)
+update sessions s set ended_at = now() from ended where s.session_no = ended.session_no
+returning s.session_no
+
+-- name: ended_before
+-- The sessions in one of the statuses $1 that ended more than $2 seconds ago, the earliest first; sessions_ended.
+select session_no, id from sessions
+where status >= 10 and status = any($1::smallint[]) and ended_at < now() - $2 * interval '1 second'
+order by ended_at limit $3
+
+-- name: not_ended
+-- A closed session in which failed tasks were retried since it ended.
+update sessions set ended_at = null where session_no = $1
+
+-- name: try_retention
+-- Whether this session of the database is the one that looks after retention: one replica at a time.
+select pg_try_advisory_lock(hashtext('ripieno retention'), 0) as ours
+
+-- name: end_retention
+select pg_advisory_unlock(hashtext('ripieno retention'), 0)
