@@ -204,9 +204,9 @@ def find_field(listed: Listed, name: str, where: str) -> Field:
         *(f"{each.name}.{part}" for each in fields.values() if each.kind is Kind.OPTIONS for part in _OF_OPTIONS),
     ]
     meant = get_close_matches(name[:100], known, n=1)
-    hint = f"did you mean {meant[0]!r}? " if meant else ""
+    hint = f"did you mean {meant[0]!r}? There" if meant else "there"
     raise InvalidRequestError(
-        where, f"{name[:100]!r} is not a field of {listed.value}; {hint}There are {', '.join(known)}"
+        where, f"{name[:100]!r} is not a field of {listed.value}; {hint} are {', '.join(known)}"
     )
 
 
