@@ -205,9 +205,7 @@ def find_field(listed: Listed, name: str, where: str) -> Field:
     ]
     meant = get_close_matches(name[:100], known, n=1)
     hint = f"did you mean {meant[0]!r}? There" if meant else "there"
-    raise InvalidRequestError(
-        where, f"{name[:100]!r} is not a field of {listed.value}; {hint} are {', '.join(known)}"
-    )
+    raise InvalidRequestError(where, f"{name[:100]!r} is not a field of {listed.value}; {hint} are {', '.join(known)}")
 
 
 def _of_options(owner: Field, name: str, part: str, where: str) -> Field:
