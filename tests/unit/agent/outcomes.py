@@ -1,7 +1,7 @@
 """Outcomes as a test reads them, whichever of the two forms they travelled in."""
 
 from ripieno.domain.outcomes import Completed, Outcome
-from ripieno.wire.outcomes import completions_from_wire, data_to_wire, ticket_to_wire
+from ripieno.wire.outcomes import completions_from_wire, data_to_wire, output_to_wire, ticket_to_wire
 from ripieno.wire.protos.v1 import agent_pb2
 
 
@@ -18,4 +18,6 @@ def _expanded(outcome: Outcome) -> agent_pb2.Outcome:
     assert isinstance(outcome.how, Completed)
     for key, data in outcome.how.results:
         message.completed.results.add(key=key, data=data_to_wire(data))
+    if outcome.output is not None:
+        message.output.CopyFrom(output_to_wire(outcome.output))
     return message

@@ -12,6 +12,7 @@ from ripieno.agent.scheduling.outcome_outbox import MAX_UNSETTLED, MESSAGE_BYTES
 from ripieno.domain.data import StoredObject
 from ripieno.domain.options import TaskOptions
 from ripieno.domain.outcomes import Completed, Failed, Failure, SubTasks
+from ripieno.domain.output import AttemptOutput
 from ripieno.domain.submission import NewTask
 from ripieno.domain.texts import REASON_LIMIT_BYTES
 from ripieno.wire.protos.v1 import agent_pb2
@@ -54,6 +55,43 @@ def test_a_completed_attempt_on_the_wire() -> None:
     assert (with_options.options.max_duration.seconds, with_options.options.max_duration.nanos) == (1, 500_000_000)
     assert not without.HasField("options")
     assert (with_options.tasks[0].id, with_options.tasks[0].payload.object.name) == ("sub", "p")
+
+
+def test_what_an_attempt_has_printed_goes_with_its_end() -> None:
+    """However it ends; but of one that is given back nothing is kept."""
+    outbox = Outbox()
+    ends: list[tuple[Verdict | None, Completed | Failed]] = [
+        (None, Completed([("k", b"v")])),
+        (None, Failed(Failure.ATTEMPT, "boom")),
+    ]
+    ends += [(verdict, Completed()) for verdict in (Verdict.CANCELLED, Verdict.TIMEOUT, Verdict.RELEASED)]
+    for claim, (verdict, how) in enumerate(ends, start=1):
+        ended = attempt(claim)
+        ended.verdict, ended.output = verdict, AttemptOutput(b"out of %d" % claim, b"", 5, 0)
+        outbox.over(ended, how)
+    outbox.over(attempt(9), Completed())
+    message = outbox.take()
+    assert message is not None
+    printed = {each.ticket.claim: each.output.stdout for each in outcomes_of(message) if each.HasField("output")}
+    assert printed == {claim: b"out of %d" % claim for claim in (1, 2, 3, 4)}
+    assert message.ByteSize() < sum(outbox._sizes.values()) + 200
+    outbox.drop({1, 2})
+    again = outbox.reconnected()
+    assert {each.claim for each in again} == {3, 4, 9}
+    [left] = [each for each in outcomes_of(outbox.take() or message) if each.ticket.claim == 3]
+    assert left.output.stdout_left_out == 5
+
+
+def test_much_output_fills_messages_as_much_data_does() -> None:
+    outbox = Outbox()
+    for claim in range(1, 6):
+        ended = attempt(claim)
+        ended.output = AttemptOutput(b"x" * (MESSAGE_BYTES // 2))
+        outbox.over(ended, Completed())
+    sizes = []
+    while (message := outbox.take()) is not None:
+        sizes.append(message.ByteSize())
+    assert len(sizes) == 5 and max(sizes) <= MESSAGE_BYTES
 
 
 def test_empty_results_and_ok_without_results() -> None:
