@@ -1,5 +1,6 @@
 """The services of lists, through a replica: what clients see, page by page, and what they are told."""
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any
 
@@ -258,3 +259,26 @@ async def test_another_replica_goes_on_with_a_cursor(served: Served, channel: gr
     async with serving(served.replica._settings.database, served.objects) as other, other.connect() as elsewhere:
         second = await tasks_pb2_grpc.TasksStub(elsewhere).List(_Query(page_size=2, cursor=first.page.next_cursor))
     assert ids([*first.tasks, *second.tasks]) == ["t0", "t1", "t2"]
+
+
+async def test_a_cancelled_list_ends_its_statement(served: Served, channel: grpc.aio.Channel, world: World) -> None:
+    """And its session of two is free for others."""
+    await world.submit(task("t"))
+    await world.claim()
+    await world.rows("drop view attempts")
+    await world.rows("create view attempts as select s.* from states s cross join pg_sleep(60)")
+    running = "select 1 from pg_stat_activity where query like '%from attempts%' and state = 'active' and pid <> pg_backend_pid()"
+    served.replica._tasks._attempts._lists._timeout_s = 60
+    stub = tasks_pb2_grpc.TasksStub(channel)
+    calls = [stub.ListAttempts(_Query()) for _ in range(2)]
+    await _until_it_runs(world, running, 2)
+    for call in calls:
+        call.cancel()
+    await _until_it_runs(world, running, 0)
+    assert len((await stub.List(_Query())).tasks) == 1
+
+
+async def _until_it_runs(world: World, running: str, times: int) -> None:
+    async with asyncio.timeout(20):
+        while len(await world.rows(running)) != times:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)

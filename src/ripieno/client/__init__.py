@@ -17,6 +17,7 @@ thread, which all blocking clients of a process share. The modules below them::
                                    ├─ results ── following | waiting ── fetching
                                    ├─ lookups (single results that share a stream)
                                    ├─ retries
+                                   ├─ lists
                                    └─ inquiries (statuses, counts, waits, cancelling)
     connection, patience, errors, forks: used by all of them
 
@@ -34,6 +35,14 @@ from ripieno.client.asynchronous.async_client import AsyncClient
 from ripieno.client.asynchronous.async_session import AsyncSession, AsyncTask
 from ripieno.client.bridging.blocking import Client, Session, Task
 from ripieno.client.reading.events import Events
+from ripieno.client.reading.lists import (
+    ListedAgent,
+    ListedAttempt,
+    ListedPartition,
+    ListedResult,
+    ListedSession,
+    ListedTask,
+)
 from ripieno.client.reading.outputs import TaskOutput
 from ripieno.client.reading.results import Result
 from ripieno.client.reading.retries import Retried
@@ -75,6 +84,12 @@ __all__ = [
     "InvalidRequestError",
     "InvariantError",
     "LimitError",
+    "ListedAgent",
+    "ListedAttempt",
+    "ListedPartition",
+    "ListedResult",
+    "ListedSession",
+    "ListedTask",
     "NotFoundError",
     "OptionChanges",
     "OutcomeUnknownError",

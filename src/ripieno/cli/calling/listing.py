@@ -18,14 +18,21 @@ from google.protobuf.message import Message
 from ripieno.cli.calling.calls import CALL_TIMEOUT_S, calling, cluster_address
 from ripieno.cli.calling.shapes import SHAPES, cells
 from ripieno.cli.calling.terminal import printable
-from ripieno.cli.terms.filters import HELP, parse_columns, parse_filter, parse_sort
 from ripieno.cli.terms.values import Seconds
 from ripieno.config import ADDRESS_VARIABLE, DEFAULT_ADDRESS
 from ripieno.domain.catalogue import Listed, fields_of, find_field
+from ripieno.domain.errors import InvalidRequestError
+from ripieno.domain.language import parse_columns, parse_filter, parse_sort
 from ripieno.domain.queries import Condition, Filter, Operator, Query, Sort
 from ripieno.wire.codes import LIMIT
 from ripieno.wire.protos.v1 import query_pb2
 from ripieno.wire.queries import query_to_wire
+
+#: What ``--help`` says about filters (``domain.language``).
+_FILTERS = (
+    "Conditions on the rows, such as: status=ERROR and options.priority>5 or id^=run-. Operators: = != < <= > >= ^= (starts"
+    " with) $= (ends with) *= (contains) !*= in (a, b), is set, is unset. Times are ISO 8601 or an age (-2h)."
+)
 
 #: Rows of one call.
 _PAGE = 1_000
@@ -96,7 +103,7 @@ def list_flags(listed: Listed, columns: str) -> Callable[[Callable[..., Any]], C
         called.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
         wrapped: Callable[..., Any] = called
         for flag in (
-            click.option("--filter", "filter_", metavar="CONDITIONS", default="", help=HELP),
+            click.option("--filter", "filter_", metavar="CONDITIONS", default="", help=_FILTERS),
             click.option("--sort", metavar="FIELD[,...]", default="",
                          help="Fields to sort by; with a minus from the last to the first: -ended_at,id.  [default: oldest first]"),
             click.option("--limit", type=click.IntRange(min=1), metavar="ROWS", help="The most rows.  [default: all]"),
@@ -117,8 +124,8 @@ def list_flags(listed: Listed, columns: str) -> Callable[[Callable[..., Any]], C
 def _given(flag: str, parse: Callable[[Listed, str], Any], listed: Listed, text: str) -> Any:
     try:
         return parse(listed, text)
-    except click.BadParameter as error:
-        raise click.BadParameter(error.message, param_hint=flag) from error
+    except InvalidRequestError as error:
+        raise click.BadParameter(error.detail, param_hint=flag) from error
 
 
 def show_list(asked: Asked, place: Place, known: Mapping[str, Place]) -> None:

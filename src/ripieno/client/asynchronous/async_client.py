@@ -13,11 +13,21 @@ from ripieno.client.asynchronous.async_session import AsyncSession
 from ripieno.client.connection.background import Background
 from ripieno.client.connection.connection import Connection
 from ripieno.client.reading.events import Events, follow_events
+from ripieno.client.reading.lists import (
+    ListedAgent,
+    ListedAttempt,
+    ListedPartition,
+    ListedResult,
+    ListedSession,
+    ListedTask,
+    list_rows,
+)
 from ripieno.client.terms.definitions import DEFAULT_MAX_DURATION_S, DEFAULT_MAX_RETRIES, TaskOptions
 from ripieno.client.terms.errors import already_exists
 from ripieno.client.terms.handles import checked_name
 from ripieno.config import ADDRESS_VARIABLE, DEFAULT_ADDRESS
 from ripieno.domain.addresses import parse_addresses
+from ripieno.domain.catalogue import Listed
 from ripieno.domain.errors import NotFoundError
 from ripieno.domain.options import MIN_PRIORITY
 from ripieno.wire.options import options_to_wire
@@ -146,6 +156,56 @@ class AsyncClient:
             UnavailableError: no server answered.
         """
         return follow_events(self._opened(), session_ids, cursor, snapshot=snapshot)
+
+    def list_sessions(
+        self, where: str = "", *, sort: str = "", limit: int | None = None
+    ) -> AsyncGenerator[ListedSession, None]:
+        """Yield sessions; see ``list_tasks``."""
+        return list_rows(self._opened(), Listed.SESSIONS, ListedSession, where, sort, limit)
+
+    def list_tasks(
+        self, where: str = "", *, sort: str = "", limit: int | None = None
+    ) -> AsyncGenerator[ListedTask, None]:
+        """Yield tasks of all sessions, oldest first, as they are read.
+
+        Example: ``client.list_tasks("status=ERROR and options.priority>5", sort="-ended_at", limit=10)``. The other
+        lists take the same arguments.
+
+        Args:
+            where: Conditions on fields of the tasks (`docs/protocol.md`, part 8); empty for all.
+            sort: Fields to sort by, with commas between them, each with a minus before it for the opposite order.
+            limit: The most tasks.
+
+        Raises:
+            InvalidRequestError: ``where`` or ``sort`` means nothing; the error says which part, and the way out.
+            LimitError: the query takes the database too long; narrow it.
+            UnavailableError: no server answered.
+        """
+        return list_rows(self._opened(), Listed.TASKS, ListedTask, where, sort, limit)
+
+    def list_attempts(
+        self, where: str = "", *, sort: str = "", limit: int | None = None
+    ) -> AsyncGenerator[ListedAttempt, None]:
+        """Yield attempts; see ``list_tasks``."""
+        return list_rows(self._opened(), Listed.ATTEMPTS, ListedAttempt, where, sort, limit)
+
+    def list_results(
+        self, where: str = "", *, sort: str = "", limit: int | None = None
+    ) -> AsyncGenerator[ListedResult, None]:
+        """Yield results; see ``list_tasks``."""
+        return list_rows(self._opened(), Listed.RESULTS, ListedResult, where, sort, limit)
+
+    def list_agents(
+        self, where: str = "", *, sort: str = "", limit: int | None = None
+    ) -> AsyncGenerator[ListedAgent, None]:
+        """Yield agents; see ``list_tasks``."""
+        return list_rows(self._opened(), Listed.AGENTS, ListedAgent, where, sort, limit)
+
+    def list_partitions(
+        self, where: str = "", *, sort: str = "", limit: int | None = None
+    ) -> AsyncGenerator[ListedPartition, None]:
+        """Yield partitions; see ``list_tasks``."""
+        return list_rows(self._opened(), Listed.PARTITIONS, ListedPartition, where, sort, limit)
 
     def _opened(self) -> Connection:
         if not self._is_open:

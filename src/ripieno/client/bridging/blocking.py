@@ -15,6 +15,14 @@ from ripieno.client.asynchronous.async_client import DEFAULT_PATIENCE_S, AsyncCl
 from ripieno.client.asynchronous.async_session import AsyncSession, HandleT
 from ripieno.client.bridging.bridge import Bridge, blocking, blocking_as
 from ripieno.client.reading.events import Events
+from ripieno.client.reading.lists import (
+    ListedAgent,
+    ListedAttempt,
+    ListedPartition,
+    ListedResult,
+    ListedSession,
+    ListedTask,
+)
 from ripieno.client.reading.outputs import TaskOutput
 from ripieno.client.reading.results import Result
 from ripieno.client.reading.retries import refuse
@@ -182,6 +190,32 @@ class Client:
     def events(self, *session_ids: str, cursor: str | None = None, snapshot: bool = True) -> Iterator[Events]:
         """Follow what happens in sessions; see ``AsyncClient.events``."""
         return self.bridge.iterate(self.target.events(*session_ids, cursor=cursor, snapshot=snapshot))
+
+    def list_sessions(self, where: str = "", *, sort: str = "", limit: int | None = None) -> Iterator[ListedSession]:
+        """Yield sessions; see ``AsyncClient.list_tasks``."""
+        return self.bridge.iterate(self.target.list_sessions(where, sort=sort, limit=limit))
+
+    def list_tasks(self, where: str = "", *, sort: str = "", limit: int | None = None) -> Iterator[ListedTask]:
+        """Yield tasks; see ``AsyncClient.list_tasks``."""
+        return self.bridge.iterate(self.target.list_tasks(where, sort=sort, limit=limit))
+
+    def list_attempts(self, where: str = "", *, sort: str = "", limit: int | None = None) -> Iterator[ListedAttempt]:
+        """Yield attempts; see ``AsyncClient.list_tasks``."""
+        return self.bridge.iterate(self.target.list_attempts(where, sort=sort, limit=limit))
+
+    def list_results(self, where: str = "", *, sort: str = "", limit: int | None = None) -> Iterator[ListedResult]:
+        """Yield results; see ``AsyncClient.list_tasks``."""
+        return self.bridge.iterate(self.target.list_results(where, sort=sort, limit=limit))
+
+    def list_agents(self, where: str = "", *, sort: str = "", limit: int | None = None) -> Iterator[ListedAgent]:
+        """Yield agents; see ``AsyncClient.list_tasks``."""
+        return self.bridge.iterate(self.target.list_agents(where, sort=sort, limit=limit))
+
+    def list_partitions(
+        self, where: str = "", *, sort: str = "", limit: int | None = None
+    ) -> Iterator[ListedPartition]:
+        """Yield partitions; see ``AsyncClient.list_tasks``."""
+        return self.bridge.iterate(self.target.list_partitions(where, sort=sort, limit=limit))
 
     def close(self) -> None:
         """Close the connection; sessions and tasks live on in the cluster. May be repeated."""

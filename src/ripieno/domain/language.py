@@ -1,4 +1,4 @@
-"""The language of ``--filter`` and ``--sort``, read into conditions on the fields of a list.
+"""A small language for filters, sorts and columns of lists, for people who write them by hand.
 
 ::
 
@@ -19,17 +19,9 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-import click
-
 from ripieno.domain.catalogue import Field, Kind, Listed, find_field
 from ripieno.domain.errors import InvalidRequestError
 from ripieno.domain.queries import MOST_CONDITIONS, Condition, Filter, Operator, Sort, Value, check_filter
-
-#: What stands in ``--help`` of each list.
-HELP = (
-    "Conditions on the rows, such as: status=ERROR and options.priority>5 or id^=run-. Operators: = != < <= > >= ^= (starts"
-    " with) $= (ends with) *= (contains) !*= in (a, b), is set, is unset. Times are ISO 8601 or an age (-2h)."
-)
 
 _SYMBOLS = {
     "=": Operator.EQUAL,
@@ -57,47 +49,43 @@ _DEEPEST = 50
 Arms = list[list[Condition]]
 
 
-def parse_filter(listed: Listed, text: str) -> Filter:
-    """Read a filter; a blank text selects everything.
+def parse_filter(listed: Listed, text: str, where: str = "") -> Filter:
+    """Read a filter; a blank text selects everything. ``where`` is the field that has the text, for errors.
 
     Raises:
-        click.BadParameter: if the text is no filter; the error names the place or the field, and the way out.
+        InvalidRequestError: the text is no filter; the error names the place or the field, and the way out.
     """
-    return _Reader(listed, text).whole() if text.strip() else []
+    return _Reader(listed, text, where).whole() if text.strip() else []
 
 
-def parse_sort(listed: Listed, text: str) -> Sequence[Sort]:
+def parse_sort(listed: Listed, text: str, where: str = "") -> Sequence[Sort]:
     """Read fields to sort by, with commas between them; one with a minus before it sorts from the last to the first.
 
     Raises:
-        click.BadParameter: if a field is unknown.
+        InvalidRequestError: a field is unknown.
     """
+    if not text.strip():
+        return []
     sorts = [Sort(name.strip().removeprefix("-"), name.strip().startswith("-")) for name in text.split(",")]
     for sort in sorts:
-        _field(listed, sort.field)
+        find_field(listed, sort.field, where)
     return sorts
 
 
-def parse_columns(listed: Listed, text: str) -> list[str]:
+def parse_columns(listed: Listed, text: str, where: str = "") -> list[str]:
     """Read names of fields, with commas between them; raises the errors of ``parse_sort``."""
     names = [name.strip() for name in text.split(",")]
     for name in names:
-        _field(listed, name)
+        find_field(listed, name, where)
     return names
-
-
-def _field(listed: Listed, name: str) -> Field:
-    try:
-        return find_field(listed, name, "")
-    except InvalidRequestError as error:
-        raise click.BadParameter(error.detail) from error
 
 
 class _Reader:
     """Reads one filter, from left to right."""
 
-    def __init__(self, listed: Listed, text: str) -> None:
+    def __init__(self, listed: Listed, text: str, where: str) -> None:
         self._listed = listed
+        self._where = where
         self._text = text
         self._tokens: list[tuple[str, str, int]] = []
         at = 0
@@ -129,7 +117,9 @@ class _Reader:
         while self._takes_word("and"):
             others = self._one()
             if len(arms) * len(others) > MOST_CONDITIONS:
-                raise click.BadParameter(f"has more than {MOST_CONDITIONS:,} conditions; ask in several calls")
+                raise InvalidRequestError(
+                    self._where, f"has more than {MOST_CONDITIONS:,} conditions; ask in several calls"
+                )
             arms = [[*arm, *other] for arm in arms for other in others]
         return arms
 
@@ -142,7 +132,7 @@ class _Reader:
             self._expect(")")
             self._depth -= 1
             return arms
-        field = _field(self._listed, self._name())
+        field = find_field(self._listed, self._name(), self._where)
         if self._takes_word("is"):
             unset = self._takes_word("unset") or (self._takes_word("not") and self._takes_word("set"))
             if not unset and not self._takes_word("set"):
@@ -169,13 +159,13 @@ class _Reader:
         self._next += 1
         if kind == "quoted":
             text = re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL)
-        return self._checked(Condition(field.name, operator, _value(field, text)))
+        return self._checked(Condition(field.name, operator, _value(field, text, self._where)))
 
     def _checked(self, condition: Condition) -> Condition:
         try:
             check_filter(self._listed, [[condition]])
         except InvalidRequestError as error:
-            raise click.BadParameter(error.detail.partition(": ")[2]) from error
+            raise InvalidRequestError(self._where, error.detail.partition(": ")[2]) from error
         return condition
 
     # ------------------------------------------------------------------ tokens
@@ -212,46 +202,48 @@ class _Reader:
         if not self._takes_symbol(symbol):
             raise self._wrong(self._place(), f"`{symbol}` is missing before it")
 
-    def _wrong(self, at: int, what: str) -> click.BadParameter:
+    def _wrong(self, at: int, what: str) -> InvalidRequestError:
         rest = self._text[at:].strip()
         here = f"at {rest[:40]!r}" if rest else "at the end"
-        return click.BadParameter(f"{here}: {what}")
+        return InvalidRequestError(self._where, f"{here}: {what}")
 
 
-def _value(field: Field, text: str) -> Value:
+def _value(field: Field, text: str, where: str) -> Value:
     """Read a value of a field's kind.
 
     Raises:
-        click.BadParameter: if it is none.
+        InvalidRequestError: it is none.
     """
     if field.kind is Kind.NUMBER:
         if not re.fullmatch(r"[+-]?\d{1,19}", text):
-            raise click.BadParameter(f"{text!r} is no whole number, which {field.name} is compared with")
+            raise InvalidRequestError(where, f"{text!r} is no whole number, which {field.name} is compared with")
         return int(text)
     if field.kind is Kind.BOOLEAN:
         if text.lower() not in ("true", "false"):
-            raise click.BadParameter(f"{text!r} is neither true nor false, which {field.name} is compared with")
+            raise InvalidRequestError(where, f"{text!r} is neither true nor false, which {field.name} is compared with")
         return text.lower() == "true"
     if field.kind is Kind.DURATION:
-        return _length(field, text)
+        return _length(field, text, where)
     if field.kind is Kind.TIME:
-        return datetime.now(UTC) - _length(field, text[1:]) if text.startswith("-") else _time(field, text)
+        return (
+            datetime.now(UTC) - _length(field, text[1:], where) if text.startswith("-") else _time(field, text, where)
+        )
     return text.upper() if field.kind is Kind.STATUS else text
 
 
-def _length(field: Field, text: str) -> timedelta:
+def _length(field: Field, text: str, where: str) -> timedelta:
     if found := _LENGTH.match(text):
         try:
             return timedelta(seconds=float(found["count"]) * _UNITS[found["unit"] or "s"])
         except OverflowError:
             pass
-    raise click.BadParameter(f"{text!r} is no length of time for {field.name}; write 250ms, 90s, 5m, 2h or 1d")
+    raise InvalidRequestError(where, f"{text!r} is no length of time for {field.name}; write 250ms, 90s, 5m, 2h or 1d")
 
 
-def _time(field: Field, text: str) -> datetime:
+def _time(field: Field, text: str, where: str) -> datetime:
     try:
         return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError) as error:
-        raise click.BadParameter(
-            f"{text!r} is no time for {field.name}; write 2026-01-31T12:00:00Z, or an age such as -2h"
+        raise InvalidRequestError(
+            where, f"{text!r} is no time for {field.name}; write 2026-01-31T12:00:00Z, or an age such as -2h"
         ) from error
