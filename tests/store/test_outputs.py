@@ -4,6 +4,7 @@ import pytest
 
 from ripieno.domain.outcomes import Completions, Failed, Failure, Outcome
 from ripieno.domain.output import AttemptOutput
+from ripieno.domain.statuses import SessionStep
 from ripieno.store.attempts.attempts import release_if_owned
 from ripieno.store.attempts.outputs import forget_live_outputs, keep_live_outputs
 from ripieno.store.reading.lookup import find_tasks
@@ -114,3 +115,18 @@ async def test_an_attempt_that_is_lost_with_its_agent_leaves_what_followers_were
     assert await kept(world, "followed", 0) == PRINTED
     assert await kept(world, "other", 0) is None
     assert await state_of(world, "followed") == AttemptState(1, 1, over=False)
+
+
+async def test_outputs_go_with_the_data_of_their_session(world: World) -> None:
+    other = await world.session("other")
+    assert other != await world.number()
+    for session_id in ("s", "other"):
+        await world.submit(task(f"t of {session_id}", "r"), session_id=session_id)
+        [claimed] = (await world.claim()).values()
+        await world.commit(done(claimed, {"r": b""})._replace(output=PRINTED))
+    await world.live(SessionStep.CLOSE)
+    await world.live(SessionStep.PURGE)
+    assert await kept(world, "t of s") is None
+    assert await kept(world, "t of other") == PRINTED
+    await world.live(SessionStep.DELETE)
+    assert await rows(world) == 1

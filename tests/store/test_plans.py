@@ -39,6 +39,7 @@ HOT = [
     ("commit", "lock_to_release", {"states_pkey"}),
     ("commit", "release_locked", {"states_pkey"}),
     ("outputs", "commit_plain_with_outputs", {"states_pkey"}),
+    ("lives", "purge_outputs", {"tasks_by_session", "attempt_outputs_pkey"}),
     ("outputs", "output_of_attempt", {"states_pkey", "attempt_outputs_pkey", "live_outputs_pkey"}),
     ("graph", "abort_outputs", {"tasks_pkey", "results_pkey"}),
     ("lives", "standing", {"session_counts_by_session"}),

@@ -1,6 +1,6 @@
-"""Purging: the data of a session's payloads and results goes, the rows stay.
+"""Purging: the data of a session's payloads and results goes, and what attempts have printed; the rows stay.
 
-Results that were COMPLETED become DELETED first, then their data is deleted, then that of the payloads. Objects
+Results that were COMPLETED become DELETED first, then their data is deleted, then payloads and outputs. Objects
 that lose their last link are noted as garbage (``store.cluster.objects``).
 """
 
@@ -33,6 +33,7 @@ async def purge(database: Database, sweep: Sweep) -> Turns:
         return last
 
     async def drop_payloads(connection: Connection, after: int) -> int | None:
+        await connection.execute(SQL.purge_outputs, session_no, after, turns.size)
         last: int | None = await connection.fetchval(SQL.purge_payloads, session_no, after, turns.size)
         return last
 

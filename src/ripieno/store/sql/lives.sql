@@ -76,6 +76,17 @@ select park_numbered($1::bigint[], $2::boolean) as partitions
 -- name: purge_results
 select purge_results($1::bigint, $2::text, $3::integer, $4::boolean) as last_key
 
+-- name: purge_outputs
+-- What attempts have printed, of the same tasks as the purge_payloads that follows.
+delete from attempt_outputs o
+using (
+    select t.task_no from tasks t
+    where (t.session_no, t.task_no) > ($1::bigint, $2::bigint)
+      and (t.session_no, t.task_no) <= ($1::bigint, 9223372036854775807)
+    order by t.session_no, t.task_no limit $3::integer
+) as page
+where o.task_no = page.task_no
+
 -- name: purge_payloads
 select purge_payloads($1::bigint, $2::bigint, $3::integer) as last_no
 
