@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest_asyncio
 
 import ripieno.control.results.uploads as receiving
 from control.replica import BareAgent, Served, serving
+from ripieno.client import AsyncClient
 from ripieno.config import Limits
 from ripieno.domain.data import StoredObject
 from ripieno.wire.protos.armonik_v2 import (
@@ -327,3 +328,38 @@ async def test_limits_hold(database_url: str, tmp_path: Path) -> None:
         code, detail = await refused(caller.upload(key, [bytes(100_000)]))
         assert code is grpc.StatusCode.RESOURCE_EXHAUSTED and "bytes_per_session" in detail
         assert await caller.status(key) == ["CREATED"]
+
+
+@pytest.mark.usefixtures("small_parts")
+async def test_the_client_sdk_goes_on_through_another_replica(database_url: str, tmp_path: Path) -> None:
+    """What was safe is not sent again, and all of it arrives."""
+    data = data_of(20 * MIB)
+    loop = asyncio.get_running_loop()
+    async with (
+        serving(database_url, tmp_path / "objects") as one,
+        serving(database_url, tmp_path / "objects") as other,
+    ):
+        await one.world.session()
+
+        class Source:
+            """Pieces that can be read again; the first reading ends the replica in its middle."""
+
+            readings = 0
+
+            def __iter__(self) -> Iterator[bytes]:
+                self.readings += 1
+                for place, piece in enumerate(pieces(data)):
+                    if self.readings == 1 and place == len(data) // 300_000 // 2:
+                        loop.call_soon_threadsafe(one.stop.set)
+                    yield piece
+
+        source, told = Source(), list[int]()
+        async with AsyncClient(f"{one.address},{other.address}", patience=SOON_S) as client:
+            session = await client.open_session("s")
+            stored = await session.put(source, name="in parts", progress=told.append)
+            assert await session.result(stored, timeout=SOON_S) == data
+        assert source.readings == 2
+        assert told == sorted(set(told)) and told[-1] == len(data)
+        async with other.connect() as channel:
+            assert await Caller(channel).read(stored.key) == data
+        assert await other.world.rows("select upload_id from uploads") == []

@@ -84,6 +84,7 @@ async def upload(
         begin.size, begin.sha256 = len(source), hashlib.sha256(source).digest()
     elif isinstance(source, Path):
         begin.size = (await asyncio.to_thread(source.stat)).st_size
+    progress = _forwards(progress)
     patience = connection.patience("upload a result")
     while True:
         try:
@@ -120,6 +121,19 @@ async def _create(
     request = results_pb2.CreateResultsRequest(session_id=session_id, entries=entries)
     reply = await connection.call("create results", connection.results.Create, request)
     return [ResultHandle(entry.key, entry.name) for entry in reply.entries]
+
+
+def _forwards(progress: Progress | None) -> Progress | None:
+    """Return a function that tells each amount once: a stream that goes on says anew how far it has come."""
+    told = 0
+
+    def tell(safe: int) -> None:
+        nonlocal told
+        if safe > told and progress is not None:
+            told = safe
+            progress(safe)
+
+    return progress and tell
 
 
 async def _attempt(
