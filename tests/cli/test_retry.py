@@ -48,7 +48,9 @@ async def test_failed_tasks_are_retried_by_id_and_by_session(tmp_path: Path) -> 
         assert await ended(up.address, "s") == {task_status_pb2.TASK_STATUS_ERROR: 2}
 
         needed.write_text("here")
-        answer = run("task", "retry", "--session", "s", "--failed", "--max-retries", "2", "--max-duration", "9.5",
+        none = run("task", "retry", "--session", "s", "--filter", "id^=x or error*='another reason'", *at)
+        assert (none.exit_code, none.output) == (0, "0 retried, 0 below them wait again\n")
+        answer = run("task", "retry", "--session", "s", "--filter", "id=a and ended_at>=-1h", "--max-retries", "2", "--max-duration", "9.5",
                      "--priority", "7", "--output", "json", *at)  # fmt: skip
         assert answer.exit_code == 0, answer.output
         assert json.loads(answer.stdout) == {"retried": 1, "revived": 1, "not_retried": 0, "reasons": []}
@@ -65,6 +67,8 @@ async def test_failed_tasks_are_retried_by_id_and_by_session(tmp_path: Path) -> 
         ((), "name the tasks to retry"),
         (("--failed",), "name the tasks to retry"),
         (("a", "--failed"), "name tasks, or give --failed"),
+        (("--session", "s", "--failed", "--filter", "id=a"), "name tasks, or give --failed"),
+        (("--session", "s", "--filter", "color=red"), "color"),
         (("a", "--priority", "0"), "--priority"),
         (("a", "--max-duration", "0"), "--max-duration"),
     ],

@@ -6,13 +6,22 @@ import click
 
 from ripieno.cli.calling.calls import calling, cluster_flags
 from ripieno.cli.calling.terminal import name, printable
+from ripieno.cli.terms.filters import parse_filter
+from ripieno.domain.catalogue import Listed
 from ripieno.domain.options import MAX_PRIORITY, MAX_RETRIES, MIN_PRIORITY, PARTITION_OPTION, OptionChanges
+from ripieno.domain.queries import Filter
 from ripieno.wire.options import changes_to_wire
 from ripieno.wire.protos.v1 import tasks_pb2
 from ripieno.wire.protos.v1.tasks_pb2_grpc import TasksStub
+from ripieno.wire.queries import filter_to_wire
 
 #: Most ids in one Retry request.
 _IDS_A_CALL = 5_000
+
+
+def _conditions(_context: click.Context, _flag: click.Parameter, text: str | None) -> Filter | None:
+    """Read the value of --filter."""
+    return None if text is None else parse_filter(Listed.TASKS, text)
 
 
 @click.command("retry")
@@ -22,6 +31,8 @@ _IDS_A_CALL = 5_000
 @click.option(
     "--failed", is_flag=True, help="All failed tasks of the session, which is what --session alone means, too."
 )
+@click.option("--filter", "conditions", metavar="CONDITIONS", callback=_conditions,
+              help="Those failed tasks of the session that match, as in `ripieno task list`.")  # fmt: skip
 @click.option("--priority", type=click.IntRange(MIN_PRIORITY, MAX_PRIORITY), help="Another priority for the tasks.")
 @click.option("--max-retries", type=click.IntRange(0, MAX_RETRIES), help="How many attempts may follow the next one.")
 @click.option("--max-duration", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
@@ -32,6 +43,7 @@ def retry_tasks(
     task_ids: tuple[str, ...],
     session_id: str | None,
     failed: bool,
+    conditions: Filter | None,
     priority: int | None,
     max_retries: int | None,
     max_duration: float | None,
@@ -44,8 +56,8 @@ def retry_tasks(
     Tasks in ERROR or TIMEOUT are retried, those that are named or all of a session; with other options if some are
     given. Their earlier attempts stay in the history.
     """
-    if task_ids and failed:
-        raise click.UsageError("name tasks, or give --failed for all of a session")
+    if bool(task_ids) + failed + (conditions is not None) > 1:
+        raise click.UsageError("name tasks, or give --failed for all of a session, or --filter for some of them")
     if not task_ids and session_id is None:
         raise click.UsageError("name the tasks to retry, or with --session the session whose failed tasks are meant")
     changes = OptionChanges(
@@ -57,7 +69,8 @@ def retry_tasks(
     pieces = [task_ids[start : start + _IDS_A_CALL] for start in range(0, len(task_ids), _IDS_A_CALL)]
     requests = [tasks_pb2.RetryRequest(session_id=session_id or "", task_ids=ids) for ids in pieces]
     if not requests:
-        requests = [tasks_pb2.RetryRequest(session_id=session_id or "", all_failed=True)]
+        matching = None if conditions is None else filter_to_wire(conditions)
+        requests = [tasks_pb2.RetryRequest(session_id=session_id or "", filter=matching, all_failed=conditions is None)]
     replies = []
     with calling(address, TasksStub) as cluster:
         for request in requests:
