@@ -1,4 +1,4 @@
-"""Cuts and promotions that are gone on with in the background: a fault of one session holds up no other."""
+"""Cuts, promotions and revivals that are gone on with in the background: a fault of one session holds up no other."""
 
 import asyncio
 
@@ -9,8 +9,9 @@ from ripieno.control.upkeep.cutter import Cutter
 from ripieno.control.waiting.notices import Notices
 from ripieno.domain.outcomes import Failure
 from ripieno.store.cluster.signals import Signals
+from ripieno.store.database import turns
 from ripieno.store.database.database import Database
-from ripieno.store.graph import cuts, promotions
+from ripieno.store.graph import cuts, promotions, revivals
 from ripieno.store.sessions.changes import Changes
 from store.world import World, done, failed, task
 
@@ -87,3 +88,33 @@ async def test_promotions_go_on(database_url: str, monkeypatch: pytest.MonkeyPat
         finally:
             promoting.cancel()
             await asyncio.gather(promoting, return_exceptions=True)
+
+
+@pytest.mark.parametrize("left_by", ["us", "another"])
+async def test_revivals_go_on(database_url: str, monkeypatch: pytest.MonkeyPatch, left_by: str) -> None:
+    """Of a retry that was interrupted here, and of one whose replica is gone."""
+    monkeypatch.setattr(turns, "_SMALLEST", 10)
+    monkeypatch.setattr(turns, "_LARGEST", 10)
+    monkeypatch.setattr(cutters, "LOOK_EVERY_S", 0.2)
+    async with Database.open(database_url) as database:
+        database.turns.size = 10
+        world, cutter = World(database), Cutter(database, Notices(Signals(database, "alone")))
+        left = await begin_cut(world, "s")
+        async for _ in cuts.finish(database, left):
+            pass
+        [(number,)] = await world.rows("select task_no from tasks where id = 'first of s'")
+        assert isinstance(number, int)
+        failed_tasks = await revivals.failed_of(database, [number])
+        [step] = [each async for each in revivals.retry_tasks(database, await world.sessions.find("s"), failed_tasks)]
+        assert step.changes.revivals, "it is more than one step"
+        if left_by == "us":
+            cutter.changed_here(step.changes)
+        names = [f"s{n}" for n in range(TASKS)]
+        reviving = asyncio.create_task(cutter.run())
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                while set(await world.statuses(*names)) != {"SUBMITTED"}:  # noqa: ASYNC110 - nothing tells of it
+                    await asyncio.sleep(0.02)
+        finally:
+            reviving.cancel()
+            await asyncio.gather(reviving, return_exceptions=True)
