@@ -91,6 +91,11 @@ async def test_what_is_not_retried_is_told(one_stage: Stage) -> None:
     with pytest.raises(InvalidRequestError, match="priority"):
         await session.retry_failed(OptionChanges(priority=100))
     await session.wait(timeout=60)
+    assert await session.retry_failed(filter="error*='another reason'") == Retried(0, 0, 0, {})
+    assert (await session.retry_failed(filter="error=boom and attempt=1")).retried == 1
+    with pytest.raises(InvalidRequestError, match="colour"):
+        await session.retry_failed(filter="colour=red")
+    await session.wait(timeout=60)
     await session.cancel()
     with pytest.raises(SessionCancelledError):
         await session.retry_failed()

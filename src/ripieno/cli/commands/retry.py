@@ -6,8 +6,9 @@ import click
 
 from ripieno.cli.calling.calls import calling, cluster_flags
 from ripieno.cli.calling.terminal import name, printable
-from ripieno.cli.terms.filters import parse_filter
 from ripieno.domain.catalogue import Listed
+from ripieno.domain.errors import InvalidRequestError
+from ripieno.domain.language import parse_filter
 from ripieno.domain.options import MAX_PRIORITY, MAX_RETRIES, MIN_PRIORITY, PARTITION_OPTION, OptionChanges
 from ripieno.domain.queries import Filter
 from ripieno.wire.options import changes_to_wire
@@ -21,7 +22,10 @@ _IDS_A_CALL = 5_000
 
 def _conditions(_context: click.Context, _flag: click.Parameter, text: str | None) -> Filter | None:
     """Read the value of --filter."""
-    return None if text is None else parse_filter(Listed.TASKS, text)
+    try:
+        return None if text is None else parse_filter(Listed.TASKS, text)
+    except InvalidRequestError as error:
+        raise click.BadParameter(error.detail) from error
 
 
 @click.command("retry")

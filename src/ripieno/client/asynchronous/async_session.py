@@ -429,9 +429,12 @@ class AsyncSession:
         """
         return await retry_tasks(self._connection, self.id, ids_of(tasks), changes)
 
-    async def retry_failed(self, changes: OptionChanges | None = None) -> Retried:
-        """Do what ``retry`` does for all failed tasks of the session; tells which have an input that will not come."""
-        return await retry_failed(self._connection, self.id, changes)
+    async def retry_failed(self, changes: OptionChanges | None = None, *, filter: str | None = None) -> Retried:  # noqa: A002 - as in lists
+        """Do what ``retry`` does for all failed tasks of the session, or those that match a filter of lists.
+
+        Tells which of them have an input that will not come.
+        """
+        return await retry_failed(self._connection, self.id, changes, filter)
 
     async def _final(self, key: str) -> Result[None]:
         result = final_result(await self._lookups.get(key), None)

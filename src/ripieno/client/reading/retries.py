@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from ripieno.client.connection.connection import Connection
 from ripieno.client.connection.cutting import in_pieces
 from ripieno.client.terms.definitions import OptionChanges
+from ripieno.domain.catalogue import Listed
 from ripieno.domain.errors import ConflictError
+from ripieno.domain.language import parse_filter
 from ripieno.wire.options import changes_to_wire
 from ripieno.wire.protos.v1 import tasks_pb2, tasks_pb2_grpc
+from ripieno.wire.queries import filter_to_wire
 
 _IDS_A_CALL = 2_000
 
@@ -44,9 +47,14 @@ async def retry_tasks(
     return _added_up(replies)
 
 
-async def retry_failed(connection: Connection, session_id: str, changes: OptionChanges | None) -> Retried:
-    """Retry all tasks of a session that failed by themselves."""
-    return _added_up([await _call(connection, tasks_pb2.RetryRequest(session_id=session_id, all_failed=True), changes)])
+async def retry_failed(
+    connection: Connection, session_id: str, changes: OptionChanges | None, text: str | None
+) -> Retried:
+    """Retry tasks of a session that failed by themselves: all, or those that match the filter that a text says."""
+    request = tasks_pb2.RetryRequest(session_id=session_id, all_failed=text is None)
+    if text is not None:
+        request.filter.CopyFrom(filter_to_wire(parse_filter(Listed.TASKS, text, "filter")))
+    return _added_up([await _call(connection, request, changes)])
 
 
 def refuse(task_id: str, retried: Retried) -> None:
