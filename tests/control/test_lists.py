@@ -8,6 +8,7 @@ import grpc
 import grpc.aio
 import pytest
 
+import ripieno.control.calls.questions as questions
 from control.replica import Served, serving
 from ripieno.wire.protos.v1 import (
     agents_pb2,
@@ -237,6 +238,22 @@ async def test_too_much_is_told_with_the_limit(channel: grpc.aio.Channel) -> Non
         await call
     assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert ("ripieno-limit", "rows_per_page") in list(refused.value.trailing_metadata() or ())
+
+
+async def test_a_long_filter_waits_for_its_turn(
+    served: Served, channel: grpc.aio.Channel, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(questions, "_PATIENCE_S", 0.05)
+    await world.submit(task("t7"))
+    long = _Filter(any_of=[query_pb2.Conjunction(all_of=[equal("id", f"t{place}")]) for place in range(6_000)])
+    stub, turns = tasks_pb2_grpc.TasksStub(channel), served.replica._admission._questions._turns
+    assert (await stub.Count(long)).rows == len((await stub.List(_Query(filter=long))).tasks) == 1
+    assert await turns.take(turns.size, 1.0)
+    for call in (stub.Count(long), stub.ListAttempts(_Query(filter=long))):
+        code, _ = await refusal(call)
+        assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert (await stub.Count(where(equal("id", "t7")))).rows == 1
+    turns.give_back(turns.size)
 
 
 async def test_a_large_page_fits_into_a_message_or_says_how(channel: grpc.aio.Channel, world: World) -> None:

@@ -20,7 +20,15 @@ from ripieno.control.calls.questions import Questions
 from ripieno.domain.errors import InvalidRequestError
 from ripieno.wire.fields import count_field
 from ripieno.wire.protos.armonik_v2 import submitter_service_pb2
-from ripieno.wire.protos.v1 import agents_pb2, events_pb2, partitions_pb2, results_pb2, sessions_pb2, tasks_pb2
+from ripieno.wire.protos.v1 import (
+    agents_pb2,
+    events_pb2,
+    partitions_pb2,
+    query_pb2,
+    results_pb2,
+    sessions_pb2,
+    tasks_pb2,
+)
 
 
 def _methods(service: ServiceDescriptor, *names: str) -> frozenset[str]:
@@ -31,21 +39,19 @@ _SUBMITTER_SERVICE = submitter_service_pb2.DESCRIPTOR.services_by_name["Submitte
 _RESULTS_SERVICE = results_pb2.DESCRIPTOR.services_by_name["Results"]
 _EVENTS_SERVICE = events_pb2.DESCRIPTOR.services_by_name["Events"]
 _TASKS_SERVICE = tasks_pb2.DESCRIPTOR.services_by_name["Tasks"]
-#: Services of lists.
-_LISTS = tuple(
-    file.DESCRIPTOR.services_by_name[name].full_name
-    for file, name in (
-        (sessions_pb2, "Sessions"),
-        (tasks_pb2, "Tasks"),
-        (partitions_pb2, "Partitions"),
-        (agents_pb2, "Agents"),
-    )
+#: Services that have lists.
+_LISTS = (
+    sessions_pb2.DESCRIPTOR.services_by_name["Sessions"],
+    partitions_pb2.DESCRIPTOR.services_by_name["Partitions"],
+    agents_pb2.DESCRIPTOR.services_by_name["Agents"],
+    _TASKS_SERVICE,
+    _RESULTS_SERVICE,
 )
 _SUBMITTER = _SUBMITTER_SERVICE.full_name
 _RESULTS = _RESULTS_SERVICE.full_name
 #: Prefixes of the methods of clients. Agents are not among them: they weigh themselves what they send, and gRPC's
 #: limit of a message bounds it.
-_CLIENTS = tuple(f"/{service}/" for service in (_SUBMITTER, _RESULTS, _EVENTS_SERVICE.full_name, *_LISTS))
+_CLIENTS = (f"/{_SUBMITTER}/", *(f"/{service.full_name}/" for service in (_EVENTS_SERVICE, *_LISTS)))
 
 _SUBMIT = f"/{_SUBMITTER}/CreateSmallTasks"
 _STREAMS = (
@@ -56,8 +62,25 @@ _STREAMS = (
 )
 _WAITS = _methods(_SUBMITTER_SERVICE, "WaitForCompletion", "WaitForAvailability")
 
+
+def _conditions(query: query_pb2.Query | query_pb2.Filter) -> int:
+    """Count the conditions of a query to a list, each of which may name an id."""
+    filter_ = query.filter if isinstance(query, query_pb2.Query) else query
+    return sum([len(conjunction.all_of) for conjunction in filter_.any_of])
+
+
+_QUERIES = (query_pb2.Query.DESCRIPTOR.full_name, query_pb2.Filter.DESCRIPTOR.full_name)
+#: Methods that answer a query to a list.
+_LISTINGS = frozenset(
+    f"/{service.full_name}/{method.name}"
+    for service in _LISTS
+    for method in service.methods
+    if method.input_type.full_name in _QUERIES
+)
+
 #: For each method that takes many ids: counts those that a request names.
 _IDS: Mapping[str, Callable[[Any], int]] = {
+    **dict.fromkeys(_LISTINGS, _conditions),
     f"/{_SUBMITTER}/ListTasks": lambda request: len(request.session.ids) + len(request.task.ids),
     f"/{_SUBMITTER}/CountTasks": lambda request: len(request.session.ids) + len(request.task.ids),
     f"/{_SUBMITTER}/CancelTasks": lambda request: len(request.session.ids) + len(request.task.ids),
@@ -73,7 +96,7 @@ _IDS: Mapping[str, Callable[[Any], int]] = {
 }
 
 #: Of the methods in ``_IDS``, those that answer at once with one message.
-_QUESTIONS = _IDS.keys() & _methods(
+_QUESTIONS = _LISTINGS | _methods(
     _SUBMITTER_SERVICE, "ListTasks", "CountTasks", "ListSessions", "GetTaskStatus", "GetResultStatus"
 )
 #: A longer question waits for its turn unparsed, which takes a fifth of the memory.

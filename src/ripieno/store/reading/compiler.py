@@ -166,11 +166,12 @@ class Compiler:
             once.setdefault(each.expression, each)
         return list(once.values())
 
-    def key_of(self, position: Sequence[Any]) -> list[Any]:
-        """Return the key of the row that has this position."""
+    def keys_of(self, positions: Sequence[Sequence[Any]]) -> list[list[Any]]:
+        """Return the keys of the rows that have these positions."""
         self._begin()
         expressions = [each.expression for each in self._order()]
-        return [position[expressions.index(key)] for key, _ in self._source.key]
+        places = [expressions.index(key) for key, _ in self._source.key]
+        return [[position[place] for place in places] for position in positions]
 
     def _behind(self, order: Sequence[_Order], after: Sequence[Any]) -> Iterator[str]:
         """Yield conditions that rows behind a position meet. A row without a value is the least of all."""

@@ -98,7 +98,7 @@ class Lists:
             positions = [tuple(row) for row in await _fetch(connection, compiler.page(after))]
             more, positions = len(positions) > query.page_size, positions[: query.page_size]
             next_cursor = (await self._sealed(connection)).seal(query, positions[-1]) if more else ""
-            keys = [compiler.key_of(position) for position in positions]
+            keys = compiler.keys_of(positions)
             return PageOfRows(await _rows(connection, compiler, query, keys, len(next_cursor)), next_cursor, total)
 
     async def count(self, listed: Listed, any_of: Tests) -> int:
