@@ -12,7 +12,7 @@ import pytest
 
 from control.replica import Served, serving
 from ripieno.client import AsyncClient, Client, TaskChange
-from ripieno.wire.protos.v1 import events_pb2, events_pb2_grpc
+from ripieno.wire.protos.v1 import events_pb2, events_pb2_grpc, sessions_pb2, sessions_pb2_grpc
 from store.world import World, done, task
 
 _PATIENCE_S = 20.0
@@ -165,6 +165,18 @@ async def test_many_events_come_in_several_messages(served: Served, world: World
 async def test_bad_requests_are_told(served: Served, request_: dict[str, Any], code: grpc.StatusCode) -> None:
     async with following(served, **request_) as stream:
         assert await stream.end() is code
+
+
+async def test_a_session_that_is_deleted_ends_its_stream(served: Served, world: World) -> None:
+    await world.submit(task("a", "x"))
+    async with following(served, session_ids=["s"]) as stream, following(served) as of_all, served.connect() as channel:
+        await stream.until_live()
+        await of_all.until_live()
+        named = sessions_pb2.SessionId(session_id="s")
+        await sessions_pb2_grpc.SessionsStub(channel).Delete(named, timeout=_PATIENCE_S)
+        await stream.until("s DELETED")
+        assert await stream.end() is grpc.StatusCode.NOT_FOUND
+        await of_all.until("s DELETED")
 
 
 async def test_a_replica_that_goes_away_ends_its_streams(database_url: str, tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ripieno.control.events.tail import Place, Tail
-from ripieno.domain.changes import Change
+from ripieno.domain.changes import Change, SessionChange
+from ripieno.domain.errors import NotFoundError
+from ripieno.domain.statuses import SessionStatus
 from ripieno.store.changelog.beginning import Beginning
 from ripieno.store.changelog.cursors import Cursor
 from ripieno.store.changelog.expansion import Told, expand
@@ -61,6 +63,7 @@ class EventsFollower:
         self._log = log
         self._tail = tail
         self._sessions = sessions
+        self._left = None if sessions is None else len(set(sessions))
         self._unchanged = unchanged
         self._leaving = leaving
 
@@ -80,14 +83,30 @@ class EventsFollower:
                 if cursor is None:
                     async for tidings in self._begin(restarted):
                         yield tidings
+                        self._check_left(tidings.changes)
                         cursor = tidings.cursor
                 else:
                     await self._log.check(cursor)
                 assert cursor is not None  # the last tidings of the beginning have one
                 async for tidings in self._go_on(cursor):
                     yield tidings
+                    self._check_left(tidings.changes)
             except DroppedError as error:
                 cursor, restarted = None, str(error)
+
+    def _check_left(self, changes: Sequence[Change]) -> None:
+        """Note which sessions were deleted.
+
+        Raises:
+            NotFoundError: none of those that are followed is left.
+        """
+        if self._left is None:
+            return
+        for change in changes:
+            if isinstance(change, SessionChange) and change.status is SessionStatus.DELETED:
+                self._left -= 1
+                if not self._left:
+                    raise NotFoundError(f"session {change.session_id!r} was deleted")
 
     async def _begin(self, restarted: str) -> AsyncGenerator[Tidings, None]:
         """Yield what there is, then what came while that was read, with the cursor behind it."""

@@ -48,7 +48,8 @@ class EventsServicer:
         """First a snapshot of what is followed, then each change that was committed after it: every one once, those of one
         session, task or result in the order of their commits, through whichever replica. With a cursor the stream goes on
         behind the batch that carried it. A cursor that is too old is not an error: the first batch says why, and the
-        stream begins with a snapshot. The stream goes on until the client ends it.
+        stream begins with a snapshot. The stream goes on until the client ends it, or
+        until the last of the sessions in the request is deleted: then it ends with NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -35,7 +35,8 @@ class EventsStub:
     """First a snapshot of what is followed, then each change that was committed after it: every one once, those of one
     session, task or result in the order of their commits, through whichever replica. With a cursor the stream goes on
     behind the batch that carried it. A cursor that is too old is not an error: the first batch says why, and the
-    stream begins with a snapshot. The stream goes on until the client ends it.
+    stream begins with a snapshot. The stream goes on until the client ends it, or
+    until the last of the sessions in the request is deleted: then it ends with NOT_FOUND.
     """
 
 @_typing.type_check_only
@@ -45,7 +46,8 @@ class EventsAsyncStub(EventsStub):
     """First a snapshot of what is followed, then each change that was committed after it: every one once, those of one
     session, task or result in the order of their commits, through whichever replica. With a cursor the stream goes on
     behind the batch that carried it. A cursor that is too old is not an error: the first batch says why, and the
-    stream begins with a snapshot. The stream goes on until the client ends it.
+    stream begins with a snapshot. The stream goes on until the client ends it, or
+    until the last of the sessions in the request is deleted: then it ends with NOT_FOUND.
     """
 
 class EventsServicer(metaclass=_abc_1.ABCMeta):
@@ -58,7 +60,8 @@ class EventsServicer(metaclass=_abc_1.ABCMeta):
         """First a snapshot of what is followed, then each change that was committed after it: every one once, those of one
         session, task or result in the order of their commits, through whichever replica. With a cursor the stream goes on
         behind the batch that carried it. A cursor that is too old is not an error: the first batch says why, and the
-        stream begins with a snapshot. The stream goes on until the client ends it.
+        stream begins with a snapshot. The stream goes on until the client ends it, or
+        until the last of the sessions in the request is deleted: then it ends with NOT_FOUND.
         """
 
 def add_EventsServicer_to_server(servicer: EventsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
