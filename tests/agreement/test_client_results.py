@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,13 @@ async def test_an_iterator_is_read_once(one_stage: Stage) -> None:
     stored = await session.put(iter([b"once"]))
     assert isinstance(stored, ResultHandle)
     assert await session.result(stored) == b"once"
+
+    def breaks() -> Iterator[bytes]:
+        yield bytes(3_000_000)
+        raise ZeroDivisionError("in the caller's own iterable")
+
+    with pytest.raises(ZeroDivisionError, match="in the caller's own"):
+        await session.put(breaks())
     with pytest.raises(TypeError, match="a payload is bytes"):
         await session.put("text")  # type: ignore[arg-type]
     with pytest.raises(FileNotFoundError):

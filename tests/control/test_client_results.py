@@ -42,13 +42,17 @@ class Caller:
         reply = await self.results.Create(results_pb2.CreateResultsRequest(session_id=session_id, entries=entries))
         return [entry.key for entry in reply.entries]
 
-    async def upload(self, key: str, chunks: Iterable[bytes], **begin: Any) -> list[results_pb2.UploadReply]:
+    async def upload(
+        self, key: str, chunks: Iterable[bytes], *, says_so: bool = True, **begin: Any
+    ) -> list[results_pb2.UploadReply]:
         """Upload to the end; all replies."""
         call = self.results.Upload(timeout=SOON_S)
         try:
             await call.write(results_pb2.UploadRequest(begin=results_pb2.UploadBegin(key=key, **begin)))
             for chunk in chunks:
                 await call.write(results_pb2.UploadRequest(chunk=chunk))
+            if says_so:
+                await call.write(results_pb2.UploadRequest(complete=True))
             await call.done_writing()
         except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
             pass  # the call has ended; reading says why
@@ -159,6 +163,18 @@ async def test_other_bytes_than_announced_are_refused_and_may_be_sent_again(
     assert await caller.status(key) == ["CREATED"]
     await caller.upload(key, pieces(data), sha256=right.digest())
     assert await caller.read(key) == data
+
+
+async def test_a_stream_that_just_ends_is_whole_only_if_it_was_announced(caller: Caller) -> None:
+    data = data_of(100_000)
+    for begin in ({"size": len(data)}, {"sha256": hashlib.sha256(data).digest()}):
+        [key] = await caller.create(None)
+        assert (await caller.upload(key, pieces(data), says_so=False, **begin))[-1].complete
+        assert await caller.read(key) == data
+    [key] = await caller.create(None)
+    code, detail = await refused(caller.upload(key, pieces(data), says_so=False))
+    assert code is grpc.StatusCode.INVALID_ARGUMENT and detail.startswith("complete: is missing")
+    assert await caller.status(key) == ["CREATED"]
 
 
 async def test_a_completed_result_keeps_its_data(caller: Caller) -> None:

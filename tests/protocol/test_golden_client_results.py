@@ -38,10 +38,12 @@ class Services:
             await call.write(results_pb2.UploadRequest(begin=results_pb2.UploadBegin(key=key)))
             for chunk in chunks:
                 await call.write(results_pb2.UploadRequest(chunk=chunk))
+            await call.write(results_pb2.UploadRequest(complete=True))
             await call.done_writing()
         except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
             pass  # it has ended; reading says how
-        return [reply async for reply in call][-1]
+        replies: list[results_pb2.UploadReply] = [reply async for reply in call]
+        return replies[-1]
 
     async def submit(self, session: str, *tasks: tasks_pb2.SubmitTasksRequest.NewTask) -> list[str]:
         reply = await self.tasks.Submit(tasks_pb2.SubmitTasksRequest(session_id=session, tasks=tasks))

@@ -160,6 +160,7 @@ async def _write(call: Any, begin: results_pb2.UploadBegin, source: Source) -> N
         await call.write(results_pb2.UploadRequest(begin=begin))
         async for chunk in _chunks_from(source, begin.offset):
             await call.write(results_pb2.UploadRequest(chunk=chunk))
+        await call.write(results_pb2.UploadRequest(complete=True))
         await call.done_writing()
     except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
         return  # the server has answered already; reading brings its answer

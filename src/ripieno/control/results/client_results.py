@@ -129,15 +129,16 @@ class ClientResultsCalls(results_pb2_grpc.ResultsServicer):
             admit=admit,
         )
         async with receiving:
-            while isinstance(message := await context.read(), results_pb2.UploadRequest):
-                if message.WhichOneof("part") != "chunk":
-                    raise InvalidRequestError("part", "is not a chunk; after begin an upload has chunks alone")
-                if await receiving.write(message.chunk):
+            complete = False
+            while not complete and isinstance(message := await context.read(), results_pb2.UploadRequest):
+                if (part := message.WhichOneof("part")) not in ("chunk", "complete"):
+                    raise InvalidRequestError("part", "is neither chunk nor complete, which alone follow after begin")
+                complete = part == "complete"
+                if not complete and await receiving.write(message.chunk):
                     reply.offset = upload.offset
                     await context.write(reply)
-            # gRPC ends the stream of a client that has gone away like that of one that has half-closed; the
-            # cancellation of this call follows within a moment.
-            await asyncio.sleep(_CANCELLATION_FOLLOWS_S)
+            if not complete:
+                await _end_of_stream(expected)
             data = await receiving.finish()
             changes = await self._store.complete(session, begin.key, data)
             self._parts.notices.publish(changes)
@@ -226,6 +227,23 @@ class ClientResultsCalls(results_pb2_grpc.ResultsServicer):
             self._parts.notices.publish(changes)
             reply.deleted_keys.extend(deleted)
         return reply
+
+
+async def _end_of_stream(expected: Expected) -> None:
+    """Check that the end of a stream without ``complete`` can be the end of its data.
+
+    Raises:
+        InvalidRequestError: nothing tells whether all of it has come.
+    """
+    # gRPC ends the stream of a client that has gone away like that of one that has half-closed; the cancellation of
+    # this call follows within a moment as a rule, but not always.
+    await asyncio.sleep(_CANCELLATION_FOLLOWS_S)
+    if expected == Expected(None, None):
+        raise InvalidRequestError(
+            "complete",
+            "is missing, and begin says neither size nor sha256: the stream may have broken; nothing was stored,"
+            " continue the upload, and end it with complete",
+        )
 
 
 def _check_name(field: str, name: str) -> None:

@@ -130,7 +130,7 @@ class ResultsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Upload(self, request_iterator, context):
-        """The data of a CREATED result, of any size: `begin`, then chunks, then the half-close. Replies tell how far the
+        """The data of a CREATED result, of any size: `begin`, then chunks, then `complete`. Replies tell how far the
         data is safe: whoever finds the stream broken goes on from there, through any replica, within a day. The last reply is
         `complete`. The same data for a COMPLETED result is a success without effect, other data FAILED_PRECONDITION.
         """

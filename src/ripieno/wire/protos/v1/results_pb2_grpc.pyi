@@ -51,7 +51,7 @@ class ResultsStub:
     others CREATED until they are uploaded, imported, or announced by a task as an expected output.
     """
     Upload: _grpc.StreamStreamMultiCallable[_results_pb2.UploadRequest, _results_pb2.UploadReply]
-    """The data of a CREATED result, of any size: `begin`, then chunks, then the half-close. Replies tell how far the
+    """The data of a CREATED result, of any size: `begin`, then chunks, then `complete`. Replies tell how far the
     data is safe: whoever finds the stream broken goes on from there, through any replica, within a day. The last reply is
     `complete`. The same data for a COMPLETED result is a success without effect, other data FAILED_PRECONDITION.
     """
@@ -92,7 +92,7 @@ class ResultsAsyncStub(ResultsStub):
     others CREATED until they are uploaded, imported, or announced by a task as an expected output.
     """
     Upload: _aio.StreamStreamMultiCallable[_results_pb2.UploadRequest, _results_pb2.UploadReply]  # type: ignore[assignment]
-    """The data of a CREATED result, of any size: `begin`, then chunks, then the half-close. Replies tell how far the
+    """The data of a CREATED result, of any size: `begin`, then chunks, then `complete`. Replies tell how far the
     data is safe: whoever finds the stream broken goes on from there, through any replica, within a day. The last reply is
     `complete`. The same data for a COMPLETED result is a success without effect, other data FAILED_PRECONDITION.
     """
@@ -160,7 +160,7 @@ class ResultsServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_results_pb2.UploadRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_results_pb2.UploadReply], _abc.AsyncIterator[_results_pb2.UploadReply]]:
-        """The data of a CREATED result, of any size: `begin`, then chunks, then the half-close. Replies tell how far the
+        """The data of a CREATED result, of any size: `begin`, then chunks, then `complete`. Replies tell how far the
         data is safe: whoever finds the stream broken goes on from there, through any replica, within a day. The last reply is
         `complete`. The same data for a COMPLETED result is a success without effect, other data FAILED_PRECONDITION.
         """
