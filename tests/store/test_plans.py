@@ -103,6 +103,7 @@ HOT_INSIDE = [
     ("park_numbered", "update states", {"states_pkey", "tasks_pkey", "options_pkey"}),
     ("drop_blobs", "delete from blobs", {"blobs_pkey", "blobs_by_object"}),
     ("purge_results", "from results", {"results_pkey"}),
+    ("purge_page", "from results", {"results_pkey"}),
     ("purge_payloads", "from tasks", {"tasks_by_session"}),
     ("delete_rows", "from tasks t\n", {"tasks_by_session"}),
     ("delete_rows", "delete from states", {"states_pkey"}),
@@ -142,7 +143,7 @@ LOCKING_INSIDE = [
 #: Functions whose caller holds the gates exclusively: nobody else in the session locks what they do. (The last one locks
 #: a single row.)
 ALONE = {
-    "cut_some", "cancel_numbered", "retry_tasks", "revive_some", "park_numbered", "purge_results", "delete_rows",
+    "cut_some", "cancel_numbered", "retry_tasks", "revive_some", "park_numbered", "purge_results", "purge_page", "delete_rows",
     "abort_unowned", "delete_data", "complete_unowned",
 }  # fmt: skip
 

@@ -5,7 +5,8 @@ it, and late outcomes of its attempts are refused as those of any attempt that o
 """
 
 from ripieno.store.database.database import Connection, Database
-from ripieno.store.life.sweep import Sweep, Turns, turn
+from ripieno.store.life.pace import Pace
+from ripieno.store.life.sweep import Sweep, Turns, paced_turn
 from ripieno.store.sessions.changes import Changes
 from ripieno.store.sessions.lives import SQL
 
@@ -16,12 +17,13 @@ async def delete(database: Database, sweep: Sweep) -> Turns:
     Yields:
         The changes of each turn.
     """
+    pace = Pace(database.processors)
 
     async def delete_some(connection: Connection) -> int:
-        rows: int = await connection.fetchval(SQL.delete_rows, sweep.session_no, database.turns.size)
+        rows: int = await connection.fetchval(SQL.delete_rows, sweep.session_no, pace.size)
         return rows
 
-    while await turn(database, sweep, delete_some):
+    while await paced_turn(database, sweep, delete_some, pace):
         yield Changes({sweep.session_no})
 
     async def delete_rest(connection: Connection) -> None:

@@ -11,6 +11,8 @@ from typing import NamedTuple, TypeVar
 from uuid import UUID, uuid4
 
 from ripieno.store.database.database import Connection, Database
+from ripieno.store.database.gates import gates
+from ripieno.store.life.pace import Pace
 from ripieno.store.sessions.changes import Changes
 from ripieno.store.sessions.lives import SQL
 
@@ -69,6 +71,20 @@ async def turn(
         return await work(connection)
 
     return await database.turns.take(database, [sweep.session_no], write, goes_on=goes_on, durable=False)
+
+
+async def paced_turn(
+    database: Database, sweep: Sweep, work: Callable[[Connection], Awaitable[T]], pace: Pace
+) -> T | None:
+    """Take one turn of a sweep that deletes, as ``turn`` does, at its own pace."""
+
+    async def write(connection: Connection) -> T | None:
+        if await connection.fetchrow(SQL.go_on, sweep.session_no, sweep.token) is None:
+            return None
+        return await work(connection)
+
+    own = [sweep.session_no]
+    return await pace.step(lambda: database.transaction(write, opening=gates(own, frozenset(own)), durable=False))
 
 
 async def end(database: Database, sweep: Sweep) -> None:

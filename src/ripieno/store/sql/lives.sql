@@ -73,8 +73,8 @@ from (
 -- name: park_numbered
 select park_numbered($1::bigint[], $2::boolean) as partitions
 
--- name: purge_results
-select purge_results($1::bigint, $2::text, $3::integer, $4::boolean) as last_key
+-- name: purge_page
+select purge_page($1::bigint, $2::text, $3::integer) as last_key
 
 -- name: purge_outputs
 -- What attempts have printed, of the same tasks as the purge_payloads that follows.
