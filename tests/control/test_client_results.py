@@ -177,7 +177,7 @@ async def test_a_stream_that_just_ends_is_whole_only_if_it_was_announced(caller:
     assert await caller.status(key) == ["CREATED"]
 
 
-async def test_a_completed_result_keeps_its_data(caller: Caller) -> None:
+async def test_a_completed_result_keeps_its_data(caller: Caller, world: World) -> None:
     for size in (5, 100_000):
         [key] = await caller.create(None)
         data = data_of(size)
@@ -185,6 +185,9 @@ async def test_a_completed_result_keeps_its_data(caller: Caller) -> None:
         assert (await caller.upload(key, pieces(data)))[-1].complete
         code, detail = await refused(caller.upload(key, [b"other"]))
         assert code is grpc.StatusCode.FAILED_PRECONDITION and "data of a result never changes" in detail
+        code, _ = await refused(caller.upload(key, pieces(data_of(size + 1))))
+        assert code is grpc.StatusCode.FAILED_PRECONDITION
+        assert await world.rows("select name from staged_objects") == []
         assert await caller.read(key) == data
 
 

@@ -176,7 +176,8 @@ class StoreMachine(RuleBasedStateMachine):
         if self.model.sessions[session_id].status is SessionStatus.DELETED:
             return
         call = self.run(self.world.call(tasks, session_id, TaskOptions(1_000_000, retries, priority)))
-        [fault], _ = self.run(submit(self.database, [call]))
+        [fault], changes = self.run(submit(self.database, [call]))
+        self.run(self.world.finish_cuts(changes))  # on a busy machine the step beside the submission is short
         try:
             self.model.submit(session_id, tasks, priority, retries)
         except TakenError:
@@ -283,6 +284,7 @@ class StoreMachine(RuleBasedStateMachine):
         drawn = [(task_id, ticket, *self.draw_outcome(data, task_id)) for task_id, ticket in picked]
         outcomes = [Outcome(ticket, how) for _, ticket, how, _ in drawn]
         changes, lost = self.run(self.world.committer.commit(outcomes))
+        self.run(self.world.finish_cuts(changes))
         # Sub-tasks of one flush are numbered in the order of their parents' numbers.
         drawn.sort(key=lambda each: each[1].task_no)
         owners = [(task_id, how) for task_id, ticket, _, how in drawn if self.model.owns(task_id, ticket.claim)]

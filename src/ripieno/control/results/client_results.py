@@ -140,8 +140,14 @@ class ClientResultsCalls(results_pb2_grpc.ResultsServicer):
             if not complete:
                 await _end_of_stream(expected)
             data = await receiving.finish()
-            changes = await self._store.complete(session, begin.key, data)
+            try:
+                changes = await self._store.complete(session, begin.key, data)
+            except (ConflictError, NotFoundError):
+                await receiving.drop(data)
+                raise
             self._parts.notices.publish(changes)
+            if not changes.completed:  # the result had the same data before
+                await receiving.drop(data)
             await receiving.end()
         reply.offset, reply.complete = size_of(data), True
         reply.sha256 = digest_of(data)

@@ -113,8 +113,7 @@ class Receiving:
             data = await self._joined()
         digest = data.sha256 if isinstance(data, StoredObject) else hashlib.sha256(data).digest()
         if self._expected.sha256 is not None and digest != self._expected.sha256:
-            if isinstance(data, StoredObject):
-                await self._discard([data.name])
+            await self.drop(data)
             await self.end()
             raise InvalidRequestError(
                 "begin.sha256",
@@ -122,6 +121,11 @@ class Receiving:
                 " nothing was stored, upload from the beginning",
             )
         return data
+
+    async def drop(self, data: Data) -> None:
+        """Delete data that no result takes. A fault leaves them to the garbage collection."""
+        if isinstance(data, StoredObject):
+            await self._discard([data.name])
 
     async def end(self) -> None:
         """Give up the parts: the upload is complete, or worth nothing. A fault leaves them to the garbage collection."""
