@@ -528,9 +528,11 @@ begin
             ) as d
             limit most - seen
         ), weighed as materialized (
+            -- A task that waits for several of these results is judged once. How many inputs it has is told by the size
+            -- of their names, which is known without reading them.
             select f.place, f.task_no, s.failed_input is not null as failed,
-                   case when s.failed_input is null then 1
-                        else 1 + coalesce(s.outputs, 1) + cardinality(t.data_dependencies || t.payload_key) end as weight
+                   case when s.failed_input is null or row_number() over (partition by f.task_no order by f.place) > 1 then 1
+                        else 1 + coalesce(s.outputs, 1) + pg_column_size(t.data_dependencies) / 16 end as weight
             from found f
             join states s on s.task_no = f.task_no
             join tasks t on t.task_no = f.task_no

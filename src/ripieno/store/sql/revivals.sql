@@ -13,7 +13,7 @@ select session_no, min(revival_no) as lowest from pending_revivals group by sess
 -- name: failed_in_session
 -- Those of the next $3 tasks of a session behind task $2, up to task $4, that failed: by themselves, or for want of an
 -- input. Locks nothing; states_failed (which has the cancelled ones, too; rows are compared as such because only that
--- index can do it), tasks_pkey.
+-- index can do it), tasks_pkey. To retry a task costs several times what it costs to fail one (measured).
 select count(*) as looked_at, max(page.task_no) as last_no,
        coalesce(array_agg(page.task_no order by page.task_no) filter (where page.failed and page.by_itself), '{}') as numbers,
        coalesce(array_agg(page.options_no order by page.task_no) filter (where page.failed and page.by_itself), '{}')
@@ -23,7 +23,7 @@ select count(*) as looked_at, max(page.task_no) as last_no,
            as for_want_of_input
 from (
     select next.task_no, t.options_no, next.status <> 13 as failed, next.failed_input is null as by_itself,
-           1 + coalesce(next.outputs, 1) + cardinality(t.data_dependencies) as weight
+           6 + 2 * coalesce(next.outputs, 1) + cardinality(t.data_dependencies) as weight
     from (
         select s.task_no, s.status, s.failed_input, s.outputs from states s
         where s.status in (11, 12, 13)
@@ -36,7 +36,7 @@ from (
 -- name: failed_of
 -- Those of the tasks that failed by themselves. Locks nothing; states_pkey, tasks_pkey (coalesce keeps the planner from
 -- going through the index of all that failed).
-select t.task_no, t.options_no, 1 + coalesce(s.outputs, 1) + cardinality(t.data_dependencies) as weight
+select t.task_no, t.options_no, 6 + 2 * coalesce(s.outputs, 1) + cardinality(t.data_dependencies) as weight
 from unnest($1::bigint[]) as asked (task_no)
 join states s on s.task_no = asked.task_no
 join tasks t on t.task_no = asked.task_no
