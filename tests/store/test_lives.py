@@ -6,6 +6,7 @@ from ripieno.domain.errors import NotFoundError, SessionCancelledError, SessionS
 from ripieno.domain.outcomes import Failure
 from ripieno.domain.statuses import SESSION_TRANSITIONS, SessionStatus, SessionStep
 from ripieno.store.attempts.attempts import release_if_owned
+from ripieno.store.life.retention import note_ended
 from store.world import World, done, failed, options, task
 
 
@@ -252,7 +253,10 @@ async def test_what_failed_in_a_session_that_is_closed_may_be_retried(world: Wor
     await world.live(SessionStep.PAUSE)
     await world.commit(failed(claimed, failure=Failure.OUTPUT))
     await world.come_to(SessionStatus.CLOSED)
+    await note_ended(world.database)
+    assert await world.rows("select 1 from sessions where ended_at is not null") == [(1,)]
     assert await world.retry("a") == ["a"]
+    assert await world.rows("select 1 from sessions where ended_at is not null") == []
     with pytest.raises(SessionStepError):
         await world.live(SessionStep.PURGE)
     await world.run(a="ka")

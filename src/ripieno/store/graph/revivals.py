@@ -29,6 +29,7 @@ from ripieno.store.sessions.sessions import KnownSession, Sessions, options_of
 SQL = Queries("revivals")
 _CANCEL = Queries("cancel")
 _CLAIM = Queries("claim")
+_LIVES = Queries("lives")
 
 _STEP_MS = int(STEP_S * 1000)
 
@@ -194,6 +195,8 @@ async def _retry(connection: Connection, session: KnownSession, tasks: Sequence[
     changes = Changes(partitions=set(row["claimable"]))
     if row["retried"]:
         changes.sessions.add(session.session_no)
+        if status is SessionStatus.CLOSED:  # it ends anew, and its results are kept for as long as others
+            await connection.execute(_LIVES.not_ended, session.session_no)
     return Revived(row["retried"], 0, changes)
 
 
