@@ -1,13 +1,19 @@
 """The life of a session: pausing, resuming, closing, stopping submission."""
 
+import asyncio
+
 import pytest
 
 from ripieno.domain.errors import NotFoundError, SessionCancelledError, SessionStepError, SubmissionStoppedError
 from ripieno.domain.outcomes import Failure
 from ripieno.domain.statuses import SESSION_TRANSITIONS, SessionStatus, SessionStep
 from ripieno.store.attempts.attempts import release_if_owned
+from ripieno.store.database.database import Connection
+from ripieno.store.database.queries import Queries
+from ripieno.store.life.lives import follow, take
 from ripieno.store.life.retention import note_ended
-from store.world import World, done, failed, options, task
+from ripieno.store.sessions.changes import Changes
+from store.world import World, done, failed, options, task, until_one_waits, whole
 
 
 async def status(world: World, session_id: str = "s") -> SessionStatus:
@@ -261,3 +267,55 @@ async def test_what_failed_in_a_session_that_is_closed_may_be_retried(world: Wor
         await world.live(SessionStep.PURGE)
     await world.run(a="ka")
     assert list(await world.claim()) == ["b"]
+
+
+async def test_what_is_claimed_in_the_middle_of_a_pause_is_parked_when_it_comes_back(world: World) -> None:
+    await world.begin(task("held"))
+    await world.submit(task("given back"), task("retried"))
+    _, sweep = await take(world.database, await world.number(), SessionStep.PAUSE)
+    assert sweep is not None
+    turns = follow(world.database, sweep)
+    await anext(turns)  # what was held when it was paused is parked
+    claimed = await world.claim()
+    assert set(claimed) == {"given back", "retried"}
+    await whole(turns)
+    await release_if_owned(world.database, [claimed["given back"].ticket])
+    await world.commit(failed(claimed["retried"]))
+    assert await world.claim() == {}
+    await world.live(SessionStep.RESUME)
+    assert set(await world.claim()) == {"given back", "retried"}
+
+
+@pytest.mark.parametrize("step", [SessionStep.PAUSE, SessionStep.RESUME])
+async def test_a_release_under_way_that_saw_the_session_before_the_step(world: World, step: SessionStep) -> None:
+    """It has read the status when the step is taken, and commits after what follows has begun."""
+    [held] = await world.begin(task("t"))
+    if step is SessionStep.RESUME:
+        await world.live(SessionStep.PAUSE)
+    commit = Queries("commit")
+    seen, go_on = asyncio.Event(), asyncio.Event()
+
+    async def releases(connection: Connection) -> None:
+        await connection.fetch(commit.lock_to_release, [held.ticket.task_no], [held.ticket.claim])
+        await connection.fetch(commit.release_locked, [held.ticket.task_no])
+        seen.set()
+        await go_on.wait()
+        await connection.execute("insert into session_counts values ($1, 2, -1), ($1, 1, 1)", held.ticket.session_no)
+
+    releasing = asyncio.create_task(world.database.transaction(releases))
+    await seen.wait()
+    _, sweep = await take(world.database, held.ticket.session_no, step)
+    assert sweep is not None
+    following = asyncio.create_task(whole(follow(world.database, sweep)))
+    await until_one_waits_or(world, following)
+    go_on.set()
+    await releasing
+    await following
+    assert set(await world.claim()) == ({"t"} if step is SessionStep.RESUME else set())
+
+
+async def until_one_waits_or(world: World, work: "asyncio.Task[Changes]") -> None:
+    """Until a statement waits for a lock, or the work is done without waiting."""
+    waiting = asyncio.create_task(until_one_waits(world))
+    await asyncio.wait({waiting, work}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
