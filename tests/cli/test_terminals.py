@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from ripieno.cli.calling.terminal import printable
 from ripieno.wire.protos.armonik_v2 import objects_pb2, submitter_service_pb2, submitter_service_pb2_grpc
+from ripieno.wire.protos.v1 import query_pb2, sessions_pb2, sessions_pb2_grpc
 
 _WITHIN_S = 30.0
 _NAMES = ["Zürich", "東京", "\U0001f600", "new\nline", "[red]markup[/red]", "bell\a\x1b[31m", "\u202eabc"]
@@ -26,7 +27,7 @@ _LOCALES = {
 }
 
 
-class Listing(submitter_service_pb2_grpc.SubmitterServicer):
+class Listing(submitter_service_pb2_grpc.SubmitterServicer, sessions_pb2_grpc.SessionsServicer):
     """Knows sessions by these names, or says nothing at all."""
 
     def __init__(self) -> None:
@@ -35,10 +36,21 @@ class Listing(submitter_service_pb2_grpc.SubmitterServicer):
         self.silent = False
         self.address = ""
 
-    async def ListSessions(self, request: submitter_service_pb2.SessionFilter, context: Any) -> Any:  # noqa: N802
+    async def List(self, request: query_pb2.Query, context: Any) -> Any:  # noqa: N802
+        """Of the service beside version 2: names, a page after the other."""
         self.asked.set()
         if self.silent:
             await asyncio.Event().wait()
+        begin, size = int(request.cursor or 0), request.page_size or 100
+        sessions = [sessions_pb2.Session(id=name, status="RUNNING") for name in self.names[begin : begin + size]]
+        end = begin + len(sessions)
+        page = query_pb2.Page(next_cursor=str(end) if end < len(self.names) else "")
+        return sessions_pb2.SessionPage(sessions=sessions, page=page)
+
+    async def Get(self, request: sessions_pb2.SessionId, context: Any) -> Any:  # noqa: N802
+        return sessions_pb2.Session(id=request.session_id, status="RUNNING")
+
+    async def ListSessions(self, request: submitter_service_pb2.SessionFilter, context: Any) -> Any:  # noqa: N802
         known = [name for name in self.names if not request.sessions or name in request.sessions]
         return submitter_service_pb2.SessionIdList(session_ids=[] if request.HasField("included") else known)
 
@@ -51,6 +63,7 @@ async def cluster() -> AsyncIterator[Listing]:
     listing = Listing()  # type: ignore[abstract] # calls that it has not are not made
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     submitter_service_pb2_grpc.add_SubmitterServicer_to_server(listing, server)
+    sessions_pb2_grpc.add_SessionsServicer_to_server(listing, server)
     listing.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
     yield listing

@@ -201,6 +201,7 @@ async def test_s4_data_that_no_task_made_is_payload_and_dependency(
         yield results_pb2.UploadRequest(begin=results_pb2.UploadBegin(key=later.key))
         for _ in range(3):
             yield results_pb2.UploadRequest(chunk=b"x" * 50_000)
+        yield results_pb2.UploadRequest(complete=True)
 
     replies = [reply async for reply in services.results.Upload(pieces(), timeout=PATIENCE_S)]
     assert (replies[-1].complete, replies[-1].offset) == (True, 150_000)

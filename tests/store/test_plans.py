@@ -435,16 +435,13 @@ CARRIED = [
 ]
 
 
+@pytest.mark.parametrize("connection", ["statistics", "dear reads"], indirect=True)
 @pytest.mark.parametrize("query", CARRIED, ids=lambda query: query.listed.value)
-async def test_a_page_that_an_index_carries_reads_little(
-    connection: asyncpg.Connection, query: Query, request: pytest.FixtureRequest
-) -> None:
+async def test_a_page_that_an_index_carries_reads_little(connection: asyncpg.Connection, query: Query) -> None:
     """However many tasks there are. Bounded in pages of the database, which do not depend on the machine.
 
     Unlike hot statements, those of lists are planned each time, by the statistics: without any, their time is bounded.
     """
-    if request.node.callspec.params["connection"] == "no statistics":
-        pytest.skip("the planner guesses")
     await connection.execute(lists._BEGIN.partition(";")[2])
     checked = check_query(query)
     compiler = Compiler(checked)

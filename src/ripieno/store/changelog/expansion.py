@@ -158,7 +158,7 @@ class _Expansion:
                     at,
                     task["id"],
                     status,
-                    attempt,
+                    task["retry"] if kind is Kind.COMPLETED else attempt,
                     created,
                     ready=kind in (Kind.CREATED_READY, Kind.READY),
                     expected_output_keys=task["expected_output_keys"] if created else (),

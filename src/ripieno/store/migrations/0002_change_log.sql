@@ -10,7 +10,8 @@
 --   2  tasks were created, and wait for dependencies; their expected outputs are theirs from now on, and CREATED
 --   3  the same, without anything to wait for
 --   4  tasks are in `status`, under these attempt numbers (null: all 0)
---   5  tasks are COMPLETED, and so are all of their expected outputs that were still theirs
+--   5  tasks are COMPLETED, and so are all of their expected outputs that were still theirs. Their attempts are the
+--      latest that they have, and stay it: nothing follows on a completed one
 --   6  tasks wait for no dependency any more
 --   7  results are in `status`
 create table changes (
@@ -107,10 +108,14 @@ begin
     select new.*, at_birth, claimed_at
     from unnest(numbers, sessions_of, unmet_counts, retries, priorities, partitions, output_counts, claimants, claims)
         as new;
-    insert into changes (session_no, kind, status, task_nos)
-    select new.session_no, case new.unmet when 0 then 3 else 2 end, 1, array_agg(new.task_no)
-    from unnest(numbers, sessions_of, unmet_counts) as new (task_no, session_no, unmet)
-    group by 1, 2;
+    if cardinality(session_nos) = 1 and cardinality(needs) = 0 then  -- as a rule: nothing to sort apart
+        insert into changes (session_no, kind, status, task_nos) values (session_nos[1], 3, 1, numbers);
+    else
+        insert into changes (session_no, kind, status, task_nos)
+        select new.session_no, case new.unmet when 0 then 3 else 2 end, 1, array_agg(new.task_no)
+        from unnest(numbers, sessions_of, unmet_counts) as new (task_no, session_no, unmet)
+        group by 1, 2;
+    end if;
     if cardinality(claimants) > 0 then
         insert into changes (session_no, kind, status, task_nos)
         select new.session_no, 4, 2, array_agg(new.task_no)
@@ -159,7 +164,7 @@ begin
             started_at = coalesce(to_timestamp(nullif(held.started_at_us, 0) / 1e6), s.started_at)
         from held
         where s.ctid = held.place
-        returning s.task_no, s.session_no, held.status, s.outputs, s.retry
+        returning s.session_no, held.status, s.outputs
     ), counted as (
         insert into session_counts (session_no, status, delta)
         select ended.session_no, change.status, change.sign * count(*)
@@ -168,11 +173,6 @@ begin
         union all
         select data.session_no, -1, data.size from unnest(session_nos, stored) as data (session_no, size)
         where data.size > 0
-    ), logged as (
-        insert into changes (session_no, kind, status, task_nos, attempts)
-        select ended.session_no, 5, 10, array_agg(ended.task_no),
-               case when max(ended.retry) > 0 then array_agg(ended.retry) end
-        from ended group by ended.session_no
     )
     select count(*), coalesce(sum(coalesce(ended.outputs, 1000000000)), 0) into attempts, expected from ended;
 
@@ -194,6 +194,14 @@ begin
     if attempts <> cardinality(task_nos) or completed <> cardinality(keys) or expected <> completed then
         raise exception 'not plain: an attempt is not owned, or its results are not what was expected'
             using errcode = 'RP001';
+    end if;
+    if cardinality(session_nos) = 1 then  -- as a rule: nothing to sort apart
+        insert into changes (session_no, kind, status, task_nos) values (session_nos[1], 5, 10, task_nos);
+    else
+        insert into changes (session_no, kind, status, task_nos)
+        select each.session_no, 5, 10, array_agg(each.task_no)
+        from unnest(sessions_of, task_nos) as each (session_no, task_no)
+        group by each.session_no;
     end if;
 
     insert into blobs (blob_no, size, data)

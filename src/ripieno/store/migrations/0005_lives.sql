@@ -124,10 +124,14 @@ begin
     select new.*, at_birth, claimed_at
     from unnest(numbers, sessions_of, unmet_counts, retries, priorities, partitions, output_counts, claimants, claims)
         as new;
-    insert into changes (session_no, kind, status, task_nos)
-    select new.session_no, case new.unmet when 0 then 3 else 2 end, 1, array_agg(new.task_no)
-    from unnest(numbers, sessions_of, unmet_counts) as new (task_no, session_no, unmet)
-    group by 1, 2;
+    if cardinality(session_nos) = 1 and cardinality(needs) = 0 then  -- as a rule: nothing to sort apart
+        insert into changes (session_no, kind, status, task_nos) values (session_nos[1], 3, 1, numbers);
+    else
+        insert into changes (session_no, kind, status, task_nos)
+        select new.session_no, case new.unmet when 0 then 3 else 2 end, 1, array_agg(new.task_no)
+        from unnest(numbers, sessions_of, unmet_counts) as new (task_no, session_no, unmet)
+        group by 1, 2;
+    end if;
     if cardinality(claimants) > 0 then
         insert into changes (session_no, kind, status, task_nos)
         select new.session_no, 4, 2, array_agg(new.task_no)

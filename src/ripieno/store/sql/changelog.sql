@@ -47,8 +47,10 @@ select pg_current_snapshot()::text as upto, pg_current_wal_insert_lsn()::text as
       and not pg_visible_in_snapshot(transaction, $1::text::pg_snapshot)) as sessions
 
 -- name: tasks
--- Locks nothing; tasks_pkey.
-select task_no, id, expected_output_keys, data_dependencies from tasks where task_no = any($1::bigint[])
+-- Locks nothing; tasks_pkey and states_pkey.
+select t.task_no, t.id, t.expected_output_keys, t.data_dependencies, s.retry
+from tasks t join states s on s.task_no = t.task_no
+where t.task_no = any($1::bigint[])
 
 -- name: session_ids
 -- Of sessions that were deleted, too. Locks nothing; sessions_pkey, deleted_sessions_pkey.

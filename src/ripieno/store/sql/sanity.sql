@@ -132,13 +132,14 @@ where n.status = 10 and s.status in (1, 2, 3)
 -- the log of changes, as far as nothing was dropped from it, ends with another status or attempt of a task.
 select s.task_no::text from states s
 left join (
-    select distinct on (named.task_no) named.task_no, c.status, coalesce(c.attempts[named.place], 0) as retry
+    select distinct on (named.task_no) named.task_no, c.status,
+           case c.kind when 5 then null else coalesce(c.attempts[named.place], 0) end as retry
     from changes c cross join lateral unnest(c.task_nos) with ordinality as named (task_no, place)
     where c.kind <> 6
     order by named.task_no, c.change_no desc
 ) as last on last.task_no = s.task_no
 where (select changes_dropped from cluster) is null
-  and (last.status is distinct from s.status or last.retry is distinct from s.retry)
+  and (last.status is distinct from s.status or last.retry <> s.retry)
 
 -- name: log_says_otherwise_whether_a_task_is_ready
 -- the log of changes tells that a task waits for nothing, and it does; or the other way round.
