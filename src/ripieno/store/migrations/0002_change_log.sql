@@ -45,6 +45,9 @@ alter table cluster add column changes_dropped pg_snapshot;
 
 
 -- The functions of the plain case, which log what they do, and are otherwise what they were.
+-- But for promotions: "coalesce" keeps the planner from going through the index of waiting tasks from end to end for each
+-- task that is promoted. That index looks small to it when little waited the last time it looked, and it did so beside
+-- 100,000 waiting tasks: commits took two seconds.
 
 create or replace function submit_plain(
     session_nos bigint[], stored bigint[],
@@ -240,7 +243,7 @@ begin
     ), met as materialized (
         select f.task_no, count(*)::integer as keys from found f group by f.task_no order by f.task_no
     ), held as materialized (
-        select s.task_no, met.keys from met join states s on s.task_no = met.task_no and s.status = 1
+        select s.task_no, met.keys from met join states s on s.task_no = met.task_no and coalesce(s.status, 0) = 1
         order by met.task_no
         for no key update of s
     ), promoted as (
@@ -285,7 +288,7 @@ begin
     ), met as materialized (
         select f.task_no, count(*)::integer as keys from found f group by f.task_no order by f.task_no
     ), held as materialized (
-        select s.task_no, met.keys from met join states s on s.task_no = met.task_no and s.status = 1
+        select s.task_no, met.keys from met join states s on s.task_no = met.task_no and coalesce(s.status, 0) = 1
         order by met.task_no
         for no key update of s
     ), promoted as (
