@@ -194,7 +194,7 @@ async def test_one_set_of_options_too_many_retries_nothing(database_url: str, tm
 async def test_a_wait_for_tasks_does_not_end_before_the_retried_one_has(
     channel: grpc.aio.Channel, served: Served
 ) -> None:
-    """It had ended when it was retried, and another task of the wait had not."""
+    """A wait goes on for a task that had ended and was retried while another task of the wait had not ended."""
     world = served.world
     await world.submit(task("a", "ka"), task("z", "kz"))
     claimed = await world.claim()

@@ -89,7 +89,7 @@ async def test_an_upload_and_the_end_of_its_session(replicas: Replicas, rounds: 
 
 
 async def test_deletions_and_those_who_need_what_goes(replicas: Replicas, rounds: int) -> None:
-    """Whoever was not given the data fails; what it was to make is aborted."""
+    """A task that was not given deleted data fails; the results that it was to make are aborted."""
     clients = Clients(replicas)
     for r in range(rounds):
         keys = await clients.create(N)

@@ -22,7 +22,7 @@ from store.world import World, done, failed, task
 
 
 class Reader:
-    """Somebody who reads the log, and keeps what he was told."""
+    """A reader of the log, who keeps what was told."""
 
     def __init__(self, world: World, cursor: Cursor) -> None:
         self.log = ChangeLog(world.database)
@@ -32,7 +32,7 @@ class Reader:
 
     @classmethod
     async def begin(cls, world: World) -> "Reader":
-        """Somebody who reads what comes from now on."""
+        """Return a reader of what comes from now on."""
         return cls(world, await ChangeLog(world.database).now())
 
     async def read(self, sessions: list[int] | None = None) -> list[Change]:

@@ -168,7 +168,7 @@ def test_lists_answer_as_the_reference_does(
 
 @pytest.mark.parametrize("listed", Listed)
 def test_each_field_alone_is_compared_and_sorted_as_the_reference_does(library: Library, listed: Listed) -> None:
-    """So that no field depends on chance."""
+    """Rows are given fixed times, so that no field depends on chance."""
     rows = library.shelf[listed]
     for name in names(listed):
         field = find_field(listed, name, "")

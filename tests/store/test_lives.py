@@ -288,7 +288,7 @@ async def test_what_is_claimed_in_the_middle_of_a_pause_is_parked_when_it_comes_
 
 @pytest.mark.parametrize("step", [SessionStep.PAUSE, SessionStep.RESUME])
 async def test_a_release_under_way_that_saw_the_session_before_the_step(world: World, step: SessionStep) -> None:
-    """It has read the status when the step is taken, and commits after what follows has begun."""
+    """A release has read the status when the step is taken, and commits after what follows has begun."""
     [held] = await world.begin(task("t"))
     if step is SessionStep.RESUME:
         await world.live(SessionStep.PAUSE)

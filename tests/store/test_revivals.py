@@ -295,7 +295,7 @@ async def test_nothing_is_retried_in_a_cancelled_session(world: World) -> None:
 
 
 async def test_a_circle_below_what_is_retried_stays_failed(world: World) -> None:
-    """It could never run: each of its tasks waits for the next one."""
+    """A circle of tasks stays failed: it could never run, since each waits for the next one."""
     await world.submit(
         task("a", "ka"), task("x", "kx", needs=["ka", "kz"]), task("y", "ky", needs=["kx"]),
         task("z", "kz", needs=["ky"]), task("b", needs=["ka"]),
