@@ -72,6 +72,22 @@ def joins(plan: Node) -> set[str]:
     }
 
 
+def compared(plan: Node) -> set[str]:
+    """Indexes that a nested loop reads for each of its outer rows without looking for that row's key in them."""
+    found = set()
+    for node in nodes(plan):
+        if "Join Filter" in node:
+            inner = [below for below in nodes(node["Plans"][-1]) if below.get("Relation Name") in BIG]
+            found |= {each.get("Index Name", each["Relation Name"]) for each in inner if not _looks_up(each)}
+    return found
+
+
+def _looks_up(node: Node) -> bool:
+    condition = node.get("Index Cond", "")
+    by_key = node.get("Index Name") in ("results_pkey", "dependencies_pkey")
+    return bool(re.search(r"\bkey =|ROW\(session_no, key", condition) if by_key else condition)
+
+
 def sorted_by(plan: Node, alias: str) -> list[str]:
     """What a sub-select, or a common table expression, is sorted by; nothing where it is not."""
     tops = [

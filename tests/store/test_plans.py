@@ -1,7 +1,8 @@
 """Each hot statement uses the index it was written for, and locks in the order of its array.
 
 Generic plans, with a hundred thousand finished tasks (a million in the long run): before any
-statistics, with them, and on a server that believes random reads to be dear.
+statistics, with them, with those of a time at which nothing waited, and on a server that believes
+random reads to be dear.
 """
 
 import contextlib
@@ -23,7 +24,7 @@ from ripieno.store.reading import lists
 from ripieno.store.reading.compiler import Compiler
 from ripieno.store.sessions import counts
 from store import functions, plans
-from store.filled import fill
+from store.filled import analyse_without_the_waiting, fill
 
 SETTINGS = {**OF_SESSIONS, "search_path": "ripieno"}
 
@@ -167,7 +168,10 @@ SORTED_INSIDE = [
     scope="module", loop_scope="session", params=[100_000, pytest.param(1_000_000, marks=pytest.mark.long)]
 )
 async def filled_url(postgres: EmbeddedPostgres, request: pytest.FixtureRequest) -> AsyncIterator[str]:
-    """A database with so many finished tasks and a tenth as many unfinished ones, without statistics."""
+    """A database with so many finished tasks and a tenth as many unfinished ones, without statistics.
+
+    Beside it stands "quiet", the same with statistics of a time at which nothing waited.
+    """
     server = await asyncpg.connect(postgres.url)
     await server.execute("create database filled template template0")
     url = postgres.url_of("filled")
@@ -179,18 +183,26 @@ async def filled_url(postgres: EmbeddedPostgres, request: pytest.FixtureRequest)
         await connection.execute(f"alter table {table} set (autovacuum_enabled = false)")
     await fill(connection, request.param)
     await connection.close()
+    await server.execute("create database quiet template filled")
+    connection = await asyncpg.connect(postgres.url_of("quiet"), server_settings=SETTINGS)
+    await analyse_without_the_waiting(connection)
+    await connection.close()
     yield url
     await server.execute("drop database filled with (force)")
+    await server.execute("drop database quiet with (force)")
     await server.close()
 
 
-@pytest_asyncio.fixture(params=["no statistics", "statistics", "dear reads"])
-async def connection(filled_url: str, request: pytest.FixtureRequest) -> AsyncIterator[asyncpg.Connection]:
+@pytest_asyncio.fixture(params=["no statistics", "statistics", "of a quiet time", "dear reads"])
+async def connection(
+    filled_url: str, postgres: EmbeddedPostgres, request: pytest.FixtureRequest
+) -> AsyncIterator[asyncpg.Connection]:
     """Everything that a test does is undone, statistics included."""
-    connection = await asyncpg.connect(filled_url, server_settings=SETTINGS)
+    url = postgres.url_of("quiet") if request.param == "of a quiet time" else filled_url
+    connection = await asyncpg.connect(url, server_settings=SETTINGS)
     transaction = connection.transaction()
     await transaction.start()
-    if request.param != "no statistics":
+    if request.param in ("statistics", "dear reads"):
         await connection.execute("analyze")
     if request.param == "dear reads":
         await connection.execute("set local random_page_cost = 4; set local effective_cache_size = '8MB'")
@@ -207,6 +219,8 @@ def faults(plan: plans.Node, expected: set[str]) -> Iterator[str]:
         yield f"does not use {sorted(missing)}, but {sorted(plans.indexes(plan))}"
     if dear := plans.joins(plan) - {"Nested Loop"}:
         yield f"joins by {sorted(dear)}"
+    if compared := plans.compared(plan):
+        yield f"compares each row with each of {sorted(compared)}"
 
 
 async def inside(connection: asyncpg.Connection, function: str, words: str) -> plans.Node:

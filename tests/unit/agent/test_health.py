@@ -112,8 +112,21 @@ async def test_why_a_worker_does_not_serve_is_logged_once(
         asked = len(patient.asked_at)
         patient.reply = RUBBISH
         await until(lambda: len(patient.asked_at) > asked + 1)
-    (told,) = [record.getMessage() for record in caplog.records if record.levelname != "INFO"]
+    *unexplained, told = [record.getMessage() for record in caplog.records if record.levelname != "INFO"]
     assert told.endswith("waiting for it; HealthCheck failed: INTERNAL: a headache")
+    # Where the worker takes longer to answer than the agent waits in silence, the silence is logged first.
+    assert len(unexplained) <= 1 and all(words.endswith("waiting for it") for words in unexplained)
+
+
+async def test_a_reason_that_is_heard_after_the_silence_was_logged_is_logged_too(
+    replica: Replica, address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(keeper, "SILENT_S", 0.01)
+    async with agent(replica, attach=(address,)):
+        await until(lambda: "waiting for it" in caplog.text)
+        async with serving(Patient(), address):
+            await until(lambda: "a headache" in caplog.text)
+    assert caplog.text.count("nothing serves") == 2
 
 
 async def test_a_worker_that_serves_no_more_is_spoken_of(

@@ -114,13 +114,18 @@ class Keeper:
         self._dispatcher.down(self._slot, detail, blameless=blameless)
 
     async def _until_serving(self, channel: grpc.aio.Channel, silence: str) -> None:
-        heard = ""
+        """Wait until the worker serves; log once that it does not, and once why if that is known only later."""
+        heard, told = "", False
 
         def hear(why: str) -> None:
             nonlocal heard
-            heard = why
+            unexplained, heard = told and not heard, why
+            if unexplained:
+                tell()
 
         def tell() -> None:
+            nonlocal told
+            told = True
             self._complaints.say(self._slot.name, f"{silence}; {heard}" if heard else silence)
 
         telling = asyncio.get_running_loop().call_later(SILENT_S, tell)

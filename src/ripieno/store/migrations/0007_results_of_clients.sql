@@ -141,7 +141,7 @@ begin
         order by w.task_no
     ), held as materialized (
         select s.task_no, n.needs from needing n join states s on s.task_no = n.task_no
-        where s.status = 1
+        where coalesce(s.status, 0) = 1  -- "coalesce" as in promote (0002)
         for no key update of s
     ), wanted as materialized (
         -- Those who have not been told of the result yet wait for it still.
