@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ripieno.worker import HandlerError, load_handler
-from ripieno.worker.serving.serving import is_async
+from ripieno.worker.running.handlers import is_async
 
 
 @pytest.fixture

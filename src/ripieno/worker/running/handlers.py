@@ -1,6 +1,8 @@
 """Finding a handler by its name."""
 
 import importlib
+import inspect
+from collections.abc import Callable
 from operator import attrgetter
 from typing import cast
 
@@ -34,3 +36,8 @@ def load_handler(name: str) -> Handler | AsyncHandler:
     if not callable(handler):
         raise HandlerError(f"{name!r} is {type(handler).__name__}, which cannot be called; name a function")
     return cast("Handler | AsyncHandler", handler)
+
+
+def is_async(handler: Callable[..., object]) -> bool:
+    """Return whether a handler is a coroutine function, or an object whose ``__call__`` is one."""
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__)

@@ -33,6 +33,18 @@ def run_blocking(inbox: BlockingInbox, handler: Handler, surroundings: Surroundi
                 surroundings.restore(idle=inbox.empty)
 
 
+def run_one_blocking(attempt: Attempt, handler: Handler) -> None:
+    """Run a plain function on one attempt that has nothing before or behind it, in this thread."""
+    if attempt.begin():
+        _run(attempt, handler)
+
+
+async def run_one_awaiting(attempt: Attempt, handler: AsyncHandler) -> None:
+    """Run a coroutine function on one attempt that has nothing before or behind it, on this loop."""
+    if attempt.begin():
+        await _run_interruptibly(attempt, handler)
+
+
 def _run(attempt: Attempt, handler: Handler) -> None:
     try:
         value = handler(Task(attempt))

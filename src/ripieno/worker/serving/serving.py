@@ -1,7 +1,6 @@
 """``serve``: runs one handler in one process, one attempt at a time, until the process is told to stop."""
 
 import asyncio
-import inspect
 import os
 import signal
 import sys
@@ -15,6 +14,7 @@ from ripieno.config import WORKER_ADDRESS_VARIABLE
 from ripieno.worker.process.borders import Borders
 from ripieno.worker.process.forks import guard_forks
 from ripieno.worker.process.surroundings import Surroundings
+from ripieno.worker.running.handlers import is_async
 from ripieno.worker.running.inbox import BlockingInbox, Inbox, LoopInbox
 from ripieno.worker.running.runner import AsyncHandler, Handler, run_awaiting, run_blocking
 from ripieno.worker.serving.server import WorkerServer, remove_socket
@@ -75,11 +75,6 @@ async def _serve_async(
     inbox = LoopInbox(loop)
     with _listening(address, inbox, on_ready, batch, loop) as surroundings:
         await run_awaiting(inbox, handler, surroundings)
-
-
-def is_async(handler: Callable[..., object]) -> bool:
-    """Return whether a handler is a coroutine function, or an object whose ``__call__`` is one."""
-    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__)
 
 
 @contextmanager
