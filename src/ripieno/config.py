@@ -13,6 +13,8 @@ from ripieno.domain.output import OUTPUT_LIMIT_BYTES
 DEFAULT_ADDRESS = "127.0.0.1:5001"
 ADDRESS_VARIABLE = "RIPIENO_ADDRESS"
 WORKER_ADDRESS_VARIABLE = "RIPIENO_WORKER_ADDRESS"
+#: Directories that a Python worker searches for modules after its own, as in PYTHONPATH.
+WORKER_PATH_VARIABLE = "RIPIENO_WORKER_PATH"
 #: Holds limits of a replica, ``name=value`` with blanks between them.
 LIMITS_VARIABLE = "RIPIENO_LIMITS"
 #: Set for workers that an agent starts: nobody waits for their ready line, so they print none.
@@ -20,7 +22,7 @@ SPAWNED_VARIABLE = "RIPIENO_SPAWNED"
 #: Set for workers that an agent starts: a number from 0 that no two live workers of the agent share.
 SLOT_VARIABLE = "RIPIENO_SLOT"
 #: Those of this project's own variables that workers inherit, because a handler may itself be a client.
-PASSED_VARIABLES = frozenset({ADDRESS_VARIABLE})
+PASSED_VARIABLES = frozenset({ADDRESS_VARIABLE, WORKER_PATH_VARIABLE})
 
 
 def _default_name() -> str:

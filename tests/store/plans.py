@@ -74,11 +74,11 @@ def joins(plan: Node) -> set[str]:
 
 def compared(plan: Node) -> set[str]:
     """Indexes that a nested loop reads for each of its outer rows without looking for that row's key in them."""
-    found = set()
+    found = set[str]()
     for node in nodes(plan):
         if "Join Filter" in node:
             inner = [below for below in nodes(node["Plans"][-1]) if below.get("Relation Name") in BIG]
-            found |= {each.get("Index Name", each["Relation Name"]) for each in inner if not _looks_up(each)}
+            found |= {str(each.get("Index Name", each["Relation Name"])) for each in inner if not _looks_up(each)}
     return found
 
 

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ripieno.config import SPAWNED_VARIABLE, WORKER_ADDRESS_VARIABLE
+from ripieno.config import SPAWNED_VARIABLE, WORKER_ADDRESS_VARIABLE, WORKER_PATH_VARIABLE
 from ripieno.domain.errors import RipienoError
 from ripieno.worker.running.handlers import load_handler
 from ripieno.worker.serving.serving import serve
 
-FUNCTIONS_HANDLER = "ripieno.worker.functions:handle"
+FUNCTIONS_HANDLER = "ripieno.functions.running.handler:handle"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     current = str(Path.cwd())
     if sys.path[0] not in ("", current):
         sys.path.insert(0, current)
+    sys.path += [entry for entry in os.environ.get(WORKER_PATH_VARIABLE, "").split(os.pathsep) if entry not in sys.path]
     try:
         serve(load_handler(arguments.handler), arguments.address, on_ready=_tell_ready, batch=not arguments.single)
     except RipienoError as error:

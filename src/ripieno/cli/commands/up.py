@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import click
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 @click.option("--drain", "drain_s", type=Seconds(min=0), metavar="SECONDS",
               default=defaults_of(AgentSettings)["drain_s"], show_default=True,
               help="How long running attempts may go on after the stop.")  # fmt: skip
+@click.option("--ephemeral", is_flag=True, hidden=True,
+              help="Keep nothing: data in a temporary directory, and stop when standard input ends.")  # fmt: skip
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info",
               show_default=True, help="Least severe level in DIR/logs/*.log.")  # fmt: skip
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True,
@@ -47,6 +51,7 @@ def command(
     database: str | None,
     limits: tuple[tuple[str, int], ...],
     drain_s: float,
+    ephemeral: bool,
     log_level: str,
     log_format: str,
 ) -> None:
@@ -64,6 +69,9 @@ def command(
     from ripieno.up.errors import UpError
     from ripieno.up.settings import UpSettings
 
+    kept = ExitStack()
+    if ephemeral:
+        data = Path(kept.enter_context(TemporaryDirectory(prefix="ripieno-", ignore_cleanup_errors=True)))
     settings = UpSettings(
         data=data,
         listen=parse_listen_address("listen", listen),
@@ -80,12 +88,15 @@ def command(
 
     async def until_stopped() -> None:
         stop, hurry = _on_signals()
+        if ephemeral:
+            _stop_with_input(stop, hurry)
         await run_up(settings, stop=stop, hurry=hurry, on_ready=lambda address: _announce(address, settings))
 
-    try:
-        asyncio.run(until_stopped())
-    except UpError as error:
-        raise click.ClickException(str(error)) from error
+    with kept:
+        try:
+            asyncio.run(until_stopped())
+        except UpError as error:
+            raise click.ClickException(str(error)) from error
 
 
 def _on_signals() -> tuple[asyncio.Event, asyncio.Event]:
@@ -102,6 +113,19 @@ def _on_signals() -> tuple[asyncio.Event, asyncio.Event]:
     for number in stop_signals():
         asyncio.get_running_loop().add_signal_handler(number, on_signal)
     return stop, hurry
+
+
+def _stop_with_input(stop: asyncio.Event, hurry: asyncio.Event) -> None:
+    """Stop at once when standard input ends: the program that started us has ended, and nothing is kept."""
+    loop = asyncio.get_running_loop()
+
+    def read() -> None:
+        if not os.read(0, 4096):
+            loop.remove_reader(0)
+            stop.set()
+            hurry.set()
+
+    loop.add_reader(0, read)
 
 
 def _announce(address: TcpAddress, settings: "UpSettings") -> None:

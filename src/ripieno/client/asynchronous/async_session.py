@@ -4,7 +4,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from ripieno.client.connection.connection import Connection
 from ripieno.client.connection.patience import time_limit
 from ripieno.client.reading import inquiries
 from ripieno.client.reading.fetching import Wanted, fetch, fetch_chunks, save
+from ripieno.client.reading.following import Follower
 from ripieno.client.reading.lookups import Lookups
 from ripieno.client.reading.outputs import TaskOutput, follow_task_output, task_output
 from ripieno.client.reading.results import Result, final_result, result_batches
@@ -89,6 +90,7 @@ class AsyncSession:
         self.id = session_id
         self.task_options = task_options
         self._connection = connection
+        self._background = background
         self._sender = TaskSender(connection, session_id)
         self._lookups = Lookups(connection, session_id, background)
 
@@ -435,6 +437,14 @@ class AsyncSession:
         Tells which of them have an input that will not come.
         """
         return await retry_failed(self._connection, self.id, changes, filter)
+
+    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Start a coroutine that is cancelled when the client is closed; for wrappers of this class."""
+        return self._background.start(work)
+
+    def follower(self) -> Follower:
+        """Return a follower of the session's results, for wrappers of this class that add keys as they go."""
+        return Follower(self._connection, self.id)
 
     async def _final(self, key: str) -> Result[None]:
         result = final_result(await self._lookups.get(key), None)

@@ -3,7 +3,7 @@
 import functools
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from contextlib import AbstractAsyncContextManager
 from enum import Enum, auto
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
@@ -50,6 +50,16 @@ class Bridge:
         finally:
             future.cancel()  # No effect on a future that is done.
             self._stay.under_way.discard(future)
+
+    def start(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
+        """Start a coroutine on the loop and return at once. It is cancelled when the bridge is closed.
+
+        Raises:
+            RuntimeError: as for ``run``.
+        """
+        future = self._stay.start(work)
+        future.add_done_callback(self._stay.under_way.discard)
+        return future
 
     def iterate(self, items: AsyncGenerator[T, None]) -> Iterator[T]:
         """Yield an async generator's items. Each item crosses threads once; batches cross less often."""

@@ -1,0 +1,1 @@
+"""The caller's side: clusters, futures, and the threads between them."""

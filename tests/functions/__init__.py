@@ -1,0 +1,1 @@
+"""Functions as tasks, on a private cluster that all of these tests share."""

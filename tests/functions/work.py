@@ -1,0 +1,65 @@
+"""Functions that the tests submit."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import ripieno
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def fail(text: str) -> None:
+    raise LookupError(text)
+
+
+def fail_until(attempts: int, counter: str) -> int:
+    """Fail so often; the file counts the calls."""
+    with Path(counter).open("ab") as file:
+        file.write(b".")
+    if Path(counter).stat().st_size < attempts:
+        raise ConnectionError("not yet")
+    return Path(counter).stat().st_size
+
+
+def wait_for(path: str) -> str:
+    while not Path(path).exists():
+        time.sleep(0.01)
+    return path
+
+
+def process_id(_: object = None) -> int:
+    return os.getpid()
+
+
+def identity(value: Any) -> Any:
+    return value
+
+
+def fibonacci(number: int) -> Any:
+    if number < 2:
+        return number
+    task = ripieno.current()
+    return task.submit(sum, [task.submit(fibonacci, number - 1), task.submit(fibonacci, number - 2)])
+
+
+def several(number: int) -> Any:
+    task = ripieno.current()
+    made = task.submit(square, number)
+    return {"alone": made, "nested": [task.submit(square, made)], "plain": task.task_id}
+
+
+def aside(path: str) -> str:
+    ripieno.current().submit(Path(path).write_text, "written")
+    return "ended"
+
+
+def waits_inside() -> Any:
+    return ripieno.current().submit(square, 2).result()
+
+
+async def doubled(number: int) -> int:
+    return 2 * number
