@@ -182,7 +182,7 @@ def test_public_names_are_listed_and_there() -> None:
     ("blocking", "implementation"), [(Client, AsyncClient), (Session, AsyncSession), (Task, AsyncTask)]
 )
 def test_both_flavours_take_the_same(blocking: type, implementation: type) -> None:
-    internal = {"send", "result_batches"}
+    internal = {"send", "result_batches", "start", "follower"}
     for name, method in vars(implementation).items():
         if name.startswith("_") or name in internal or not inspect.isfunction(method):
             continue
