@@ -208,6 +208,15 @@ class Steps:
         raise TaskError(text)
 
     @staticmethod
+    async def raise_with(task: Running, text: str, value: str, final: bool) -> None:
+        """Fail, for good or not, with a value for programs."""
+        if final:
+            raise TaskError(text, value=value.encode())
+        error = RuntimeError(text)
+        error.__ripieno_failure_value__ = value.encode()  # type: ignore[attr-defined]
+        raise error
+
+    @staticmethod
     async def require(task: Running, path: str) -> None:
         """Print the attempt's id, and fail unless there is a file."""
         print(task.given.task_id, flush=True)

@@ -51,7 +51,7 @@ async def old(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 def version(monkeypatch: pytest.MonkeyPatch) -> int:
     """Of the migration that comes next."""
     known = load_migrations()
-    version = len(known) + 1
+    version = known[-1].version + 1
     monkeypatch.setattr(migrate, "load_migrations", lambda: [*known, Migration(version, "weights", STEPS)])
     return version
 

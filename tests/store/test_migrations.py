@@ -51,7 +51,7 @@ async def test_a_newer_schema_is_refused(database_url: str) -> None:
 
 async def test_a_failing_migration_leaves_nothing_of_itself(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     known = load_migrations()
-    broken = Migration(len(known) + 1, "broken", "create table half_made (n integer); select 1 / 0")
+    broken = Migration(known[-1].version + 1, "broken", "create table half_made (n integer); select 1 / 0")
     monkeypatch.setattr(migrate, "load_migrations", lambda: [*known, broken])
     with pytest.raises(InvalidRequestError, match="division by zero"):
         async with Database.open(database_url):

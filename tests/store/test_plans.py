@@ -71,6 +71,7 @@ HOT = [
     ("lookup", "results", {"results_pkey", "tasks_pkey", "blobs_pkey"}),
     ("lookup", "results_within", {"results_pkey", "tasks_pkey", "blobs_pkey"}),
     ("lookup", "stopped_tasks", {"states_pkey"}),
+    ("lookup", "failure_of_attempt", {"states_pkey", "earlier_attempts_pkey", "attempt_outputs_pkey", "tasks_pkey"}),
     ("lookup", "failed_attempts", {"earlier_attempts_pkey", "states_pkey", "tasks_pkey"}),
     ("agents", "held", {"states_held"}),
     ("agents", "still_owned", {"states_pkey"}),

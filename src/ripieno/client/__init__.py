@@ -35,6 +35,7 @@ from ripieno.client.asynchronous.async_client import AsyncClient
 from ripieno.client.asynchronous.async_session import AsyncSession, AsyncTask
 from ripieno.client.bridging.blocking import Client, Session, Task
 from ripieno.client.reading.events import Events
+from ripieno.client.reading.failures import TaskFailure
 from ripieno.client.reading.lists import (
     ListedAgent,
     ListedAttempt,
@@ -112,6 +113,7 @@ __all__ = [
     "TaskChange",
     "TaskDefinition",
     "TaskFailedError",
+    "TaskFailure",
     "TaskOptions",
     "TaskOutput",
     "TaskStatus",

@@ -15,6 +15,8 @@ MAX_ID_BYTES = 1024
 
 #: Separates the parts of the task id that a worker sees on retry n: ``<id>###<n>``.
 ATTEMPT_SEPARATOR = "###"
+#: The largest number of an attempt.
+LARGEST_ATTEMPT = 2**31 - 1
 _ATTEMPT_ID = re.compile(r"^(?P<task>.+)###(?P<retry>[1-9][0-9]*)$", re.DOTALL)
 
 

@@ -16,6 +16,9 @@ from ripieno.domain.output import AttemptOutput
 from ripieno.domain.statuses import TaskStatus
 from ripieno.domain.submission import NewTask
 
+#: The longest value of a failure, in bytes. A longer one is left out wherever it turns up: the reason counts alone.
+FAILURE_VALUE_LIMIT_BYTES = 64 * 1024
+
 
 class Failure(Enum):
     """Cause of an attempt's failure, which decides whether another attempt may follow."""
@@ -59,10 +62,15 @@ class Completed(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """End of an attempt that failed: the cause, and a reason for people."""
+    """End of an attempt that failed: the cause, a reason for people, and what its worker attached for programs.
+
+    Attributes:
+        value: Bytes in a format of the worker's, at most ``FAILURE_VALUE_LIMIT_BYTES``; None for nothing.
+    """
 
     failure: Failure
     detail: str
+    value: bytes | None = None
 
 
 class Cancelled(NamedTuple):

@@ -4,7 +4,17 @@ from typing import cast
 
 from ripieno.domain.data import Data, ObjectDirectory, StoredObject
 from ripieno.domain.errors import InvalidRequestError
-from ripieno.domain.outcomes import Cancelled, Completed, Completions, Failed, Failure, Outcome, SubTasks, Ticket
+from ripieno.domain.outcomes import (
+    FAILURE_VALUE_LIMIT_BYTES,
+    Cancelled,
+    Completed,
+    Completions,
+    Failed,
+    Failure,
+    Outcome,
+    SubTasks,
+    Ticket,
+)
 from ripieno.domain.output import LARGEST_OUTPUT_LIMIT_BYTES, AttemptOutput
 from ripieno.domain.submission import NewTask
 from ripieno.wire.options import options_from_wire
@@ -153,6 +163,11 @@ def completions_to_wire(columns: Completions, message: agent_pb2.Completions) ->
         message.outputs[claim].CopyFrom(output_to_wire(output))
 
 
+def failure_value(value: bytes) -> bytes | None:
+    """Return what a worker attached to a failure; None if it is longer than ``FAILURE_VALUE_LIMIT_BYTES``."""
+    return value if len(value) <= FAILURE_VALUE_LIMIT_BYTES else None
+
+
 def storable(text: str) -> str:
     """Return a worker's text as PostgreSQL can hold it: NULs replaced, the middle of a long one cut out."""
     if len(text) > LONGEST_DETAIL:
@@ -171,9 +186,10 @@ def _how(message: agent_pb2.Outcome) -> Completed | Failed | Cancelled:
         )
     if kind == "failed":
         detail = storable(message.failed.detail)
+        value = failure_value(message.failed.value) if message.failed.HasField("value") else None
         if (failure := FAILURES.get(message.failed.reason)) is None:
-            return Failed(Failure.ATTEMPT, f"{detail} (for a reason, {message.failed.reason}, that {_NEWER})")
-        return Failed(failure, detail)
+            return Failed(Failure.ATTEMPT, f"{detail} (for a reason, {message.failed.reason}, that {_NEWER})", value)
+        return Failed(failure, detail, value)
     if kind == "cancelled":
         return Cancelled()
     return Failed(Failure.ATTEMPT, f"the attempt ended in a way that {_NEWER}")

@@ -8,6 +8,7 @@ import pytest
 
 from ripieno.agent.scheduling import pace
 from ripieno.agent.transport.calls import Call
+from ripieno.domain.outcomes import FAILURE_VALUE_LIMIT_BYTES
 from ripieno.wire.protos.armonik_v2 import worker_service_pb2
 from ripieno.wire.protos.v1 import agent_pb2
 from unit.agent.conftest import Serve
@@ -76,6 +77,21 @@ async def test_failures_and_the_worker_goes_on(replica: Replica, serve: Serve, b
         assert "max_duration (0.05 s)" in slow.detail
         assert inline_result(await replica.outcome_of("fine")) == b"x"
     assert all(len(outcomes) == 1 for outcomes in replica.outcomes.values())
+
+
+async def test_the_value_of_a_failure_is_reported_unless_it_is_too_long(replica: Replica, serve: Serve) -> None:
+    _, address = await serve(batch=True)
+    async with agent(replica, attach=(address,)):
+        replica.submit(
+            Task("retried", payload=b"fail:boom with bytes"),
+            Task("final", payload=b"error:boom with bytes"),
+            Task("none", payload=b"fail:boom"),
+            Task("much", payload=f"fail:boom with x*{FAILURE_VALUE_LIMIT_BYTES + 1}".encode()),
+        )
+        failures = {name: (await replica.outcome_of(name)).failed for name in ("retried", "final", "none", "much")}
+    assert (failures["retried"].detail, failures["retried"].value) == ("boom", b"bytes")
+    assert (failures["final"].reason, failures["final"].value) == (Reason.OUTPUT, b"bytes")
+    assert [name for name, failed in failures.items() if failed.HasField("value")] == ["retried", "final"]
 
 
 @both_lanes

@@ -144,6 +144,12 @@ async def handle(compute: Compute, receive: Receive, send: Send) -> None:
     await send(OK)
 
 
+def _value(said: str) -> bytes | None:
+    """What ``said`` stands for: a text, or ``text*times``; None for none."""
+    text, _, times = said.partition("*")
+    return text.encode() * int(times or 1) or None
+
+
 async def _ignore_cancellation(seconds: float) -> None:
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
@@ -241,7 +247,8 @@ class ToyBatchWorker(batch_worker_pb2_grpc.BatchWorkerServicer):
 
         async def run_one(number: int) -> None:
             async def send(reply: ProcessReply) -> None:
-                await tell(number, replies=[reply])
+                value = reply.output.error.details.partition(" with ")[2]
+                await tell(number, replies=[reply], failure_value=_value(value))
 
             order: list[str] = []
             try:
@@ -256,7 +263,8 @@ class ToyBatchWorker(batch_worker_pb2_grpc.BatchWorkerServicer):
                     await asyncio.sleep(30)
                 await handle(compute, mail[number].get, send)
             except CallFailed as failed:
-                await tell(number, failed=str(failed))
+                reason, _, value = str(failed).partition(" with ")
+                await tell(number, failed=reason, failure_value=_value(value))
             except asyncio.CancelledError:
                 await tell(number, failed="interrupted")
             finally:

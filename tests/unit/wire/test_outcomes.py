@@ -3,7 +3,7 @@
 import pytest
 
 from ripieno.domain.errors import InvalidRequestError
-from ripieno.domain.outcomes import Completions, Failed, Failure
+from ripieno.domain.outcomes import FAILURE_VALUE_LIMIT_BYTES, Completions, Failed, Failure
 from ripieno.domain.output import LARGEST_OUTPUT_LIMIT_BYTES, AttemptOutput
 from ripieno.wire.outcomes import (
     LONGEST_DETAIL,
@@ -129,3 +129,11 @@ def test_what_attempts_have_printed_stays_with_them() -> None:
     more = Completions([9], [9], [9], [9], [""], [0], outputs={9: OUTPUT})
     decoded.add(more)
     assert decoded.outputs == {0: OUTPUT, 9: OUTPUT}
+
+
+def test_the_value_of_a_failure_is_kept_unless_it_is_too_long() -> None:
+    """An agent of another make may send more than may be kept; one of before sends none."""
+    longest = bytes(FAILURE_VALUE_LIMIT_BYTES)
+    for value, kept in ((b"", b""), (longest, longest), (longest + b"x", None), (None, None)):
+        failed = agent_pb2.Outcome.Failed(detail="boom", value=value)
+        assert outcome_from_wire(agent_pb2.Outcome(failed=failed)).how == Failed(Failure.ATTEMPT, "boom", kept)

@@ -112,6 +112,7 @@ class BatchStream:
             run.replies.extend(item.replies)
             run.stored.update({each.key: stored_from_wire(each.object) for each in item.stored})
             run.withdrawn = run.withdrawn or item.withdrawn
+            run.failure_value = item.failure_value if item.HasField("failure_value") else None
             run.failed = item.failed if item.HasField("failed") else None
             run.ended = run.withdrawn or run.failed is not None or any(r.HasField("output") for r in item.replies)
         return True
@@ -132,6 +133,7 @@ class BatchRun:
         self.replies: list[ProcessReply] = []
         self.stored: dict[str, StoredObject] = {}
         self.failed: str | None = None
+        self.failure_value: bytes | None = None
         self.withdrawn = False
         self.ended = False
 

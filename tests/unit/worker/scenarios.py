@@ -65,6 +65,12 @@ def _raise_much(task: Task) -> bytes:
     raise ValueError("first " + "é\n" * 9_000 + " last")
 
 
+def _raise_with_value(task: Task) -> bytes:
+    error = TaskError("it carries") if task.payload == b"final" else ValueError("it carries")
+    error.__ripieno_failure_value__ = b"\0the exception"  # type: ignore[union-attr]
+    raise error
+
+
 def _exit(task: Task) -> bytes:
     raise SystemExit(3)
 

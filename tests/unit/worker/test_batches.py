@@ -54,6 +54,17 @@ async def test_messages_of_attempts_may_interleave(stream: BatchStream) -> None:
         assert results_of(await rest_of(run)) == {"r": b"".join(payloads[number])}
 
 
+@pytest.mark.parametrize("final", [True, False], ids=["for good", "this attempt"])
+async def test_what_an_exception_carries_goes_with_the_end_of_its_attempt(stream: BatchStream, final: bool) -> None:
+    run = await stream.begin(task("raise_with_value", b"final" if final else b"not"))
+    told = await rest_of(run)
+    assert run.failure_value == b"\0the exception"
+    text = told[-1].output.error.details if final else run.failed or ""
+    assert text == "it carries" if final else text.endswith("ValueError: it carries") and "Traceback" in text
+    other = await stream.begin(task("raise"))
+    assert await rest_of(other) == [] and other.failed and other.failure_value is None
+
+
 async def test_an_attempt_that_has_not_begun_is_withdrawn(stream: BatchStream, tmp_path: Path) -> None:
     holding, question = await hold(stream)
     waiting = [await stream.begin(task("note_cancel", str(tmp_path / "note").encode())) for _ in range(2)]

@@ -3,8 +3,9 @@ from urllib.parse import quote
 
 import pytest
 
+from ripieno.domain.outcomes import FAILURE_VALUE_LIMIT_BYTES
 from ripieno.domain.texts import REASON_LIMIT_BYTES
-from ripieno.worker.running.failures import describe, detail_of
+from ripieno.worker.running.failures import describe, detail_of, value_of
 from ripieno.worker.serving.process_lane import DETAIL_LIMIT_BYTES, fit_detail
 from ripieno.worker.terms.errors import TaskError
 
@@ -81,3 +82,24 @@ def test_a_status_detail_fits_its_trailers(text: str) -> None:
     detail = fit_detail(text)
     assert len(quote(detail, safe=" ")) <= DETAIL_LIMIT_BYTES
     assert detail.isprintable() or len(quote(detail, safe=" ")) > DETAIL_LIMIT_BYTES * 0.8
+
+
+class OddError(Exception):
+    def __getattr__(self, name: str) -> object:
+        raise SystemExit(name)
+
+
+def carrying(value: object) -> Exception:
+    error = ValueError("it carries something")
+    error.__ripieno_failure_value__ = value  # type: ignore[attr-defined]
+    return error
+
+
+def test_what_an_exception_carries_for_programs_is_bytes_of_a_bounded_length() -> None:
+    longest = bytes(FAILURE_VALUE_LIMIT_BYTES)
+    assert value_of(TaskError("text", value=b"")) == b""
+    assert TaskError("text", value=b"bytes").value == value_of(TaskError("text", value=b"bytes")) == b"bytes"
+    assert value_of(carrying(bytearray(b"any bytes"))) == b"any bytes"
+    assert value_of(carrying(longest)) == longest
+    for error in (ValueError(), TaskError("text"), carrying(longest + b"x"), carrying("text"), carrying(3), OddError()):
+        assert value_of(error) is None

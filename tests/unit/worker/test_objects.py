@@ -508,13 +508,13 @@ class LoneAttempt(Attempt):
     def send(self, replies: object) -> None:
         raise NotImplementedError
 
-    def finish(self, replies: object) -> None:
+    def finish(self, replies: object, failure_value: bytes | None = None) -> None:
         raise NotImplementedError
 
     def finish_with_result(self, key: str, data: bytes) -> None:
         raise NotImplementedError
 
-    def fail(self, detail: str) -> None:
+    def fail(self, detail: str, failure_value: bytes | None = None) -> None:
         raise NotImplementedError
 
     def send_stored(self, key: str, stored: StoredObject) -> None:

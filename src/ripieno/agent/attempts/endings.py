@@ -152,6 +152,8 @@ def _rest(message: AgentMessage) -> AgentMessage:
 def _put_failure(outcome: Outcome, how: Failed) -> None:
     outcome.failed.reason = _REASONS[how.failure]
     outcome.failed.detail = reason(how.detail)
+    if how.value is not None:
+        outcome.failed.value = how.value
 
 
 def _put_completed(completed: Outcome.Completed, how: Completed) -> None:

@@ -31,7 +31,7 @@ from ripieno.agent.uplink.link import Link
 from ripieno.agent.workers.exchange import Exchange
 from ripieno.domain.outcomes import Completed, Failed, Failure
 from ripieno.printed import Position, Printed
-from ripieno.wire.outcomes import directory_to_wire, output_from_wire, stored_from_wire
+from ripieno.wire.outcomes import directory_to_wire, failure_value, output_from_wire, stored_from_wire
 from ripieno.wire.protos.v1 import batch_worker_pb2
 
 BatchRequest = batch_worker_pb2.BatchRequest
@@ -285,6 +285,8 @@ class BatchLane:
                     how, left = await self._hear(attempt, conversation, item)
                 if item.HasField("failed"):
                     how, left = Failed(Failure.ATTEMPT, item.failed), True
+                if type(how) is Failed and item.HasField("failure_value"):
+                    how = how._replace(value=failure_value(item.failure_value))
             except CallEndedError:
                 raise
             except Exception as error:  # noqa: BLE001 - a bug here ends this attempt alone

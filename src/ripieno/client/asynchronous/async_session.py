@@ -14,6 +14,7 @@ from ripieno.client.connection.background import Background
 from ripieno.client.connection.connection import Connection
 from ripieno.client.connection.patience import time_limit
 from ripieno.client.reading import inquiries
+from ripieno.client.reading.failures import TaskFailure, task_failure
 from ripieno.client.reading.fetching import Wanted, fetch, fetch_chunks, save
 from ripieno.client.reading.following import Follower
 from ripieno.client.reading.lookups import Lookups
@@ -55,6 +56,10 @@ class AsyncTask(TaskHandle):
     async def output(self, attempt: int | None = None) -> TaskOutput:
         """Return what the task's latest attempt, or the one with that number, has printed; see ``AsyncSession.output``."""
         return await self.session.output(self, attempt)
+
+    async def failure(self, attempt: int | None = None) -> TaskFailure:
+        """Return how the task's latest failed attempt, or the one with that number, failed; see ``AsyncSession.failure``."""
+        return await self.session.failure(self, attempt)
 
     async def cancel(self) -> None:
         """Cancel the task unless it is final."""
@@ -309,6 +314,21 @@ class AsyncSession:
         async with aclosing(follow_task_output(self._connection, task_id, attempt)) as pieces:
             async for piece in pieces:
                 yield piece
+
+    async def failure(self, task: str | TaskHandle, attempt: int | None = None) -> TaskFailure:
+        """Return how an attempt of a task has failed, with what its worker attached to the failure for programs.
+
+        Where a task failed for want of an input, ``root_task_id`` names the task that is to blame: ask for its failure.
+
+        Args:
+            task: A handle or an id.
+            attempt: Number of the attempt, from 0; None means the latest that failed.
+
+        Raises:
+            NotFoundError: there is no such task, or the attempt has not failed (yet).
+        """
+        [task_id] = ids_of(task)
+        return await task_failure(self._connection, task_id, attempt)
 
     async def counts(self) -> dict[TaskStatus, int]:
         """Return how many tasks of the session are in each status; a status without tasks has no entry."""

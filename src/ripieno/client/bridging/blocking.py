@@ -15,6 +15,7 @@ from ripieno.client.asynchronous.async_client import DEFAULT_PATIENCE_S, AsyncCl
 from ripieno.client.asynchronous.async_session import AsyncSession, HandleT
 from ripieno.client.bridging.bridge import Bridge, blocking, blocking_as
 from ripieno.client.reading.events import Events
+from ripieno.client.reading.failures import TaskFailure
 from ripieno.client.reading.lists import (
     ListedAgent,
     ListedAttempt,
@@ -48,6 +49,10 @@ class Task(TaskHandle):
     def output(self, attempt: int | None = None) -> TaskOutput:
         """Return what the task's latest attempt, or the one with that number, has printed; see ``Session.output``."""
         return self.session.output(self, attempt)
+
+    def failure(self, attempt: int | None = None) -> TaskFailure:
+        """Return how the task's latest failed attempt, or the one with that number, failed; see ``Session.failure``."""
+        return self.session.failure(self, attempt)
 
     def cancel(self) -> None:
         """Cancel the task unless it is final."""
@@ -134,6 +139,7 @@ class Session:
 
     result = blocking(AsyncSession.result)
     output = blocking(AsyncSession.output)
+    failure = blocking(AsyncSession.failure)
     download = blocking(AsyncSession.download)
     wait = blocking(AsyncSession.wait)
     status = blocking(AsyncSession.status)

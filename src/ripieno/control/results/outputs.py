@@ -16,7 +16,7 @@ from typing import Any
 
 from ripieno.control.waiting.notices import Notices
 from ripieno.domain.errors import InvalidRequestError, NotFoundError, OverloadedError
-from ripieno.domain.identifiers import attempt_of_alias, check_identifier
+from ripieno.domain.identifiers import LARGEST_ATTEMPT, attempt_of_alias, check_identifier
 from ripieno.domain.output import AttemptOutput
 from ripieno.store.database.database import Database
 from ripieno.store.reading.lookup import FoundTask, find_tasks
@@ -32,8 +32,6 @@ _ANSWER_S = 1.5
 _LOOK_AGAIN_S = 0.1
 #: The most attempts that are followed through one replica: each costs two look-ups a second.
 MOST_FOLLOWED = 200
-#: The largest number of an attempt.
-_MOST_ATTEMPTS = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +86,13 @@ class Outputs:
             OverloadedError: if too many attempts are followed already.
         """
         check_identifier("task_id", task_id)
-        if attempt is not None and not 0 <= attempt <= _MOST_ATTEMPTS:
+        if attempt is not None and not 0 <= attempt <= LARGEST_ATTEMPT:
             raise InvalidRequestError("attempt", f"is {attempt}; attempts are numbered from 0")
         found = (await find_tasks(self._database, [task_id])).get(task_id)
         if found is None:
             raise NotFoundError(f"there is no task {task_id!r}")
         if attempt is None and found.id != task_id:
-            attempt = attempt_of_alias(task_id)
+            attempt = min(attempt_of_alias(task_id), LARGEST_ATTEMPT)
         state = await self._look(found, attempt)
         unchanged()
         if not follow and state.ticket is not None:

@@ -1,10 +1,11 @@
-"""The Tasks service: lists and submission of tasks, what attempts have printed, and another try for failed ones."""
+"""The Tasks service: lists and submission of tasks, what attempts have printed and how they failed, retries."""
 
 from contextlib import aclosing
 from typing import Any
 
 import grpc.aio
 
+from ripieno.control.results.failures import attempt_failure
 from ripieno.control.results.outputs import Outputs, Piece
 from ripieno.control.services.pages import Pages
 from ripieno.control.services.submitting import TaskSubmission
@@ -97,6 +98,12 @@ class Tasks(TaskSubmission):
             async with aclosing(pieces):
                 async for piece in pieces:
                     await context.write(_to_wire(piece))
+
+    async def GetFailure(self, request: tasks_pb2.FailureRequest, context: Context) -> tasks_pb2.TaskFailure:
+        """Return how an attempt has failed, with what its worker attached to the failure."""
+        with self._database.one_incarnation():
+            attempt = request.attempt if request.HasField("attempt") else None
+            return await attempt_failure(self._database, request.task_id, attempt)
 
     async def Retry(self, request: tasks_pb2.RetryRequest, context: Context) -> tasks_pb2.RetryReply:
         """Give failed tasks another attempt; reply when all that failed only because of them waits again."""

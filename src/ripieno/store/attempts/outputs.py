@@ -1,4 +1,4 @@
-"""Outputs of attempts: what their workers printed, kept by the transaction that ends them."""
+"""Outputs of attempts: what their workers printed, and the values of failures, kept by the transaction that ends them."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,17 +17,20 @@ _Columns = tuple[list[bytes], list[bytes], list[int], list[int]]
 
 
 async def keep_outputs(connection: Connection, ended: Sequence[Ended]) -> None:
-    """Keep what attempts have printed that end in this transaction, before their tasks go on to the next attempt.
+    """Keep what attempts that end in this transaction have printed, and the values of their failures.
+
+    This comes before their tasks go on to the next attempt. Where there is nothing to keep no statement runs.
 
     Of an attempt that was lost with its agent, that is what followers were told, if anybody followed it.
     """
-    printed = [(each, each.outcome.output) for each in ended if each.outcome.output is not None]
-    if printed:
+    kept = [each for each in ended if each.outcome.output is not None or _value(each) is not None]
+    if kept:
         await connection.execute(
             _SQL.keep_outputs,
-            [each.task_no for each, _ in printed],
-            [each.row["retry"] for each, _ in printed],
-            *_columns([output for _, output in printed]),
+            [each.task_no for each in kept],
+            [each.row["retry"] for each in kept],
+            *_columns([each.outcome.output or AttemptOutput() for each in kept]),
+            [_value(each) for each in kept],
         )
     lost = [
         each for each in ended if isinstance(each.how, Failed) and not each.outcome.worker and not each.outcome.output
@@ -56,6 +59,10 @@ def printed_columns(attempts: Completions) -> tuple[list[int], list[bytes], list
     numbers = dict(zip(attempts.claims, attempts.task_nos, strict=True))
     outputs = {numbers[claim]: output for claim, output in attempts.outputs.items() if claim in numbers}
     return (list(outputs), *_columns(list(outputs.values())))
+
+
+def _value(each: Ended) -> bytes | None:
+    return each.how.value if isinstance(each.how, Failed) else None
 
 
 def _columns(outputs: Sequence[AttemptOutput]) -> _Columns:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from ripieno.domain.data import Data
-from ripieno.domain.outcomes import Completed, Completions, Outcome
+from ripieno.domain.outcomes import Completed, Completions, Failed, Outcome
 from ripieno.store.database.gates import MOST_GATES
 
 Item = TypeVar("Item")
@@ -83,7 +83,7 @@ def rows_of(outcome: Outcome) -> int:
 
 
 def bytes_of(attempts: Completions, outcomes: Sequence[Outcome]) -> int:
-    """Return the bytes of inline data of ended attempts, and of what they have printed."""
+    """Return the bytes of inline data of ended attempts, of what they have printed, and of the values of failures."""
     return _completions_bytes(attempts) + sum(map(_outcome_bytes, outcomes))
 
 
@@ -95,7 +95,7 @@ def _completions_bytes(attempts: Completions) -> int:
 def _outcome_bytes(outcome: Outcome) -> int:
     printed = outcome.output.size if outcome.output is not None else 0
     if not isinstance(outcome.how, Completed):
-        return printed
+        return printed + len((outcome.how.value if isinstance(outcome.how, Failed) else None) or b"")
     results = sum(_inline_bytes(data) for _, data in outcome.how.results)
     return (
         printed + results + sum(_inline_bytes(task.payload) for batch in outcome.how.sub_tasks for task in batch.tasks)

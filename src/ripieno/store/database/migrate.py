@@ -91,7 +91,7 @@ def load_migrations() -> list[Migration]:
     """Return all migrations of this release, oldest first.
 
     Raises:
-        InvariantError: the versions are not 1, 2, 3...
+        InvariantError: two have the same version.
     """
     found = [
         Migration(int(match["version"]), match["name"], entry.read_text())
@@ -99,8 +99,9 @@ def load_migrations() -> list[Migration]:
         if (match := _FILE.match(entry.name))
     ]
     found.sort(key=lambda migration: migration.version)
-    if [migration.version for migration in found] != list(range(1, len(found) + 1)):
-        raise InvariantError(f"migrations are not numbered without a gap: {[m.version for m in found]}")
+    # A number may be left out: several migrations are written at a time, and each keeps the number that it was given.
+    if len({migration.version for migration in found}) < len(found):
+        raise InvariantError(f"two migrations have the same number: {[m.version for m in found]}")
     return found
 
 
@@ -121,14 +122,14 @@ async def migrate(connection: asyncpg.Connection, schema: str = SCHEMA) -> int:
         await asyncio.sleep(_LOCK_WAIT_MS / 1000)
     try:
         async with connection.transaction():
-            applied = await _create_schema(connection, schema, newest=len(migrations))
+            applied = await _create_schema(connection, schema, newest=migrations[-1].version)
         for migration in migrations:
             if migration.version not in applied:
                 await _apply(connection, migration)
     finally:
         if not connection.is_closed():
             await connection.execute(_SQL.unlock, _LOCK)
-    return len(migrations)
+    return migrations[-1].version
 
 
 async def _create_schema(connection: asyncpg.Connection, schema: str, newest: int) -> set[int]:

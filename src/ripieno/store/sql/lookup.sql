@@ -83,6 +83,28 @@ from (
 ) as failed
 order by task_no, retry
 
+-- name: failure_of_attempt
+-- One attempt of a task, or the latest that failed: how it failed, where, and what its worker attached to the failure.
+-- All but the first two columns are null if it has not failed. Locks nothing.
+select s.retry as latest, s.status as task_status, f.retry, f.status, f.detail, f.worker, f.started_at, f.ended_at,
+       f.failed_input, a.name as agent, o.failure_value,
+       (t.data_dependencies || t.payload_key)[f.failed_input] as input, root.id as root_id
+from states s
+left join lateral (
+    select e.retry, e.status, e.detail, e.worker, e.agent_no, e.started_at, e.ended_at,
+           null::integer as failed_input, null::bigint as root_no
+    from earlier_attempts e where e.task_no = s.task_no and ($2::integer is null or e.retry = $2::integer)
+    union all
+    select s.retry, s.status, s.detail, s.worker, s.agent_no, s.started_at, s.ended_at, s.failed_input, s.root_no
+    where (s.status >= 11 or s.status = 4) and ($2::integer is null or s.retry = $2::integer)
+    order by 1 desc limit 1
+) as f on true
+left join agents a on a.agent_no = f.agent_no
+left join attempt_outputs o on o.task_no = s.task_no and o.retry = f.retry
+left join tasks t on t.task_no = s.task_no and f.failed_input is not null
+left join tasks root on root.task_no = f.root_no
+where s.task_no = $1
+
 -- name: causes
 -- Why these tasks failed without having run: the links from each to the task whose own end was the first cause,
 -- up to $2 of them, and then that task itself. One that runs again, or that completed when it was retried, is marked as

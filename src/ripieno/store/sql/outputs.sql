@@ -18,11 +18,12 @@ select partitions from committed
 
 -- name: keep_outputs
 -- Called with the states of the attempts locked. Nobody else writes these rows.
-insert into attempt_outputs (task_no, retry, stdout, stderr, stdout_left_out, stderr_left_out)
-select * from unnest($1::bigint[], $2::integer[], $3::bytea[], $4::bytea[], $5::bigint[], $6::bigint[])
+insert into attempt_outputs (task_no, retry, stdout, stderr, stdout_left_out, stderr_left_out, failure_value)
+select * from unnest($1::bigint[], $2::integer[], $3::bytea[], $4::bytea[], $5::bigint[], $6::bigint[], $7::bytea[])
 on conflict (task_no, retry) do update
 set stdout = excluded.stdout, stderr = excluded.stderr,
-    stdout_left_out = excluded.stdout_left_out, stderr_left_out = excluded.stderr_left_out
+    stdout_left_out = excluded.stdout_left_out, stderr_left_out = excluded.stderr_left_out,
+    failure_value = excluded.failure_value
 
 -- name: keep_outputs_of_lost
 -- Called with the states of the attempts locked. What followers were told of attempts whose agent says nothing more.

@@ -78,16 +78,25 @@ class Attempt(ABC):
         """Send replies that do not end the attempt. Never blocks."""
 
     @abstractmethod
-    def finish(self, replies: Sequence[ProcessReply]) -> None:
-        """End the attempt with these replies, of which the last is Output."""
+    def finish(self, replies: Sequence[ProcessReply], failure_value: bytes | None = None) -> None:
+        """End the attempt with these replies, of which the last is Output.
+
+        ``failure_value`` is as for ``fail``, where Output is an error.
+        """
 
     @abstractmethod
     def finish_with_result(self, key: str, data: bytes) -> None:
         """End the attempt with one result of one chunk, and Output ok."""
 
     @abstractmethod
-    def fail(self, detail: str) -> None:
-        """End the attempt as failed, without Output."""
+    def fail(self, detail: str, failure_value: bytes | None = None) -> None:
+        """End the attempt as failed, without Output.
+
+        Args:
+            detail: The reason, for people.
+            failure_value: What goes with the failure for programs, at most ``FAILURE_VALUE_LIMIT_BYTES``; None for
+                nothing. A lane without a place for it leaves it out.
+        """
 
     @property
     def objects(self) -> ObjectPlace | None:

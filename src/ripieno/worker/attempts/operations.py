@@ -223,9 +223,12 @@ def complete(attempt: Attempt, value: object) -> Operation[None]:
     attempt.finish([output_ok()])
 
 
-def fail_for_good(attempt: Attempt, details: str) -> None:
-    """End an attempt whose handler raised TaskError: send an Output error, which fails the task for good."""
-    attempt.finish([*attempt.end_results(), output_error(details)])
+def fail_for_good(attempt: Attempt, details: str, value: bytes | None) -> None:
+    """End an attempt whose handler raised TaskError: send an Output error, which fails the task for good.
+
+    ``value`` is what goes with the failure for programs; None for nothing.
+    """
+    attempt.finish([*attempt.end_results(), output_error(details)], value)
 
 
 def _delegate(attempt: Attempt, sub_tasks: Sequence[SubTask]) -> list[str]:

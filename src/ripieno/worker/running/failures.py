@@ -4,7 +4,9 @@ import traceback
 from pathlib import Path
 from types import TracebackType
 
+from ripieno.domain.outcomes import FAILURE_VALUE_LIMIT_BYTES
 from ripieno.domain.texts import REASON_LIMIT_BYTES, reason
+from ripieno.worker.terms.errors import FAILURE_VALUE_ATTRIBUTE
 
 _PACKAGE = str(Path(__file__).parents[1])
 
@@ -32,6 +34,21 @@ def detail_of(error: BaseException) -> str:
     except BaseException as strange:  # noqa: BLE001 - an exception's own __str__ may do anything
         text = f"{_name(error)} (its text cannot be shown: {_name(strange)})"
     return reason(text, REASON_LIMIT_BYTES)
+
+
+def value_of(error: BaseException) -> bytes | None:
+    """Return the bytes that an exception carries for programs; None if it has none, or more than may be kept.
+
+    This never raises, whatever the exception is like.
+    """
+    try:
+        value = getattr(error, FAILURE_VALUE_ATTRIBUTE, None)
+        if not isinstance(value, bytes | bytearray | memoryview):
+            return None
+        taken = bytes(value)
+    except BaseException:  # noqa: BLE001 - an exception's own attributes may do anything
+        return None
+    return taken if len(taken) <= FAILURE_VALUE_LIMIT_BYTES else None
 
 
 def _name(error: BaseException) -> str:

@@ -9,7 +9,7 @@ from ripieno.worker.attempts.drivers import awaiting, blocking
 from ripieno.worker.author.task import AsyncTask, Task
 from ripieno.worker.process.forks import end_child, is_forked
 from ripieno.worker.process.surroundings import Surroundings
-from ripieno.worker.running.failures import describe, detail_of
+from ripieno.worker.running.failures import describe, detail_of, value_of
 from ripieno.worker.running.inbox import BlockingInbox, LoopInbox
 from ripieno.worker.terms.errors import TaskCancelled, TaskError
 
@@ -136,6 +136,6 @@ def _end(attempt: Attempt, error: BaseException) -> None:
         stopped = isinstance(error, TaskCancelled | asyncio.CancelledError)
         attempt.fail("cancelled" if stopped else describe(error))
     elif isinstance(error, TaskError):
-        operations.fail_for_good(attempt, detail_of(error))
+        operations.fail_for_good(attempt, detail_of(error), value_of(error))
     else:
-        attempt.fail(describe(error))
+        attempt.fail(describe(error), value_of(error))

@@ -92,14 +92,14 @@ class BatchAttempt(Attempt):
     def send(self, replies: Sequence[ProcessReply]) -> None:
         self.outbox.put(_encode(BatchReply.Item(attempt=self.number, replies=replies)))
 
-    def finish(self, replies: Sequence[ProcessReply]) -> None:
-        self._finish(_encode(BatchReply.Item(attempt=self.number, replies=replies)))
+    def finish(self, replies: Sequence[ProcessReply], failure_value: bytes | None = None) -> None:
+        self._finish(_encode(BatchReply.Item(attempt=self.number, replies=replies, failure_value=failure_value)))
 
     def finish_with_result(self, key: str, data: bytes) -> None:
         self._finish(self._stream.one_result.encode(self.number, key, data))
 
-    def fail(self, detail: str) -> None:
-        self._finish(_encode(BatchReply.Item(attempt=self.number, failed=detail)))
+    def fail(self, detail: str, failure_value: bytes | None = None) -> None:
+        self._finish(_encode(BatchReply.Item(attempt=self.number, failed=detail, failure_value=failure_value)))
 
     @property
     def objects(self) -> ObjectPlace | None:

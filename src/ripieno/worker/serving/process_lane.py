@@ -51,7 +51,7 @@ class CallAttempt(Attempt):
         for reply in replies:
             self.outbox.put(reply.SerializeToString())
 
-    def finish(self, replies: Sequence[ProcessReply]) -> None:
+    def finish(self, replies: Sequence[ProcessReply], failure_value: bytes | None = None) -> None:
         self._borders.flush()  # the agent takes what is in the pipes when the call ends
         self.send(replies)
         self.end()
@@ -62,7 +62,7 @@ class CallAttempt(Attempt):
         begun = [result_begun(request_id, key), result_continued(request_id, data)]
         self.finish([*begun, *result_ended(request_id), output_ok()])
 
-    def fail(self, detail: str) -> None:
+    def fail(self, detail: str, failure_value: bytes | None = None) -> None:
         if not self.over:  # a withdrawn attempt fails in the thread of the I/O, and has printed nothing
             self._borders.flush()
         self.failure = detail

@@ -18,6 +18,9 @@ from collections.abc import Sequence
 
 from ripieno.domain.errors import RipienoError
 
+#: The attribute of a handler's exception, of any kind, whose bytes go with the failure to whoever asks for it.
+FAILURE_VALUE_ATTRIBUTE = "__ripieno_failure_value__"
+
 
 class TaskError(RipienoError):
     """The task has failed for good: a handler raises this to say so.
@@ -25,7 +28,23 @@ class TaskError(RipienoError):
     The task becomes ERROR with this text and is never retried; its results are aborted
     and its sub-tasks never exist. Any other exception fails this attempt alone, and
     another may follow.
+
+    Args:
+        detail: The reason, for people.
+        value: What a program that asks for the failure (``session.failure``) is given beside the text, in any format.
+            More than 64 KiB are left out, as if there were no value. Any other exception may carry such bytes, too:
+            in an attribute ``__ripieno_failure_value__``.
     """
+
+    def __init__(self, detail: str, *, value: bytes | None = None) -> None:
+        super().__init__(detail)
+        if value is not None:
+            setattr(self, FAILURE_VALUE_ATTRIBUTE, value)
+
+    @property
+    def value(self) -> bytes | None:
+        """What goes with the failure; None for nothing."""
+        return getattr(self, FAILURE_VALUE_ATTRIBUTE, None)
 
 
 class HandlerError(RipienoError):

@@ -269,19 +269,25 @@ class Outcome(_message.Message):
 
         REASON_FIELD_NUMBER: _builtins.int
         DETAIL_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
         reason: Global___Outcome.Failed.Reason.ValueType
         detail: _builtins.str
+        value: _builtins.bytes
+        """What the worker attached for programs (BatchReply.Item.failure_value)."""
         def __init__(
             self,
             *,
             reason: Global___Outcome.Failed.Reason.ValueType = ...,
             detail: _builtins.str = ...,
+            value: _builtins.bytes | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "value", b"value"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "reason", b"reason"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "detail", b"detail", "reason", b"reason", "value", b"value"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
+        _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
+        _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__value) -> _WhichOneofReturnType__value | None: ...
 
     @_typing.final
     class Cancelled(_message.Message):

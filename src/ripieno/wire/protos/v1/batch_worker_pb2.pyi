@@ -167,6 +167,7 @@ class BatchReply(_message.Message):
         FAILED_FIELD_NUMBER: _builtins.int
         STORED_FIELD_NUMBER: _builtins.int
         PRINTED_FIELD_NUMBER: _builtins.int
+        FAILURE_VALUE_FIELD_NUMBER: _builtins.int
         attempt: _builtins.int
         withdrawn: _builtins.bool
         """The attempt never began and never will. Where it was not asked back, `failed` says why:
@@ -175,6 +176,11 @@ class BatchReply(_message.Message):
         failed: _builtins.str
         """The attempt failed as a call of Worker.Process fails with an error
         status; this is the status's detail. Set in its last item.
+        """
+        failure_value: _builtins.bytes
+        """What a program may make of the failure, beside the text for people: the handler's exception, say. Of any
+        format, at most 64 KiB: a longer one counts as none. In the last item of an attempt that `failed`, or whose
+        Output is an error.
         """
         @_builtins.property
         def replies(self) -> _containers.RepeatedCompositeFieldContainer[_worker_service_pb2.ProcessReply]:
@@ -197,14 +203,20 @@ class BatchReply(_message.Message):
             failed: _builtins.str | None = ...,
             stored: _abc.Iterable[Global___BatchReply.Stored] | None = ...,
             printed: Global___BatchReply.Printed | None = ...,
+            failure_value: _builtins.bytes | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["_failed", b"_failed", "failed", b"failed", "printed", b"printed"]  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_failed", b"_failed", "_failure_value", b"_failure_value", "failed", b"failed", "failure_value", b"failure_value", "printed", b"printed"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["_failed", b"_failed", "attempt", b"attempt", "failed", b"failed", "printed", b"printed", "replies", b"replies", "stored", b"stored", "withdrawn", b"withdrawn"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_failed", b"_failed", "_failure_value", b"_failure_value", "attempt", b"attempt", "failed", b"failed", "failure_value", b"failure_value", "printed", b"printed", "replies", b"replies", "stored", b"stored", "withdrawn", b"withdrawn"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         _WhichOneofReturnType__failed: _TypeAlias = _typing.Literal["failed"]  # noqa: Y015
         _WhichOneofArgType__failed: _TypeAlias = _typing.Literal["_failed", b"_failed"]  # noqa: Y015
+        _WhichOneofReturnType__failure_value: _TypeAlias = _typing.Literal["failure_value"]  # noqa: Y015
+        _WhichOneofArgType__failure_value: _TypeAlias = _typing.Literal["_failure_value", b"_failure_value"]  # noqa: Y015
+        @_typing.overload
         def WhichOneof(self, oneof_group: _WhichOneofArgType__failed) -> _WhichOneofReturnType__failed | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__failure_value) -> _WhichOneofReturnType__failure_value | None: ...
 
     @_typing.final
     class Printed(_message.Message):

@@ -28,7 +28,7 @@ from ripieno.wire.protos.armonik_v2 import objects_pb2 as ripieno_dot_wire_dot_p
 from ripieno.wire.protos.v1 import query_pb2 as ripieno_dot_wire_dot_protos_dot_v1_dot_query__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"ripieno/wire/protos/v1/tasks.proto\x12\nripieno.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a,ripieno/wire/protos/armonik_v2/objects.proto\x1a\"ripieno/wire/protos/v1/query.proto\"X\n\x13\x46ollowOutputRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x14\n\x07\x61ttempt\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x42\n\n\x08_attempt\"~\n\x0bOutputPiece\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12\x0e\n\x06stdout\x18\x02 \x01(\x0c\x12\x0e\n\x06stderr\x18\x03 \x01(\x0c\x12\x17\n\x0fstdout_left_out\x18\x04 \x01(\x04\x12\x17\n\x0fstderr_left_out\x18\x05 \x01(\x04\x12\x0c\n\x04over\x18\x06 \x01(\x08\"\xc9\x02\n\x12SubmitTasksRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x31\n\x07options\x18\x02 \x01(\x0b\x32 .ArmoniK.api.grpc.v1.TaskOptions\x12\x35\n\x05tasks\x18\x03 \x03(\x0b\x32&.ripieno.v1.SubmitTasksRequest.NewTask\x1a\xb4\x01\n\x07NewTask\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\x07payload\x18\x02 \x01(\x0cH\x00\x12\x15\n\x0bpayload_key\x18\x03 \x01(\tH\x00\x12\x1c\n\x14\x65xpected_output_keys\x18\x04 \x03(\t\x12\x19\n\x11\x64\x61ta_dependencies\x18\x05 \x03(\t\x12\x31\n\x07options\x18\x06 \x01(\x0b\x32 .ArmoniK.api.grpc.v1.TaskOptionsB\x07\n\x05input\"$\n\x10SubmitTasksReply\x12\x10\n\x08task_ids\x18\x01 \x03(\t\"\x19\n\x06TaskId\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"\x90\x04\n\x04Task\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0e\n\x06status\x18\x03 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x12\x1a\n\x12unmet_dependencies\x18\x05 \x01(\x05\x12\x30\n\x0csubmitted_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nclaimed_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstarted_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08\x64uration\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05\x61gent\x18\x0b \x01(\t\x12\x0e\n\x06worker\x18\x0c \x01(\t\x12\r\n\x05\x65rror\x18\r \x01(\t\x12\x31\n\x07options\x18\x0e \x01(\x0b\x32 .ArmoniK.api.grpc.v1.TaskOptions\x12\x1c\n\x14\x65xpected_output_keys\x18\x0f \x03(\t\x12\x19\n\x11\x64\x61ta_dependencies\x18\x10 \x03(\t\x12\x14\n\x0cpayload_size\x18\x11 \x01(\x03\x12\x0e\n\x06number\x18\x12 \x01(\x03\"K\n\x08TaskPage\x12\x1f\n\x05tasks\x18\x01 \x03(\x0b\x32\x10.ripieno.v1.Task\x12\x1e\n\x04page\x18\x02 \x01(\x0b\x32\x10.ripieno.v1.Page\"\x97\x01\n\x0cRetryRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08task_ids\x18\x02 \x03(\t\x12\x12\n\nall_failed\x18\x03 \x01(\x08\x12\"\n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x12.ripieno.v1.Filter\x12)\n\x07options\x18\x04 \x01(\x0b\x32\x18.ripieno.v1.RetryOptions\"\xf5\x01\n\x0cRetryOptions\x12/\n\x0cmax_duration\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x18\n\x0bmax_retries\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x15\n\x08priority\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12\x36\n\x07options\x18\x04 \x03(\x0b\x32%.ripieno.v1.RetryOptions.OptionsEntry\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0e\n\x0c_max_retriesB\x0b\n\t_priority\"v\n\nRetryReply\x12\x0f\n\x07retried\x18\x01 \x01(\x03\x12\x0f\n\x07revived\x18\x02 \x01(\x03\x12+\n\x0bnot_retried\x18\x03 \x03(\x0b\x32\x16.ripieno.v1.NotRetried\x12\x19\n\x11not_retried_total\x18\x04 \x01(\x03\"-\n\nNotRetried\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xcc\x02\n\x07\x41ttempt\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\x05\x12\x0e\n\x06status\x18\x04 \x01(\t\x12.\n\nclaimed_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstarted_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08\x64uration\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05\x61gent\x18\t \x01(\t\x12\x0e\n\x06worker\x18\n \x01(\t\x12\r\n\x05\x65rror\x18\x0b \x01(\t\x12\x13\n\x0btask_number\x18\x0c \x01(\x03\"T\n\x0b\x41ttemptPage\x12%\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x13.ripieno.v1.Attempt\x12\x1e\n\x04page\x18\x02 \x01(\x0b\x32\x10.ripieno.v1.Page\"`\n\x07Options\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x31\n\x07options\x18\x02 \x01(\x0b\x32 .ArmoniK.api.grpc.v1.TaskOptions\x12\x0e\n\x06number\x18\x03 \x01(\x03\"S\n\x0bOptionsPage\x12$\n\x07options\x18\x01 \x03(\x0b\x32\x13.ripieno.v1.Options\x12\x1e\n\x04page\x18\x02 \x01(\x0b\x32\x10.ripieno.v1.Page2\xca\x04\n\x05Tasks\x12/\n\x04List\x12\x11.ripieno.v1.Query\x1a\x14.ripieno.v1.TaskPage\x12.\n\x05\x43ount\x12\x12.ripieno.v1.Filter\x1a\x11.ripieno.v1.Total\x12+\n\x03Get\x12\x12.ripieno.v1.TaskId\x1a\x10.ripieno.v1.Task\x12:\n\x0cListAttempts\x12\x11.ripieno.v1.Query\x1a\x17.ripieno.v1.AttemptPage\x12\x36\n\rCountAttempts\x12\x12.ripieno.v1.Filter\x1a\x11.ripieno.v1.Total\x12\x39\n\x0bListOptions\x12\x11.ripieno.v1.Query\x1a\x17.ripieno.v1.OptionsPage\x12\x35\n\x0c\x43ountOptions\x12\x12.ripieno.v1.Filter\x1a\x11.ripieno.v1.Total\x12J\n\x0c\x46ollowOutput\x12\x1f.ripieno.v1.FollowOutputRequest\x1a\x17.ripieno.v1.OutputPiece0\x01\x12\x39\n\x05Retry\x12\x18.ripieno.v1.RetryRequest\x1a\x16.ripieno.v1.RetryReply\x12\x46\n\x06Submit\x12\x1e.ripieno.v1.SubmitTasksRequest\x1a\x1c.ripieno.v1.SubmitTasksReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"ripieno/wire/protos/v1/tasks.proto\x12\nripieno.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a,ripieno/wire/protos/armonik_v2/objects.proto\x1a\"ripieno/wire/protos/v1/query.proto\"X\n\x13\x46ollowOutputRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x14\n\x07\x61ttempt\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x42\n\n\x08_attempt\"~\n\x0bOutputPiece\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12\x0e\n\x06stdout\x18\x02 \x01(\x0c\x12\x0e\n\x06stderr\x18\x03 \x01(\x0c\x12\x17\n\x0fstdout_left_out\x18\x04 \x01(\x04\x12\x17\n\x0fstderr_left_out\x18\x05 \x01(\x04\x12\x0c\n\x04over\x18\x06 \x01(\x08\"C\n\x0e\x46\x61ilureRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x14\n\x07\x61ttempt\x18\x02 \x01(\x05H\x00\x88\x01\x01\x42\n\n\x08_attempt\"\x96\x02\n\x0bTaskFailure\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0e\n\x06status\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12\r\n\x05\x61gent\x18\x05 \x01(\t\x12\x0e\n\x06worker\x18\x06 \x01(\t\x12.\n\nstarted_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\x05value\x18\t \x01(\x0cH\x00\x88\x01\x01\x12\x14\n\x0c\x66\x61iled_input\x18\n \x01(\t\x12\x14\n\x0croot_task_id\x18\x0b \x01(\tB\x08\n\x06_value\"\xc9\x02\n\x12SubmitTasksRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x31\n\x07options\x18\x02 \x01(\x0b\x32 .ArmoniK.api.grpc.v1.TaskOptions\x12\x35\n\x05tasks\x18\x03 \x03(\x0b\x32&.ripieno.v1.SubmitTasksRequest.NewTask\x1a\xb4\x01\n\x07NewTask\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\x07payload\x18\x02 \x01(\x0cH\x00\x12\x15\n\x0bpayload_key\x18\x03 \x01(\tH\x00\x12\x1c\n\x14\x65xpected_output_keys\x18\x04 \x03(\t\x12\x19\n\x11\x64\x61ta_dependencies\x18\x05 \x03(\t\x12\x31\n\x07options\x18\x06 \x01(\x0b\x32 .ArmoniK.api.grpc.v1.TaskOptionsB\x07\n\x05input\"$\n\x10SubmitTasksReply\x12\x10\n\x08task_ids\x18\x01 \x03(\t\"\x19\n\x06TaskId\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"\x90\x04\n\x04Task\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0e\n\x06status\x18\x03 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x12\x1a\n\x12unmet_dependencies\x18\x05 \x01(\x05\x12\x30\n\x0csubmitted_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nclaimed_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstarted_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08\x64uration\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05\x61gent\x18\x0b \x01(\t\x12\x0e\n\x06worker\x18\x0c \x01(\t\x12\r\n\x05\x65rror\x18\r \x01(\t\x12\x31\n\x07options\x18\x0e \x01(\x0b\x32 .ArmoniK.api.grpc.v1.TaskOptions\x12\x1c\n\x14\x65xpected_output_keys\x18\x0f \x03(\t\x12\x19\n\x11\x64\x61ta_dependencies\x18\x10 \x03(\t\x12\x14\n\x0cpayload_size\x18\x11 \x01(\x03\x12\x0e\n\x06number\x18\x12 \x01(\x03\"K\n\x08TaskPage\x12\x1f\n\x05tasks\x18\x01 \x03(\x0b\x32\x10.ripieno.v1.Task\x12\x1e\n\x04page\x18\x02 \x01(\x0b\x32\x10.ripieno.v1.Page\"\x97\x01\n\x0cRetryRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08task_ids\x18\x02 \x03(\t\x12\x12\n\nall_failed\x18\x03 \x01(\x08\x12\"\n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x12.ripieno.v1.Filter\x12)\n\x07options\x18\x04 \x01(\x0b\x32\x18.ripieno.v1.RetryOptions\"\xf5\x01\n\x0cRetryOptions\x12/\n\x0cmax_duration\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x18\n\x0bmax_retries\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x15\n\x08priority\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12\x36\n\x07options\x18\x04 \x03(\x0b\x32%.ripieno.v1.RetryOptions.OptionsEntry\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0e\n\x0c_max_retriesB\x0b\n\t_priority\"v\n\nRetryReply\x12\x0f\n\x07retried\x18\x01 \x01(\x03\x12\x0f\n\x07revived\x18\x02 \x01(\x03\x12+\n\x0bnot_retried\x18\x03 \x03(\x0b\x32\x16.ripieno.v1.NotRetried\x12\x19\n\x11not_retried_total\x18\x04 \x01(\x03\"-\n\nNotRetried\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xcc\x02\n\x07\x41ttempt\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\x05\x12\x0e\n\x06status\x18\x04 \x01(\t\x12.\n\nclaimed_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstarted_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08\x64uration\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05\x61gent\x18\t \x01(\t\x12\x0e\n\x06worker\x18\n \x01(\t\x12\r\n\x05\x65rror\x18\x0b \x01(\t\x12\x13\n\x0btask_number\x18\x0c \x01(\x03\"T\n\x0b\x41ttemptPage\x12%\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x13.ripieno.v1.Attempt\x12\x1e\n\x04page\x18\x02 \x01(\x0b\x32\x10.ripieno.v1.Page\"`\n\x07Options\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x31\n\x07options\x18\x02 \x01(\x0b\x32 .ArmoniK.api.grpc.v1.TaskOptions\x12\x0e\n\x06number\x18\x03 \x01(\x03\"S\n\x0bOptionsPage\x12$\n\x07options\x18\x01 \x03(\x0b\x32\x13.ripieno.v1.Options\x12\x1e\n\x04page\x18\x02 \x01(\x0b\x32\x10.ripieno.v1.Page2\x8d\x05\n\x05Tasks\x12/\n\x04List\x12\x11.ripieno.v1.Query\x1a\x14.ripieno.v1.TaskPage\x12.\n\x05\x43ount\x12\x12.ripieno.v1.Filter\x1a\x11.ripieno.v1.Total\x12+\n\x03Get\x12\x12.ripieno.v1.TaskId\x1a\x10.ripieno.v1.Task\x12:\n\x0cListAttempts\x12\x11.ripieno.v1.Query\x1a\x17.ripieno.v1.AttemptPage\x12\x36\n\rCountAttempts\x12\x12.ripieno.v1.Filter\x1a\x11.ripieno.v1.Total\x12\x39\n\x0bListOptions\x12\x11.ripieno.v1.Query\x1a\x17.ripieno.v1.OptionsPage\x12\x35\n\x0c\x43ountOptions\x12\x12.ripieno.v1.Filter\x1a\x11.ripieno.v1.Total\x12J\n\x0c\x46ollowOutput\x12\x1f.ripieno.v1.FollowOutputRequest\x1a\x17.ripieno.v1.OutputPiece0\x01\x12\x41\n\nGetFailure\x12\x1a.ripieno.v1.FailureRequest\x1a\x17.ripieno.v1.TaskFailure\x12\x39\n\x05Retry\x12\x18.ripieno.v1.RetryRequest\x1a\x16.ripieno.v1.RetryReply\x12\x46\n\x06Submit\x12\x1e.ripieno.v1.SubmitTasksRequest\x1a\x1c.ripieno.v1.SubmitTasksReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,36 +41,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FOLLOWOUTPUTREQUEST']._serialized_end=285
   _globals['_OUTPUTPIECE']._serialized_start=287
   _globals['_OUTPUTPIECE']._serialized_end=413
-  _globals['_SUBMITTASKSREQUEST']._serialized_start=416
-  _globals['_SUBMITTASKSREQUEST']._serialized_end=745
-  _globals['_SUBMITTASKSREQUEST_NEWTASK']._serialized_start=565
-  _globals['_SUBMITTASKSREQUEST_NEWTASK']._serialized_end=745
-  _globals['_SUBMITTASKSREPLY']._serialized_start=747
-  _globals['_SUBMITTASKSREPLY']._serialized_end=783
-  _globals['_TASKID']._serialized_start=785
-  _globals['_TASKID']._serialized_end=810
-  _globals['_TASK']._serialized_start=813
-  _globals['_TASK']._serialized_end=1341
-  _globals['_TASKPAGE']._serialized_start=1343
-  _globals['_TASKPAGE']._serialized_end=1418
-  _globals['_RETRYREQUEST']._serialized_start=1421
-  _globals['_RETRYREQUEST']._serialized_end=1572
-  _globals['_RETRYOPTIONS']._serialized_start=1575
-  _globals['_RETRYOPTIONS']._serialized_end=1820
-  _globals['_RETRYOPTIONS_OPTIONSENTRY']._serialized_start=1745
-  _globals['_RETRYOPTIONS_OPTIONSENTRY']._serialized_end=1791
-  _globals['_RETRYREPLY']._serialized_start=1822
-  _globals['_RETRYREPLY']._serialized_end=1940
-  _globals['_NOTRETRIED']._serialized_start=1942
-  _globals['_NOTRETRIED']._serialized_end=1987
-  _globals['_ATTEMPT']._serialized_start=1990
-  _globals['_ATTEMPT']._serialized_end=2322
-  _globals['_ATTEMPTPAGE']._serialized_start=2324
-  _globals['_ATTEMPTPAGE']._serialized_end=2408
-  _globals['_OPTIONS']._serialized_start=2410
-  _globals['_OPTIONS']._serialized_end=2506
-  _globals['_OPTIONSPAGE']._serialized_start=2508
-  _globals['_OPTIONSPAGE']._serialized_end=2591
-  _globals['_TASKS']._serialized_start=2594
-  _globals['_TASKS']._serialized_end=3180
+  _globals['_FAILUREREQUEST']._serialized_start=415
+  _globals['_FAILUREREQUEST']._serialized_end=482
+  _globals['_TASKFAILURE']._serialized_start=485
+  _globals['_TASKFAILURE']._serialized_end=763
+  _globals['_SUBMITTASKSREQUEST']._serialized_start=766
+  _globals['_SUBMITTASKSREQUEST']._serialized_end=1095
+  _globals['_SUBMITTASKSREQUEST_NEWTASK']._serialized_start=915
+  _globals['_SUBMITTASKSREQUEST_NEWTASK']._serialized_end=1095
+  _globals['_SUBMITTASKSREPLY']._serialized_start=1097
+  _globals['_SUBMITTASKSREPLY']._serialized_end=1133
+  _globals['_TASKID']._serialized_start=1135
+  _globals['_TASKID']._serialized_end=1160
+  _globals['_TASK']._serialized_start=1163
+  _globals['_TASK']._serialized_end=1691
+  _globals['_TASKPAGE']._serialized_start=1693
+  _globals['_TASKPAGE']._serialized_end=1768
+  _globals['_RETRYREQUEST']._serialized_start=1771
+  _globals['_RETRYREQUEST']._serialized_end=1922
+  _globals['_RETRYOPTIONS']._serialized_start=1925
+  _globals['_RETRYOPTIONS']._serialized_end=2170
+  _globals['_RETRYOPTIONS_OPTIONSENTRY']._serialized_start=2095
+  _globals['_RETRYOPTIONS_OPTIONSENTRY']._serialized_end=2141
+  _globals['_RETRYREPLY']._serialized_start=2172
+  _globals['_RETRYREPLY']._serialized_end=2290
+  _globals['_NOTRETRIED']._serialized_start=2292
+  _globals['_NOTRETRIED']._serialized_end=2337
+  _globals['_ATTEMPT']._serialized_start=2340
+  _globals['_ATTEMPT']._serialized_end=2672
+  _globals['_ATTEMPTPAGE']._serialized_start=2674
+  _globals['_ATTEMPTPAGE']._serialized_end=2758
+  _globals['_OPTIONS']._serialized_start=2760
+  _globals['_OPTIONS']._serialized_end=2856
+  _globals['_OPTIONSPAGE']._serialized_start=2858
+  _globals['_OPTIONSPAGE']._serialized_end=2941
+  _globals['_TASKS']._serialized_start=2944
+  _globals['_TASKS']._serialized_end=3597
 # @@protoc_insertion_point(module_scope)

@@ -92,6 +92,93 @@ class OutputPiece(_message.Message):
 Global___OutputPiece: _TypeAlias = OutputPiece  # noqa: Y015
 
 @_typing.final
+class FailureRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    """The task's id, or that of an attempt as workers see it."""
+    attempt: _builtins.int
+    """Number of the attempt, from 0. Absent: the latest that failed."""
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+        attempt: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_attempt", b"_attempt", "attempt", b"attempt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_attempt", b"_attempt", "attempt", b"attempt", "task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__attempt: _TypeAlias = _typing.Literal["attempt"]  # noqa: Y015
+    _WhichOneofArgType__attempt: _TypeAlias = _typing.Literal["_attempt", b"_attempt"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__attempt) -> _WhichOneofReturnType__attempt | None: ...
+
+Global___FailureRequest: _TypeAlias = FailureRequest  # noqa: Y015
+
+@_typing.final
+class TaskFailure(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    WORKER_FIELD_NUMBER: _builtins.int
+    STARTED_AT_FIELD_NUMBER: _builtins.int
+    ENDED_AT_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    FAILED_INPUT_FIELD_NUMBER: _builtins.int
+    ROOT_TASK_ID_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    attempt: _builtins.int
+    """Number of the attempt, from 0."""
+    status: _builtins.str
+    """ERROR, TIMEOUT or CANCELLED."""
+    detail: _builtins.str
+    """The reason for people; of a task that failed for want of an input the whole chain down to its cause."""
+    agent: _builtins.str
+    """Where the attempt ran, and when; unset as far as it did not begin."""
+    worker: _builtins.str
+    value: _builtins.bytes
+    """What the worker attached to the failure, in a format of its own. Absent: nothing."""
+    failed_input: _builtins.str
+    """Of a task that failed for want of an input: that input, and the task whose own end was the first cause. Ask again
+    with its id for its reason and value; it may have been retried since.
+    """
+    root_task_id: _builtins.str
+    @_builtins.property
+    def started_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def ended_at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+        attempt: _builtins.int = ...,
+        status: _builtins.str = ...,
+        detail: _builtins.str = ...,
+        agent: _builtins.str = ...,
+        worker: _builtins.str = ...,
+        started_at: _timestamp_pb2.Timestamp | None = ...,
+        ended_at: _timestamp_pb2.Timestamp | None = ...,
+        value: _builtins.bytes | None = ...,
+        failed_input: _builtins.str = ...,
+        root_task_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "ended_at", b"ended_at", "started_at", b"started_at", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "agent", b"agent", "attempt", b"attempt", "detail", b"detail", "ended_at", b"ended_at", "failed_input", b"failed_input", "root_task_id", b"root_task_id", "started_at", b"started_at", "status", b"status", "task_id", b"task_id", "value", b"value", "worker", b"worker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
+    _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__value) -> _WhichOneofReturnType__value | None: ...
+
+Global___TaskFailure: _TypeAlias = TaskFailure  # noqa: Y015
+
+@_typing.final
 class SubmitTasksRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

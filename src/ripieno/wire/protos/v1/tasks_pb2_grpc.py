@@ -75,6 +75,11 @@ class TasksStub:
                 request_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.FollowOutputRequest.SerializeToString,
                 response_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.OutputPiece.FromString,
                 _registered_method=True)
+        self.GetFailure = channel.unary_unary(
+                '/ripieno.v1.Tasks/GetFailure',
+                request_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.FailureRequest.SerializeToString,
+                response_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.TaskFailure.FromString,
+                _registered_method=True)
         self.Retry = channel.unary_unary(
                 '/ripieno.v1.Tasks/Retry',
                 request_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.RetryRequest.SerializeToString,
@@ -143,6 +148,14 @@ class TasksServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetFailure(self, request, context):
+        """How an attempt failed, with what its worker attached to the failure for programs. NOT_FOUND if there is no such
+        task, or the attempt has not failed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Retry(self, request, context):
         """Another attempt for tasks that are in ERROR or TIMEOUT, the one way out of a final status; whatever failed only
         because of them waits again. The reply comes when all of that waits. May be repeated: what waits already is not
@@ -203,6 +216,11 @@ def add_TasksServicer_to_server(servicer, server):
                     servicer.FollowOutput,
                     request_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.FollowOutputRequest.FromString,
                     response_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.OutputPiece.SerializeToString,
+            ),
+            'GetFailure': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetFailure,
+                    request_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.FailureRequest.FromString,
+                    response_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.TaskFailure.SerializeToString,
             ),
             'Retry': grpc.unary_unary_rpc_method_handler(
                     servicer.Retry,
@@ -431,6 +449,33 @@ class Tasks:
             '/ripieno.v1.Tasks/FollowOutput',
             ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.FollowOutputRequest.SerializeToString,
             ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.OutputPiece.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetFailure(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ripieno.v1.Tasks/GetFailure',
+            ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.FailureRequest.SerializeToString,
+            ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.TaskFailure.FromString,
             options,
             channel_credentials,
             insecure,

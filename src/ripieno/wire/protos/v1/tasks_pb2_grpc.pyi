@@ -46,6 +46,10 @@ class TasksStub:
     each (64 KiB unless the agent was told otherwise). One message, or, to follow, one whenever there is
     more, until the attempt has ended. NOT_FOUND if there is no such task or attempt.
     """
+    GetFailure: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.FailureRequest, _tasks_pb2.TaskFailure]
+    """How an attempt failed, with what its worker attached to the failure for programs. NOT_FOUND if there is no such
+    task, or the attempt has not failed.
+    """
     Retry: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.RetryRequest, _tasks_pb2.RetryReply]
     """Another attempt for tasks that are in ERROR or TIMEOUT, the one way out of a final status; whatever failed only
     because of them waits again. The reply comes when all of that waits. May be repeated: what waits already is not
@@ -73,6 +77,10 @@ class TasksAsyncStub(TasksStub):
     """What a worker wrote to its standard output and standard error while it ran an attempt: the end of
     each (64 KiB unless the agent was told otherwise). One message, or, to follow, one whenever there is
     more, until the attempt has ended. NOT_FOUND if there is no such task or attempt.
+    """
+    GetFailure: _aio.UnaryUnaryMultiCallable[_tasks_pb2.FailureRequest, _tasks_pb2.TaskFailure]  # type: ignore[assignment]
+    """How an attempt failed, with what its worker attached to the failure for programs. NOT_FOUND if there is no such
+    task, or the attempt has not failed.
     """
     Retry: _aio.UnaryUnaryMultiCallable[_tasks_pb2.RetryRequest, _tasks_pb2.RetryReply]  # type: ignore[assignment]
     """Another attempt for tasks that are in ERROR or TIMEOUT, the one way out of a final status; whatever failed only
@@ -146,6 +154,16 @@ class TasksServicer(metaclass=_abc_1.ABCMeta):
         """What a worker wrote to its standard output and standard error while it ran an attempt: the end of
         each (64 KiB unless the agent was told otherwise). One message, or, to follow, one whenever there is
         more, until the attempt has ended. NOT_FOUND if there is no such task or attempt.
+        """
+
+    @_abc_1.abstractmethod
+    def GetFailure(
+        self,
+        request: _tasks_pb2.FailureRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tasks_pb2.TaskFailure, _abc.Awaitable[_tasks_pb2.TaskFailure]]:
+        """How an attempt failed, with what its worker attached to the failure for programs. NOT_FOUND if there is no such
+        task, or the attempt has not failed.
         """
 
     @_abc_1.abstractmethod
