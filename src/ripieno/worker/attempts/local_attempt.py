@@ -101,7 +101,7 @@ class LocalAttempt(Attempt):
             for reply in replies:
                 self._take(reply)
 
-    def finish(self, replies: Sequence[ProcessReply]) -> None:
+    def finish(self, replies: Sequence[ProcessReply], failure_value: bytes | None = None) -> None:
         self.send(replies)
         self.end()
 
@@ -110,7 +110,8 @@ class LocalAttempt(Attempt):
         begun = [result_begun(request_id, key), result_continued(request_id, data)]
         self.finish([*begun, *result_ended(request_id), output_ok()])
 
-    def fail(self, detail: str) -> None:
+    # Whoever runs the handler here has the exception itself, and needs no value of it.
+    def fail(self, detail: str, failure_value: bytes | None = None) -> None:
         self.failure = detail
         self.end()
 
