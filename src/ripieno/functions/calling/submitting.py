@@ -61,7 +61,8 @@ class Submissions:
         self._queued: deque[Queued] = deque()
         self._size = 0
         self._changed = threading.Condition()
-        self._is_sending = False
+        #: Whoever sends what is queued; None while nothing is.
+        self._sender: object | None = None
 
     def add(self, tasks: Sequence[Queued], *, may_wait: bool) -> None:
         """Queue tasks; with ``may_wait``, wait first while very much is queued.
@@ -70,49 +71,48 @@ class Submissions:
             RuntimeError: the client is closed.
         """
         with self._changed:
-            while may_wait and self._size > QUEUED_BYTES and self._is_sending:
+            while may_wait and self._size > QUEUED_BYTES and self._sender is not None:
                 self._changed.wait()
             self._queued.extend(tasks)
             self._size += sum([task.size_bytes for task in tasks])
-            if self._is_sending or not self._queued:
+            if self._sender is not None or not self._queued:
                 return
-            self._is_sending = True
+            sender = self._sender = object()
         try:
-            self._session.bridge.start(self._send())
+            sending = self._session.bridge.start(self._send())
         except BaseException:
-            with self._changed:
-                self._is_sending = False
-                self._queued.clear()
-                self._size = 0
+            self._give_up(sender)
             raise
+        sending.add_done_callback(lambda _: self._give_up(sender))
 
     def flush(self) -> None:
         """Wait until all that was added before has been accepted or refused."""
         with self._changed:
-            while self._is_sending:
+            while self._sender is not None:
                 self._changed.wait()
 
     async def _send(self) -> None:
         async with asyncio.TaskGroup() as group:
-            try:
-                while batch := self._next():
-                    await self._send_batch(batch, group)
-            except BaseException:
-                # ``_next`` did not end the sending, so nobody else has begun: what is queued is ours to refuse.
-                with self._changed:
-                    left = list(self._queued)
-                    self._queued.clear()
-                    self._size = 0
-                    self._is_sending = False
-                    self._changed.notify_all()
-                self._refused(left, RuntimeError("the cluster was closed before the task was submitted"))
-                raise
+            while batch := self._next():
+                await self._send_batch(batch, group)
+
+    def _give_up(self, sender: object) -> None:
+        """Refuse what is queued if the sender ended without having sent all, as it does when the client is closed."""
+        with self._changed:
+            if self._sender is not sender:
+                return
+            left = list(self._queued)
+            self._queued.clear()
+            self._size = 0
+            self._sender = None
+            self._changed.notify_all()
+        self._refused(left, RuntimeError("the cluster was closed before the task was submitted"))
 
     def _next(self) -> list[Queued]:
         """Take the next tasks with equal options; none ends the sending, under the same lock."""
         with self._changed:
             if not self._queued:
-                self._is_sending = False
+                self._sender = None
                 self._changed.notify_all()
                 return []
             options = self._queued[0].options

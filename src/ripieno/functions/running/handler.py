@@ -17,6 +17,7 @@ from ripieno.functions.running.code import Code
 from ripieno.functions.running.context import Deferred, Planned, TaskContext, run_as
 from ripieno.functions.running.inputs import Inputs
 from ripieno.functions.terms.envelope import MAGIC, PYTHON, Envelope
+from ripieno.functions.terms.errors import NotPicklableError
 from ripieno.functions.terms.failures import encode_failure
 from ripieno.functions.terms.options import CallOptions
 from ripieno.functions.terms.pickling import Dumped, dumps, loads
@@ -99,7 +100,10 @@ def _send_failure(error: Exception, envelope: Envelope) -> None:
 
 def _send(task: Task, context: TaskContext, value: Any, name: str) -> bytes | None:
     """Send a value, or create the sub-tasks that will; return bytes that the SDK is to send."""
-    dumped = dumps(value, f"the value that {name} returned", task.session_id)
+    try:
+        dumped = dumps(value, f"the value that {name} returned", task.session_id)
+    except NotPicklableError as error:
+        raise TaskError(str(error)) from error
     planned = context.planned
     outputs = task.expected_output_keys
     if not planned and not dumped.dependencies and not dumped.stored:
