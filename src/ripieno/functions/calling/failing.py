@@ -2,9 +2,34 @@
 
 from __future__ import annotations
 
-from ripieno.client import AsyncSession, TaskFailedError
+from ripieno.client import AsyncSession, TaskFailedError, TaskFailure, TaskStatus
+from ripieno.functions.terms.failures import RemoteFailure, decode_failure
 
 
 async def exception_of(session: AsyncSession, error: TaskFailedError) -> BaseException:
-    """Return what the function raised, with the remote traceback as its cause; ``error`` where it raised nothing."""
-    return error
+    """Return what the futures of a failed task raise.
+
+    If a function raised, of this task or of one whose value this task needed, that is its exception, with the remote
+    traceback as its cause, and notes that say which task, attempt, worker and line it was. Otherwise (a time limit, a
+    lost worker, a cancellation) it is ``error``, with such notes.
+
+    Raises:
+        RipienoError: the cluster could not be asked.
+    """
+    last = await session.failure(error.task_id)
+    first = await session.failure(last.root_task_id) if last.root_task_id else last
+    remote = decode_failure(first.value) if first.value is not None else None
+    raised = error if remote is None else remote.raised()
+    raised.add_note(_place(first, remote))
+    if first is not last:
+        raised.add_note(f"task {last.task_id} did not run, since its input {last.failed_input} will never exist")
+    return raised
+
+
+def _place(failure: TaskFailure, remote: RemoteFailure | None) -> str:
+    """Return in one line where it happened."""
+    if failure.status is TaskStatus.CANCELLED:
+        return f"task {failure.task_id} was cancelled"
+    ran = f" on worker {failure.worker}" if failure.worker else ""
+    line = f", raised at {remote.line}" if remote is not None and remote.line else ""
+    return f"task {failure.task_id}, attempt {failure.attempt + 1}{ran}{line}"

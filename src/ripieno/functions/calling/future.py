@@ -8,7 +8,7 @@ import threading
 from collections.abc import Generator, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
-from ripieno.client import Session, TaskOutput
+from ripieno.client import Session, TaskFailure, TaskOutput
 from ripieno.functions.terms.errors import FutureMisuseError
 from ripieno.functions.terms.pickling import loads
 from ripieno.functions.terms.references import Kind, Reference
@@ -154,6 +154,10 @@ class Future(concurrent.futures.Future[T], Reference, Generic[T]):
     def logs(self, attempt: int | None = None) -> TaskOutput:
         """Return what the latest attempt, or the one with that number, has printed; see ``AsyncSession.output``."""
         return self._cluster.session.output(self.key, attempt)
+
+    def failure(self, attempt: int | None = None) -> TaskFailure:
+        """Return how the latest attempt that failed, or the one with that number, did; see ``AsyncSession.failure``."""
+        return self._cluster.session.failure(self.key, attempt)
 
     def __await__(self) -> Generator[Any, None, T]:
         """Wait for the value in an event loop, any one; raises as ``result``. Cancelling the wait cancels no task."""

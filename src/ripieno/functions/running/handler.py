@@ -22,6 +22,7 @@ from ripieno.functions.terms.failures import encode_failure
 from ripieno.functions.terms.options import CallOptions
 from ripieno.functions.terms.pickling import Dumped, dumps, loads
 from ripieno.worker import SubTask, Task, TaskError
+from ripieno.worker.terms.errors import FAILURE_VALUE_ATTRIBUTE
 
 _code = Code()
 
@@ -92,10 +93,11 @@ def _send_failure(error: Exception, envelope: Envelope) -> None:
     Raises:
         TaskError: the caller does not want the function tried again after such an exception.
     """
-    value = encode_failure(error)
+    value, shown = encode_failure(error)
     if envelope.retried is not None and not isinstance(error, loads(envelope.retried)):
-        raise TaskError(f"{type(error).__qualname__}: {error}") from error
-    error.__ripieno_failure_value__ = value  # type: ignore[attr-defined]
+        raise TaskError(shown, value=value) from error
+    # Not the class's own way to set attributes, which may refuse.
+    BaseException.__setattr__(error, FAILURE_VALUE_ATTRIBUTE, value)
 
 
 def _send(task: Task, context: TaskContext, value: Any, name: str) -> bytes | None:

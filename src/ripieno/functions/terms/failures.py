@@ -45,8 +45,11 @@ class RemoteFailure:
         return error
 
 
-def encode_failure(error: BaseException) -> bytes:
-    """Return what is sent of an exception that a function raised. Never raises, whatever the exception is like."""
+def encode_failure(error: BaseException) -> tuple[bytes, str]:
+    """Return what is sent of an exception that a function raised, and its traceback as text.
+
+    Never raises, whatever the exception is like.
+    """
     parts = _described(error)
     try:
         pickled: bytes | None = dumps(error, "the exception", None).data
@@ -55,7 +58,7 @@ def encode_failure(error: BaseException) -> bytes:
     encoded = pickle.dumps((*parts, pickled), 5)
     if len(encoded) > LIMIT_BYTES:
         encoded = pickle.dumps((*parts, None), 5)
-    return encoded
+    return encoded, parts[2]
 
 
 def decode_failure(encoded: bytes) -> RemoteFailure | None:

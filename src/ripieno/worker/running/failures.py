@@ -8,7 +8,7 @@ from ripieno.domain.outcomes import FAILURE_VALUE_LIMIT_BYTES
 from ripieno.domain.texts import REASON_LIMIT_BYTES, reason
 from ripieno.worker.terms.errors import FAILURE_VALUE_ATTRIBUTE
 
-_PACKAGE = str(Path(__file__).parents[1])
+_PACKAGE = str(Path(__file__).parents[2])
 
 
 def describe(error: BaseException) -> str:
