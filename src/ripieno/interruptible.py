@@ -5,8 +5,9 @@ signal to another thread, or to the main one just before it blocks; a wait witho
 not interrupted (measured on a busy machine: one Ctrl-C in 300 was not noticed).
 """
 
-from concurrent.futures import Future
-from typing import TypeVar
+import time
+from concurrent.futures import Future, wait
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -26,3 +27,19 @@ def result_of(future: "Future[T]") -> T:
         except TimeoutError:
             if future.done():  # it ended with a TimeoutError of its own, or just now
                 return future.result()
+
+
+def is_done_within(future: "Future[Any]", timeout_s: float | None) -> bool:
+    """Wait until a future is done, however it ended, and return whether it is.
+
+    Args:
+        future: The future.
+        timeout_s: How long to wait at most, in seconds; None means without limit.
+    """
+    give_up_at = None if timeout_s is None else time.monotonic() + timeout_s
+    while not future.done():
+        left_s = LOOK_UP_S if give_up_at is None else min(LOOK_UP_S, give_up_at - time.monotonic())
+        if left_s <= 0:
+            return False
+        wait((future,), left_s)
+    return True

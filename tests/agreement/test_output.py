@@ -174,3 +174,17 @@ child.wait()
 def resident_bytes(stage: Stage) -> int:
     """The memory of all processes of the cluster."""
     return sum(each.memory_info().rss for each in stage.process.tree())
+
+
+async def test_a_log_of_a_task_is_part_of_what_its_attempt_prints(stage: Stage) -> None:
+    session = await stage.session(max_retries=1)
+    code = "task.log.info('attempt %d', task.attempt); print('printed')"
+    handles = [
+        await session.submit(task(unique("log"), ["run", code], ["fail", "boom", 1], ["give", "x"])) for _ in range(2)
+    ]
+    for handle in handles:
+        assert await handle.result(timeout=60) == b"x"
+        for attempt in (0, 1):
+            told = await handle.output(attempt)
+            [line] = told.stderr.decode().splitlines()
+            assert line.endswith(f"Z INFO attempt {attempt}") and told.stdout == b"printed\n"

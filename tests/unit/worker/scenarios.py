@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 
 from ripieno.worker import (
     AsyncTask,
@@ -135,6 +136,21 @@ def _note_cancel(task: Task) -> bytes:
     except TaskCancelled:
         Path(task.payload.decode()).write_text(f"cancelled: {task.cancelled}")
         raise
+    return b""
+
+
+def _wait_cancelled(task: Task) -> bytes:
+    """Tells how its wait ended: in time, or cancelled, of which it writes down what the worker said."""
+    if not task.wait_cancelled(0.01):
+        task.send_result("begun", b"")
+        Path(task.payload.decode()).write_text(f"{task.wait_cancelled()} {task.cancelled}")
+    return b""
+
+
+def _leave_waiting(task: Task) -> bytes:
+    """A thread that it leaves behind waits for a cancellation that does not come."""
+    kept = Path(task.payload.decode())
+    Thread(target=lambda: kept.write_text(f"{task.wait_cancelled()}")).start()
     return b""
 
 
@@ -308,6 +324,23 @@ async def _async_note_cancel(task: AsyncTask) -> bytes:
     except asyncio.CancelledError:
         Path(task.payload.decode()).write_text(f"cancelled: {task.cancelled}")
         raise
+    return b""
+
+
+async def _async_wait_cancelled(task: AsyncTask) -> bytes:
+    """A task beside the handler's writes down how its wait ended."""
+
+    async def watch() -> None:
+        Path(task.payload.decode()).write_text(f"{await task.wait_cancelled()} {task.cancelled}")
+
+    if await task.wait_cancelled(0.01):
+        return b""
+    watching = asyncio.create_task(watch())
+    await task.send_result("begun", b"")
+    try:
+        await asyncio.sleep(60)
+    finally:
+        await watching
     return b""
 
 

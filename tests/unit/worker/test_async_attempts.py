@@ -79,3 +79,14 @@ async def test_a_coroutine_deaf_to_its_cancel_leaves_no_trace(agent: Agent) -> N
     after = [await agent.begin(requests.whole_task("t", b"next", options={"do": "echo"})) for _ in range(3)]
     for following in after:
         assert results_of(await rest_of(following)) == {"r": b"next"}
+
+
+async def test_a_cancellation_is_waited_for_beside_the_handler(agent: Agent, tmp_path: Path) -> None:
+    note = tmp_path / "note"
+    keys = ["begun", "r"]
+    run = await agent.begin(requests.whole_task("t", str(note).encode(), keys=keys, options={"do": "wait_cancelled"}))
+    assert await run.next() is not None, "its first wait ended in time"
+    await run.cancel()
+    after = await agent.begin(requests.whole_task("t", b"next", options={"do": "echo"}))
+    assert results_of(await rest_of(after)) == {"r": b"next"}
+    assert note.read_text() == "True True"

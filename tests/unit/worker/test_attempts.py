@@ -1,5 +1,6 @@
 """A real worker process, driven over its socket in both lanes: what an attempt may do."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -187,3 +188,22 @@ async def test_health_while_a_handler_computes(agent: Agent, tmp_path: Path) -> 
     assert health.status == health.SERVING
     signal.touch()
     assert (await rest_of(run))[-1].output.HasField("ok")
+
+
+async def test_a_cancellation_is_waited_for(agent: Agent, tmp_path: Path) -> None:
+    note = tmp_path / "note"
+    keys = ["begun", "r"]
+    run = await agent.begin(requests.whole_task("t", str(note).encode(), keys=keys, options={"do": "wait_cancelled"}))
+    assert await run.next() is not None, "its first wait ended in time"
+    await run.cancel()
+    await ran(agent, "echo", b"next")
+    assert note.read_text() == "True True"
+
+
+async def test_a_thread_that_outlives_its_attempt_waits_for_no_cancellation(agent: Agent, tmp_path: Path) -> None:
+    note = tmp_path / "note"
+    await ran(agent, "leave_waiting", str(note).encode())
+    async with asyncio.timeout(20):
+        while not (note.exists() and note.read_text()):  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.005)
+    assert note.read_text() == "False"

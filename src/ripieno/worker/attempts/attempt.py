@@ -132,7 +132,9 @@ class Attempt(ABC):
         return True
 
     def cancel(self) -> None:
-        """Tell the handler to stop, and cancel the futures that it waits for."""
+        """Tell the handler to stop, and cancel the futures that it waits for. No-op once the attempt is over."""
+        if self.over:
+            return
         self.cancelled = True
         for wait in list((self._waits or {}).values()):
             wait.cancel()
@@ -181,8 +183,14 @@ class Attempt(ABC):
             raise AttemptOver(f"task {task_id!r} is over: its handler has returned; use the task only before that")
 
     def end(self) -> None:
-        """Mark the attempt as over, release its inputs and discard objects that are not finished."""
+        """Mark the attempt as over, release its inputs and discard objects that are not finished.
+
+        Whatever threads that the handler has left behind still wait for will not come: their waits are cancelled.
+        """
         self.over = True
+        if self._waits:
+            for wait in list(self._waits.values()):
+                wait.cancel()
         # A copy, since a thread that the handler has left behind may be adding objects at this very moment.
         for each in list((self.open_objects or {}).values()):
             if each is not None:

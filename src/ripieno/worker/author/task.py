@@ -1,13 +1,19 @@
 """``Task`` and ``AsyncTask``: a task as its handler sees it."""
 
+import asyncio
+import logging
 from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from typing import BinaryIO
 
+from ripieno.domain.identifiers import attempt_of_alias
 from ripieno.domain.options import TaskOptions
+from ripieno.interruptible import is_done_within
 from ripieno.worker.attempts import operations
 from ripieno.worker.attempts.attempt import Attempt
 from ripieno.worker.attempts.drivers import BytesLike, awaiting, blocking
 from ripieno.worker.attempts.operations import ResultWriter
+from ripieno.worker.author.task_log import logger_of
 from ripieno.worker.conversation.conversation import Asked
 from ripieno.worker.conversation.sub_tasks import SubTask
 from ripieno.worker.terms.errors import TaskCancelled
@@ -32,7 +38,7 @@ class _Data(Mapping[str, bytes]):
 class _Received:
     """The inputs of a handler, the same for both kinds of tasks."""
 
-    __slots__ = ("_attempt",)
+    __slots__ = ("_attempt", "_log")
 
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
@@ -46,6 +52,28 @@ class _Received:
     def task_id(self) -> str:
         """The attempt's id: the task's id the first time, ``<id>###<n>`` on retry n."""
         return self._attempt.conversation.init.task_id
+
+    @property
+    def attempt(self) -> int:
+        """The number of this attempt of the task: 0 the first time, n on retry n.
+
+        It is that in ``task_id``: a task whose own id ends in ``###<n>`` counts as such a retry.
+        """
+        return attempt_of_alias(self._attempt.conversation.init.task_id)
+
+    @property
+    def log(self) -> logging.Logger:
+        """A logger whose records go to the worker's standard error, and so into the output of this attempt.
+
+        Each is a line with the time (UTC) and the level; further lines, those of a traceback say, are indented. It
+        takes records from INFO on, unless its ``setLevel`` says otherwise, and hands none to other loggers. It is
+        made when first used, and gone with the task.
+        """
+        try:
+            return self._log
+        except AttributeError:
+            self._log: logging.Logger = logger_of(self.task_id)
+            return self._log
 
     @property
     def options(self) -> dict[str, str]:
@@ -95,6 +123,15 @@ class _Received:
         """
         if self._attempt.cancelled:
             raise TaskCancelled
+
+    def _cancellation(self) -> tuple[str, Future[None]]:
+        """Return a future that is cancelled when the attempt is, or is over, and its name for ``stop_waiting``."""
+        attempt = self._attempt
+        name = attempt.new_request_id()
+        future = attempt.wait_for(name, Future[None]())
+        if attempt.over:
+            future.cancel()
+        return name, future
 
 
 class Task(_Received):
@@ -153,6 +190,19 @@ class Task(_Received):
         """Return a result's bytes like ``resource``, but only if the agent has them already."""
         return blocking(operations.fetch(self._attempt, Asked.DIRECT_DATA, key))
 
+    def wait_cancelled(self, timeout: float | None = None) -> bool:
+        """Wait until the attempt is cancelled, and return whether it is; for a thread that stops the work then.
+
+        Args:
+            timeout: How long to wait, in seconds; None means until the attempt is cancelled or over.
+        """
+        name, future = self._cancellation()
+        try:
+            is_done_within(future, timeout)
+        finally:
+            self._attempt.stop_waiting(name)
+        return self._attempt.cancelled
+
 
 class AsyncTask(_Received):
     """A task for a handler that is a coroutine function.
@@ -189,3 +239,18 @@ class AsyncTask(_Received):
     async def direct_data(self, key: str) -> bytes:
         """Return a result's bytes if the agent has them already; see ``Task.direct_data``."""
         return await awaiting(operations.fetch(self._attempt, Asked.DIRECT_DATA, key))
+
+    async def wait_cancelled(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - as for Task
+        """Wait until the attempt is cancelled, and return whether it is; see ``Task.wait_cancelled``.
+
+        This is for other asyncio tasks that the handler has started: in the handler's own coroutine a cancellation
+        raises asyncio.CancelledError here, as it does everywhere.
+        """
+        name, future = self._cancellation()
+        cancelled = asyncio.wrap_future(future)
+        try:
+            await asyncio.wait((cancelled,), timeout=timeout)
+        finally:
+            self._attempt.stop_waiting(name)
+            cancelled.cancel()
+        return self._attempt.cancelled
