@@ -37,7 +37,7 @@ async def test_a_cluster_is_measured_and_the_rate_is_drawn(tmp_path: Path) -> No
         assert "54 tasks failed, the first because" in failed.output
 
         late = CliRunner().invoke(cli, ["bench", "--tasks", "100", "--task-time", "1", "--limit", "1", *at])
-        assert late.exit_code == 1
+        assert late.exit_code == 124
         assert "the rest was cancelled; raise --limit" in late.output
 
         # Every one of these sessions takes no more work.
@@ -48,5 +48,5 @@ async def test_a_cluster_is_measured_and_the_rate_is_drawn(tmp_path: Path) -> No
 
 def test_a_cluster_that_is_not_there_is_named(unused_tcp_port: int) -> None:
     refused = CliRunner().invoke(cli, ["bench", "--tasks", "1", "--address", f"127.0.0.1:{unused_tcp_port}"])
-    assert refused.exit_code == 1
+    assert refused.exit_code == 4
     assert str(unused_tcp_port) in refused.output

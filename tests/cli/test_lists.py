@@ -140,7 +140,7 @@ def test_unknown_ids_are_told(address: str) -> None:
         (("result", "list", "--filter", "session_id=none"), "there is no session 'none'"),
     ):
         result = run(address, *arguments)
-        assert (result.exit_code, said in result.stderr) == (1, True), result.output
+        assert (result.exit_code, said in result.stderr) == (3, True), result.output
     assert "run-1  COMPLETED" in run(address, "task", "list", "--filter", "id=run-1 or id=x").stdout
 
 
@@ -151,7 +151,7 @@ def test_what_is_no_filter_is_told_with_its_flag(address: str) -> None:
         said = " ".join(result.stderr.split())
         assert f"Invalid value for {flag}: 'statsu' is not a field of tasks; did you mean 'status'?" in said
     refused = run(address, "task", "list", "--sort", "options")
-    assert refused.exit_code == 1 and "sort by one of them" in refused.stderr
+    assert refused.exit_code == 5 and "sort by one of them" in refused.stderr
 
 
 @pytest.mark.asyncio(loop_scope="module")

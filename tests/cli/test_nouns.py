@@ -56,7 +56,7 @@ async def test_a_session_from_its_start_to_its_cancellation(tmp_path: Path) -> N
             {"key": "other", "status": "CREATED"},
         ]
         partly = run("result", "show", "s 1", "length", "no such", *at)
-        assert partly.exit_code == 1
+        assert partly.exit_code == 3
         assert partly.stdout.splitlines()[1].split() == ["length", "COMPLETED"]
         assert "session 's 1' has no result 'no such'" in partly.stderr
         assert answer("task", "list", "s 1", *at) == [
@@ -96,10 +96,10 @@ async def test_what_a_task_has_printed(tmp_path: Path) -> None:
             logs = run("task", "logs", "t", *arguments, *at)
             assert (logs.exit_code, logs.stdout, logs.stderr) == (0, out, err)
         beyond = run("task", "logs", "t", "--attempt", "3", *at)
-        assert beyond.exit_code == 1
+        assert beyond.exit_code == 3
         assert "task 't' has no attempt 3; its latest is 0" in beyond.output
         unknown = run("task", "logs", "no such", *at)
-        assert unknown.exit_code == 1
+        assert unknown.exit_code == 3
         assert "there is no task 'no such'" in unknown.output
 
 
@@ -113,13 +113,13 @@ async def test_what_is_not_there_is_named(tmp_path: Path) -> None:
             ("result", "show", "x", "key"),
         ):
             result = run(*arguments, "--address", up.address)
-            assert result.exit_code == 1
+            assert result.exit_code == 3
             assert "'x'" in result.output
 
 
 def test_without_a_cluster_the_way_out_is_said() -> None:
     result = run("session", "list", "--address", "127.0.0.1:1")
-    assert result.exit_code == 1
+    assert result.exit_code == 4
     assert "no answer from 127.0.0.1:1" in result.output
     assert "ripieno up" in result.output
 
@@ -144,11 +144,11 @@ async def test_a_file_is_stored_read_and_deleted(tmp_path: Path) -> None:
         assert gone.exit_code == 1
         assert "its data was deleted" in gone.output
         again = run("result", "delete", "s", large["key"], small, "no such", *at)
-        assert again.exit_code == 1
+        assert again.exit_code == 3
         assert f"session 's' has no data of '{large['key']}', 'no such'" in again.output
         assert small in again.output
         unknown = run("result", "put", "none", str(tmp_path / "small"), *at)
-        assert unknown.exit_code == 1
+        assert unknown.exit_code == 3
         assert "there is no session 'none'" in unknown.output
 
 
@@ -163,10 +163,10 @@ async def test_the_life_of_a_session(tmp_path: Path) -> None:
         assert run("session", "stop-submission", "s", *at).exit_code == 2
         assert not answer("session", "stop-submission", "s", "--clients", *at)["client_submission"]
         refused = run("session", "purge", "s", *at)
-        assert refused.exit_code == 1 and "cannot be purged: it is RUNNING" in refused.output
+        assert refused.exit_code == 5 and "cannot be purged: it is RUNNING" in refused.output
         assert answer("session", "close", "s", *at)["status"] == "CLOSED"
         assert answer("session", "cancel", "s", *at)["status"] == "CANCELLED"
         assert answer("session", "delete", "s", "--yes", *at) == {"id": "s", "status": "DELETED"}
         assert answer("session", "delete", "s", "--yes", *at) == {"id": "s", "status": "DELETED"}
         gone = run("session", "resume", "s", *at)
-        assert gone.exit_code == 1 and "'s' does not exist" in gone.output
+        assert gone.exit_code == 3 and "'s' does not exist" in gone.output

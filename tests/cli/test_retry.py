@@ -57,7 +57,7 @@ async def test_failed_tasks_are_retried_by_id_and_by_session(tmp_path: Path) -> 
         assert await ended(up.address, "s") == {task_status_pb2.TASK_STATUS_COMPLETED: 2}
 
         nowhere = run("task", "retry", "--session", "nowhere", *at)
-        assert nowhere.exit_code == 1
+        assert nowhere.exit_code == 3
         assert "session 'nowhere' does not exist" in nowhere.output
 
 

@@ -24,7 +24,7 @@ def main() -> None:
 
         code = run(cli, "ripieno")
     except KeyboardInterrupt:
-        # Ctrl-C while modules were loaded; ``run`` handles all later ones. 130 is a shell's code for SIGINT.
+        # Ctrl-C while modules were loaded, maybe that of ``ExitCode``; ``run`` handles all later ones.
         raise SystemExit(130) from None
     except ModuleNotFoundError as error:
         if error.name not in EXTRAS:

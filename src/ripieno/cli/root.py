@@ -1,10 +1,14 @@
 """The root command ``ripieno``, and the table of its subcommands and their modules."""
 
+import errno
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import version
+from typing import Any
 
 import click
+
+from ripieno.cli.calling.terminal import leave_pipe
 
 #: Command -> module that holds it as ``command``, and its line in the list.
 COMMANDS = {
@@ -12,10 +16,11 @@ COMMANDS = {
     "control": ("ripieno.cli.commands.control", "One replica of the control plane."),
     "agent": ("ripieno.cli.commands.agent", "An agent with its workers; list them."),
     "worker": ("ripieno.cli.commands.worker", "One Python worker."),
-    "session": ("ripieno.cli.commands.session", "List, show and cancel sessions."),
-    "task": ("ripieno.cli.commands.task", "List, show and cancel tasks."),
+    "session": ("ripieno.cli.commands.session", "List, show, cancel and wait for sessions."),
+    "task": ("ripieno.cli.commands.task", "List, show, cancel and wait for tasks."),
     "partition": ("ripieno.cli.commands.partition", "List partitions."),
-    "result": ("ripieno.cli.commands.result", "Show and fetch results."),
+    "result": ("ripieno.cli.commands.result", "Show, fetch and wait for results."),
+    "explain": ("ripieno.cli.commands.explain", "Why a task is not running, or why it failed."),
     "events": ("ripieno.cli.commands.events", "What there is and what changes, as it happens."),
     "bench": ("ripieno.cli.commands.bench", "How fast a cluster is."),
     "version": ("ripieno.cli.commands.version", "What is installed here."),
@@ -51,6 +56,15 @@ class LazyCommands(click.Group):
             if args and (meant := get_close_matches(args[0], COMMANDS, n=1)):
                 raise click.UsageError(f"{error.message} Did you mean {meant[0]!r}?", ctx) from error
             raise
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that the arguments name; quietly to its end if the reader of its output goes away."""
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            if error.errno != errno.EPIPE:
+                raise
+            raise click.exceptions.Exit(leave_pipe()) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands for ``--help``, without importing them."""

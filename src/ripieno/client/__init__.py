@@ -68,6 +68,7 @@ from ripieno.domain.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
+from ripieno.domain.explanations import Explanation
 from ripieno.domain.outcomes import AttemptError
 from ripieno.domain.statuses import ResultStatus, SessionStatus, TaskStatus
 
@@ -82,6 +83,7 @@ __all__ = [
     "ConflictError",
     "DeniedError",
     "Events",
+    "Explanation",
     "InvalidRequestError",
     "InvariantError",
     "LimitError",

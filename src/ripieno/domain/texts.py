@@ -5,11 +5,15 @@ are not UTF-8), and PostgreSQL's text holds no NUL. Names with such characters a
 (``identifiers``); a reason must not be lost because of them, so they are written out instead.
 """
 
+import re
+
 #: Longest reason for a failure, in bytes of UTF-8; longer ones are cut.
 REASON_LIMIT_BYTES = 16 * 1024
 
 _MARK = "\n[...]\n"
 _MARK_BYTES = len(_MARK)
+#: In the traceback of a group of exceptions: the line that names the group.
+_GROUP = re.compile(r"  \| [\w.]+: ")
 
 
 def storable(text: str) -> str:
@@ -51,3 +55,23 @@ def _shorten(text: str, limit_bytes: int) -> str:
     head = limit_bytes // 4
     tail = limit_bytes - head - _MARK_BYTES
     return encoded[:head].decode(errors="ignore") + _MARK + encoded[-tail:].decode(errors="ignore")
+
+
+def gist(text: str, limit: int = 400) -> str:
+    """Return the one line of a reason that says most: of a traceback the exception, else the first line.
+
+    Args:
+        text: A reason, of any length and number of lines.
+        limit: Characters of the line; a longer one is cut, and ends in ``[...]``.
+    """
+    lines = [line for line in text.splitlines() if line.strip()]
+    if not lines:
+        return ""
+    frames = [place for place, line in enumerate(lines) if line.startswith("  File ")]
+    line = lines[0]
+    if frames and any(each.startswith("Traceback (most recent call last)") for each in lines):
+        line = next((each for each in lines[frames[-1] :] if not each[0].isspace()), lines[-1])
+    elif "Exception Group Traceback (most recent call last)" in line:
+        line = next((each.removeprefix("  | ") for each in lines if _GROUP.match(each)), lines[-1])
+    line = line.strip()
+    return line if len(line) <= limit else f"{line[: limit - 6]} [...]"

@@ -10,6 +10,7 @@ import grpc
 from rich.cells import cell_len
 
 from ripieno.cli.calling.terminal import one_line, printable
+from ripieno.cli.terms.exit_codes import CommandError, code_of_call
 from ripieno.cli.terms.values import server_addresses
 from ripieno.config import ADDRESS_VARIABLE, DEFAULT_ADDRESS
 from ripieno.domain.addresses import Address, parse_addresses
@@ -66,7 +67,8 @@ def calling(address: str, stub: Callable[[grpc.Channel], StubT]) -> Iterator[Stu
             yield stub(channel)
         except grpc.RpcError as error:
             # gRPC raises errors of calls that are Calls as well, which the type does not say.
-            raise click.ClickException(_what_happened(address, cast(grpc.Call, error))) from error
+            call = cast(grpc.Call, error)
+            raise CommandError(_what_happened(address, call), code_of_call(call.code())) from error
 
 
 def submitter(address: str) -> AbstractContextManager[SubmitterStub]:

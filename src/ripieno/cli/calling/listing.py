@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 from ripieno.cli.calling.calls import CALL_TIMEOUT_S, calling, cluster_address
 from ripieno.cli.calling.shapes import SHAPES, cells
 from ripieno.cli.calling.terminal import printable
+from ripieno.cli.terms.exit_codes import CommandError, ExitCode
 from ripieno.cli.terms.values import Seconds
 from ripieno.config import ADDRESS_VARIABLE, DEFAULT_ADDRESS
 from ripieno.domain.catalogue import Listed, fields_of, find_field
@@ -203,7 +204,7 @@ def _tell_unknown(asked: Asked, known: Mapping[str, Place]) -> None:
             told = ", ".join(repr(printable(each)) for each in unknown[:10])
             more = f" and {len(unknown) - 10:,} more" if len(unknown) > 10 else ""
             hint = "; `ripieno session list` shows all" if thing == "session" else ""
-            raise click.ClickException(f"there is no {thing} {told}{more}{hint}")
+            raise CommandError(f"there is no {thing} {told}{more}{hint}", ExitCode.NOT_FOUND)
 
 
 def _unknown(address: str, ids: Sequence[str], place: Place) -> list[str]:

@@ -7,11 +7,14 @@ from typing import Any
 
 import click
 
+from ripieno.cli.terms.exit_codes import CommandError, ExitCode, code_of_error
 from ripieno.domain.errors import InvalidRequestError, RipienoError
 from ripieno.domain.identifiers import check_identifier
 
-#: A shell's code for a program that SIGINT ended, and click's code for a broken pipe.
-INTERRUPTED_EXIT_CODE, BROKEN_PIPE_EXIT_CODE = 130, 1
+
+def shown_error(error: RipienoError) -> CommandError:
+    """Return an error of the client SDK as that of a command, with its exit code."""
+    return CommandError(one_line(error.detail), code_of_error(error))
 
 
 def run(cli: click.Command, program: str) -> int:
@@ -27,20 +30,25 @@ def run(cli: click.Command, program: str) -> int:
         code = cli.main(prog_name=program, standalone_mode=False)
         sys.stdout.flush()
     except (click.Abort, KeyboardInterrupt):
-        return INTERRUPTED_EXIT_CODE
+        return ExitCode.INTERRUPTED
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except RipienoError as error:
-        click.ClickException(one_line(error.detail)).show()
-        return 1
+        shown = shown_error(error)
+        shown.show()
+        return shown.exit_code
     except OSError as error:
         if error.errno != errno.EPIPE:
             raise
-        # The reader of our output has closed it. Nothing more may be written, not even by the interpreter at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE_EXIT_CODE
+        return leave_pipe()
     return code if isinstance(code, int) else 0
+
+
+def leave_pipe() -> ExitCode:
+    """Write nothing more, since the reader of our output has closed it; return the exit code that says so."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # not even the interpreter at exit
+    return ExitCode.BROKEN_PIPE
 
 
 def name(text: str) -> str:

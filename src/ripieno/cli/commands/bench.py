@@ -6,7 +6,8 @@ from pathlib import Path
 import click
 
 from ripieno.cli.calling.calls import cluster_flags, show_one
-from ripieno.cli.calling.terminal import name
+from ripieno.cli.calling.terminal import name, shown_error
+from ripieno.cli.terms.exit_codes import CommandError, ExitCode
 from ripieno.cli.terms.values import Seconds
 
 #: Largest payload or result in bytes: pickling and gRPC add to it, and a submission call is cut at 2 MiB.
@@ -50,7 +51,8 @@ def command(
     It runs tasks in a session of its own, which it cancels at the end; finished tasks stay
     in the database as any others do. The tasks are functions for the worker that `ripieno
     up` starts by default; for workers of your own give a --payload that they understand.
-    With a --task-time it tells how busy the workers were. The exit code is 1 if a task failed.
+    With a --task-time it tells how busy the workers were. The exit code is 1 if a task failed, and 124 if the
+    time of --limit passed.
     """
     if plot is not None and find_spec("matplotlib") is None:
         raise click.UsageError("--plot needs matplotlib: pip install matplotlib, or leave the flag out")
@@ -71,15 +73,15 @@ def command(
     try:
         measured = run_load(address, load)
     except OutOfTimeError as error:
-        raise click.ClickException(f"{error}; raise --limit, or run fewer --tasks") from error
+        raise CommandError(f"{error}; raise --limit, or run fewer --tasks", ExitCode.TIMED_OUT) from error
     except RipienoError as error:
-        raise click.ClickException(error.detail) from error
+        raise shown_error(error) from error
     found = summary(load, measured)
     show_one(found if output == "json" else rows(found), output)
     if plot is not None:
         _draw(found, plot)
     if measured.failed:
-        raise click.ClickException(f"{measured.failed:,} tasks failed, the first because {measured.first_failure}")
+        raise CommandError(f"{measured.failed:,} tasks failed, the first because {measured.first_failure}")
 
 
 def _draw(found: dict[str, object], target: Path) -> None:

@@ -11,8 +11,10 @@ import click
 from ripieno.cli.calling.calls import CALL_TIMEOUT_S, cluster_flags, show, show_one, submitter
 from ripieno.cli.calling.listing import Asked, list_flags, show_list
 from ripieno.cli.calling.places import RESULTS, SESSIONS
-from ripieno.cli.calling.terminal import name, one_line, printable
+from ripieno.cli.calling.terminal import name, printable, shown_error
 from ripieno.cli.commands.session import check_session
+from ripieno.cli.commands.wait import wait_for_results
+from ripieno.cli.terms.exit_codes import CommandError, ExitCode
 from ripieno.client import Client, Session
 from ripieno.client.terms.errors import task_failure
 from ripieno.domain.catalogue import Listed
@@ -34,6 +36,9 @@ def command() -> None:
     """What tasks have made, and what clients have stored for them."""
 
 
+command.add_command(wait_for_results)
+
+
 @command.command("list")
 @click.argument("session_id", type=name, required=False)
 @list_flags(Listed.RESULTS, "key,status")
@@ -49,7 +54,7 @@ def list_results(asked: Asked, session_id: str | None) -> None:
 @click.argument("keys", type=name, nargs=-1, required=True)
 @cluster_flags
 def show_results(session_id: str, keys: tuple[str, ...], address: str, output: str) -> None:
-    """The statuses of results. Keys that the session does not have are named at the end, with exit code 1."""
+    """The statuses of results. Keys that the session does not have are named at the end, with exit code 3."""
     request = messages.GetResultStatusRequest(session_id=session_id, result_ids=keys)
     with submitter(address) as cluster:
         reply = cluster.GetResultStatus(request, timeout=CALL_TIMEOUT_S)
@@ -62,7 +67,7 @@ def show_results(session_id: str, keys: tuple[str, ...], address: str, output: s
         show(rows, ["key", "status"], output)
     if unknown:
         named = ", ".join(repr(printable(key)) for key in dict.fromkeys(unknown))
-        raise click.ClickException(f"session {printable(session_id)!r} has no result {named}")
+        raise CommandError(f"session {printable(session_id)!r} has no result {named}", ExitCode.NOT_FOUND)
 
 
 @command.command("get")
@@ -101,7 +106,7 @@ def put_result(session_id: str, file: Path, result_name: str, address: str, outp
 def delete_results(session_id: str, keys: tuple[str, ...], address: str, output: str) -> None:
     """Delete the data of completed results; tasks that need it fail.
 
-    Keys whose data was not there are named at the end, with exit code 1.
+    Keys whose data was not there are named at the end, with exit code 3.
     """
     with _session(address, session_id) as session:
         deleted = session.delete_data(keys)
@@ -110,7 +115,7 @@ def delete_results(session_id: str, keys: tuple[str, ...], address: str, output:
         show(rows, ["key", "status"], output)
     if left := [key for key in dict.fromkeys(keys) if key not in deleted]:
         named = ", ".join(repr(printable(key)) for key in left)
-        raise click.ClickException(f"session {printable(session_id)!r} has no data of {named}")
+        raise CommandError(f"session {printable(session_id)!r} has no data of {named}", ExitCode.NOT_FOUND)
 
 
 @contextmanager
@@ -120,7 +125,7 @@ def _session(address: str, session_id: str) -> Iterator[Session]:
         try:
             yield client.open_session(session_id)
         except RipienoError as error:
-            raise click.ClickException(one_line(error.detail)) from error
+            raise shown_error(error) from error
 
 
 @contextmanager
@@ -142,7 +147,7 @@ def _copy(address: str, request: objects_pb2.ResultRequest, file: IO[bytes]) -> 
                     if reply.not_completed_task
                     else "nobody has uploaded it"
                 )
-                raise click.ClickException(f"result {request.key!r} is not there yet: {who}")
+                raise CommandError(f"result {request.key!r} is not there yet: {who}")
             if reply.WhichOneof("type") == "error":
-                raise click.ClickException(str(task_failure(request.key, reply.error)))
+                raise CommandError(str(task_failure(request.key, reply.error)))
             file.write(reply.result.data)

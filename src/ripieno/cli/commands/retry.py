@@ -6,6 +6,7 @@ import click
 
 from ripieno.cli.calling.calls import calling, cluster_flags
 from ripieno.cli.calling.terminal import name, printable
+from ripieno.cli.terms.exit_codes import ExitCode
 from ripieno.domain.catalogue import Listed
 from ripieno.domain.errors import InvalidRequestError
 from ripieno.domain.language import parse_filter
@@ -83,7 +84,7 @@ def retry_tasks(
             replies.append(cluster.Retry(request))  # a large graph may take minutes: there is no time limit
     _show(replies, output)
     if task_ids and any(reply.not_retried_total for reply in replies):
-        raise click.exceptions.Exit(1)
+        raise click.exceptions.Exit(ExitCode.FAILED)
 
 
 def _show(replies: list[tasks_pb2.RetryReply], output: str) -> None:

@@ -7,6 +7,8 @@ from ripieno.cli.calling.listing import Asked, list_flags, show_list
 from ripieno.cli.calling.places import SESSIONS
 from ripieno.cli.calling.terminal import name, printable
 from ripieno.cli.commands.session_steps import STEPS
+from ripieno.cli.commands.wait import wait_for_sessions
+from ripieno.cli.terms.exit_codes import CommandError, ExitCode
 from ripieno.domain.catalogue import Listed
 from ripieno.domain.statuses import SessionStatus, TaskStatus
 from ripieno.wire.protos.armonik_v2 import submitter_service_pb2 as messages
@@ -20,7 +22,7 @@ def command() -> None:
     """The sessions of a cluster."""
 
 
-for _step in STEPS:
+for _step in (*STEPS, wait_for_sessions):
     command.add_command(_step)
 
 
@@ -63,4 +65,6 @@ def check_session(cluster: SubmitterStub, session_id: str) -> None:
     """
     request = messages.SessionFilter(sessions=[session_id])
     if not cluster.ListSessions(request, timeout=CALL_TIMEOUT_S).session_ids:
-        raise click.ClickException(f"there is no session {printable(session_id)!r}; `ripieno session list` shows all")
+        raise CommandError(
+            f"there is no session {printable(session_id)!r}; `ripieno session list` shows all", ExitCode.NOT_FOUND
+        )

@@ -10,6 +10,7 @@ from ripieno.cli.calling.listing import Asked, list_flags, show_list
 from ripieno.cli.calling.places import SESSIONS, TASKS
 from ripieno.cli.calling.terminal import name
 from ripieno.cli.commands.retry import retry_tasks
+from ripieno.cli.commands.wait import wait_for_tasks
 from ripieno.domain.catalogue import Listed
 from ripieno.domain.statuses import TaskStatus
 from ripieno.wire.protos.armonik_v2 import objects_pb2
@@ -29,6 +30,7 @@ def command() -> None:
 
 
 command.add_command(retry_tasks)
+command.add_command(wait_for_tasks)
 
 
 @command.command("list")

@@ -12,13 +12,13 @@ import click
 
 from ripieno.cli.process.inherited import stop_signals
 from ripieno.cli.process.parent import Parent
+from ripieno.cli.terms.exit_codes import ExitCode
 from ripieno.domain.errors import RipienoError
 
 #: Seconds to drain after ``up`` was killed: nobody waits for us then, and the next ``up`` wants our port.
 ORPHAN_DRAIN_S = 2.0
 #: Seconds after which an orphan exits at once, because even the hurried end takes too long.
 ORPHAN_LIMIT_S = 4.0
-HURRIED_EXIT_CODE = 130
 
 #: Thresholds of the garbage collector. Messages of thousands of tasks make many objects that die at once:
 #: looking for cycles among them every 700 took 5 % of all processor time under load (measured).
@@ -60,7 +60,7 @@ def serve(server: Server) -> None:
     except RipienoError as error:
         raise click.ClickException(error.detail) from error
     except asyncio.CancelledError:
-        raise SystemExit(HURRIED_EXIT_CODE) from None
+        raise SystemExit(ExitCode.INTERRUPTED) from None
 
 
 async def _until_stopped(server: Server) -> None:

@@ -29,9 +29,12 @@ from ripieno.config import ADDRESS_VARIABLE, DEFAULT_ADDRESS
 from ripieno.domain.addresses import parse_addresses
 from ripieno.domain.catalogue import Listed
 from ripieno.domain.errors import NotFoundError
+from ripieno.domain.explanations import Explanation
 from ripieno.domain.options import MIN_PRIORITY
+from ripieno.wire.explanations import explanation_from_wire
 from ripieno.wire.options import options_to_wire
 from ripieno.wire.protos.armonik_v2 import submitter_service_pb2
+from ripieno.wire.protos.v1 import tasks_pb2, tasks_pb2_grpc
 
 DEFAULT_PATIENCE_S = 30.0
 
@@ -139,6 +142,25 @@ class AsyncClient:
         if id not in known.session_ids:
             raise NotFoundError(f"there is no session {id!r}; create it with session(id=...)")
         return AsyncSession(connection, self._background, id, None)
+
+    async def explain(self, task_id: str) -> Explanation:
+        """Return why a task is not running, or why it failed.
+
+        Example: ``print(await client.explain(task.id))``. Each reason has a kind, a sentence that ends with the way out,
+        and the same as data. The server looks at the task, what it needs and the line before it, and at no more.
+
+        Args:
+            task_id: The task's id, or that of one of its attempts.
+
+        Raises:
+            InvalidRequestError: the id breaks a rule for names.
+            NotFoundError: there is no such task.
+            UnavailableError: no server answered.
+        """
+        connection = self._opened()
+        request = tasks_pb2.TaskId(task_id=checked_name("task id", task_id))
+        stub = connection.stub(tasks_pb2_grpc.TasksStub)
+        return explanation_from_wire(await connection.call("explain a task", stub.Explain, request))
 
     def events(
         self, *session_ids: str, cursor: str | None = None, snapshot: bool = True

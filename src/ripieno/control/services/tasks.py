@@ -1,4 +1,4 @@
-"""The Tasks service: lists and submission of tasks, what attempts have printed and how they failed, retries."""
+"""The Tasks service: lists, submission and explanations of tasks, what attempts print, how they failed, retries."""
 
 from contextlib import aclosing
 from typing import Any
@@ -17,8 +17,10 @@ from ripieno.domain.identifiers import check_identifier
 from ripieno.domain.queries import check_filter
 from ripieno.domain.statuses import TaskStatus
 from ripieno.store.database.database import Database
+from ripieno.store.reading.explanations import explain_task
 from ripieno.store.reading.lists import Lists
 from ripieno.store.reading.lookup import find_tasks, task_failure
+from ripieno.wire.explanations import explanation_to_wire
 from ripieno.wire.options import changes_from_wire
 from ripieno.wire.protos.v1 import query_pb2, tasks_pb2
 from ripieno.wire.queries import filter_from_wire
@@ -41,6 +43,7 @@ class Tasks(TaskSubmission):
     ) -> None:
         super().__init__(*submitting)
         self._database = database
+        self._lists = lists
         self._tasks = Pages(lists, Listed.TASKS, tasks_pb2.Task, tasks_pb2.TaskPage, "tasks")
         self._attempts = Pages(lists, Listed.ATTEMPTS, tasks_pb2.Attempt, tasks_pb2.AttemptPage, "attempts")
         self._options = Pages(lists, Listed.OPTIONS, tasks_pb2.Options, tasks_pb2.OptionsPage, "options")
@@ -70,6 +73,12 @@ class Tasks(TaskSubmission):
                 failure = await task_failure(self._database, found.task_no)
                 message.error = failure.errors[-1].detail if failure.errors else message.error
         return message
+
+    async def Explain(self, request: tasks_pb2.TaskId, context: Context) -> tasks_pb2.Explanation:
+        """Return why a task is not running, or why it failed."""
+        check_identifier("task_id", request.task_id)
+        with self._database.one_incarnation():
+            return explanation_to_wire(await explain_task(self._database, self._lists, request.task_id))
 
     async def ListAttempts(self, request: query_pb2.Query, context: Context) -> tasks_pb2.AttemptPage:
         """Return a page of the attempts."""

@@ -89,7 +89,7 @@ class Lists:
             LimitError: the query takes too long, or the page would be too large for one message.
             UnavailableError: the database cannot be reached, or its sessions for lists were busy for too long.
         """
-        async with self._snapshot(query.listed) as connection:
+        async with self.snapshot(f"narrow the filter: {carried(query.listed)}") as connection:
             compiler = Compiler(query)
             after = (await self._sealed(connection)).open(query) if query.cursor else None
             total = await _total(connection, compiler, query) if query.with_total else None
@@ -117,8 +117,16 @@ class Lists:
         return self._cursors
 
     @asynccontextmanager
-    async def _snapshot(self, listed: Listed) -> AsyncIterator[Connection]:
-        """Lend a session in a transaction that sees one state of the database and changes nothing."""
+    async def snapshot(self, way_out: str) -> AsyncIterator[Connection]:
+        """Lend a session in a transaction that sees one state of the database and changes nothing.
+
+        Args:
+            way_out: What is said to whoever asks for too much.
+
+        Raises:
+            LimitError: a statement takes too long.
+            UnavailableError: the database cannot be reached, or its sessions for lists were busy for too long.
+        """
         async with self._pool.acquire() as connection:
             try:
                 await connection.execute(f"{_BEGIN}set local statement_timeout = {max(int(self._timeout_s * 1000), 1)}")
@@ -127,8 +135,7 @@ class Lists:
             except StatementCancelledError as error:
                 await _roll_back(connection)
                 raise LimitError(
-                    f"limit list_timeout is {self._timeout_s:g} s, and this query takes longer; narrow the filter:"
-                    f" {carried(listed)}",
+                    f"limit list_timeout is {self._timeout_s:g} s, and this query takes longer; {way_out}",
                     "list_timeout",
                 ) from error
             except Exception:

@@ -17,7 +17,7 @@ from ripieno.store.database.queries import Queries
 _SQL = Queries("lookup")
 
 #: Links of a chain that are named one by one; of a longer chain only the first ones and the root are named.
-_MOST_LINKS = 8
+MOST_LINKS = 8
 
 #: Characters of a cause; a longer one is shortened in the middle.
 _LONGEST_CAUSE = 4_000
@@ -27,7 +27,7 @@ async def causes(database: Database, tasks: Sequence[int]) -> dict[int, str]:
     """Return, for tasks that failed because an input was aborted, the cause down to its root, by task number."""
     if not tasks:
         return {}
-    rows = await database.fetch(_SQL.causes, tasks, _MOST_LINKS, _LONGEST_CAUSE)
+    rows = await database.fetch(_SQL.causes, tasks, MOST_LINKS, _LONGEST_CAUSE)
     return {asked: _cause(list(links)) for asked, links in groupby(rows, key=lambda row: row["asked"])}
 
 
@@ -37,7 +37,7 @@ def _cause(links: Sequence[asyncpg.Record]) -> str:
     for link in links:
         if link["retried_since"]:
             return ": ".join([*said, f"task {link['id']!r} failed, and was retried since"])
-        if link["place"] > _MOST_LINKS:
+        if link["place"] > MOST_LINKS:
             said.append(f"[...] task {link['id']!r} ended in {as_it_ends(link['status']).name}")
         elif link["place"] > 0:
             said.append(f"task {link['id']!r} ended in {as_it_ends(link['status']).name}")

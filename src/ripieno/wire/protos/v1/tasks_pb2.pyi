@@ -694,3 +694,625 @@ class OptionsPage(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OptionsPage: _TypeAlias = OptionsPage  # noqa: Y015
+
+@_typing.final
+class Explanation(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    REASONS_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_TOTAL_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    session_id: _builtins.str
+    status: _builtins.str
+    attempt: _builtins.int
+    """Number of the latest attempt, from 0."""
+    attempts_total: _builtins.int
+    """How many there are."""
+    @_builtins.property
+    def reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reason]:
+        """The most important first; at least one."""
+
+    @_builtins.property
+    def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttemptTold]:
+        """The latest 50 attempts, oldest first, each with the one line of its error that says most."""
+
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+        session_id: _builtins.str = ...,
+        status: _builtins.str = ...,
+        attempt: _builtins.int = ...,
+        reasons: _abc.Iterable[Global___Reason] | None = ...,
+        attempts: _abc.Iterable[Global___AttemptTold] | None = ...,
+        attempts_total: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "attempts", b"attempts", "attempts_total", b"attempts_total", "reasons", b"reasons", "session_id", b"session_id", "status", b"status", "task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Explanation: _TypeAlias = Explanation  # noqa: Y015
+
+@_typing.final
+class AttemptTold(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    WORKER_FIELD_NUMBER: _builtins.int
+    CLAIMED_AT_FIELD_NUMBER: _builtins.int
+    BEGAN_AT_FIELD_NUMBER: _builtins.int
+    ENDED_AT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """From 0."""
+    status: _builtins.str
+    agent: _builtins.str
+    worker: _builtins.str
+    reason: _builtins.str
+    @_builtins.property
+    def claimed_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def began_at(self) -> _timestamp_pb2.Timestamp:
+        """When a worker began it."""
+
+    @_builtins.property
+    def ended_at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        status: _builtins.str = ...,
+        agent: _builtins.str = ...,
+        worker: _builtins.str = ...,
+        claimed_at: _timestamp_pb2.Timestamp | None = ...,
+        began_at: _timestamp_pb2.Timestamp | None = ...,
+        ended_at: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["began_at", b"began_at", "claimed_at", b"claimed_at", "ended_at", b"ended_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "began_at", b"began_at", "claimed_at", b"claimed_at", "ended_at", b"ended_at", "number", b"number", "reason", b"reason", "status", b"status", "worker", b"worker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttemptTold: _TypeAlias = AttemptTold  # noqa: Y015
+
+@_typing.final
+class Reason(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    SENTENCE_FIELD_NUMBER: _builtins.int
+    WAITS_FOR_INPUTS_FIELD_NUMBER: _builtins.int
+    INPUT_FAILED_FIELD_NUMBER: _builtins.int
+    NOT_SERVED_FIELD_NUMBER: _builtins.int
+    WAITS_FOR_SLOT_FIELD_NUMBER: _builtins.int
+    WAITS_FOR_TIME_FIELD_NUMBER: _builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
+    HANDED_OVER_FIELD_NUMBER: _builtins.int
+    RUNNING_FIELD_NUMBER: _builtins.int
+    CANCELLING_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    CANCELLED_FIELD_NUMBER: _builtins.int
+    COMPLETED_FIELD_NUMBER: _builtins.int
+    OUTPUT_MISSING_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """The name of the field that is set below; of a later version of the server maybe one that is not there."""
+    sentence: _builtins.str
+    """One sentence that ends with the way out."""
+    @_builtins.property
+    def waits_for_inputs(self) -> Global___WaitsForInputs: ...
+    @_builtins.property
+    def input_failed(self) -> Global___InputFailed: ...
+    @_builtins.property
+    def not_served(self) -> Global___NotServed: ...
+    @_builtins.property
+    def waits_for_slot(self) -> Global___WaitsForSlot: ...
+    @_builtins.property
+    def waits_for_time(self) -> Global___WaitsForTime: ...
+    @_builtins.property
+    def session(self) -> Global___SessionStands: ...
+    @_builtins.property
+    def handed_over(self) -> Global___HandedOver: ...
+    @_builtins.property
+    def running(self) -> Global___Running: ...
+    @_builtins.property
+    def cancelling(self) -> Global___Cancelling: ...
+    @_builtins.property
+    def failed(self) -> Global___Failed: ...
+    @_builtins.property
+    def cancelled(self) -> Global___Cancelled: ...
+    @_builtins.property
+    def completed(self) -> Global___Done: ...
+    @_builtins.property
+    def output_missing(self) -> Global___OutputMissing: ...
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        sentence: _builtins.str = ...,
+        waits_for_inputs: Global___WaitsForInputs | None = ...,
+        input_failed: Global___InputFailed | None = ...,
+        not_served: Global___NotServed | None = ...,
+        waits_for_slot: Global___WaitsForSlot | None = ...,
+        waits_for_time: Global___WaitsForTime | None = ...,
+        session: Global___SessionStands | None = ...,
+        handed_over: Global___HandedOver | None = ...,
+        running: Global___Running | None = ...,
+        cancelling: Global___Cancelling | None = ...,
+        failed: Global___Failed | None = ...,
+        cancelled: Global___Cancelled | None = ...,
+        completed: Global___Done | None = ...,
+        output_missing: Global___OutputMissing | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["about", b"about", "cancelled", b"cancelled", "cancelling", b"cancelling", "completed", b"completed", "failed", b"failed", "handed_over", b"handed_over", "input_failed", b"input_failed", "not_served", b"not_served", "output_missing", b"output_missing", "running", b"running", "session", b"session", "waits_for_inputs", b"waits_for_inputs", "waits_for_slot", b"waits_for_slot", "waits_for_time", b"waits_for_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["about", b"about", "cancelled", b"cancelled", "cancelling", b"cancelling", "completed", b"completed", "failed", b"failed", "handed_over", b"handed_over", "input_failed", b"input_failed", "kind", b"kind", "not_served", b"not_served", "output_missing", b"output_missing", "running", b"running", "sentence", b"sentence", "session", b"session", "waits_for_inputs", b"waits_for_inputs", "waits_for_slot", b"waits_for_slot", "waits_for_time", b"waits_for_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_about: _TypeAlias = _typing.Literal["waits_for_inputs", "input_failed", "not_served", "waits_for_slot", "waits_for_time", "session", "handed_over", "running", "cancelling", "failed", "cancelled", "completed", "output_missing"]  # noqa: Y015
+    _WhichOneofArgType_about: _TypeAlias = _typing.Literal["about", b"about"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_about) -> _WhichOneofReturnType_about | None: ...
+
+Global___Reason: _TypeAlias = Reason  # noqa: Y015
+
+@_typing.final
+class WaitsForInputs(_message.Message):
+    """It waits for results."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class MissingInput(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        STATUS_FIELD_NUMBER: _builtins.int
+        TASK_ID_FIELD_NUMBER: _builtins.int
+        TASK_STATUS_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        status: _builtins.str
+        """NAMED: no task has announced it. CREATED: it is to be made or uploaded. ABORTED or DELETED: the task is about to fail."""
+        task_id: _builtins.str
+        """The task that makes it; empty if none does."""
+        task_status: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            status: _builtins.str = ...,
+            task_id: _builtins.str = ...,
+            task_status: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "status", b"status", "task_id", b"task_id", "task_status", b"task_status"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    MISSING_FIELD_NUMBER: _builtins.int
+    INPUTS_FIELD_NUMBER: _builtins.int
+    missing: _builtins.int
+    @_builtins.property
+    def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___WaitsForInputs.MissingInput]:
+        """The first 20 of them. None: all have come just now."""
+
+    def __init__(
+        self,
+        *,
+        missing: _builtins.int = ...,
+        inputs: _abc.Iterable[Global___WaitsForInputs.MissingInput] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["inputs", b"inputs", "missing", b"missing"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WaitsForInputs: _TypeAlias = WaitsForInputs  # noqa: Y015
+
+@_typing.final
+class InputFailed(_message.Message):
+    """It failed without running, since an input will never come."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ChainLink(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        TASK_ID_FIELD_NUMBER: _builtins.int
+        STATUS_FIELD_NUMBER: _builtins.int
+        INPUT_FIELD_NUMBER: _builtins.int
+        task_id: _builtins.str
+        status: _builtins.str
+        input: _builtins.str
+        """The input for want of which this task failed; empty for the first failure."""
+        def __init__(
+            self,
+            *,
+            task_id: _builtins.str = ...,
+            status: _builtins.str = ...,
+            input: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "status", b"status", "task_id", b"task_id"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    CHAIN_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    RETRIED_SINCE_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_TOTAL_FIELD_NUMBER: _builtins.int
+    left_out: _builtins.bool
+    """The chain is long: links between the last two are left out."""
+    reason: _builtins.str
+    """Of the first failure."""
+    retried_since: _builtins.bool
+    """The first failure was retried since, and has no reason any more."""
+    attempts_total: _builtins.int
+    @_builtins.property
+    def chain(self) -> _containers.RepeatedCompositeFieldContainer[Global___InputFailed.ChainLink]:
+        """From the task itself to the first failure."""
+
+    @_builtins.property
+    def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttemptTold]:
+        """Of the first failure, the latest 50, oldest first."""
+
+    def __init__(
+        self,
+        *,
+        chain: _abc.Iterable[Global___InputFailed.ChainLink] | None = ...,
+        left_out: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        retried_since: _builtins.bool = ...,
+        attempts: _abc.Iterable[Global___AttemptTold] | None = ...,
+        attempts_total: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "attempts_total", b"attempts_total", "chain", b"chain", "left_out", b"left_out", "reason", b"reason", "retried_since", b"retried_since"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InputFailed: _TypeAlias = InputFailed  # noqa: Y015
+
+@_typing.final
+class NotServed(_message.Message):
+    """No connected agent serves its partition."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTITION_FIELD_NUMBER: _builtins.int
+    SERVED_FIELD_NUMBER: _builtins.int
+    partition: _builtins.str
+    """Empty: the default one."""
+    @_builtins.property
+    def served(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Some of those that are served."""
+
+    def __init__(
+        self,
+        *,
+        partition: _builtins.str = ...,
+        served: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["partition", b"partition", "served", b"served"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NotServed: _TypeAlias = NotServed  # noqa: Y015
+
+@_typing.final
+class WaitsForSlot(_message.Message):
+    """It may run, and waits for its turn."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTITION_FIELD_NUMBER: _builtins.int
+    AGENTS_FIELD_NUMBER: _builtins.int
+    SLOTS_FIELD_NUMBER: _builtins.int
+    BUSY_FIELD_NUMBER: _builtins.int
+    AHEAD_FIELD_NUMBER: _builtins.int
+    partition: _builtins.str
+    agents: _builtins.int
+    """Connected agents that serve the partition."""
+    slots: _builtins.int
+    busy: _builtins.int
+    ahead: _builtins.int
+    """Tasks of the partition that come before it, counted up to 10,000."""
+    def __init__(
+        self,
+        *,
+        partition: _builtins.str = ...,
+        agents: _builtins.int = ...,
+        slots: _builtins.int = ...,
+        busy: _builtins.int = ...,
+        ahead: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents", b"agents", "ahead", b"ahead", "busy", b"busy", "partition", b"partition", "slots", b"slots"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WaitsForSlot: _TypeAlias = WaitsForSlot  # noqa: Y015
+
+@_typing.final
+class WaitsForTime(_message.Message):
+    """It waits for its time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UNTIL_FIELD_NUMBER: _builtins.int
+    LEFT_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    attempt: _builtins.int
+    """Number of the attempt that begins then."""
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def left(self) -> _duration_pb2.Duration: ...
+    def __init__(
+        self,
+        *,
+        until: _timestamp_pb2.Timestamp | None = ...,
+        left: _duration_pb2.Duration | None = ...,
+        attempt: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["left", b"left", "until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "left", b"left", "until", b"until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WaitsForTime: _TypeAlias = WaitsForTime  # noqa: Y015
+
+@_typing.final
+class SessionStands(_message.Message):
+    """The session is PAUSED, or CANCELLED; or CLOSED, so that nobody can announce an input that is missing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    status: _builtins.str
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        status: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionStands: _TypeAlias = SessionStands  # noqa: Y015
+
+@_typing.final
+class HandedOver(_message.Message):
+    """An agent holds it, and no worker has begun it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_FIELD_NUMBER: _builtins.int
+    AGENT_CONNECTED_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    LASTED_FIELD_NUMBER: _builtins.int
+    agent: _builtins.str
+    agent_connected: _builtins.bool
+    """False: the agent is silent, and may be given up."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def lasted(self) -> _duration_pb2.Duration: ...
+    def __init__(
+        self,
+        *,
+        agent: _builtins.str = ...,
+        agent_connected: _builtins.bool = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        lasted: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lasted", b"lasted", "since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "agent_connected", b"agent_connected", "lasted", b"lasted", "since", b"since"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HandedOver: _TypeAlias = HandedOver  # noqa: Y015
+
+@_typing.final
+class Running(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_FIELD_NUMBER: _builtins.int
+    AGENT_CONNECTED_FIELD_NUMBER: _builtins.int
+    WORKER_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    LASTED_FIELD_NUMBER: _builtins.int
+    MAX_DURATION_FIELD_NUMBER: _builtins.int
+    agent: _builtins.str
+    agent_connected: _builtins.bool
+    worker: _builtins.str
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def lasted(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def max_duration(self) -> _duration_pb2.Duration:
+        """Its time limit."""
+
+    def __init__(
+        self,
+        *,
+        agent: _builtins.str = ...,
+        agent_connected: _builtins.bool = ...,
+        worker: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        lasted: _duration_pb2.Duration | None = ...,
+        max_duration: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lasted", b"lasted", "max_duration", b"max_duration", "since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "agent_connected", b"agent_connected", "lasted", b"lasted", "max_duration", b"max_duration", "since", b"since", "worker", b"worker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Running: _TypeAlias = Running  # noqa: Y015
+
+@_typing.final
+class Cancelling(_message.Message):
+    """It was cancelled while it ran, and its worker is being interrupted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_FIELD_NUMBER: _builtins.int
+    AGENT_CONNECTED_FIELD_NUMBER: _builtins.int
+    agent: _builtins.str
+    agent_connected: _builtins.bool
+    def __init__(
+        self,
+        *,
+        agent: _builtins.str = ...,
+        agent_connected: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "agent_connected", b"agent_connected"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Cancelling: _TypeAlias = Cancelling  # noqa: Y015
+
+@_typing.final
+class Failed(_message.Message):
+    """It failed by itself."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MAX_DURATION_FIELD_NUMBER: _builtins.int
+    status: _builtins.str
+    attempts: _builtins.int
+    """0: it failed without running."""
+    reason: _builtins.str
+    @_builtins.property
+    def max_duration(self) -> _duration_pb2.Duration: ...
+    def __init__(
+        self,
+        *,
+        status: _builtins.str = ...,
+        attempts: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        max_duration: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_duration", b"max_duration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "max_duration", b"max_duration", "reason", b"reason", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Failed: _TypeAlias = Failed  # noqa: Y015
+
+@_typing.final
+class Cancelled(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    RAN_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    ran: _builtins.bool
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        ran: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ran", b"ran", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Cancelled: _TypeAlias = Cancelled  # noqa: Y015
+
+@_typing.final
+class Done(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_FIELD_NUMBER: _builtins.int
+    WORKER_FIELD_NUMBER: _builtins.int
+    ENDED_AT_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    agent: _builtins.str
+    worker: _builtins.str
+    @_builtins.property
+    def ended_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def duration(self) -> _duration_pb2.Duration: ...
+    def __init__(
+        self,
+        *,
+        agent: _builtins.str = ...,
+        worker: _builtins.str = ...,
+        ended_at: _timestamp_pb2.Timestamp | None = ...,
+        duration: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "ended_at", b"ended_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "duration", b"duration", "ended_at", b"ended_at", "worker", b"worker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Done: _TypeAlias = Done  # noqa: Y015
+
+@_typing.final
+class OutputMissing(_message.Message):
+    """An expected output of a completed task that has no data."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    PURGED_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    status: _builtins.str
+    """DELETED; ABORTED: it was not made; CREATED: the sub-task that it was passed to has not made it yet."""
+    task_id: _builtins.str
+    purged: _builtins.bool
+    """It went with all data of its session."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        status: _builtins.str = ...,
+        task_id: _builtins.str = ...,
+        purged: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "purged", b"purged", "status", b"status", "task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutputMissing: _TypeAlias = OutputMissing  # noqa: Y015

@@ -85,6 +85,11 @@ class TasksStub:
                 request_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.RetryRequest.SerializeToString,
                 response_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.RetryReply.FromString,
                 _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/ripieno.v1.Tasks/Explain',
+                request_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.TaskId.SerializeToString,
+                response_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.Explanation.FromString,
+                _registered_method=True)
         self.Submit = channel.unary_unary(
                 '/ripieno.v1.Tasks/Submit',
                 request_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.SubmitTasksRequest.SerializeToString,
@@ -165,6 +170,14 @@ class TasksServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Explain(self, request, context):
+        """Why a task is not running, or why it failed: reasons for people and programs. NOT_FOUND if there is no such task. An
+        attempt id stands for its task.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Submit(self, request, context):
         """Creates all of the tasks or none; they are durable when the reply is sent. Like CreateSmallTasks, but the server makes
         ids where none are given, a result may be the payload, and each task may have options of its own. Repeated with the
@@ -226,6 +239,11 @@ def add_TasksServicer_to_server(servicer, server):
                     servicer.Retry,
                     request_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.RetryRequest.FromString,
                     response_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.RetryReply.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.TaskId.FromString,
+                    response_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.Explanation.SerializeToString,
             ),
             'Submit': grpc.unary_unary_rpc_method_handler(
                     servicer.Submit,
@@ -503,6 +521,33 @@ class Tasks:
             '/ripieno.v1.Tasks/Retry',
             ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.RetryRequest.SerializeToString,
             ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.RetryReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ripieno.v1.Tasks/Explain',
+            ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.TaskId.SerializeToString,
+            ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.Explanation.FromString,
             options,
             channel_credentials,
             insecure,

@@ -55,6 +55,10 @@ class TasksStub:
     because of them waits again. The reply comes when all of that waits. May be repeated: what waits already is not
     retried again. FAILED_PRECONDITION if `session_id` names a session that takes no retries any more.
     """
+    Explain: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.TaskId, _tasks_pb2.Explanation]
+    """Why a task is not running, or why it failed: reasons for people and programs. NOT_FOUND if there is no such task. An
+    attempt id stands for its task.
+    """
     Submit: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.SubmitTasksRequest, _tasks_pb2.SubmitTasksReply]
     """Creates all of the tasks or none; they are durable when the reply is sent. Like CreateSmallTasks, but the server makes
     ids where none are given, a result may be the payload, and each task may have options of its own. Repeated with the
@@ -86,6 +90,10 @@ class TasksAsyncStub(TasksStub):
     """Another attempt for tasks that are in ERROR or TIMEOUT, the one way out of a final status; whatever failed only
     because of them waits again. The reply comes when all of that waits. May be repeated: what waits already is not
     retried again. FAILED_PRECONDITION if `session_id` names a session that takes no retries any more.
+    """
+    Explain: _aio.UnaryUnaryMultiCallable[_tasks_pb2.TaskId, _tasks_pb2.Explanation]  # type: ignore[assignment]
+    """Why a task is not running, or why it failed: reasons for people and programs. NOT_FOUND if there is no such task. An
+    attempt id stands for its task.
     """
     Submit: _aio.UnaryUnaryMultiCallable[_tasks_pb2.SubmitTasksRequest, _tasks_pb2.SubmitTasksReply]  # type: ignore[assignment]
     """Creates all of the tasks or none; they are durable when the reply is sent. Like CreateSmallTasks, but the server makes
@@ -175,6 +183,16 @@ class TasksServicer(metaclass=_abc_1.ABCMeta):
         """Another attempt for tasks that are in ERROR or TIMEOUT, the one way out of a final status; whatever failed only
         because of them waits again. The reply comes when all of that waits. May be repeated: what waits already is not
         retried again. FAILED_PRECONDITION if `session_id` names a session that takes no retries any more.
+        """
+
+    @_abc_1.abstractmethod
+    def Explain(
+        self,
+        request: _tasks_pb2.TaskId,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tasks_pb2.Explanation, _abc.Awaitable[_tasks_pb2.Explanation]]:
+        """Why a task is not running, or why it failed: reasons for people and programs. NOT_FOUND if there is no such task. An
+        attempt id stands for its task.
         """
 
     @_abc_1.abstractmethod
