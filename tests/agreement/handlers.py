@@ -208,6 +208,10 @@ class Steps:
         raise TaskError(text)
 
     @staticmethod
+    async def progress(task: Running, fraction: float, text: str) -> None:
+        task.given.progress(fraction, text)
+
+    @staticmethod
     async def raise_with(task: Running, text: str, value: str, final: bool) -> None:
         """Fail, for good or not, with a value for programs."""
         if final:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 import pytest
 
+from ripieno.domain.outcomes import Ticket
 from ripieno.store.cluster import signals
 from ripieno.store.cluster.signals import CHANNEL, News, Signals
 from ripieno.store.database.database import Database
@@ -132,3 +133,16 @@ async def test_whoever_comes_while_listeners_are_counted_is_not_forgotten(
         listener.cancel()
         await asyncio.gather(listener, return_exceptions=True)
         await gate.close()
+
+
+async def test_what_somebody_follows_is_heard(database: Database, database_url: str) -> None:
+    watched, followed = frozenset(range(10**18, 10**18 + 700)), [(7, Ticket(1, 2, place)) for place in range(100)]
+    async with listening(database, database_url, "a") as heard:
+        await Signals(database, "b").send(News(followed=followed, watched=watched))
+        await Signals(database, "b").send(EVERYTHING)
+        told: list[News] = []
+        async with asyncio.timeout(10):
+            while (news := await heard.get()) != EVERYTHING:
+                told.append(news)
+    assert frozenset().union(*(news.watched for news in told)) == watched
+    assert [each for news in told for each in news.followed] == followed

@@ -23,6 +23,7 @@ from ripieno.agent.uplink.uplink import Uplink
 from ripieno.agent.workers.exchange import Exchange
 from ripieno.agent.workers.keeper import Keeper
 from ripieno.agent.workers.live_output import LiveOutputs
+from ripieno.agent.workers.live_progress import LiveProgress
 from ripieno.agent.workers.supervisor import Workshop, worker_command
 from ripieno.background import Loop, Setback
 from ripieno.config import AgentSettings
@@ -58,19 +59,21 @@ class Agent:
         self.exchange = Exchange(self.dispatcher, self.link, self.inputs)
         self.uplink = Uplink(settings, len(self.slots), self.dispatcher, self.outbox, self.link)
         self.live_outputs = LiveOutputs(self.slots, self.outbox)
+        self.live_progress = LiveProgress(self.slots, self.outbox)
         self.sockets = SocketDirectory(scratch)
         self.dispatcher.prepare = self.inputs.prepare
         self.dispatcher.dispose = self._dispose
         self.uplink.on_settled = self.inputs.produced.settled
         self.uplink.on_refused = self.inputs.produced.refused
         self.uplink.on_followed = self.live_outputs.follow
+        self.uplink.on_progress_followed = self.live_progress.follow
 
     async def run(self, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
         """Work until ``stop`` is set, then drain."""
         welcomed = asyncio.Event()
         self.uplink.on_welcome = welcomed.set
         parts = [self._announce(welcomed, on_ready), self.inputs.run(), self.exchange.run()]
-        parts += [self.scratch.run(), self._tick(), self.live_outputs.run()]
+        parts += [self.scratch.run(), self._tick(), self.live_outputs.run(), self.live_progress.run()]
         parts.append(Loop("asking for work anew", self._ask_anew, every_s=ASK_ANEW_S).run())
         try:
             async with asyncio.TaskGroup() as tasks:

@@ -45,6 +45,7 @@ from ripieno.client.reading.lists import (
     ListedTask,
 )
 from ripieno.client.reading.outputs import TaskOutput
+from ripieno.client.reading.progress import TaskProgress
 from ripieno.client.reading.results import Result
 from ripieno.client.reading.retries import Retried
 from ripieno.client.terms.definitions import OptionChanges, Payload, TaskDefinition, TaskOptions
@@ -118,6 +119,7 @@ __all__ = [
     "TaskFailure",
     "TaskOptions",
     "TaskOutput",
+    "TaskProgress",
     "TaskStatus",
     "UnauthenticatedError",
     "UnavailableError",

@@ -31,6 +31,7 @@ from ripieno.control.readiness import Readiness
 from ripieno.control.results.client_results import ClientResultsParts
 from ripieno.control.results.lookups import ResultLookups
 from ripieno.control.results.outputs import Outputs
+from ripieno.control.results.progress import ProgressReports
 from ripieno.control.results.room import REPLICA_BYTES, Room
 from ripieno.control.services.agents import Agents as AgentsService
 from ripieno.control.services.events import Events
@@ -250,6 +251,7 @@ class Replica:
             lists,
             watcher,
             Outputs(database, notices),
+            ProgressReports(database, notices),
             Retries(limits, database, sessions, lists, background),
             settings,
             objects,

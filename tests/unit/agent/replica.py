@@ -67,6 +67,8 @@ class Replica(agent_pb2_grpc.AgentServicer):
         self.started: list[str] = []
         self.released: list[str] = []
         self.interrupting: list[str] = []
+        #: How far tasks have come, by id, as it was told.
+        self.progress: list[tuple[str, float, str]] = []
         self.draining = False
         self.credit = 0
         self.revoked = 0
@@ -189,6 +191,10 @@ class Replica(agent_pb2_grpc.AgentServicer):
             self.released += self._ids(message.released)
             self.queue[:0] = [self.claims[ticket.claim] for ticket in message.released]
             self.interrupting += self._ids(message.interrupting)
+            self.progress += [
+                (self.claims[each.ticket.claim].id, each.progress.fraction, each.progress.text)
+                for each in message.progress
+            ]
             for outcome in outcomes_of(message):
                 self.outcomes.setdefault(self.claims[outcome.ticket.claim].id, []).append(outcome)
             if message.outcomes_no and self.settling:

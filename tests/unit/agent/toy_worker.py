@@ -17,7 +17,7 @@ import grpc
 import grpc.aio
 
 from ripieno.wire.protos.armonik_v2 import objects_pb2, worker_service_pb2, worker_service_pb2_grpc
-from ripieno.wire.protos.v1 import batch_worker_pb2, batch_worker_pb2_grpc
+from ripieno.wire.protos.v1 import agent_pb2, batch_worker_pb2, batch_worker_pb2_grpc
 
 ProcessRequest = worker_service_pb2.ProcessRequest
 ProcessReply = worker_service_pb2.ProcessReply
@@ -260,6 +260,10 @@ class ToyBatchWorker(batch_worker_pb2_grpc.BatchWorkerServicer):
                     told = batch_worker_pb2.BatchReply.Stored(key=compute.init.expected_output_keys[0])
                     told.object.name = name
                     await tell(number, stored=[told])
+                    await asyncio.sleep(30)
+                if compute.payload.startswith(b"far:"):
+                    fraction = float(compute.payload.partition(b":")[2])
+                    await tell(number, progress=agent_pb2.Progress(fraction=fraction, text="so far"))
                     await asyncio.sleep(30)
                 await handle(compute, mail[number].get, send)
             except CallFailed as failed:

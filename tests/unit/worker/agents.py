@@ -10,7 +10,7 @@ import grpc.aio
 from ripieno.domain.data import ObjectDirectory, StoredObject
 from ripieno.wire.outcomes import directory_to_wire, stored_from_wire
 from ripieno.wire.protos.armonik_v2 import worker_service_pb2, worker_service_pb2_grpc
-from ripieno.wire.protos.v1 import batch_worker_pb2, batch_worker_pb2_grpc
+from ripieno.wire.protos.v1 import agent_pb2, batch_worker_pb2, batch_worker_pb2_grpc
 
 ProcessRequest = worker_service_pb2.ProcessRequest
 ProcessReply = worker_service_pb2.ProcessReply
@@ -112,6 +112,7 @@ class BatchStream:
             run.replies.extend(item.replies)
             run.stored.update({each.key: stored_from_wire(each.object) for each in item.stored})
             run.withdrawn = run.withdrawn or item.withdrawn
+            run.progress += [item.progress] if item.HasField("progress") else []
             run.failure_value = item.failure_value if item.HasField("failure_value") else None
             run.failed = item.failed if item.HasField("failed") else None
             run.ended = run.withdrawn or run.failed is not None or any(r.HasField("output") for r in item.replies)
@@ -134,6 +135,7 @@ class BatchRun:
         self.stored: dict[str, StoredObject] = {}
         self.failed: str | None = None
         self.failure_value: bytes | None = None
+        self.progress: list[agent_pb2.Progress] = []
         self.withdrawn = False
         self.ended = False
 

@@ -139,6 +139,13 @@ def _note_cancel(task: Task) -> bytes:
     return b""
 
 
+def _progress(task: Task) -> bytes:
+    task.progress(0.5, task.payload.decode())
+    for percent in range(50, 101):
+        task.progress(percent / 100, "more")
+    return b"said"
+
+
 def _wait_cancelled(task: Task) -> bytes:
     """Tells how its wait ended: in time, or cancelled, of which it writes down what the worker said."""
     if not task.wait_cancelled(0.01):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ripieno.domain.data import Data
 from ripieno.domain.outcomes import Failed, Failure
 from ripieno.domain.output import AttemptOutput
+from ripieno.domain.progress import Progress
 
 if TYPE_CHECKING:
     from ripieno.agent.conversation.conversation import Conversation
@@ -127,6 +128,8 @@ class Attempt:
     over: bool = field(init=False, default=False)
     #: What the attempt has printed; None for nothing, or if it still runs.
     output: AttemptOutput | None = field(init=False, default=None)
+    #: How far the attempt has come, as its handler said last; None if it said nothing.
+    progress: Progress | None = field(init=False, default=None)
     #: Bytes of inline data that the attempt holds in this process.
     weight: int = field(init=False, default=0)
 

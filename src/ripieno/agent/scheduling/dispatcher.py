@@ -485,5 +485,5 @@ class Dispatcher:
     def _requeue(self, attempts: Sequence[Attempt]) -> None:
         for attempt in attempts:
             attempt.started_at_us = 0
-            attempt.conversation = attempt.output = None
+            attempt.conversation = attempt.output = attempt.progress = None
         self._waiting.put_back(attempts)

@@ -20,7 +20,9 @@ from ripieno.agent.attempts.attempt import Attempt, Verdict
 from ripieno.agent.attempts.endings import Ticketed, ended, halves, outcome_of, put_ticket, tickets_of, without
 from ripieno.domain.outcomes import Completed, Completions, Failed
 from ripieno.domain.output import AttemptOutput
+from ripieno.domain.progress import Progress
 from ripieno.wire.outcomes import completions_to_wire, output_to_wire
+from ripieno.wire.progress import progress_to_wire
 from ripieno.wire.protos.v1 import agent_pb2
 
 AgentMessage = agent_pb2.AgentMessage
@@ -146,6 +148,12 @@ class Outbox:
         live = self._open.outputs.add(output=output_to_wire(output))
         put_ticket(live.ticket, attempt)
         self._grow(_OUTCOME_BYTES + output.size)
+
+    def progressed(self, attempt: Attempt, progress: Progress) -> None:
+        """Report how far an attempt that runs has come."""
+        live = self._open.progress.add(progress=progress_to_wire(progress))
+        put_ticket(live.ticket, attempt)
+        self._grow(_OUTCOME_BYTES + len(progress.text))
 
     def grant(self, more: int) -> None:
         """Grant the control plane credit for ``more`` assignments beyond those granted so far."""

@@ -75,6 +75,7 @@ class Uplink:
         on_settled: Called with the messages whose outcomes were settled.
         on_refused: Called with lost claims, whose outcomes have no effect.
         on_followed: Called with attempts whose output somebody follows.
+        on_progress_followed: Called with sessions whose attempts' progress somebody follows.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Uplink:
         self.on_settled: Callable[[list[agent_pb2.AgentMessage]], None] = lambda messages: None
         self.on_refused: Callable[[set[int]], None] = lambda claims: None
         self.on_followed: Callable[[Iterable[agent_pb2.Ticket]], None] = lambda tickets: None
+        self.on_progress_followed: Callable[[Iterable[int]], None] = lambda session_nos: None
         self._settings = settings
         self._slots = slots
         self._agent_id = settings.agent_id or os.urandom(16)
@@ -255,6 +257,8 @@ class Uplink:
             dispatcher.cancelled(message.cancelled)
         if message.follow_outputs:
             self.on_followed(message.follow_outputs)
+        if message.follow_progress:
+            self.on_progress_followed(message.follow_progress)
         if message.draining:
             raise _StreamEndedError("it is going away")
 

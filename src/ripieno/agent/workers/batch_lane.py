@@ -32,6 +32,7 @@ from ripieno.agent.workers.exchange import Exchange
 from ripieno.domain.outcomes import Completed, Failed, Failure
 from ripieno.printed import Position, Printed
 from ripieno.wire.outcomes import directory_to_wire, failure_value, output_from_wire, stored_from_wire
+from ripieno.wire.progress import progress_from_wire
 from ripieno.wire.protos.v1 import batch_worker_pb2
 
 BatchRequest = batch_worker_pb2.BatchRequest
@@ -274,6 +275,8 @@ class BatchLane:
             if item.HasField("printed"):
                 attempt.output = output_from_wire(item.printed.output)
                 slot.output_since = Position(item.printed.stdout_at, item.printed.stderr_at)
+            if item.HasField("progress"):
+                attempt.progress = progress_from_wire(item.progress)
             conversation = attempt.conversation
             assert conversation is not None
             how: Completed | Failed | None = None

@@ -19,6 +19,7 @@ from ripieno.client.reading.fetching import Wanted, fetch, fetch_chunks, save
 from ripieno.client.reading.following import Follower
 from ripieno.client.reading.lookups import Lookups
 from ripieno.client.reading.outputs import TaskOutput, follow_task_output, task_output
+from ripieno.client.reading.progress import TaskProgress, follow_progress, task_progress
 from ripieno.client.reading.results import Result, final_result, result_batches
 from ripieno.client.reading.retries import Retried, refuse, retry_failed, retry_tasks
 from ripieno.client.submitting import lives, uploads
@@ -56,6 +57,10 @@ class AsyncTask(TaskHandle):
     async def output(self, attempt: int | None = None) -> TaskOutput:
         """Return what the task's latest attempt, or the one with that number, has printed; see ``AsyncSession.output``."""
         return await self.session.output(self, attempt)
+
+    async def progress(self) -> TaskProgress | None:
+        """Return how far the task has come, if it runs; see ``AsyncSession.progress``."""
+        return await self.session.progress(self)
 
     async def failure(self, attempt: int | None = None) -> TaskFailure:
         """Return how the task's latest failed attempt, or the one with that number, failed; see ``AsyncSession.failure``."""
@@ -314,6 +319,30 @@ class AsyncSession:
         async with aclosing(follow_task_output(self._connection, task_id, attempt)) as pieces:
             async for piece in pieces:
                 yield piece
+
+    async def progress(self, task: str | TaskHandle) -> TaskProgress | None:
+        """Return how far a task has come that runs, as its handler said last with ``task.progress``.
+
+        None if it does not run, or says nothing. For many tasks, or again and again, use ``follow_progress``.
+
+        Raises:
+            NotFoundError: there is no such task.
+        """
+        [task_id] = ids_of(task)
+        return await task_progress(self._connection, task_id)
+
+    async def follow_progress(self) -> AsyncGenerator[TaskProgress, None]:
+        """Yield how far tasks of the session have come, each whenever it has come further, until the caller stops.
+
+        One call serves all tasks of the session. Each attempt is told at most about once a second; whoever reads
+        slowly is told the latest. Tasks that have ended are not told of: ``results`` and ``wait`` do that.
+
+        Raises:
+            RipienoError: the session is unknown, or no server answered.
+        """
+        async with aclosing(follow_progress(self._connection, self.id)) as reports:
+            async for report in reports:
+                yield report
 
     async def failure(self, task: str | TaskHandle, attempt: int | None = None) -> TaskFailure:
         """Return how an attempt of a task has failed, with what its worker attached to the failure for programs.

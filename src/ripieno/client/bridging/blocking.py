@@ -25,6 +25,7 @@ from ripieno.client.reading.lists import (
     ListedTask,
 )
 from ripieno.client.reading.outputs import TaskOutput
+from ripieno.client.reading.progress import TaskProgress
 from ripieno.client.reading.results import Result
 from ripieno.client.reading.retries import refuse
 from ripieno.client.terms.definitions import OptionChanges, Payload, TaskDefinition, TaskOptions
@@ -49,6 +50,10 @@ class Task(TaskHandle):
     def output(self, attempt: int | None = None) -> TaskOutput:
         """Return what the task's latest attempt, or the one with that number, has printed; see ``Session.output``."""
         return self.session.output(self, attempt)
+
+    def progress(self) -> TaskProgress | None:
+        """Return how far the task has come, if it runs; see ``Session.progress``."""
+        return self.session.progress(self)
 
     def failure(self, attempt: int | None = None) -> TaskFailure:
         """Return how the task's latest failed attempt, or the one with that number, failed; see ``Session.failure``."""
@@ -137,8 +142,13 @@ class Session:
         """Yield what an attempt prints until the attempt has ended; see ``AsyncSession.follow_output``."""
         return self.bridge.iterate(self.target.follow_output(task, attempt))
 
+    def follow_progress(self) -> Iterator[TaskProgress]:
+        """Yield how far tasks of the session have come until the caller stops; see ``AsyncSession.follow_progress``."""
+        return self.bridge.iterate(self.target.follow_progress())
+
     result = blocking(AsyncSession.result)
     output = blocking(AsyncSession.output)
+    progress = blocking(AsyncSession.progress)
     failure = blocking(AsyncSession.failure)
     download = blocking(AsyncSession.download)
     wait = blocking(AsyncSession.wait)

@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from ripieno.control.agents.packing import (
     LARGEST_MESSAGE_BYTES,
@@ -221,6 +221,13 @@ class AgentLink:
         if ticket.claim in self.claims and not self.full:
             self._message().follow_outputs.append(ticket_to_wire(ticket))
             self._grow(_TICKET_BYTES)
+            self._filled.set()
+
+    def watch(self, session_nos: Collection[int]) -> None:
+        """Ask the agent how far attempts of these sessions have come; asked again from time to time, so not if behind."""
+        if self.claims and not self.full:
+            self._message().follow_progress.extend(session_nos)
+            self._grow(NUMBER_BYTES * len(session_nos))
             self._filled.set()
 
     def confirm(self, claims: Iterable[int]) -> None:

@@ -182,6 +182,8 @@ class Agents(AgentData):
             self._reports.ended(link, message)
         if message.outputs:
             self._reports.printed(link, message.outputs)
+        if message.progress:
+            self._reports.progressed(link, message.progress)
         if message.started:
             self._reports.started(message.started)
         if message.released:

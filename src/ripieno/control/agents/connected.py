@@ -1,6 +1,6 @@
 """The agents connected to this replica, told of what happens elsewhere: cancellations, and newer connections of theirs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import structlog
 
@@ -66,17 +66,20 @@ class Connected:
                 link.cancel(tickets)
 
     def follow_here(self, changes: Changes) -> None:
-        """Ask the agents connected here for what attempts of theirs print that somebody follows."""
-        self._follow(changes.followed)
+        """Ask the agents connected here for what somebody follows: what attempts of theirs print, how far they have come."""
+        self._follow(changes.followed, changes.watched)
 
     def follow_elsewhere(self, news: News) -> None:
         """Do the same for those who follow through another replica."""
-        self._follow(news.followed)
+        self._follow(news.followed, news.watched)
 
-    def _follow(self, followed: Sequence[tuple[int, Ticket]]) -> None:
+    def _follow(self, followed: Sequence[tuple[int, Ticket]], watched: Collection[int]) -> None:
         for agent_no, ticket in followed:
             if link := self._dispatcher.links.get(agent_no):
                 link.follow(ticket)
+        if watched:
+            for link in self._dispatcher.links.values():
+                link.watch(watched)
 
     def cancel_elsewhere(self, news: News) -> None:
         """Read and tell the cancellations of agents connected here after another replica has cancelled attempts."""

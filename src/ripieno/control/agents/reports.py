@@ -30,9 +30,11 @@ from ripieno.store.attempts.attempts import mark_interrupting_if_owned, mark_sta
 from ripieno.store.attempts.commit import Committer
 from ripieno.store.attempts.outputs import keep_live_outputs
 from ripieno.store.attempts.portions import bytes_of, fits, portions_of_outcomes, rows_of
+from ripieno.store.attempts.progress import keep_progress
 from ripieno.store.database.database import Database
 from ripieno.store.sessions.changes import Changes
 from ripieno.wire.outcomes import completions_from_wire, outcome_from_wire, output_from_wire, storable, ticket_from_wire
+from ripieno.wire.progress import progress_from_wire
 from ripieno.wire.protos.v1 import agent_pb2
 
 _log = structlog.get_logger(__name__)
@@ -221,6 +223,21 @@ class Reports:
             assert self._group is not None, "reports run before agents are served"
             size = sum(_ATTEMPT_BYTES + output.size for output in outputs.values())
             self._backlog.hold(size, self._group.create_task(_logged(keep_live_outputs(self._database, outputs))))
+
+    def progressed(self, link: AgentLink, messages: Iterable[agent_pb2.LiveProgress]) -> None:
+        """Keep, in the background, how far attempts that run have come, for those who follow them.
+
+        What cannot be written is dropped: more of it comes soon.
+        """
+        progress = [
+            (ticket_from_wire(each.ticket), progress_from_wire(each.progress))
+            for each in messages
+            if each.ticket.claim in link.claims
+        ]
+        if progress:
+            assert self._group is not None, "reports run before agents are served"
+            task = self._group.create_task(_logged(keep_progress(self._database, progress)))
+            self._backlog.hold(2 * _ATTEMPT_BYTES * len(progress), task)
 
     async def _commit(self, reports: Sequence[Report]) -> Sequence[None]:
         try:

@@ -1,5 +1,6 @@
-"""The Tasks service: lists, submission and explanations of tasks, what attempts print, how they failed, retries."""
+"""The Tasks service: lists, submission and explanations of tasks, what attempts print and say, how they failed."""
 
+from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -7,6 +8,7 @@ import grpc.aio
 
 from ripieno.control.results.failures import attempt_failure
 from ripieno.control.results.outputs import Outputs, Piece
+from ripieno.control.results.progress import ProgressReports
 from ripieno.control.services.pages import Pages
 from ripieno.control.services.submitting import TaskSubmission
 from ripieno.control.upkeep.retries import Retried, Retries
@@ -20,6 +22,7 @@ from ripieno.store.database.database import Database
 from ripieno.store.reading.explanations import explain_task
 from ripieno.store.reading.lists import Lists
 from ripieno.store.reading.lookup import find_tasks, task_failure
+from ripieno.store.reading.progress import AttemptProgress
 from ripieno.wire.explanations import explanation_to_wire
 from ripieno.wire.options import changes_from_wire
 from ripieno.wire.protos.v1 import query_pb2, tasks_pb2
@@ -39,7 +42,14 @@ class Tasks(TaskSubmission):
     """
 
     def __init__(
-        self, database: Database, lists: Lists, watcher: Watcher, outputs: Outputs, retries: Retries, *submitting: Any
+        self,
+        database: Database,
+        lists: Lists,
+        watcher: Watcher,
+        outputs: Outputs,
+        progress: ProgressReports,
+        retries: Retries,
+        *submitting: Any,
     ) -> None:
         super().__init__(*submitting)
         self._database = database
@@ -49,6 +59,7 @@ class Tasks(TaskSubmission):
         self._options = Pages(lists, Listed.OPTIONS, tasks_pb2.Options, tasks_pb2.OptionsPage, "options")
         self._watcher = watcher
         self._outputs = outputs
+        self._progress = progress
         self._retries = retries
 
     async def List(self, request: query_pb2.Query, context: Context) -> tasks_pb2.TaskPage:
@@ -108,6 +119,20 @@ class Tasks(TaskSubmission):
                 async for piece in pieces:
                     await context.write(_to_wire(piece))
 
+    async def FollowProgress(self, request: tasks_pb2.FollowProgressRequest, context: Context) -> None:  # type: ignore[override]
+        """Write how far tasks have come, and go on until the client goes away if it follows them."""
+        with self._database.one_incarnation() as unchanged, self._watcher.promised() as leaving:
+            if request.WhichOneof("whose") == "task_id":
+                whose = await self._progress.of_task(request.task_id)
+            else:
+                whose = await self._progress.of_session(request.session_id)
+            if not request.follow:
+                await context.write(_report(await self._progress.now(whose)))
+                return
+            async with aclosing(self._progress.follow(whose, unchanged, leaving)) as reports:
+                async for report in reports:
+                    await context.write(_report(report))
+
     async def GetFailure(self, request: tasks_pb2.FailureRequest, context: Context) -> tasks_pb2.TaskFailure:
         """Return how an attempt has failed, with what its worker attached to the failure."""
         with self._database.one_incarnation():
@@ -151,6 +176,17 @@ def _to_wire(piece: Piece) -> tasks_pb2.OutputPiece:
         stdout_left_out=piece.output.stdout_left_out,
         stderr_left_out=piece.output.stderr_left_out,
         over=piece.over,
+    )
+
+
+def _report(told: Sequence[AttemptProgress]) -> tasks_pb2.ProgressReport:
+    return tasks_pb2.ProgressReport(
+        progress=[
+            tasks_pb2.ProgressReport.Progress(
+                task_id=each.task_id, attempt=each.attempt, fraction=each.progress.fraction, text=each.progress.text
+            )
+            for each in told
+        ]
     )
 
 

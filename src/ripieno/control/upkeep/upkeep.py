@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from ripieno.background import Health, Loop
 from ripieno.config import ControlSettings
 from ripieno.store.attempts.outputs import forget_live_outputs
+from ripieno.store.attempts.progress import forget_progress
 from ripieno.store.changelog.trimming import mark, trim
 from ripieno.store.cluster.agents import forget_agents
 from ripieno.store.cluster.objects import ObjectStore
@@ -19,7 +20,7 @@ _RECONCILE_EVERY_S = 5.0
 _COLLECT_EVERY_S = 3600.0
 _MARK_EVERY_S = 15.0
 _TRIM_EVERY_S = 60.0
-#: What an attempt that runs has printed is kept this long after a follower was told of it last.
+#: What an attempt that runs has printed, and how far it has come, is kept this long after a follower was told of it last.
 _FOLLOWED_S = 300.0
 
 
@@ -47,7 +48,7 @@ class Upkeep:
             Loop("folding counts", self._fold, every_s=_FOLD_EVERY_S, health=health),
             # Garbage can wait: a fault of its collection does not make the replica unready.
             Loop("collecting garbage", self._collect, every_s=_COLLECT_EVERY_S),
-            Loop("forgetting what was followed", self._forget_live_outputs, every_s=_FOLLOWED_S),
+            Loop("forgetting what was followed", self._forget_followed, every_s=_FOLLOWED_S),
             Loop("marking the log of changes", self._mark, every_s=_MARK_EVERY_S),
             Loop("trimming the log of changes", self._trim, every_s=_TRIM_EVERY_S),
         ]
@@ -62,8 +63,9 @@ class Upkeep:
         """Note the sessions that a transaction of this replica has changed: their counts are folded next."""
         self._changed |= changes.sessions
 
-    async def _forget_live_outputs(self) -> None:
+    async def _forget_followed(self) -> None:
         await forget_live_outputs(self._database, _FOLLOWED_S)
+        await forget_progress(self._database, _FOLLOWED_S)
 
     async def _fold(self) -> None:
         # Fold only sessions that this replica has changed: to look at every session each second would cost more the more

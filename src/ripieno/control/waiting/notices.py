@@ -45,6 +45,7 @@ class Notices:
         self._agents: set[int] = set()
         self._connected: dict[int, int] = {}
         self._followed: list[tuple[int, Ticket]] = []
+        self._watched: set[int] = set()
         self._results: dict[int, list[str]] = {}
         self.named_bytes = 0
         self._unnamed: set[int] = set()
@@ -77,12 +78,14 @@ class Notices:
         self._gone |= changes.gone
         if not self._signals.alone:
             self._followed = (self._followed + changes.followed)[-_MOST_NAMED:]
+            if len(self._watched) < _MOST_NAMED:  # those who follow say so again
+                self._watched |= changes.watched
         self._name_results(changes)
         self._name_tasks(changes)
         if self.named > _MOST_NAMED:
             self._take()
             self._everything = True
-        if self.named or self._followed or self._everything:
+        if self.named or self._followed or self._watched or self._everything:
             self._pending.set()
 
     def _tell_everything(self) -> None:
@@ -134,11 +137,12 @@ class Notices:
             self._everything,
             frozenset(self._gone),
             self._followed,
+            frozenset(self._watched),
         )
         for gathered in (self._sessions, self._partitions, self._agents, self._unnamed, self._stopped, self._gone):
             gathered.clear()
         self._results, self._ended, self.named_bytes = {}, {}, 0
-        self._connected, self._followed = {}, []
+        self._connected, self._followed, self._watched = {}, [], set()
         self._everything = False
         return news
 

@@ -55,6 +55,7 @@ class News:
         agents: Agents that hold attempts which were cancelled.
         connected: Agents that have connected, each with the epoch of that connection.
         followed: Attempts whose output somebody follows, each with the agent that holds it.
+        watched: Sessions of which somebody follows how far their attempts have come.
         everything: True if there was too much to name, or the connection was broken meanwhile: anything may have
             changed.
         gone: Sessions that were purged or deleted.
@@ -71,6 +72,7 @@ class News:
     everything: bool = False
     gone: frozenset[int] = frozenset()
     followed: Sequence[tuple[int, Ticket]] = ()
+    watched: frozenset[int] = frozenset()
 
 
 class Signals:
@@ -169,6 +171,9 @@ def _parts(news: News) -> Iterator[Mapping[str, object]]:
     for start in range(0, len(news.followed), _MOST_ATTEMPTS):
         some = news.followed[start : start + _MOST_ATTEMPTS]
         yield {"followed": [[agent_no, *ticket] for agent_no, ticket in some]}
+    watched = sorted(news.watched)
+    for start in range(0, len(watched), _MOST_TASKS):
+        yield {"watched": watched[start : start + _MOST_TASKS]}
     for session_no, tasks in news.ended.items():
         for start in range(0, len(tasks), _MOST_TASKS):
             yield {"session": session_no, "ended": tasks[start : start + _MOST_TASKS]}
@@ -202,4 +207,5 @@ def _decode(message: Mapping[str, Any]) -> News:
         message.get("everything", False),
         frozenset(message.get("gone", ())),
         tuple((agent_no, Ticket(*ticket)) for agent_no, *ticket in message.get("followed", ())),
+        frozenset(message.get("watched", ())),
     )

@@ -28,6 +28,7 @@ class Changes:
         promotions: Sessions in which a promotion is not finished: ``store.graph.promotions`` goes on with it.
         followed: Attempts whose output somebody follows, each with the agent that holds it. Nothing has changed in
             the store.
+        watched: Sessions of which somebody follows how far their attempts have come. Nothing has changed in the store.
         revivals: Sessions in which a revival is not finished: ``store.graph.revivals`` goes on with it.
         gone: Sessions that were purged or deleted: what was kept of their data, or of themselves, is void.
     """
@@ -47,6 +48,7 @@ class Changes:
     revivals: set[int] = field(default_factory=set)
     gone: set[int] = field(default_factory=set)
     followed: list[tuple[int, Ticket]] = field(default_factory=list)
+    watched: set[int] = field(default_factory=set)
 
     def add(self, other: "Changes") -> None:
         """Add the changes of another transaction."""
@@ -56,6 +58,7 @@ class Changes:
         self.stopped |= other.stopped
         self.cancelled += other.cancelled
         self.followed += other.followed
+        self.watched |= other.watched
         self.connected |= other.connected
         self.cuts |= other.cuts
         self.promotions |= other.promotions

@@ -14,10 +14,12 @@ from typing import Any
 
 from ripieno.domain.data import StoredObject
 from ripieno.domain.errors import InvalidRequestError
+from ripieno.domain.progress import Progress
 from ripieno.objects import ObjectFile
 from ripieno.wire.chunks import DEFAULT_CHUNK_BYTES
 from ripieno.wire.protos.armonik_v2 import worker_service_pb2
 from ripieno.worker.attempts.object_place import ObjectPlace
+from ripieno.worker.attempts.progress_reports import ProgressReports
 from ripieno.worker.attempts.reply_outbox import Outbox
 from ripieno.worker.conversation.conversation import Asked, Conversation, DataArrived, Event, TaskReady
 from ripieno.worker.conversation.replies import ProcessReply, result_ended
@@ -43,6 +45,7 @@ class Attempt(ABC):
     __slots__ = (
         "_fate",
         "_owed",
+        "_progress",
         "_request_numbers",
         "_waits",
         "broken",
@@ -68,6 +71,7 @@ class Attempt(ABC):
         self._owed: dict[str, None] | None = None
         self._request_numbers: count[int] | None = None
         self._waits: dict[str, Future[Any]] | None = None
+        self._progress: ProgressReports | None = None
         self.open_results: dict[str, str] | None = None
         self.open_objects: dict[str, ObjectFile | None] | None = None
 
@@ -102,6 +106,15 @@ class Attempt(ABC):
     def objects(self) -> ObjectPlace | None:
         """The place where large results may be written instead of being sent; None if there is none."""
         return None
+
+    def send_progress(self, progress: Progress) -> None:  # noqa: B027 - a lane without a place for it ignores it
+        """Tell the agent how far the attempt has come. Never blocks."""
+
+    def report(self, progress: Progress) -> None:
+        """Tell the agent how far the attempt has come, as often as it may be told. Never blocks."""
+        if self._progress is None:
+            self._progress = ProgressReports(self.outbox, self.send_progress, lambda: self.over)
+        self._progress.report(progress)
 
     def send_stored(self, key: str, stored: StoredObject) -> None:
         """Tell the agent of a result that is in the object store."""

@@ -6,8 +6,10 @@ from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from typing import BinaryIO
 
+from ripieno.domain.errors import InvalidRequestError
 from ripieno.domain.identifiers import attempt_of_alias
 from ripieno.domain.options import TaskOptions
+from ripieno.domain.progress import LONGEST_TEXT, Progress
 from ripieno.interruptible import is_done_within
 from ripieno.worker.attempts import operations
 from ripieno.worker.attempts.attempt import Attempt
@@ -114,6 +116,27 @@ class _Received:
     def cancelled(self) -> bool:
         """Whether the attempt is cancelled, timed out or lost. Nothing that the handler still does counts then."""
         return self._attempt.cancelled
+
+    def progress(self, fraction: float, text: str = "") -> None:
+        """Say how far the attempt has come, for whoever follows it (``session.follow_progress``).
+
+        This costs next to nothing, and never waits: the agent is told at most once a second, of what was said last.
+        Nothing is kept when the attempt has ended. Agents that speak the original protocol alone are not told.
+
+        Args:
+            fraction: From 0 to 1.
+            text: What people see beside it; at most 200 characters, of a longer text the rest is cut off.
+
+        Raises:
+            InvalidRequestError: the fraction is not between 0 and 1.
+            TaskCancelled, AttemptOver: the attempt is cancelled, or its handler has returned.
+        """
+        if not 0 <= fraction <= 1:
+            raise InvalidRequestError("fraction", f"is {fraction}; it goes from 0, nothing done, to 1, all done")
+        self._attempt.require_usable()
+        # Surrogates, which UTF-8 does not hold, are written out.
+        sayable = text[:LONGEST_TEXT].encode(errors="backslashreplace").decode()
+        self._attempt.report(Progress.sound(float(fraction), sayable))
 
     def raise_if_cancelled(self) -> None:
         """Raise TaskCancelled if the attempt is cancelled; call this now and then in a long computation.

@@ -14,9 +14,11 @@ import grpc
 import grpc.aio
 
 from ripieno.domain.data import ObjectDirectory, StoredObject
+from ripieno.domain.progress import Progress
 from ripieno.domain.texts import reason
 from ripieno.objects import is_readable
 from ripieno.wire.outcomes import directory_from_wire, output_to_wire, stored_to_wire
+from ripieno.wire.progress import progress_to_wire
 from ripieno.wire.protos.armonik_v2 import worker_service_pb2
 from ripieno.wire.protos.v1 import batch_worker_pb2
 from ripieno.worker.attempts.attempt import Attempt
@@ -108,6 +110,9 @@ class BatchAttempt(Attempt):
     def send_stored(self, key: str, stored: StoredObject) -> None:
         told = BatchReply.Stored(key=key, object=stored_to_wire(stored))
         self.outbox.put(_encode(BatchReply.Item(attempt=self.number, stored=[told])))
+
+    def send_progress(self, progress: Progress) -> None:
+        self.outbox.put(_encode(BatchReply.Item(attempt=self.number, progress=progress_to_wire(progress))))
 
     def tell_withdrawn(self, why: str | None = None) -> None:
         """Tell the agent that the attempt never began and never will; ``why`` is None if the agent asked it back."""

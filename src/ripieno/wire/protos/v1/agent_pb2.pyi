@@ -41,6 +41,7 @@ class AgentMessage(_message.Message):
     CREDIT_REVOKED_FIELD_NUMBER: _builtins.int
     COMPLETIONS_FIELD_NUMBER: _builtins.int
     OUTPUTS_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
     credit: _builtins.int
     """How many more assignments the agent takes, beyond what it was granted so far."""
     outcomes_no: _builtins.int
@@ -78,6 +79,10 @@ class AgentMessage(_message.Message):
     def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___LiveOutput]:
         """What attempts that run have printed so far (ControlMessage.follow_outputs)."""
 
+    @_builtins.property
+    def progress(self) -> _containers.RepeatedCompositeFieldContainer[Global___LiveProgress]:
+        """How far attempts that run have come (ControlMessage.follow_progress)."""
+
     def __init__(
         self,
         *,
@@ -92,10 +97,11 @@ class AgentMessage(_message.Message):
         credit_revoked: _builtins.bool = ...,
         completions: Global___Completions | None = ...,
         outputs: _abc.Iterable[Global___LiveOutput] | None = ...,
+        progress: _abc.Iterable[Global___LiveProgress] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["completions", b"completions", "hello", b"hello"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["completions", b"completions", "credit", b"credit", "credit_revoked", b"credit_revoked", "draining", b"draining", "hello", b"hello", "interrupting", b"interrupting", "outcomes", b"outcomes", "outcomes_no", b"outcomes_no", "outputs", b"outputs", "released", b"released", "started", b"started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completions", b"completions", "credit", b"credit", "credit_revoked", b"credit_revoked", "draining", b"draining", "hello", b"hello", "interrupting", b"interrupting", "outcomes", b"outcomes", "outcomes_no", b"outcomes_no", "outputs", b"outputs", "progress", b"progress", "released", b"released", "started", b"started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -406,6 +412,56 @@ class LiveOutput(_message.Message):
 Global___LiveOutput: _TypeAlias = LiveOutput  # noqa: Y015
 
 @_typing.final
+class Progress(_message.Message):
+    """How far an attempt has come, in its handler's words."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRACTION_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    fraction: _builtins.float
+    """From 0 to 1."""
+    text: _builtins.str
+    """For people; at most 200 characters."""
+    def __init__(
+        self,
+        *,
+        fraction: _builtins.float = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fraction", b"fraction", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Progress: _TypeAlias = Progress  # noqa: Y015
+
+@_typing.final
+class LiveProgress(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TICKET_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def ticket(self) -> Global___Ticket: ...
+    @_builtins.property
+    def progress(self) -> Global___Progress: ...
+    def __init__(
+        self,
+        *,
+        ticket: Global___Ticket | None = ...,
+        progress: Global___Progress | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress", "ticket", b"ticket"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress", "ticket", b"ticket"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LiveProgress: _TypeAlias = LiveProgress  # noqa: Y015
+
+@_typing.final
 class Completions(_message.Message):
     """Attempts that completed with small results and nothing else, as columns: the i-th
     entry of each is about the i-th attempt. What most messages are made of, and for
@@ -639,6 +695,7 @@ class ControlMessage(_message.Message):
     URGENT_FIELD_NUMBER: _builtins.int
     REVOCATIONS_FIELD_NUMBER: _builtins.int
     FOLLOW_OUTPUTS_FIELD_NUMBER: _builtins.int
+    FOLLOW_PROGRESS_FIELD_NUMBER: _builtins.int
     draining: _builtins.bool
     """This replica is going away: dial another one; nothing is lost."""
     urgent: _builtins.int
@@ -684,6 +741,12 @@ class ControlMessage(_message.Message):
         whenever there is more, but not more often than twice a second.
         """
 
+    @_builtins.property
+    def follow_progress(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Somebody follows how far the attempts of these sessions have come: the agent sends it at once, and for the next
+        15 seconds whenever one has come further, but not more often than twice a second.
+        """
+
     def __init__(
         self,
         *,
@@ -699,10 +762,11 @@ class ControlMessage(_message.Message):
         urgent: _builtins.int = ...,
         revocations: _builtins.int | None = ...,
         follow_outputs: _abc.Iterable[Global___Ticket] | None = ...,
+        follow_progress: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_revocations", b"_revocations", "plain", b"plain", "revocations", b"revocations", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_revocations", b"_revocations", "assignments", b"assignments", "cancelled", b"cancelled", "draining", b"draining", "follow_outputs", b"follow_outputs", "lost", b"lost", "options", b"options", "plain", b"plain", "revocations", b"revocations", "sessions", b"sessions", "settled", b"settled", "urgent", b"urgent", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_revocations", b"_revocations", "assignments", b"assignments", "cancelled", b"cancelled", "draining", b"draining", "follow_outputs", b"follow_outputs", "follow_progress", b"follow_progress", "lost", b"lost", "options", b"options", "plain", b"plain", "revocations", b"revocations", "sessions", b"sessions", "settled", b"settled", "urgent", b"urgent", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__revocations: _TypeAlias = _typing.Literal["revocations"]  # noqa: Y015
     _WhichOneofArgType__revocations: _TypeAlias = _typing.Literal["_revocations", b"_revocations"]  # noqa: Y015

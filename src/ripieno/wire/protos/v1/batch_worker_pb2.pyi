@@ -168,6 +168,7 @@ class BatchReply(_message.Message):
         STORED_FIELD_NUMBER: _builtins.int
         PRINTED_FIELD_NUMBER: _builtins.int
         FAILURE_VALUE_FIELD_NUMBER: _builtins.int
+        PROGRESS_FIELD_NUMBER: _builtins.int
         attempt: _builtins.int
         withdrawn: _builtins.bool
         """The attempt never began and never will. Where it was not asked back, `failed` says why:
@@ -194,6 +195,10 @@ class BatchReply(_message.Message):
         def printed(self) -> Global___BatchReply.Printed:
             """What the attempt printed; before its last message, if it was anything."""
 
+        @_builtins.property
+        def progress(self) -> _agent_pb2.Progress:
+            """How far the attempt has come, at most once a second."""
+
         def __init__(
             self,
             *,
@@ -204,10 +209,11 @@ class BatchReply(_message.Message):
             stored: _abc.Iterable[Global___BatchReply.Stored] | None = ...,
             printed: Global___BatchReply.Printed | None = ...,
             failure_value: _builtins.bytes | None = ...,
+            progress: _agent_pb2.Progress | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["_failed", b"_failed", "_failure_value", b"_failure_value", "failed", b"failed", "failure_value", b"failure_value", "printed", b"printed"]  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_failed", b"_failed", "_failure_value", b"_failure_value", "failed", b"failed", "failure_value", b"failure_value", "printed", b"printed", "progress", b"progress"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["_failed", b"_failed", "_failure_value", b"_failure_value", "attempt", b"attempt", "failed", b"failed", "failure_value", b"failure_value", "printed", b"printed", "replies", b"replies", "stored", b"stored", "withdrawn", b"withdrawn"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_failed", b"_failed", "_failure_value", b"_failure_value", "attempt", b"attempt", "failed", b"failed", "failure_value", b"failure_value", "printed", b"printed", "progress", b"progress", "replies", b"replies", "stored", b"stored", "withdrawn", b"withdrawn"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         _WhichOneofReturnType__failed: _TypeAlias = _typing.Literal["failed"]  # noqa: Y015
         _WhichOneofArgType__failed: _TypeAlias = _typing.Literal["_failed", b"_failed"]  # noqa: Y015

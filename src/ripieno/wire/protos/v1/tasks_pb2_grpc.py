@@ -75,6 +75,11 @@ class TasksStub:
                 request_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.FollowOutputRequest.SerializeToString,
                 response_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.OutputPiece.FromString,
                 _registered_method=True)
+        self.FollowProgress = channel.unary_stream(
+                '/ripieno.v1.Tasks/FollowProgress',
+                request_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.FollowProgressRequest.SerializeToString,
+                response_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.ProgressReport.FromString,
+                _registered_method=True)
         self.GetFailure = channel.unary_unary(
                 '/ripieno.v1.Tasks/GetFailure',
                 request_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.FailureRequest.SerializeToString,
@@ -148,6 +153,14 @@ class TasksServicer:
         """What a worker wrote to its standard output and standard error while it ran an attempt: the end of
         each (64 KiB unless the agent was told otherwise). One message, or, to follow, one whenever there is
         more, until the attempt has ended. NOT_FOUND if there is no such task or attempt.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FollowProgress(self, request, context):
+        """How far tasks of a session that run have come, as their handlers say: one message, or, to follow, one whenever some
+        have come further, without an end. NOT_FOUND if there is no such session or task.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -229,6 +242,11 @@ def add_TasksServicer_to_server(servicer, server):
                     servicer.FollowOutput,
                     request_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.FollowOutputRequest.FromString,
                     response_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.OutputPiece.SerializeToString,
+            ),
+            'FollowProgress': grpc.unary_stream_rpc_method_handler(
+                    servicer.FollowProgress,
+                    request_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.FollowProgressRequest.FromString,
+                    response_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.ProgressReport.SerializeToString,
             ),
             'GetFailure': grpc.unary_unary_rpc_method_handler(
                     servicer.GetFailure,
@@ -467,6 +485,33 @@ class Tasks:
             '/ripieno.v1.Tasks/FollowOutput',
             ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.FollowOutputRequest.SerializeToString,
             ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.OutputPiece.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FollowProgress(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/ripieno.v1.Tasks/FollowProgress',
+            ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.FollowProgressRequest.SerializeToString,
+            ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.ProgressReport.FromString,
             options,
             channel_credentials,
             insecure,

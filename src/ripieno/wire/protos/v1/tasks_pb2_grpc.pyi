@@ -46,6 +46,10 @@ class TasksStub:
     each (64 KiB unless the agent was told otherwise). One message, or, to follow, one whenever there is
     more, until the attempt has ended. NOT_FOUND if there is no such task or attempt.
     """
+    FollowProgress: _grpc.UnaryStreamMultiCallable[_tasks_pb2.FollowProgressRequest, _tasks_pb2.ProgressReport]
+    """How far tasks of a session that run have come, as their handlers say: one message, or, to follow, one whenever some
+    have come further, without an end. NOT_FOUND if there is no such session or task.
+    """
     GetFailure: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.FailureRequest, _tasks_pb2.TaskFailure]
     """How an attempt failed, with what its worker attached to the failure for programs. NOT_FOUND if there is no such
     task, or the attempt has not failed.
@@ -81,6 +85,10 @@ class TasksAsyncStub(TasksStub):
     """What a worker wrote to its standard output and standard error while it ran an attempt: the end of
     each (64 KiB unless the agent was told otherwise). One message, or, to follow, one whenever there is
     more, until the attempt has ended. NOT_FOUND if there is no such task or attempt.
+    """
+    FollowProgress: _aio.UnaryStreamMultiCallable[_tasks_pb2.FollowProgressRequest, _tasks_pb2.ProgressReport]  # type: ignore[assignment]
+    """How far tasks of a session that run have come, as their handlers say: one message, or, to follow, one whenever some
+    have come further, without an end. NOT_FOUND if there is no such session or task.
     """
     GetFailure: _aio.UnaryUnaryMultiCallable[_tasks_pb2.FailureRequest, _tasks_pb2.TaskFailure]  # type: ignore[assignment]
     """How an attempt failed, with what its worker attached to the failure for programs. NOT_FOUND if there is no such
@@ -162,6 +170,16 @@ class TasksServicer(metaclass=_abc_1.ABCMeta):
         """What a worker wrote to its standard output and standard error while it ran an attempt: the end of
         each (64 KiB unless the agent was told otherwise). One message, or, to follow, one whenever there is
         more, until the attempt has ended. NOT_FOUND if there is no such task or attempt.
+        """
+
+    @_abc_1.abstractmethod
+    def FollowProgress(
+        self,
+        request: _tasks_pb2.FollowProgressRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_tasks_pb2.ProgressReport], _abc.AsyncIterator[_tasks_pb2.ProgressReport]]:
+        """How far tasks of a session that run have come, as their handlers say: one message, or, to follow, one whenever some
+        have come further, without an end. NOT_FOUND if there is no such session or task.
         """
 
     @_abc_1.abstractmethod
