@@ -16,6 +16,7 @@ COMMANDS = {
     "control": ("ripieno.cli.commands.control", "One replica of the control plane."),
     "agent": ("ripieno.cli.commands.agent", "An agent with its workers; list them."),
     "worker": ("ripieno.cli.commands.worker", "One Python worker."),
+    "map": ("ripieno.cli.commands.map", "A command or a function for each input, on the cluster."),
     "session": ("ripieno.cli.commands.session", "List, show, cancel and wait for sessions."),
     "task": ("ripieno.cli.commands.task", "List, show, cancel and wait for tasks."),
     "partition": ("ripieno.cli.commands.partition", "List partitions."),

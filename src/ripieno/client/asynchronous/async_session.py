@@ -248,13 +248,22 @@ class AsyncSession:
                     yield result
 
     async def result_batches(
-        self, tasks: Iterable[OneResult], *, with_data: bool = True, timeout: float | None = None
+        self,
+        tasks: Iterable[OneResult],
+        *,
+        with_data: bool = True,
+        large_data: bool = True,
+        timeout: float | None = None,
     ) -> AsyncGenerator[list[Result[Any]], None]:
-        """Yield what ``results`` yields, in batches as they come over the wire; for wrappers of this class."""
+        """Yield what ``results`` yields, in batches as they come over the wire; for wrappers of this class.
+
+        Without ``large_data``, results that are too large to be pushed have no data: stream them.
+        """
         clock = asyncio.get_running_loop().time
         give_up_at = None if timeout is None else clock() + timeout
         wanted = checked_results(tasks)
-        async with aclosing(result_batches(self._connection, self.id, wanted, with_data=with_data)) as batches:
+        final = result_batches(self._connection, self.id, wanted, with_data=with_data, large_data=large_data)
+        async with aclosing(final) as batches:
             while True:
                 try:
                     async with asyncio.timeout_at(give_up_at):

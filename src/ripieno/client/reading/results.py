@@ -75,11 +75,17 @@ class Result(Generic[TaskT]):
 
 
 async def result_batches(
-    connection: Connection, session_id: str, results: Iterable[TaskHandle | str], *, with_data: bool
+    connection: Connection,
+    session_id: str,
+    results: Iterable[TaskHandle | str],
+    *,
+    with_data: bool,
+    large_data: bool = True,
 ) -> AsyncGenerator[list[Result[Any]], None]:
     """Yield results as they become final, each once, in batches as they come over the wire.
 
-    If ``with_data``, large results come after the small ones of their batch, one by one.
+    If ``with_data``, large results come after the small ones of their batch, one by one; without ``large_data``
+    they come in their place, and have no data.
 
     Raises:
         RipienoError: the session is unknown, or no server answered.
@@ -96,7 +102,7 @@ async def result_batches(
         large: list[Wanted] = []
         for final in batch:
             result = final_result(final, owners[final.key])
-            if result.has_data or result.error is not None or not with_data:
+            if result.has_data or result.error is not None or not (with_data and large_data):
                 ready.append(result)
             else:
                 large.append(Wanted(final.key, result.stored))

@@ -1,7 +1,8 @@
 """The handler of function tasks: calls the function of an envelope, and sends its value.
 
 Unpickling runs whatever the payload says: use this handler only where everyone who may submit may
-also run programs here. A payload that is no envelope is ``cloudpickle.dumps((function, args, kwargs))``.
+also run programs here. A payload that is no envelope is ``cloudpickle.dumps((function, args, kwargs))``; its
+function is a handler itself if it is marked by ``with_task``.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ripieno.functions.terms.failures import encode_failure
 from ripieno.functions.terms.options import CallOptions
 from ripieno.functions.terms.pickling import Dumped, dumps, loads
 from ripieno.worker import SubTask, Task, TaskError
+from ripieno.worker.author.with_task import is_with_task
 from ripieno.worker.terms.errors import FAILURE_VALUE_ATTRIBUTE
 
 _code = Code()
@@ -32,6 +34,9 @@ def handle(task: Task) -> bytes | None:
     payload = task.payload
     if not payload.startswith(MAGIC):
         function, args, kwargs = pickle.loads(payload)  # noqa: S301 - see the module
+        if is_with_task(function):
+            made: bytes | None = function(task, *args, **kwargs)
+            return made
         return dumps(function(*args, **kwargs), "the value", None).data
     try:
         envelope = Envelope.decode(payload)
