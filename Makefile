@@ -10,7 +10,11 @@ TESTS ?=
 # Processes that run tests at once. Most tests wait more than they compute.
 WORKERS ?= 2
 
-.PHONY: help demo test test-long soak check bench format stubs map clean
+# Node.js for the worker and the client in JavaScript; `make test NODE=` leaves their tests out.
+NODE ?= node
+NODE_READY := $(if $(NODE),examples/node/node_modules/.ready)
+
+.PHONY: help demo test test-long soak check docs node bench format stubs map clean
 
 help: ## list the targets
 	@echo "Targets (PYTHON=... chooses the interpreter of .venv, now: $(PYTHON)):"
@@ -32,8 +36,8 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## start a cluster, price a book of options on it, show the report, stop
 	$(BIN)/python -m examples.portfolio.demo
 
-test: $(READY) ## the whole test suite (TESTS="..." for a part of it)
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not long" $(TESTS)
+test: $(READY) $(NODE_READY) ## the whole test suite (TESTS="..." for a part of it)
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not long" $(if $(NODE),,--ignore tests/examples/test_node.py) $(TESTS)
 
 test-long: $(READY) ## the tests that take minutes
 	$(BIN)/python -m pytest -n $(WORKERS) -m long --timeout 600 -o faulthandler_timeout=3900 $(TESTS)
@@ -48,11 +52,25 @@ check: $(READY) ## format, lint, types, layers, generated code and map, fast tes
 	$(BIN)/lint-imports
 	$(BIN)/python tools/generate_stubs.py --check
 	$(BIN)/python tools/draw_map.py --check
+	$(BIN)/python tools/draw_lives.py --check
 	$(BIN)/python -m pytest -q -n $(WORKERS) tests/unit
 
 format: $(READY) ## write the code in the one format, mend what lint can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(READY) ## build the site out of docs/ into build/site; any warning, a broken link too, fails it
+	$(BIN)/sphinx-build --builder html --fresh-env --fail-on-warning --keep-going --quiet -c tools/site docs build/site
+	@echo "built: build/site/index.html"
+
+node: examples/node/node_modules/.ready ## install the packages of the examples in JavaScript
+
+# Exactly what package-lock.json names; no package runs a script of its own.
+examples/node/node_modules/.ready: examples/node/package.json examples/node/package-lock.json
+	@$(or $(NODE),node) -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null && npm --version >/dev/null 2>&1 || \
+		{ echo "the examples in JavaScript need Node.js 20 or newer, with npm: install it, or leave their tests out: make test NODE="; exit 1; }
+	cd examples/node && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
 
 bench: $(READY) ## our figures and the peers', in turn: about half an hour (BENCH="--quick" for a tenth)
 	$(BIN)/python -m benchmarks $(BENCH)
@@ -60,9 +78,10 @@ bench: $(READY) ## our figures and the peers', in turn: about half an hour (BENC
 stubs: $(READY) ## compile the .proto files into the committed stubs
 	$(BIN)/python tools/generate_stubs.py
 
-map: $(READY) ## draw docs/map.md, the rooms of the packages, from the imports
+map: $(READY) ## draw docs/map.md from the imports, docs/drawings from the tables of transitions
 	$(BIN)/python tools/draw_map.py
+	$(BIN)/python tools/draw_lives.py
 
 clean: ## remove what was built, .venv too; data of clusters stays
-	rm -rf .venv benchmarks/.venv-peers dist build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv benchmarks/.venv-peers examples/node/node_modules dist build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

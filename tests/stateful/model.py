@@ -8,41 +8,13 @@ from ripieno.domain.statuses import (
     SESSION_TRANSITIONS,
     TAKES_RETRIES,
     TAKES_TASKS,
+    TASK_TRANSITIONS,
     ResultStatus,
     SessionStatus,
     SessionStep,
     TaskStatus,
 )
 from ripieno.domain.submission import NewTask
-
-#: Status -> the statuses that may follow it. Transitions that are not here never happen.
-TASK_TRANSITIONS = {
-    TaskStatus.SUBMITTED: frozenset({TaskStatus.DISPATCHED, TaskStatus.ERROR, TaskStatus.CANCELLED}),
-    TaskStatus.DISPATCHED: frozenset(
-        {
-            TaskStatus.PROCESSING,
-            TaskStatus.SUBMITTED,  # retry or release
-            TaskStatus.COMPLETED,
-            TaskStatus.ERROR,
-            TaskStatus.TIMEOUT,
-            TaskStatus.CANCELLING,
-        }
-    ),
-    TaskStatus.PROCESSING: frozenset(
-        {
-            TaskStatus.SUBMITTED,  # retry or release
-            TaskStatus.COMPLETED,
-            TaskStatus.ERROR,
-            TaskStatus.TIMEOUT,
-            TaskStatus.CANCELLING,
-        }
-    ),
-    TaskStatus.CANCELLING: frozenset({TaskStatus.CANCELLED}),
-    TaskStatus.COMPLETED: frozenset(),
-    TaskStatus.ERROR: frozenset({TaskStatus.SUBMITTED}),  # it, or what made it fail, is retried
-    TaskStatus.TIMEOUT: frozenset({TaskStatus.SUBMITTED}),
-    TaskStatus.CANCELLED: frozenset(),
-}
 
 Key = tuple[str, str]
 

@@ -108,6 +108,40 @@ class TaskStatus(IntEnum):
         return self >= FIRST_FINAL
 
 
+#: Status -> the statuses that may follow it, each with what has happened then, in words for people. Transitions that are
+#: not here never happen.
+TASK_TRANSITIONS: Mapping[TaskStatus, Mapping[TaskStatus, str]] = MappingProxyType(
+    {
+        TaskStatus.SUBMITTED: {
+            TaskStatus.DISPATCHED: "claimed",
+            TaskStatus.ERROR: "an input was aborted",
+            TaskStatus.CANCELLED: "cancelled",
+        },
+        TaskStatus.DISPATCHED: {
+            TaskStatus.PROCESSING: "seen running",
+            TaskStatus.SUBMITTED: "failed and retried, or given back",
+            TaskStatus.COMPLETED: "done",
+            TaskStatus.ERROR: "failed, and no retry is left",
+            TaskStatus.TIMEOUT: "failed, and no retry is left",
+            TaskStatus.CANCELLING: "cancelled",
+        },
+        TaskStatus.PROCESSING: {
+            TaskStatus.SUBMITTED: "failed and retried, or given back",
+            TaskStatus.COMPLETED: "done",
+            TaskStatus.ERROR: "failed, and no retry is left",
+            TaskStatus.TIMEOUT: "failed, and no retry is left",
+            TaskStatus.CANCELLING: "cancelled",
+        },
+        TaskStatus.CANCELLING: {TaskStatus.CANCELLED: "its worker has let go"},
+        TaskStatus.COMPLETED: {},
+        # It, or what made it fail, is retried.
+        TaskStatus.ERROR: {TaskStatus.SUBMITTED: "somebody asks for a retry"},
+        TaskStatus.TIMEOUT: {TaskStatus.SUBMITTED: "somebody asks for a retry"},
+        TaskStatus.CANCELLED: {},
+    }
+)
+
+
 class ResultStatus(IntEnum):
     """Status of a result.
 
