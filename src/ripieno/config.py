@@ -12,6 +12,8 @@ from ripieno.domain.output import OUTPUT_LIMIT_BYTES
 
 DEFAULT_ADDRESS = "127.0.0.1:5001"
 ADDRESS_VARIABLE = "RIPIENO_ADDRESS"
+#: Names one of the clusters in the user's file of contexts (``ripieno.contexts``).
+CONTEXT_VARIABLE = "RIPIENO_CONTEXT"
 WORKER_ADDRESS_VARIABLE = "RIPIENO_WORKER_ADDRESS"
 #: Directories that a Python worker searches for modules after its own, as in PYTHONPATH.
 WORKER_PATH_VARIABLE = "RIPIENO_WORKER_PATH"
@@ -22,7 +24,7 @@ SPAWNED_VARIABLE = "RIPIENO_SPAWNED"
 #: Set for workers that an agent starts: a number from 0 that no two live workers of the agent share.
 SLOT_VARIABLE = "RIPIENO_SLOT"
 #: Those of this project's own variables that workers inherit, because a handler may itself be a client.
-PASSED_VARIABLES = frozenset({ADDRESS_VARIABLE, WORKER_PATH_VARIABLE})
+PASSED_VARIABLES = frozenset({ADDRESS_VARIABLE, CONTEXT_VARIABLE, WORKER_PATH_VARIABLE})
 
 
 def _default_name() -> str:

@@ -23,6 +23,7 @@ COMMANDS = {
     "result": ("ripieno.cli.commands.result", "Show, fetch and wait for results."),
     "explain": ("ripieno.cli.commands.explain", "Why a task is not running, or why it failed."),
     "events": ("ripieno.cli.commands.events", "What there is and what changes, as it happens."),
+    "context": ("ripieno.cli.commands.context", "The clusters that you know by name."),
     "bench": ("ripieno.cli.commands.bench", "How fast a cluster is."),
     "version": ("ripieno.cli.commands.version", "What is installed here."),
 }

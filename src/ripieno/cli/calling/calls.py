@@ -9,10 +9,10 @@ import click
 import grpc
 from rich.cells import cell_len
 
+from ripieno.cli.calling.addresses import address_flags
 from ripieno.cli.calling.terminal import one_line, printable
 from ripieno.cli.terms.exit_codes import CommandError, code_of_call
-from ripieno.cli.terms.values import server_addresses
-from ripieno.config import ADDRESS_VARIABLE, DEFAULT_ADDRESS
+from ripieno.config import ADDRESS_VARIABLE
 from ripieno.domain.addresses import Address, parse_addresses
 from ripieno.wire.channels import open_blocking_channel
 from ripieno.wire.protos.armonik_v2.submitter_service_pb2_grpc import SubmitterStub
@@ -27,32 +27,11 @@ StubT = TypeVar("StubT")
 
 
 def cluster_flags(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate a command with ``--address`` and ``--output``."""
-    for flag in (
-        click.option(
-            "--output",
-            type=click.Choice(["text", "json"]),
-            default="text",
-            show_default=True,
-            help="Shape of the answer.",
-        ),
-        click.option(
-            "--address",
-            type=cluster_address,
-            metavar="HOST:PORT[,...]",
-            envvar=ADDRESS_VARIABLE,
-            default=DEFAULT_ADDRESS,
-            show_default=True,
-            help="The cluster (or in RIPIENO_ADDRESS).",
-        ),
-    ):
-        command = flag(command)
-    return command
-
-
-def cluster_address(text: str) -> str:
-    """Check a flag's value that must be one or more addresses of a cluster's replicas; return their one spelling."""
-    return ",".join(server_addresses(text))
+    """Decorate a command with ``--address``, ``--context`` and ``--output``."""
+    output = click.option(
+        "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Shape of the answer."
+    )
+    return address_flags(output(command))
 
 
 @contextmanager
@@ -96,7 +75,7 @@ def _what_happened(address: str, call: grpc.Call) -> str:
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
         return (
             f"no answer from {address} ({details}): start a cluster there with `ripieno up`, "
-            f"or name another one with --address or {ADDRESS_VARIABLE}"
+            f"or name another one with --address, --context or {ADDRESS_VARIABLE}"
         )
     if code == grpc.StatusCode.UNIMPLEMENTED:
         return f"what listens at {address} is not a cluster of this kind ({details}); name another address"

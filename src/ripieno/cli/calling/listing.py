@@ -15,12 +15,12 @@ import click
 import grpc
 from google.protobuf.message import Message
 
-from ripieno.cli.calling.calls import CALL_TIMEOUT_S, calling, cluster_address
+from ripieno.cli.calling.addresses import address_flags
+from ripieno.cli.calling.calls import CALL_TIMEOUT_S, calling
 from ripieno.cli.calling.shapes import SHAPES, cells
 from ripieno.cli.calling.terminal import printable
 from ripieno.cli.terms.exit_codes import CommandError, ExitCode
 from ripieno.cli.terms.values import Seconds
-from ripieno.config import ADDRESS_VARIABLE, DEFAULT_ADDRESS
 from ripieno.domain.catalogue import Listed, fields_of, find_field
 from ripieno.domain.errors import InvalidRequestError
 from ripieno.domain.language import parse_columns, parse_filter, parse_sort
@@ -113,8 +113,7 @@ def list_flags(listed: Listed, columns: str) -> Callable[[Callable[..., Any]], C
                          help="Look again every so many seconds (2), until Ctrl-C."),
             click.option("--output", type=click.Choice(["table", "json", "jsonl", "csv", "text"]), default="table",
                          show_default=True, help="Shape of the answer; text is the same as table."),
-            click.option("--address", type=cluster_address, metavar="HOST:PORT[,...]", envvar=ADDRESS_VARIABLE,
-                         default=DEFAULT_ADDRESS, show_default=True, help="The cluster (or in RIPIENO_ADDRESS)."),
+            address_flags,
         ):  # fmt: skip
             wrapped = flag(wrapped)
         return wrapped

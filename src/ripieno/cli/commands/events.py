@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import click
 
-from ripieno.cli.calling.calls import calling, cluster_address
+from ripieno.cli.calling.addresses import address_flags
+from ripieno.cli.calling.calls import calling
 from ripieno.cli.calling.terminal import name, printable
-from ripieno.config import ADDRESS_VARIABLE, DEFAULT_ADDRESS
 from ripieno.domain.changes import Change, ResultChange, SessionChange
 from ripieno.wire.events import change_from_wire
 from ripieno.wire.protos.v1 import events_pb2, events_pb2_grpc
@@ -25,15 +25,7 @@ from ripieno.wire.protos.v1 import events_pb2, events_pb2_grpc
     show_default=True,
     help="Lines for people, or JSON objects, a line each.",
 )
-@click.option(
-    "--address",
-    type=cluster_address,
-    metavar="HOST:PORT[,...]",
-    envvar=ADDRESS_VARIABLE,
-    default=DEFAULT_ADDRESS,
-    show_default=True,
-    help="The cluster (or in RIPIENO_ADDRESS).",
-)
+@address_flags
 def command(
     session_ids: tuple[str, ...], follow: bool, cursor: str | None, new: bool, output: str, address: str
 ) -> None:

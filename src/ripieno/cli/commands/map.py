@@ -6,10 +6,9 @@ from pathlib import Path
 
 import click
 
-from ripieno.cli.calling.calls import cluster_address
+from ripieno.cli.calling.addresses import address_flags
 from ripieno.cli.calling.terminal import name
 from ripieno.cli.terms.values import Seconds
-from ripieno.config import ADDRESS_VARIABLE, DEFAULT_ADDRESS
 from ripieno.domain.options import MAX_PRIORITY, MAX_RETRIES, MIN_PRIORITY
 
 #: The time limit of an attempt unless another one is given: in effect, none.
@@ -63,8 +62,7 @@ def _variables(_context: click.Context, _flag: click.Parameter, given: tuple[str
 @click.option(
     "--kwargs", "spread", is_flag=True, help="With a function: each input is a JSON object of keyword arguments."
 )
-@click.option("--address", type=cluster_address, metavar="HOST:PORT[,...]", envvar=ADDRESS_VARIABLE,
-              default=DEFAULT_ADDRESS, show_default=True, help="The cluster (or in RIPIENO_ADDRESS).")  # fmt: skip
+@address_flags
 @click.pass_context
 def command(
     context: click.Context,

@@ -1,6 +1,5 @@
 """``AsyncClient``: the client for programs with an event loop."""
 
-import os
 import uuid
 from collections.abc import AsyncGenerator, Mapping
 from datetime import timedelta
@@ -25,7 +24,7 @@ from ripieno.client.reading.lists import (
 from ripieno.client.terms.definitions import DEFAULT_MAX_DURATION_S, DEFAULT_MAX_RETRIES, TaskOptions
 from ripieno.client.terms.errors import already_exists
 from ripieno.client.terms.handles import checked_name
-from ripieno.config import ADDRESS_VARIABLE, DEFAULT_ADDRESS
+from ripieno.contexts import default_place
 from ripieno.domain.addresses import parse_addresses
 from ripieno.domain.catalogue import Listed
 from ripieno.domain.errors import NotFoundError
@@ -50,13 +49,15 @@ class AsyncClient:
     Args:
         address: ``HOST:PORT`` or ``unix:/path`` of the control plane; several replicas are separated
             by commas, and any of them may serve a call. None takes the environment variable
-            RIPIENO_ADDRESS, or 127.0.0.1:5001 if that is unset or empty.
+            RIPIENO_ADDRESS, else the context in use (RIPIENO_CONTEXT, or ``ripieno context use``), else 127.0.0.1:5001.
         patience: How long a call is repeated while no server answers or has room, in seconds.
         use_proxy: Connect through the proxy that ``http_proxy`` and similar variables name; by
             default they are ignored. Loopback addresses and unix sockets are always reached directly.
 
     Raises:
-        InvalidRequestError: ``address``, or RIPIENO_ADDRESS in its place, is not a valid address.
+        InvalidRequestError: ``address``, or RIPIENO_ADDRESS in its place, is not a valid address; or the file of
+            contexts cannot be used.
+        NotFoundError: RIPIENO_CONTEXT names no context.
 
     Attributes:
         address: The address in use, in canonical spelling; several are separated by commas.
@@ -65,10 +66,8 @@ class AsyncClient:
     def __init__(
         self, address: str | None = None, *, patience: float = DEFAULT_PATIENCE_S, use_proxy: bool = False
     ) -> None:
-        field, text = "address", address
-        if text is None:
-            field, text = ADDRESS_VARIABLE, os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS
-        self._connection = Connection(parse_addresses(field, text), patience, use_proxy=use_proxy)
+        addresses = parse_addresses("address", default_place().address if address is None else address)
+        self._connection = Connection(addresses, patience, use_proxy=use_proxy)
         self.address = self._connection.address
         self._is_open = False
         self._background = Background()

@@ -184,7 +184,7 @@ class Client:
     Args:
         address: ``HOST:PORT`` or ``unix:/path`` of the control plane; several replicas are separated
             by commas, and any of them may serve a call. None takes the environment variable
-            RIPIENO_ADDRESS, or 127.0.0.1:5001 if that is unset or empty.
+            RIPIENO_ADDRESS, else the context in use (RIPIENO_CONTEXT, or ``ripieno context use``), else 127.0.0.1:5001.
         patience: How long a call is repeated while no server answers or has room, in seconds.
         use_proxy: As for ``AsyncClient``.
     """

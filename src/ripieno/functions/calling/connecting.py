@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from contextlib import ExitStack
 from datetime import timedelta
@@ -10,7 +9,8 @@ from typing import Any
 
 from ripieno.client import AlreadyExistsError, Client, Session
 from ripieno.client.terms.definitions import DEFAULT_MAX_DURATION_S, DEFAULT_MAX_RETRIES
-from ripieno.config import ADDRESS_VARIABLE, DEFAULT_ADDRESS
+from ripieno.config import DEFAULT_ADDRESS
+from ripieno.contexts import default_place
 from ripieno.domain.addresses import TcpAddress, parse_addresses
 from ripieno.functions.calling.cluster import Cluster
 from ripieno.functions.calling.private import PrivateCluster
@@ -33,8 +33,8 @@ def connect(
     """Join a cluster, or start one for this program, and return it, to be used in a ``with`` statement.
 
     Args:
-        address: ``HOST:PORT`` or ``unix:/path``; None takes RIPIENO_ADDRESS, then what runs at 127.0.0.1:5001. If
-            nothing does, a private cluster is started, which ends with this program, and its data with it.
+        address: ``HOST:PORT`` or ``unix:/path``; None takes RIPIENO_ADDRESS, then the context in use (``ripieno
+            context use``), then what runs at 127.0.0.1:5001. If nothing does, a private cluster is started, which ends with this program, and its data with it.
         session: A name for the session, which stays open and can be joined again; None for a session of this
             program alone.
         slots: How many tasks a private cluster runs at a time; None for one a core. With it, a private cluster is
@@ -78,8 +78,8 @@ def _session(client: Client, name: str | None, options: dict[str, Any]) -> Sessi
 
 
 def _something_runs() -> bool:
-    """Return whether RIPIENO_ADDRESS names a cluster, or something listens at the default address."""
-    if os.environ.get(ADDRESS_VARIABLE):
+    """Return whether RIPIENO_ADDRESS or a context names a cluster, or something listens at the default address."""
+    if default_place().source:
         return True
     (place,) = parse_addresses("address", DEFAULT_ADDRESS)
     assert isinstance(place, TcpAddress)
