@@ -35,6 +35,7 @@ def test_each_command_explains_itself(command: str) -> None:
         (("up", "--worker", "''"), ["--worker", "empty"]),
         (("up", "--worker", "run 'it"), ["--worker", "no closing quotation", "close the quotes"]),
         (("agent", "--worker", 'run "it'), ["--worker", "no closing quotation", "close the quotes"]),
+        (("up", "--worker", "my_tasks:handle"), ["takes a command", "write --worker 'ripieno worker my_tasks:handle'"]),
         (("up", "--slots", "-1"), ["--slots", "-1"]),
         (("up", "--slots", "two"), ["--slots", "two"]),
         (("up", "--drain", "nan"), ["--drain", "'nan'", "number of seconds"]),

@@ -5,6 +5,8 @@ it imports only then: ``ripieno --help`` needs neither gRPC nor a database, and 
 starts without loading a control plane.
 """
 
+import sys
+
 #: Packages that the SDKs do not need -> the extra of this distribution that installs them.
 EXTRAS = {
     "asyncpg": "server",
@@ -14,6 +16,9 @@ EXTRAS = {
     "obstore": "server",
     "structlog": "agent",
 }
+
+#: Commands that need more than the package that is missed first -> the extras of all that they need.
+WHOLE = {"agent": "agent", "control": "server", "up": "embedded,functions"}
 
 
 def main() -> None:
@@ -29,8 +34,9 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name not in EXTRAS:
             raise
+        command = sys.argv[1] if len(sys.argv) > 1 else ""
+        extras = WHOLE.get(command, EXTRAS[error.name])
         raise SystemExit(
-            f"Error: this command needs {error.name}: pip install 'ripieno[{EXTRAS[error.name]}]', "
-            "or 'ripieno[embedded]' for a whole cluster on this machine"
+            f"Error: `ripieno {command}` needs {error.name}, which is not installed: pip install 'ripieno[{extras}]'"
         ) from error
     raise SystemExit(code)

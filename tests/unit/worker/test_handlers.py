@@ -26,7 +26,10 @@ def test_a_handler_is_found_by_its_name(modules: Path) -> None:
         (":handle", "write MODULE:FUNCTION"),
         ("no_such_module:handle", "no module 'no_such_module'"),
         ("json.no_such_module:handle", r"no module 'json\.no_such_module'"),
-        ("json:handle", "module 'json' has no 'handle'"),
+        ("json:handle", "module 'json' has no 'handle'; it has dump, "),
+        ("json:laods", r"module 'json' has no 'laods'; did you mean json:loads\?"),
+        (".my_tasks:handle", r"'\.my_tasks' is not the full name of a module .*write my_tasks:handle, "),
+        ("pack/my-tasks.py:handle", r"write pack\.my_tasks:handle, and run this where it can be imported from"),
         ("json:__name__", "is str, which cannot be called"),
     ],
 )
@@ -35,10 +38,20 @@ def test_what_is_wrong_with_a_name_is_said(name: str, said: str) -> None:
         load_handler(name)
 
 
-def test_an_error_inside_the_module_comes_as_it_is(modules: Path) -> None:
-    (modules / "broken_handlers.py").write_text("import no_such_module\n")
-    with pytest.raises(ModuleNotFoundError, match="no_such_module"):
-        load_handler("broken_handlers:handle")
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import no_such_module", r"there is no module 'no_such_module' \(.*broken_21.py, line 1\); install it where"),
+        ("x = 1\n1 / 0", r"cannot be imported: ZeroDivisionError: division by zero \(.*broken_11.py, line 2\)"),
+        ("def handle(:", r"cannot be imported: SyntaxError: .*\(broken_12.py, line 1\)"),
+    ],
+)
+def test_a_module_that_cannot_be_imported(modules: Path, code: str, said: str) -> None:
+    name = f"broken_{len(code)}"  # a module is imported once
+    (modules / f"{name}.py").write_text(f"{code}\n")
+    with pytest.raises(HandlerError, match=said) as raised:
+        load_handler(f"{name}:handle")
+    assert raised.value.__cause__ is not None
 
 
 def test_coroutine_functions_are_told_from_functions() -> None:

@@ -16,6 +16,7 @@ from ripieno.config import ADDRESS_VARIABLE
 from ripieno.domain.addresses import Address, parse_addresses
 from ripieno.wire.channels import open_blocking_channel
 from ripieno.wire.protos.armonik_v2.submitter_service_pb2_grpc import SubmitterStub
+from ripieno.wire.unreachable import cause_in_words, is_no_cluster
 
 #: Time limit of a look-up in seconds; one that takes longer is stuck.
 CALL_TIMEOUT_S = 30.0
@@ -69,9 +70,11 @@ def _open(addresses: Sequence[Address]) -> grpc.Channel:
 
 
 def _what_happened(address: str, call: grpc.Call) -> str:
-    code, details = call.code(), one_line(call.details() or "")
+    code, details = call.code(), one_line(cause_in_words(call.details() or ""))
     if code == grpc.StatusCode.DEADLINE_EXCEEDED:
         details = f"within {CALL_TIMEOUT_S:g} s"
+    if code == grpc.StatusCode.UNAVAILABLE and is_no_cluster(call.details() or ""):
+        return f"{details} ({address}): name another address with --address or {ADDRESS_VARIABLE}"
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
         return (
             f"no answer from {address} ({details}): start a cluster there with `ripieno up`, "

@@ -1,6 +1,9 @@
 """Flags that several commands share."""
 
+import re
 import shlex
+import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -10,6 +13,9 @@ import click
 
 from ripieno.cli.terms.values import server_address
 from ripieno.domain.output import LARGEST_OUTPUT_LIMIT_BYTES, OUTPUT_LIMIT_BYTES
+
+#: What names a handler, and would be a strange name of a program.
+_HANDLER = re.compile(r"[\w.]+:[\w.]+")
 
 
 def defaults_of(settings: type[Any]) -> dict[str, Any]:
@@ -114,6 +120,17 @@ def _check_command(worker: str) -> None:
         raise click.UsageError("--worker is empty: give the command that starts a worker, or leave the flag out")
     if "\0" in worker:
         raise click.UsageError("--worker contains a NUL character, which no command may")
+    if len(words) == 1 and _HANDLER.fullmatch(worker) and shutil.which(worker) is None:
+        raise click.UsageError(
+            f"--worker takes a command, and {worker!r} is the name of a function: write --worker 'ripieno worker {worker}'"
+        )
+    if words[0] == "ripieno" and shutil.which("ripieno") is None:
+        here = Path(sys.argv[0]).absolute()
+        path = str(here) if here.name == "ripieno" else f"{sys.executable} -m ripieno"
+        raise click.UsageError(
+            "there is no program 'ripieno' in the directories of PATH: write --worker"
+            f" {shlex.quote(shlex.join([*shlex.split(path), *words[1:]]))}"
+        )
 
 
 def start_logging(level: str, shape: str, file: Path | None) -> None:

@@ -247,4 +247,5 @@ async def _create(
         # An id that was generated here can be taken only by an earlier try of this very call, which thus succeeded.
         if reply.WhichOneof("result") == "error" and not (id_is_ours and patience.retries):
             raise already_exists(reply.error)
+        patience.renew()
         return

@@ -13,6 +13,9 @@ _QUIET_S = 5.0
 class Outage:
     """Whether the servers of a connection are available, as reported by calls that fail and that succeed.
 
+    Attributes:
+        has_answered: Whether a server has ever answered, so that it is known what listens at the address.
+
     Args:
         address: The servers' address, for messages.
         patience_s: How long each call is repeated, in seconds. With 0 no outage is logged.
@@ -20,6 +23,7 @@ class Outage:
     """
 
     def __init__(self, address: str, patience_s: float, on_failure: Callable[[], None]) -> None:
+        self.has_answered = False
         self._address = address
         self._patience_s = patience_s
         self._on_failure = on_failure
@@ -42,6 +46,7 @@ class Outage:
 
     def over(self) -> None:
         """Report a call that succeeded, which ends the outage."""
+        self.has_answered = True
         if self._is_told:
             self._is_told = False
             _LOG.warning("%s is available again", self._address)

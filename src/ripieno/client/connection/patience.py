@@ -10,6 +10,7 @@ import grpc.aio
 from ripieno.client.connection.outage import Outage
 from ripieno.client.terms.errors import from_rpc
 from ripieno.domain.errors import OverloadedError, UnavailableError
+from ripieno.wire.unreachable import is_no_cluster
 
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 2.0
@@ -51,6 +52,8 @@ class Patience:
         failure = from_rpc(error) if isinstance(error, grpc.aio.AioRpcError) else error
         if not failure.retry_is_safe:
             raise failure from error
+        if self._is_wrong_address(error):
+            raise UnavailableError(f"could not {self._purpose} at {self._address}: {failure.detail}") from error
         now = asyncio.get_running_loop().time()
         if self._give_up_at is None:
             self._give_up_at = now + self._seconds
@@ -70,6 +73,15 @@ class Patience:
         # Pauses are randomized, so that many clients do not come back in step.
         await asyncio.sleep(min(left, self._pause_s * random.uniform(0.5, 1.0)))  # noqa: S311 - not a secret
         self._pause_s = min(self._pause_s * 2, _LONGEST_PAUSE_S)
+
+    def _is_wrong_address(self, error: grpc.aio.AioRpcError | UnavailableError) -> bool:
+        """Whether something else than a cluster listens at the only address, which no waiting would mend."""
+        return (
+            isinstance(error, grpc.aio.AioRpcError)
+            and not self._outage.has_answered
+            and "," not in self._address
+            and is_no_cluster(error.details() or "")
+        )
 
 
 @asynccontextmanager

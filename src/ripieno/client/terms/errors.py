@@ -43,6 +43,7 @@ from ripieno.domain.statuses import TaskStatus
 from ripieno.wire.codes import LIMIT, SEND_AGAIN
 from ripieno.wire.protos.armonik_v2 import objects_pb2
 from ripieno.wire.statuses import TASK_FROM_WIRE
+from ripieno.wire.unreachable import cause_in_words
 
 
 class TaskFailedError(RipienoError):
@@ -90,6 +91,16 @@ def _invalid(detail: str) -> RipienoError:
     return InvalidRequestError("", detail)
 
 
+def _unavailable(detail: str) -> RipienoError:
+    return UnavailableError(cause_in_words(detail))
+
+
+def _unknown_call(detail: str) -> RipienoError:
+    return RipienoError(
+        f"what listens there does not know this call ({cause_in_words(detail)}): it is no ripieno cluster, or an older one"
+    )
+
+
 def already_exists(detail: str) -> RipienoError:
     """Return an AlreadyExistsError in the server's own words."""
     return _in_the_servers_words(AlreadyExistsError("", []), detail)
@@ -115,12 +126,13 @@ FROM_CODE: Mapping[grpc.StatusCode, Callable[[str], RipienoError]] = MappingProx
         grpc.StatusCode.UNAUTHENTICATED: UnauthenticatedError,
         grpc.StatusCode.PERMISSION_DENIED: PermissionDeniedError,
         grpc.StatusCode.RESOURCE_EXHAUSTED: LimitError,
-        grpc.StatusCode.UNAVAILABLE: UnavailableError,
+        grpc.StatusCode.UNAVAILABLE: _unavailable,
         # Our own cancellations end as asyncio.CancelledError and our time limits as
         # TimeoutError, so these two come from a server or a proxy that gave the call up.
         grpc.StatusCode.CANCELLED: UnavailableError,
         grpc.StatusCode.DEADLINE_EXCEEDED: UnavailableError,
         grpc.StatusCode.INTERNAL: InvariantError,
+        grpc.StatusCode.UNIMPLEMENTED: _unknown_call,
     }
 )
 

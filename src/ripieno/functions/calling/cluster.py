@@ -21,7 +21,7 @@ from ripieno.functions.calling.private import PrivateCluster
 from ripieno.functions.calling.resolving import Resolver
 from ripieno.functions.calling.stored import Stored
 from ripieno.functions.calling.submitting import Queued, Submissions
-from ripieno.functions.terms.calls import Call, FunctionCode, Submitted, pairs, taken
+from ripieno.functions.terms.calls import Call, FunctionCode, Submitted, arguments_of, pairs, taken
 from ripieno.functions.terms.pickling import Dumped, dumps
 
 P = ParamSpec("P")
@@ -145,10 +145,10 @@ class Cluster:
             key = self._new_id(said)
             if length == 1:
                 together = [Future(self, key, code.name)]
-                arguments = dumps((part[0], {}), f"an argument of {code.name}", self.session_id)
+                arguments = arguments_of(f"call {len(futures) + 1} of {code.name}", part[0], {}, self.session_id)
             else:
                 together = [Future(self, key, code.name, place) for place in range(len(part))]
-                arguments = pairs(part, code.name, self.session_id)
+                arguments = pairs(part, code.name, self.session_id, len(futures))
             call = code.call(arguments, said, placed, each=length > 1)
             queued.append(self._queued(call, said, together))
             futures += together

@@ -12,6 +12,7 @@ from ripieno.client.terms.definitions import DEFAULT_MAX_DURATION_S, DEFAULT_MAX
 from ripieno.config import DEFAULT_ADDRESS
 from ripieno.contexts import default_place
 from ripieno.domain.addresses import TcpAddress, parse_addresses
+from ripieno.domain.errors import UnavailableError
 from ripieno.functions.calling.cluster import Cluster
 from ripieno.functions.calling.private import PrivateCluster
 
@@ -59,11 +60,17 @@ def connect(
             undone.callback(private.close)
             address = private.address
         client = undone.enter_context(Client(address, **settings))
-        opened = _session(
-            client,
-            session,
-            {"priority": priority, "max_retries": max_retries, "max_duration": max_duration, "partition": partition},
-        )
+        defaults = {
+            "priority": priority,
+            "max_retries": max_retries,
+            "max_duration": max_duration,
+            "partition": partition,
+        }
+        try:
+            opened = _session(client, session, defaults)
+        except UnavailableError as error:
+            end = "" if error.detail.endswith("?") else "."
+            raise UnavailableError(f"{error.detail}{end} {_other_ways(address)}") from error
         undone.pop_all()
         return Cluster(client, opened, keeps_session=session is not None, private=private)
 
@@ -75,6 +82,17 @@ def _session(client: Client, name: str | None, options: dict[str, Any]) -> Sessi
     except AlreadyExistsError:
         assert name is not None
         return client.open_session(name)
+
+
+def _other_ways(address: str | None) -> str:
+    """Return what to do where the address is not that of a cluster which runs."""
+    if address is not None:
+        return "Give the address at which `ripieno up` runs, or none to have a cluster started for this program"
+    if os.environ.get(ADDRESS_VARIABLE):
+        return f"The address is from {ADDRESS_VARIABLE}: without it a cluster is started for this program"
+    return (
+        "connect(slots=...) starts a cluster for this program all the same, and connect('HOST:PORT') joins another one"
+    )
 
 
 def _something_runs() -> bool:

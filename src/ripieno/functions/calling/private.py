@@ -100,7 +100,9 @@ def _ready_line(process: subprocess.Popen[str], said: deque[str]) -> str:
         limit.cancel()
     if "ready" not in line:
         code = process.wait()
-        why = "".join(said).strip() or f"it ended with exit code {code}"
+        why = "".join(said).strip().removeprefix("Error: ") or f"it ended with exit code {code}"
+        # Its directory is a temporary one, which no flag names.
+        why = why.replace("choose another directory with --data", "set TMPDIR to another directory")
         raise ClusterError(f"no private cluster could be started: {why}")
     return line
 

@@ -69,7 +69,7 @@ class Call:
         if all(type(each) in _SIMPLE for each in (*args, *kwargs.values())):
             arguments = Dumped(pickle.dumps((tuple(args), kwargs), 5))  # many times as fast, and the commonest case
         else:
-            arguments = _argument_by_argument(code.name, args, kwargs, session_id)
+            arguments = arguments_of(code.name, args, kwargs, session_id)
         return code.call(arguments, said, place(code.pickled.data)), said
 
 
@@ -152,25 +152,35 @@ def _parameters(function: Callable[..., Any]) -> frozenset[str]:
 _SIMPLE = frozenset({int, float, str, bytes, bool, type(None)})
 
 
-def _argument_by_argument(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], session_id: str) -> Dumped:
-    """Pickle arguments together; where that fails, find out which of them cannot be."""
+def arguments_of(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], session_id: str) -> Dumped:
+    """Pickle the arguments of a call together; where that fails, find out which of them cannot be.
+
+    Args:
+        name: What is called, such as "f", or "call 3 of f".
+
+    Raises:
+        NotPicklableError: one of them cannot be sent.
+    """
     try:
         return dumps((tuple(args), dict(kwargs)), "", session_id)
     except NotPicklableError as error:
         for place, value in (*enumerate(args, 1), *kwargs.items()):
             dumps(value, f"argument {place} of {name}", session_id)
-        raise NotPicklableError(f"the arguments of {name}", str(error)) from error
+        raise NotPicklableError(f"the arguments of {name}", error.why) from error
 
 
-def pairs(items: Sequence[tuple[Any, ...]], name: str, session_id: str) -> Dumped:
+def pairs(items: Sequence[tuple[Any, ...]], name: str, session_id: str, first: int = 0) -> Dumped:
     """Pickle the arguments of several calls of a function, as ``Envelope.each`` has them.
+
+    Args:
+        first: The place of the first of them among the calls of a ``map``, from 0.
 
     Raises:
         NotPicklableError: one of them cannot be sent.
     """
     try:
         return dumps([(args, {}) for args in items], "", session_id)
-    except NotPicklableError:
-        for args in items:
-            _argument_by_argument(name, args, {}, session_id)
-        raise
+    except NotPicklableError as error:
+        for place, args in enumerate(items, first + 1):
+            arguments_of(f"call {place} of {name}", args, {}, session_id)
+        raise NotPicklableError(f"the arguments of {name}", error.why) from error

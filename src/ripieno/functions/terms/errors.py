@@ -11,6 +11,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ripieno.domain.errors import RipienoError
 
 
@@ -19,11 +21,17 @@ class NotPicklableError(RipienoError, TypeError):
 
     Attributes:
         what: What it is, such as "argument 2 of f".
+        why: What in it is at fault, and what to do.
     """
 
     def __init__(self, what: str, why: str) -> None:
         super().__init__(f"{what} cannot be sent to the cluster: {why}")
         self.what = what
+        self.why = why
+
+    def __reduce__(self) -> Any:
+        """Pickle as the two parts."""
+        return type(self), (self.what, self.why)
 
 
 class RemoteError(RipienoError):

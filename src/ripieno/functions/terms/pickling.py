@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ripieno.functions.terms.culprits import find_culprit
 from ripieno.functions.terms.errors import NotPicklableError
 from ripieno.functions.terms.references import Kind, Reference
 
@@ -50,11 +51,31 @@ def dumps(value: object, what: str, session_id: str | None) -> Dumped:
         dumper.dump(value)
     except _ForeignReferenceError as error:
         raise NotPicklableError(what, str(error)) from None
-    except RecursionError:
-        raise NotPicklableError(what, "it is nested too deeply") from None
     except Exception as error:
-        raise NotPicklableError(what, f"{type(error).__name__}: {error}") from error
+        raise NotPicklableError(what, _why(value, error, session_id) if what else str(error)) from error
     return Dumped(file.getvalue(), tuple(dumper.dependencies), tuple(dumper.stored))
+
+
+def _why(value: object, error: Exception, session_id: str | None) -> str:
+    """Return which part of a value cannot be pickled, and what to do about it."""
+    if isinstance(error, RecursionError) or isinstance(error.__cause__, RecursionError):
+        return "it is nested too deeply; give it in flatter parts, such as a list instead of a chain"
+    said = f"{type(error).__name__}: {error}"
+
+    def can_be_pickled(part: object) -> bool:
+        try:
+            _pickler_class()(io.BytesIO(), session_id).dump(part)
+        except Exception:  # noqa: BLE001 - why is told once the search has ended
+            return False
+        return True
+
+    try:
+        culprit = find_culprit(value, can_be_pickled)
+    except Exception:  # noqa: BLE001 - attributes of any object are code of anybody; the error itself is told all the same
+        return said
+    if not str(error).lower().startswith(("cannot pickle", "can't pickle")):
+        return said if culprit.part == "it" else f"{culprit.part}: {said}"
+    return f"{culprit.part} is of type {culprit.kind}: {culprit.way_out}"
 
 
 def loads(data: bytes, value_of: Callable[[Named], Any] | None = None) -> Any:
@@ -104,6 +125,8 @@ def _pickler_class() -> type[Any]:
             def persistent_id(self, obj: object) -> Named | None:
                 if not isinstance(obj, Reference):
                     return None
+                if self.session_id is None:
+                    raise _ForeignReferenceError(f"{obj!r} is no value; take its result first, and pass that")
                 if obj.session_id != self.session_id:
                     raise _ForeignReferenceError(
                         f"{obj!r} belongs to another session; take its result first, and pass that"
