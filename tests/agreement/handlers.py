@@ -7,19 +7,29 @@ await is over at once.
 import asyncio
 import hashlib
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from ripieno.worker import AsyncTask, ResultUnavailable, SubTask, SubTasksRefused, Task, TaskError, TaskOptions
+from ripieno.worker import AsyncTask, ResultUnavailable, SubTask, SubTasksRefused, Task, TaskError, TaskOptions, startup
 
 #: How long a handler that is held may be held.
 _HELD_S = 60.0
 _LOOK_S = 0.005
 _NEVER = threading.Event()
 _PIECE_BYTES = 100_000
+
+
+#: Processes that have prepared themselves here.
+_prepared: list[int] = []
+
+
+@startup
+def prepare() -> None:
+    _prepared.append(os.getpid())
 
 
 class Running(Protocol):
@@ -210,6 +220,11 @@ class Steps:
     @staticmethod
     async def progress(task: Running, fraction: float, text: str) -> None:
         task.given.progress(fraction, text)
+
+    @staticmethod
+    async def prepared(task: Running) -> bytes:
+        """How often this worker's process has prepared itself."""
+        return f"{os.getpid()}: {_prepared.count(os.getpid())} of {len(_prepared)}".encode()
 
     @staticmethod
     async def raise_with(task: Running, text: str, value: str, final: bool) -> None:

@@ -136,3 +136,10 @@ async def test_a_traceback_is_told_alike(stages: list[Stage], length: int) -> No
         ends = [(detail[:100], detail[-500:]) for detail in (batch, single)]
         assert ends[0] == ends[1]
         assert batch.startswith("Traceback (most recent call last):\n") and batch.endswith(" 0")
+
+
+async def test_each_worker_has_prepared_itself_once_before_its_first_task(stage: Stage) -> None:
+    session = await stage.session()
+    handles = await session.submit_many([task(unique("prepared"), ["prepared"]) for _ in range(8)])
+    told = {(await handle.result(timeout=60)).decode().partition(": ")[2] for handle in handles}
+    assert told == {"1 of 1"}

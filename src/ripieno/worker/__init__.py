@@ -9,7 +9,8 @@ A worker is one process with one handler, which runs one task at a time::
 
     serve(handle)  # at RIPIENO_WORKER_ADDRESS, until SIGTERM
 
-or, without the last line, ``ripieno worker my_module:handle``.
+or, without the last line, ``ripieno worker my_module:handle``. What each worker needs once, before its first task,
+a function marked with ``@startup`` does.
 
 Inside, two threads::
 
@@ -42,12 +43,14 @@ from ripieno.domain.options import TaskOptions
 from ripieno.worker.author.task import AsyncTask, Task
 from ripieno.worker.conversation.sub_tasks import SubTask
 from ripieno.worker.running.handlers import load_handler
+from ripieno.worker.running.preparation import shutdown, startup
 from ripieno.worker.serving.serving import serve
 from ripieno.worker.terms.errors import (
     AttemptOver,
     HandlerError,
     ResultUnavailable,
     ServeError,
+    StartupError,
     SubTasksRefused,
     TaskCancelled,
     TaskError,
@@ -59,6 +62,7 @@ __all__ = [
     "HandlerError",
     "ResultUnavailable",
     "ServeError",
+    "StartupError",
     "SubTask",
     "SubTasksRefused",
     "Task",
@@ -67,4 +71,6 @@ __all__ = [
     "TaskOptions",
     "load_handler",
     "serve",
+    "shutdown",
+    "startup",
 ]

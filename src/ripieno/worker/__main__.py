@@ -5,6 +5,7 @@ import faulthandler
 import io
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from ripieno.config import SPAWNED_VARIABLE, WORKER_ADDRESS_VARIABLE, WORKER_PAT
 from ripieno.domain.errors import RipienoError
 from ripieno.worker.running.handlers import load_handler
 from ripieno.worker.serving.serving import serve
+from ripieno.worker.terms.errors import StartupError
 
 FUNCTIONS_HANDLER = "ripieno.functions.running.handler:handle"
 
@@ -46,6 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.path += [entry for entry in os.environ.get(WORKER_PATH_VARIABLE, "").split(os.pathsep) if entry not in sys.path]
     try:
         serve(load_handler(arguments.handler), arguments.address, on_ready=_tell_ready, batch=not arguments.single)
+    except StartupError as error:
+        traceback.print_exception(error.__cause__)
+        print(f"ripieno worker: {error}", file=sys.stderr)
+        return 2
     except RipienoError as error:
         print(f"ripieno worker: {error}", file=sys.stderr)
         return 2

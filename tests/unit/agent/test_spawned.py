@@ -4,12 +4,14 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import psutil
 import pytest
 
 from ripieno.agent.data.scratch import SocketDirectory
+from ripieno.agent.workers import keeper
 from ripieno.agent.workers.supervisor import worker_command
 from ripieno.wire.protos.v1 import agent_pb2
 from unit.agent.replica import Replica, Task
@@ -138,3 +140,31 @@ def test_commands() -> None:
     assert worker_command("run 'my worker' {address}") == ["run", "my worker", "{address}"]
     with pytest.raises(ValueError, match="empty"):
         worker_command(" ")
+
+
+async def test_a_worker_whose_start_up_fails_is_tried_again_with_pauses_and_its_reason_is_logged(
+    replica: Replica, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No attempt is used up, and once the start-up succeeds the worker serves."""
+    notes, model = tmp_path / "notes", tmp_path / "model"
+    variables = f"env PREPARED_NOTES={notes} PREPARED_FAILS={model} PYTHONPATH={Path(__file__).parents[1] / 'worker'}"
+    async with agent(replica, worker=f"{variables} {sys.executable} -m ripieno.worker prepared:handle"):
+        replica.submit(Task("t"))
+        async with asyncio.timeout(60):
+            while "there is no model" not in caplog.text:  # noqa: ASYNC110 - the log is all there is to wait for
+                await asyncio.sleep(0.005)
+        assert "it never served: the worker process ended with exit code 2; it printed last:" in caplog.text
+        assert "the start-up function prepared:second failed: ValueError: there is no model" in caplog.text
+        model.touch()
+        assert (await replica.outcome_of("t", 60)).HasField("completed")
+
+
+def test_pauses_grow_unless_a_worker_has_served_for_long() -> None:
+    """A start-up that takes long before it fails is not begun anew at once."""
+    long_ago = time.monotonic() - 2 * keeper.LIVED_S
+    pauses = [0.0]
+    for _ in range(20):
+        pauses.append(keeper._next_backoff(pauses[-1], long_ago, served=False))
+    assert pauses[1] == keeper.FIRST_BACKOFF_S and pauses[-1] == keeper.LAST_BACKOFF_S
+    assert keeper._next_backoff(pauses[-1], time.monotonic(), served=True) == keeper.LAST_BACKOFF_S
+    assert keeper._next_backoff(pauses[-1], long_ago, served=True) == 0.0

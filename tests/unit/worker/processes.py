@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,9 +27,13 @@ class WorkerProcess:
 
 @contextlib.contextmanager
 def worker_process(
-    *arguments: str, environment: Mapping[str, str] | None = None, pass_fds: tuple[int, ...] = ()
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    pass_fds: tuple[int, ...] = (),
+    first_lines: Sequence[str] = (),
+    stderr: int | None = None,
 ) -> Iterator[WorkerProcess]:
-    """A worker that says it is ready; killed at the end if it still runs."""
+    """A worker that says it is ready, after ``first_lines``; killed at the end if it still runs."""
     with tempfile.TemporaryDirectory(prefix="rw-") as folder:
         address = f"unix:{folder}/w"
         process = subprocess.Popen(
@@ -38,11 +42,13 @@ def worker_process(
             cwd=HERE,
             pass_fds=pass_fds,
             stdout=subprocess.PIPE,
+            stderr=stderr,
             text=True,
         )
         with process:
             try:
                 assert process.stdout is not None
+                assert [process.stdout.readline() for _ in first_lines] == list(first_lines)
                 assert process.stdout.readline() == f"ripieno worker ready on {address}\n"
                 yield WorkerProcess(address, process)
             finally:

@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 FIRST_BACKOFF_S = 0.05
 LAST_BACKOFF_S = 5.0
-#: A worker that lived this long is replaced without delay.
+#: A worker that served and lived this long is replaced without delay.
 LIVED_S = 5.0
 #: How long to wait for the end of a process after its connection broke.
 EXIT_S = 0.5
@@ -53,8 +53,10 @@ class Keeper:
         backoff_s = 0.0
         while True:
             started_at = time.monotonic()
-            await self._serve(address, None, f"nothing serves at {address}, where a worker is attached; waiting for it")
-            backoff_s = _next_backoff(backoff_s, started_at)
+            served = await self._serve(
+                address, None, f"nothing serves at {address}, where a worker is attached; waiting for it"
+            )
+            backoff_s = _next_backoff(backoff_s, started_at, served=served)
             await asyncio.sleep(backoff_s or FIRST_BACKOFF_S)
 
     async def spawn(self, workshop: Workshop, sockets: SocketDirectory, number: int) -> None:
@@ -66,7 +68,7 @@ class Keeper:
         backoff_s, generation = 0.0, 0
         while True:
             generation += 1
-            started_at = time.monotonic()
+            started_at, served = time.monotonic(), False
             try:
                 process = WorkerProcess.start(workshop, sockets.address(number, generation), number)
             except OSError as error:
@@ -75,7 +77,7 @@ class Keeper:
                 )
             else:
                 try:
-                    await self._serve(
+                    served = await self._serve(
                         process.address,
                         process,
                         f"`{command}` has run for {SILENT_S:g} s and does not serve yet; waiting for it."
@@ -83,11 +85,14 @@ class Keeper:
                     )
                 finally:
                     await process.stop()
-            backoff_s = _next_backoff(backoff_s, started_at)
+            backoff_s = _next_backoff(backoff_s, started_at, served=served)
             await asyncio.sleep(backoff_s)
 
-    async def _serve(self, address: str, process: WorkerProcess | None, silence: str) -> None:
-        """Serve the slot with one worker until it is lost; ``silence`` is logged while the worker does not serve."""
+    async def _serve(self, address: str, process: WorkerProcess | None, silence: str) -> bool:
+        """Serve the slot with one worker until it is lost, and return whether the worker ever served.
+
+        ``silence`` is logged while it does not.
+        """
         blameless, detail, served = True, "", False
         try:
             async with worker_channel(address) as channel, asyncio.TaskGroup() as tasks:
@@ -112,6 +117,7 @@ class Keeper:
         self._slot.printed = None
         self._complaints.say(self._slot.name, detail if served or process is None else f"it never served: {detail}")
         self._dispatcher.down(self._slot, detail, blameless=blameless)
+        return served
 
     async def _until_serving(self, channel: grpc.aio.Channel, silence: str) -> None:
         """Wait until the worker serves; log once that it does not, and once why if that is known only later."""
@@ -160,9 +166,9 @@ class Keeper:
         self._complaints.say(self._slot.name, f"it serves no more, and is given nothing until it does: {why}")
 
 
-def _next_backoff(backoff_s: float, started_at: float) -> float:
-    """How many seconds to wait before the next worker of a slot; 0 after one that lived for ``LIVED_S``."""
-    if time.monotonic() - started_at > LIVED_S:
+def _next_backoff(backoff_s: float, started_at: float, *, served: bool) -> float:
+    """How many seconds to wait before the next worker of a slot; 0 after one that served and lived for ``LIVED_S``."""
+    if served and time.monotonic() - started_at > LIVED_S:
         return 0.0
     return min(max(2 * backoff_s, FIRST_BACKOFF_S), LAST_BACKOFF_S)
 

@@ -16,6 +16,7 @@ from ripieno.worker.process.forks import guard_forks
 from ripieno.worker.process.surroundings import Surroundings
 from ripieno.worker.running.handlers import is_async
 from ripieno.worker.running.inbox import BlockingInbox, Inbox, LoopInbox
+from ripieno.worker.running.preparation import prepared, prepared_on_loop
 from ripieno.worker.running.runner import AsyncHandler, Handler, run_awaiting, run_blocking
 from ripieno.worker.serving.server import WorkerServer, remove_socket
 from ripieno.worker.terms.errors import ServeError
@@ -43,6 +44,9 @@ def serve(
     thread, the current directory, the umask, the standard streams and the worker's own signals are
     put back before another task could be disturbed by what a handler did to them.
 
+    Functions of ``@startup`` run first, in the same thread, and those of ``@shutdown`` at the end. The current
+    directory and the rest are put back to what they were after the start-up.
+
     Args:
         handler: ``def handle(task: Task)`` or ``async def handle(task: AsyncTask)``. Bytes that
             it returns are the task's single result. TaskError fails the task for good; any
@@ -55,32 +59,37 @@ def serve(
 
     Raises:
         ServeError: no address is given, or the worker cannot listen there.
+        StartupError: a function of ``@startup`` failed.
     """
     where = address or os.environ.get(WORKER_ADDRESS_VARIABLE)
     if not where:
         raise ServeError(f"no address to serve: give one (unix:/path or HOST:PORT) or set {WORKER_ADDRESS_VARIABLE}")
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    in_charge = threading.current_thread() is threading.main_thread()
+    borders = Borders.of_this_process() if in_charge else Borders(None)
     if is_async(handler):
-        asyncio.run(_serve_async(cast(AsyncHandler, handler), where, on_ready, batch))
+        asyncio.run(_serve_async(cast(AsyncHandler, handler), where, borders, on_ready, batch))
         return
     inbox = BlockingInbox()
-    with _listening(where, inbox, on_ready, batch) as surroundings:
+    with prepared(), _listening(where, inbox, borders, on_ready, batch) as surroundings:
         run_blocking(inbox, cast(Handler, handler), surroundings)
 
 
 async def _serve_async(
-    handler: AsyncHandler, address: str, on_ready: Callable[[str], object] | None, batch: bool
+    handler: AsyncHandler, address: str, borders: Borders, on_ready: Callable[[str], object] | None, batch: bool
 ) -> None:
     loop = asyncio.get_running_loop()
     inbox = LoopInbox(loop)
-    with _listening(address, inbox, on_ready, batch, loop) as surroundings:
-        await run_awaiting(inbox, handler, surroundings)
+    async with prepared_on_loop():
+        with _listening(address, inbox, borders, on_ready, batch, loop) as surroundings:
+            await run_awaiting(inbox, handler, surroundings)
 
 
 @contextmanager
 def _listening(
     address: str,
     inbox: Inbox,
+    borders: Borders,
     on_ready: Callable[[str], object] | None,
     batch: bool,
     loop: asyncio.AbstractEventLoop | None = None,
@@ -91,7 +100,6 @@ def _listening(
     since the process, its signals and its directory belong to somebody else then.
     """
     in_charge = threading.current_thread() is threading.main_thread()
-    borders = Borders.of_this_process() if in_charge else Borders(None)
     surroundings = Surroundings(borders) if in_charge else None
     server = WorkerServer(address, inbox, borders, batch=batch)
     bound = server.start()

@@ -9,6 +9,7 @@
      ├─ SubTasksRefused         the cluster did not take a batch of sub-tasks
      ├─ AttemptOver             the task was used after its handler had returned
      ├─ ProtocolViolation       the agent sent what the protocol does not allow
+     ├─ StartupError            a function of ``@startup`` failed, so that the worker takes no task
      └─ ServeError              the worker cannot listen where it was told to
     BaseException
      └─ TaskCancelled           the attempt is cancelled: let it through
@@ -90,6 +91,10 @@ class AttemptOver(RipienoError):  # noqa: N818 - reads as a state
 
 class ProtocolViolation(RipienoError):  # noqa: N818 - the word of docs/protocol.md, section 4
     """The agent sent a message that the protocol does not allow at this point."""
+
+
+class StartupError(RipienoError):
+    """A function that was registered with ``@startup`` failed; its exception is the ``__cause__``."""
 
 
 class ServeError(RipienoError):
