@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from contextlib import ExitStack
 from datetime import timedelta
@@ -9,7 +10,7 @@ from typing import Any
 
 from ripieno.client import AlreadyExistsError, Client, Session
 from ripieno.client.terms.definitions import DEFAULT_MAX_DURATION_S, DEFAULT_MAX_RETRIES
-from ripieno.config import DEFAULT_ADDRESS
+from ripieno.config import ADDRESS_VARIABLE, DEFAULT_ADDRESS
 from ripieno.contexts import default_place
 from ripieno.domain.addresses import TcpAddress, parse_addresses
 from ripieno.domain.errors import UnavailableError
