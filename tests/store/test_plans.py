@@ -34,7 +34,7 @@ HOT = [
     ("claim", "claim_onward", {"states_claimable", "tasks_pkey", "blobs_pkey"}),
     ("commit", "lock_attempts", {"states_pkey", "tasks_pkey"}),
     ("commit", "write_outcomes", {"results_pkey", "states_pkey"}),
-    ("commit", "retry_attempts", {"states_pkey"}),
+    ("commit", "retry_attempts", {"states_pkey", "tasks_pkey", "options_pkey"}),
     ("commit", "mark_started_if_owned", {"states_pkey"}),
     ("commit", "mark_interrupting_if_owned", {"states_pkey"}),
     ("commit", "lock_to_release", {"states_pkey"}),
@@ -64,6 +64,10 @@ HOT = [
     ("revivals", "failed_in_session", {"states_failed", "tasks_pkey"}),
     ("revivals", "failed_of", {"tasks_pkey", "states_pkey"}),
     ("revivals", "still_failed", {"tasks_pkey", "states_pkey"}),
+    ("timers", "begin_timers", {"tasks_pkey", "options_pkey"}),
+    ("timers", "next_due", {"timers_due"}),
+    ("timers", "due_sessions", {"timers_due"}),
+    ("timers", "timers_of", {"timers_pkey", "states_pkey"}),
     ("lookup", "tasks_by_id", {"tasks_by_id", "states_pkey"}),
     ("listing", "page_of_tasks", {"tasks_by_session", "states_pkey"}),
     ("lookup", "count_of_tasks", {"states_pkey"}),
@@ -100,8 +104,12 @@ HOT_INSIDE = [
     ("promote", "update states", {"dependencies_pkey", "states_pkey"}),
     ("promote_some", "update states", {"dependencies_pkey", "states_pkey"}),
     ("cut_some", "update states", {"dependencies_pkey", "states_pkey", "tasks_pkey", "results_pkey"}),
+    ("fire_timers", "update states", {"timers_due", "states_pkey"}),
+    ("fire_timers", "left join states", {"timers_due", "states_pkey", "sessions_pkey"}),
+    ("expire_tasks", "for no key update", {"timers_due", "states_pkey"}),
+    ("expire_tasks", "update states", {"states_pkey", "tasks_pkey", "results_pkey"}),
     (
-        "retry_tasks",
+        "retry_timed_tasks",
         "update states",
         {"dependencies_pkey", "states_pkey", "tasks_pkey", "results_pkey", "options_pkey"},
     ),
@@ -145,6 +153,8 @@ LOCKING_INSIDE = [
     ("commit_plain", "update results", "results", "produced"),
     ("promote", "update states", "states", "met"),
     ("promote_some", "update states", "states", "met"),
+    ("fire_timers", "update states", "states", "met"),
+    ("expire_tasks", "for no key update", "states", "asked"),
     ("cancel_numbered", "for no key update", "states", "asked"),
     ("park_numbered", "for no key update", "states", "asked"),
     ("delete_rows", "for update", "states", "gone"),
@@ -153,7 +163,7 @@ LOCKING_INSIDE = [
 #: Functions whose caller holds the gates exclusively: nobody else in the session locks what they do. (The last one locks
 #: a single row.)
 ALONE = {
-    "cut_some", "cancel_numbered", "retry_tasks", "revive_some", "park_numbered", "purge_results", "purge_page", "delete_rows",
+    "cut_some", "cancel_numbered", "expire_tasks", "retry_timed_tasks", "revive_some", "park_numbered", "purge_results", "purge_page", "delete_rows",
     "abort_unowned", "delete_data", "complete_unowned",
 }  # fmt: skip
 
@@ -168,6 +178,8 @@ SORTED_INSIDE = [
     ("commit_plain", "update results", "produced", ["(($1)[each.place])", 'each.key COLLATE "C"']),
     ("promote", "update states", "met", ["f.task_no"]),
     ("promote_some", "update states", "met", ["f.task_no"]),
+    ("fire_timers", "update states", "met", ["d.task_no"]),
+    ("expire_tasks", "for no key update", "asked", ["w.task_no"]),
     ("cancel_numbered", "for no key update", "asked", ["each.each"]),
     ("park_numbered", "for no key update", "asked", ["each.each"]),
 ]

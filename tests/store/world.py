@@ -13,7 +13,7 @@ from ripieno.store.attempts.claim import Claimed, Claims
 from ripieno.store.attempts.commit import Committer
 from ripieno.store.cluster.agents import register_agent
 from ripieno.store.database.database import Database
-from ripieno.store.graph import cuts, promotions, revivals
+from ripieno.store.graph import cuts, promotions, revivals, timers
 from ripieno.store.graph.cancel import cancel_session, cancel_tasks
 from ripieno.store.life.lives import live, stop_submission
 from ripieno.store.reading.lookup import find_result, find_tasks, result_statuses, task_failure
@@ -77,7 +77,12 @@ async def promoted(database: Database, sessions: Iterable[int]) -> Changes:
 
 
 async def retried(
-    world: "World", session_id: str, ids: Sequence[str] | None = None, of: TaskOptions | None = None
+    world: "World",
+    session_id: str,
+    ids: Sequence[str] | None = None,
+    of: TaskOptions | None = None,
+    *,
+    delayed: bool = False,
 ) -> revivals.Revived:
     """Retry those of the tasks that failed by themselves (None: all of the session); what all steps have done."""
     session = await world.sessions.find(session_id)
@@ -91,7 +96,7 @@ async def retried(
         options_no = (await world.sessions.intern_options(session, of)).options_no
         failed = [each._replace(options_no=options_no) for each in failed]
     whole = revivals.Revived()
-    async for step in revivals.retry_tasks(world.database, session, failed):
+    async for step in revivals.retry_tasks(world.database, session, failed, delayed=delayed):
         whole.add(step)
     if whole.changes.revivals:
         async for step in revivals.finish(world.database, [session.session_no]):
@@ -174,12 +179,26 @@ class World:
         return await whole(cancel_session(self.database, await self.number(session_id)))
 
     async def retry(
-        self, *ids: str, session_id: str = "s", of: TaskOptions | None = None, everything: bool = False
+        self,
+        *ids: str,
+        session_id: str = "s",
+        of: TaskOptions | None = None,
+        everything: bool = False,
+        delayed: bool = False,
     ) -> list[str]:
         """Retry tasks, and revive what is below them; the ids of those that have another attempt."""
-        revived = await retried(self, session_id, None if everything else ids, of)
+        revived = await retried(self, session_id, None if everything else ids, of, delayed=delayed)
         rows = await self.rows("select id from tasks where task_no = any($1::bigint[]) order by 1", revived.retried)
         return [str(task_id) for (task_id,) in rows]
+
+    async def fire(self, *, everything: bool = False) -> Changes:
+        """Fire what is due; with ``everything``, as if the time of all timers had come."""
+        if everything:
+            await self.rows("update timers set due_at = now() - interval '1 second'")
+        changes = Changes()
+        while sessions := await timers.due_sessions(self.database):
+            changes.add(await whole(timers.fire(self.database, sessions)))
+        return await self.finish_cuts(changes)
 
     async def live(self, step: SessionStep, session_id: str = "s") -> Changes:
         """Take a step of a session's life, and all that follows from it."""

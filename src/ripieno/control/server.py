@@ -47,6 +47,7 @@ from ripieno.control.upkeep.cutter import Cutter
 from ripieno.control.upkeep.lives import Lives
 from ripieno.control.upkeep.retention import Retention
 from ripieno.control.upkeep.retries import Retries
+from ripieno.control.upkeep.timers import Timers
 from ripieno.control.upkeep.upkeep import Upkeep
 from ripieno.control.waiting.fresh_keys import FreshKeys
 from ripieno.control.waiting.notices import Notices
@@ -243,6 +244,8 @@ class Replica:
         lookups = ResultLookups(database)
         cutter = Cutter(database, notices, health)
         notices.subscribe(local=cutter.changed_here)
+        timers = Timers(database, notices, health)
+        notices.subscribe(local=timers.changed_here, remote=timers.changed_elsewhere)
         log = ChangeLog(database)
         tail = Tail(log, health)
         notices.subscribe(local=tail.wake, remote=tail.wake)
@@ -259,7 +262,16 @@ class Replica:
         )
         self._events = Events(database, sessions, log, tail, watcher)
         retention = Retention(settings, database, background)
-        self._parts += [lookups, background, lives, retention, cutter, Reminders(database, dispatcher, health), tail]
+        self._parts += [
+            lookups,
+            background,
+            lives,
+            retention,
+            cutter,
+            timers,
+            Reminders(database, dispatcher, health),
+            tail,
+        ]
         self._submitter = Submitter(
             settings,
             database,

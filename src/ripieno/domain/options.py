@@ -1,4 +1,4 @@
-"""Task options: the limits, the priority and the partition of a task."""
+"""Task options: the limits, the priority, the partition and the timers of a task."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from ripieno.domain.errors import InvalidRequestError
 from ripieno.domain.identifiers import check_identifier
 from ripieno.domain.texts import is_encodable
+from ripieno.domain.timers import check_timers, is_delayed, sets_timer
 
 MIN_PRIORITY = 1
 MAX_PRIORITY = 99
@@ -33,7 +34,7 @@ class TaskOptions:
         max_retries: Number of attempts that may follow the first.
         priority: 1 to 99, larger is more urgent.
         options: Free map handed to the worker. The key ``partition`` names the pool of
-            workers that may run the task.
+            workers that may run the task; keys that begin with ``ripieno.`` are the system's (``domain.timers``).
     """
 
     max_duration_us: int
@@ -45,6 +46,16 @@ class TaskOptions:
     def partition(self) -> str:
         """Name of the pool of workers that may run the task."""
         return self.options.get(PARTITION_OPTION, DEFAULT_PARTITION)
+
+    @property
+    def sets_timer(self) -> bool:
+        """Whether a task may have a timer from its submission on."""
+        return sets_timer(self.options)
+
+    @property
+    def is_delayed(self) -> bool:
+        """Whether a task does not start before some time after its submission."""
+        return is_delayed(self.options)
 
     @property
     def free_bytes(self) -> int:
@@ -103,3 +114,4 @@ def check_options(where: str, options: TaskOptions) -> None:
             raise InvalidRequestError(f"{where}.options", f"{key!r} contains a lone surrogate, which UTF-8 cannot hold")
     if PARTITION_OPTION in options.options:
         check_identifier(f"{where}.options[{PARTITION_OPTION!r}]", options.options[PARTITION_OPTION])
+    check_timers(f"{where}.options", options.options)

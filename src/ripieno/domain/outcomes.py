@@ -26,16 +26,17 @@ class Failure(Enum):
     ATTEMPT = "attempt"  # the call failed, the worker died or broke the protocol: retried
     TIMEOUT = "timeout"  # max_duration passed: retried
     OUTPUT = "output"  # the worker's Output says error: final
+    DEADLINE = "deadline"  # the task's deadline passed: final
 
     @property
     def status(self) -> TaskStatus:
         """The status of an attempt that failed for this cause."""
-        return TaskStatus.TIMEOUT if self is Failure.TIMEOUT else TaskStatus.ERROR
+        return TaskStatus.TIMEOUT if self in (Failure.TIMEOUT, Failure.DEADLINE) else TaskStatus.ERROR
 
     @property
     def may_retry(self) -> bool:
         """Whether another attempt may follow."""
-        return self is not Failure.OUTPUT
+        return self not in (Failure.OUTPUT, Failure.DEADLINE)
 
 
 class Ticket(NamedTuple):

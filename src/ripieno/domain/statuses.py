@@ -88,8 +88,8 @@ TAKES_RETRIES = TAKES_TASKS | {SessionStatus.CLOSED}
 class TaskStatus(IntEnum):
     """Status of a task.
 
-    SUBMITTED: waiting for its dependencies or for an agent. DISPATCHED: claimed for an
-    agent. PROCESSING: seen running on a worker. CANCELLING: cancelled while it ran; its
+    SUBMITTED: waiting for its dependencies, its time or an agent. DISPATCHED: claimed for an
+    agent. PROCESSING: seen running on a worker. CANCELLING: cancelled while it ran, or its deadline passed; its
     worker is being interrupted. The rest are final.
     """
 

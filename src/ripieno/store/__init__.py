@@ -5,7 +5,8 @@
     sessions ---- options            what tasks may cost and how urgent they are
        |
      tasks ------ states             what a task is (never changes) | where it is in its life
-       |            '--- earlier_attempts
+       |            |--- earlier_attempts
+       |            '--- timers        when it starts at the earliest | when it is ended at the latest
     results ---- dependencies        named data | who waits for it
        '--------- blobs              bytes: inline, or by name in the object store
      agents                          who holds which tasks, and until when
@@ -30,11 +31,12 @@ of another transaction's work. Transactions that share the gate take row locks i
 3. new rows of results, by (session, key)
 4. existing rows of results that are not final, by (session, key)
 5. new rows of tasks, by id
-6. states of dependents, by task number
+6. states of dependents, and of tasks whose time has come, by task number
 
 A transaction waits in phase 3 only for rows inserted by others, and in phase 4 only for
 rows that existed before, held by others in phase 4 or later; within a phase all
-transactions take locks in the same order: no cycle is possible. Claims skip locked rows and do not wait. If
+transactions take locks in the same order: no cycle is possible. Timers are locked before phase 6 by whoever promotes
+tasks whose time has come; it skips those that are locked, and nobody waits for them. Claims skip locked rows and do not wait. If
 PostgreSQL refuses a crossing all the same, the transaction is run again.
 
 **Plain and careful.** Most submissions and commits clash with nothing. Each is one call of a
@@ -52,7 +54,8 @@ Invariants of the tables (``store.reading.sanity`` checks them all; tests call i
 
 * INV-10 ``claim`` is set exactly while an agent holds the task.
 * INV-11 ``unmet`` of a SUBMITTED task is the number of its distinct dependencies that are
-  not COMPLETED, or of which ``pending_promotions`` says that the task is yet to be promoted.
+  not COMPLETED, or of which ``pending_promotions`` says that the task is yet to be promoted; one more while a timer
+  says that the task does not start yet.
 * INV-12 ``session_counts`` sums to the statuses that ``states`` holds.
 * INV-14 An open result for which a task waits is marked as ``awaited``.
 * INV-13 A COMPLETED result has a blob, an ABORTED or DELETED one has none.
@@ -62,5 +65,7 @@ Invariants of the tables (``store.reading.sanity`` checks them all; tests call i
 * INV-16 A waiting task is parked if its session is paused, and an unfinished one is not parked otherwise, but for
   what ``pending_sweeps`` says is under way.
 * INV-17 A purged session has neither unfinished tasks nor data, likewise.
+* INV-23 A task with a timer before which it does not start is held by no agent, and an unfinished task whose options
+  say a deadline has a timer for it, unless its session is cancelled.
 * INV-18 Each row belongs to a session that exists, or that ``pending_sweeps`` says is being deleted.
 """

@@ -173,12 +173,16 @@ class Submissions:
     def _credit_for(self, calls: Sequence[SubmissionCall]) -> Credit | None:
         """Take credit for the tasks of all calls; None if they cannot be claimed as they are written.
 
-        They can if they are of one partition, have no data dependencies and only inline payloads, and agents have
+        They can if they are of one partition, have neither data dependencies nor timers, only inline payloads, and agents have
         enough credit, for which no other tasks wait.
         """
         partition = calls[0].options.options.partition
         if not all(
-            call.options.options.partition == partition and call.own_options is None and call.is_free and call.is_inline
+            call.options.options.partition == partition
+            and call.own_options is None
+            and call.is_free
+            and call.is_inline
+            and not call.sets_timers
             for call in calls
         ):
             return None

@@ -15,6 +15,7 @@ from ripieno.domain.errors import SubmissionStoppedError
 from ripieno.domain.options import OptionChanges, TaskOptions
 from ripieno.domain.queries import Condition, Filter, Operator, Query, check_query
 from ripieno.domain.statuses import TaskStatus
+from ripieno.domain.timers import DELAY
 from ripieno.store.database.database import Database
 from ripieno.store.graph import revivals
 from ripieno.store.graph.revivals import FailedTask, Revived
@@ -180,10 +181,11 @@ class Retries:
                 return new
 
             failed = await revivals.with_changes(self._database, self._sessions, session, failed, changed)
+        delayed = changes is not None and DELAY in changes.options
         again: set[int] = set()
 
         async def steps() -> AsyncIterator[Revived]:
-            async for step in revivals.retry_tasks(self._database, session, failed):
+            async for step in revivals.retry_tasks(self._database, session, failed, delayed=delayed):
                 again.update(step.retried)
                 yield step
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from ripieno.background import Setback
 from ripieno.domain.outcomes import Ticket
 from ripieno.store.cluster.signals import News, Signals
-from ripieno.store.sessions.changes import Changes
+from ripieno.store.sessions.changes import Changes, sooner
 
 #: Seconds between two messages to the other replicas at least. More changes then share the work of
 #: sending and of looking, and a wait elsewhere ends well within 100 ms all the same.
@@ -52,6 +52,7 @@ class Notices:
         self._ended: dict[int, list[int]] = {}
         self._stopped: set[int] = set()
         self._gone: set[int] = set()
+        self._due_in_s: float | None = None
         self._everything = False
         self._pending = asyncio.Event()
         signals.on_listener = self._tell_everything
@@ -76,6 +77,7 @@ class Notices:
         self._agents.update(agent_no for agent_no, _ in changes.cancelled)
         self._connected |= changes.connected
         self._gone |= changes.gone
+        self._due_in_s = sooner(self._due_in_s, changes.due_in_s)
         if not self._signals.alone:
             self._followed = (self._followed + changes.followed)[-_MOST_NAMED:]
             if len(self._watched) < _MOST_NAMED:  # those who follow say so again
@@ -138,11 +140,13 @@ class Notices:
             frozenset(self._gone),
             self._followed,
             frozenset(self._watched),
+            self._due_in_s,
         )
         for gathered in (self._sessions, self._partitions, self._agents, self._unnamed, self._stopped, self._gone):
             gathered.clear()
         self._results, self._ended, self.named_bytes = {}, {}, 0
         self._connected, self._followed, self._watched = {}, [], set()
+        self._due_in_s = None
         self._everything = False
         return news
 

@@ -28,6 +28,7 @@ from ripieno.store.database.gates import gates
 from ripieno.store.database.queries import Queries
 from ripieno.store.graph import cuts, graph, promotions
 from ripieno.store.graph.creation import (
+    Created,
     Key,
     PlannedTask,
     create_tasks,
@@ -191,15 +192,14 @@ class _Flush:
             plan.sub_tasks = [
                 task._replace(task_no=number) for task, number in zip(plan.sub_tasks, numbers, strict=True)
             ]
-        to_cut = await self._write_tasks(connection, plan)
+        to_cut, changes.due_in_s = await self._write_tasks(connection, plan)
         awaited = await self._write_outcomes(connection, plan)
         if plan.aborting:
             aborted = await graph.abort_outputs(connection, plan.aborting)
             changes.add_aborted(aborted)
             to_cut |= {key: 0 for key, somebody_waits in aborted.items() if somebody_waits}
         if again := [each for each in ended if each.retried]:
-            await connection.execute(_SQL.retry_attempts, *ended_columns(again))
-            changes.partitions |= {each.row["partition"] for each in again if not each.paused}
+            changes.add(await _retry(connection, again))
         if awaited:
             changes.add(await promotions.begin(connection, awaited))
         for (session_no, key), (_, data) in plan.produced.items():
@@ -227,21 +227,17 @@ class _Flush:
                 ended.append(Ended(outcome, judged(outcome, row), row))
         return ended, lost
 
-    async def _write_tasks(self, connection: Connection, plan: Plan) -> dict[Key, int]:
-        """Do phases 3 to 5 for all keys that are touched, without completing them.
-
-        Returns:
-            Aborted keys that sub-tasks wait for, as ``create_tasks`` returns them.
-        """
-        aborted: dict[Key, int] = {}
+    async def _write_tasks(self, connection: Connection, plan: Plan) -> Created:
+        """Do phases 3 to 5 for all keys that are touched, without completing them; return what follows."""
+        created = Created({}, None)
         if plan.touched or plan.sub_tasks:
             plan.touched |= plan.produced.keys()
         if plan.sub_tasks:
-            aborted = await create_tasks(connection, plan.sub_tasks, plan.touched)
+            created = await create_tasks(connection, plan.sub_tasks, plan.touched)
             await _delegate(connection, plan.sub_tasks)
         elif plan.touched:
             await lock_open_keys(connection, plan.touched)
-        return aborted
+        return created
 
     async def _write_outcomes(self, connection: Connection, plan: Plan) -> list[Key]:
         """Complete results and end attempts; return those of the keys for which tasks wait."""
@@ -282,6 +278,13 @@ def _apart(
         return numbers, data, objects
     inline = [(number, datum) for number, datum in zip(numbers, data, strict=True) if isinstance(datum, bytes)]
     return [number for number, _ in inline], [datum for _, datum in inline], objects
+
+
+async def _retry(connection: Connection, failed: Sequence[Ended]) -> Changes:
+    """Let another attempt follow each of these, at once or after the delay that the task's options say."""
+    row = await connection.fetchrow(_SQL.retry_attempts, *ended_columns(failed))
+    assert row is not None  # an aggregate always has a row
+    return Changes(partitions=set(row["claimable"]), due_in_s=row["due_in_s"])
 
 
 async def _delegate(connection: Connection, sub_tasks: Sequence[PlannedTask]) -> None:

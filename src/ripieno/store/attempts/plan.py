@@ -101,7 +101,8 @@ def _add_completed(plan: Plan, each: Ended, how: Completed, options: Mapping[tup
 def judged(outcome: Outcome, row: asyncpg.Record) -> Completed | Failed | Cancelled:
     """Return how an attempt ends, given its outcome and the present status of task and session."""
     if row["status"] == TaskStatus.CANCELLING:
-        return Cancelled()
+        # A task that is being ended at its deadline has the reason already.
+        return Cancelled() if row["detail"] is None else Failed(Failure.DEADLINE, row["detail"])
     if isinstance(outcome.how, Cancelled):
         return Failed(Failure.ATTEMPT, "its agent reported it as cancelled, but nobody had cancelled it")
     if isinstance(outcome.how, Completed):

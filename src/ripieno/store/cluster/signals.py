@@ -59,6 +59,7 @@ class News:
         everything: True if there was too much to name, or the connection was broken meanwhile: anything may have
             changed.
         gone: Sessions that were purged or deleted.
+        due_in_s: In how many seconds, or sooner, a timer is due that was set; None if none was.
     """
 
     sessions: frozenset[int] = frozenset()
@@ -73,6 +74,7 @@ class News:
     gone: frozenset[int] = frozenset()
     followed: Sequence[tuple[int, Ticket]] = ()
     watched: frozenset[int] = frozenset()
+    due_in_s: float | None = None
 
 
 class Signals:
@@ -167,6 +169,7 @@ def _parts(news: News) -> Iterator[Mapping[str, object]]:
         "stopped": sorted(news.stopped),
         "connected": sorted(news.connected.items()),
         "gone": sorted(news.gone),
+        "due_in_s": news.due_in_s,
     }
     for start in range(0, len(news.followed), _MOST_ATTEMPTS):
         some = news.followed[start : start + _MOST_ATTEMPTS]
@@ -208,4 +211,5 @@ def _decode(message: Mapping[str, Any]) -> News:
         frozenset(message.get("gone", ())),
         tuple((agent_no, Ticket(*ticket)) for agent_no, *ticket in message.get("followed", ())),
         frozenset(message.get("watched", ())),
+        None if (due_in_s := message.get("due_in_s")) is None else float(due_in_s),
     )

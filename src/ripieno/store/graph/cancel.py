@@ -272,7 +272,7 @@ class _Sweep:
 async def _cancel(connection: Connection, numbers: Sequence[int], statuses: Sequence[int], *, cut: bool) -> Changes:
     row = await connection.fetchrow(_SQL.cancel_numbered, numbers, list(statuses), cut)
     assert row is not None  # a function has one row
-    return _changes(row)
+    return changes_of_cancelled(row)
 
 
 async def _abort_unowned(connection: Connection, session_no: int, most: int) -> Changes:
@@ -286,7 +286,8 @@ async def _abort_unowned(connection: Connection, session_no: int, most: int) -> 
     return changes
 
 
-def _changes(row: asyncpg.Record) -> Changes:
+def changes_of_cancelled(row: asyncpg.Record) -> Changes:
+    """Return the changes of tasks that were cancelled, or ended at their deadline, from the row that says so."""
     changes = Changes(sessions=set(row["sessions"]), stopped=set(row["sessions"]), cuts=set(row["cut_in"]))
     changes.add_aborted(zip(row["aborted_sessions"], row["aborted_keys"], strict=True))
     held = zip(row["held_agents"], row["held_nos"], row["held_sessions"], row["held_claims"], strict=True)

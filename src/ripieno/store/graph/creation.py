@@ -20,9 +20,23 @@ from ripieno.store.sessions.counts import Tally
 from ripieno.store.sessions.sessions import KnownOptions
 
 SQL = Queries("submission")
+_TIMERS = Queries("timers")
 
 #: The session of a result, and its key. Sorted pairs are in the order in which rows are locked.
 Key = tuple[int, str]
+
+
+class Created(NamedTuple):
+    """What follows from tasks that were created.
+
+    Attributes:
+        aborted: Dependencies that are ABORTED or DELETED already, each with a number below those of the tasks that
+            wait for it: the caller must fail these tasks (``store.graph.cuts``).
+        due_in_s: In how many seconds the first timer of the tasks is due; None if they have none.
+    """
+
+    aborted: dict[Key, int]
+    due_in_s: float | None
 
 
 class PlannedTask(NamedTuple):
@@ -70,18 +84,14 @@ async def task_numbers(connection: Connection, count: int) -> list[int]:
 
 async def create_tasks(
     connection: Connection, planned: Sequence[PlannedTask], also_lock: Iterable[Key] = ()
-) -> dict[Key, int]:
-    """Write tasks, their results, dependencies and payloads.
+) -> Created:
+    """Write tasks, their results, dependencies, payloads and timers.
 
     Args:
         connection: The session, in its transaction.
         planned: The tasks, with their numbers.
         also_lock: Existing keys that the caller is about to change; they are locked together with
             those of the tasks, so that phase 4 is passed once.
-
-    Returns:
-        Dependencies that are ABORTED or DELETED already, each with a number below those of the tasks that
-        wait for it: the caller must fail these tasks (``store.graph.cuts``).
 
     Raises:
         AlreadyExistsError: an id or a key is taken. The transaction must be rolled back.
@@ -96,7 +106,8 @@ async def create_tasks(
     statuses = await _settle_keys(connection, owners, dependencies, set(also_lock))
     unmet = {key for key in dependencies if statuses[key] is not ResultStatus.COMPLETED}
     await _insert(connection, planned, unmet)
-    return _aborted(planned, {key for key in dependencies if statuses[key].unobtainable})
+    due_in_s = await _begin_timers(connection, planned)
+    return Created(_aborted(planned, {key for key in dependencies if statuses[key].unobtainable}), due_in_s)
 
 
 def _aborted(planned: Sequence[PlannedTask], aborted: set[Key]) -> dict[Key, int]:
@@ -154,7 +165,8 @@ async def _insert(connection: Connection, planned: Sequence[PlannedTask], unmet:
         [task.task.id for task in by_id],
         [array_literal(task.task.expected_output_keys) for task in by_id],
         [array_literal(task.task.data_dependencies) for task in by_id],
-        [unmet_of[task.task_no] for task in by_id],
+        # A task that waits for its time has one more unmet dependency: its timer.
+        [unmet_of[task.task_no] + task.options.options.is_delayed for task in by_id],
         [task.options.options.max_retries for task in by_id],
         [task.options.options.priority for task in by_id],
         [task.partition for task in by_id],
@@ -174,6 +186,11 @@ async def _insert(connection: Connection, planned: Sequence[PlannedTask], unmet:
             tally.store(each.session_no, each.task.payload.size)
     await link_objects(connection, objects)
     await tally.write(connection)
+
+
+async def _begin_timers(connection: Connection, planned: Sequence[PlannedTask]) -> float | None:
+    timed = [task.task_no for task in planned if task.options.options.sets_timer]
+    return await connection.fetchval(_TIMERS.begin_timers, timed) if timed else None
 
 
 def _inline_payload(task: NewTask) -> bytes | None:

@@ -147,7 +147,9 @@ async def still_failed(database: Database, tasks: Sequence[int], before: datetim
     return left
 
 
-async def retry_tasks(database: Database, session: KnownSession, tasks: Sequence[FailedTask]) -> AsyncIterator[Revived]:
+async def retry_tasks(
+    database: Database, session: KnownSession, tasks: Sequence[FailedTask], *, delayed: bool = False
+) -> AsyncIterator[Revived]:
     """Give tasks of a session another attempt; durable at the end. The graph below them may not be revived as a whole.
 
     A task that does not stand in ERROR or TIMEOUT any more, or has an input that will not come, is left as it is.
@@ -156,6 +158,7 @@ async def retry_tasks(database: Database, session: KnownSession, tasks: Sequence
         database: The database.
         session: The session of the tasks.
         tasks: The tasks, each with the number of the options that it is to have.
+        delayed: Whether the delay of those options counts anew, from now on.
 
     Yields:
         What each step has done.
@@ -168,7 +171,7 @@ async def retry_tasks(database: Database, session: KnownSession, tasks: Sequence
     for place, part in enumerate(parts):
 
         async def write(connection: Connection, part: Sequence[FailedTask] = part) -> Revived:
-            revived = await _retry(connection, session, part)
+            revived = await _retry(connection, session, part, delayed=delayed)
             if len(parts) == 1:  # the graph below is revived in the same transaction, if it is small
                 room = database.turns.size - sum(task.weight for task in part)
                 revived.add(await _revive(connection, session.session_no, max(room, 1)))
@@ -181,10 +184,11 @@ async def retry_tasks(database: Database, session: KnownSession, tasks: Sequence
         )
 
 
-async def _retry(connection: Connection, session: KnownSession, tasks: Sequence[FailedTask]) -> Revived:
-    row = await connection.fetchrow(
-        SQL.retry_tasks, session.session_no, [task.task_no for task in tasks], [task.options_no for task in tasks]
-    )
+async def _retry(
+    connection: Connection, session: KnownSession, tasks: Sequence[FailedTask], *, delayed: bool
+) -> Revived:
+    numbers, options_nos = [task.task_no for task in tasks], [task.options_no for task in tasks]
+    row = await connection.fetchrow(SQL.retry_tasks, session.session_no, numbers, options_nos, delayed)
     if row is None:
         raise NotFoundError(f"session {session.id!r} was deleted")
     status = SessionStatus(row["session_status"])

@@ -274,7 +274,7 @@ async def task_failures(database: Database, tasks: Sequence[tuple[int, str | Non
         ids[row["task_no"]] = row["task_id"]
         if row["status"] != TaskStatus.COMPLETED:
             detail = by_input[row["task_no"]] if row["failed_input"] is not None else own_reason(row)
-            attempts.setdefault(row["task_no"], []).append(AttemptError(as_it_ends(row["status"]), detail))
+            attempts.setdefault(row["task_no"], []).append(AttemptError(as_it_ends(row), detail))
     told = []
     for task_no, reason in tasks:
         without_it = [] if reason is None else [AttemptError(TaskStatus.COMPLETED, reason)]

@@ -38,9 +38,9 @@ def _cause(links: Sequence[asyncpg.Record]) -> str:
         if link["retried_since"]:
             return ": ".join([*said, f"task {link['id']!r} failed, and was retried since"])
         if link["place"] > MOST_LINKS:
-            said.append(f"[...] task {link['id']!r} ended in {as_it_ends(link['status']).name}")
+            said.append(f"[...] task {link['id']!r} ended in {as_it_ends(link).name}")
         elif link["place"] > 0:
-            said.append(f"task {link['id']!r} ended in {as_it_ends(link['status']).name}")
+            said.append(f"task {link['id']!r} ended in {as_it_ends(link).name}")
         if link["input"] is not None:
             said.append(f"input {link['input']!r} was aborted")
     root = links[-1]
@@ -56,7 +56,7 @@ def own_reason(row: asyncpg.Record) -> str:
     """Return the reason that arose with a task itself; empty if there is none."""
     if row["detail"]:
         return str(row["detail"])
-    return "cancelled" if as_it_ends(row["status"]) is TaskStatus.CANCELLED else ""
+    return "cancelled" if as_it_ends(row) is TaskStatus.CANCELLED else ""
 
 
 def unmade(task_id: str) -> str:
@@ -64,6 +64,11 @@ def unmade(task_id: str) -> str:
     return f"task {task_id!r} completed without producing it"
 
 
-def as_it_ends(status: int) -> TaskStatus:
-    """Return the status in which a task ends: CANCELLED for CANCELLING, whatever the worker still does."""
-    return TaskStatus.CANCELLED if status == TaskStatus.CANCELLING else TaskStatus(status)
+def as_it_ends(row: asyncpg.Record) -> TaskStatus:
+    """Return the status in which a task ends, whatever the worker still does: CANCELLED for CANCELLING.
+
+    It is TIMEOUT for a task whose deadline has passed, which has that as its reason already.
+    """
+    if row["status"] != TaskStatus.CANCELLING:
+        return TaskStatus(row["status"])
+    return TaskStatus.TIMEOUT if row["detail"] else TaskStatus.CANCELLED

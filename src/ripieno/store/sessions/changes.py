@@ -31,6 +31,7 @@ class Changes:
         watched: Sessions of which somebody follows how far their attempts have come. Nothing has changed in the store.
         revivals: Sessions in which a revival is not finished: ``store.graph.revivals`` goes on with it.
         gone: Sessions that were purged or deleted: what was kept of their data, or of themselves, is void.
+        due_in_s: In how many seconds, or sooner, a timer is due that was set; None if none was.
     """
 
     sessions: set[int] = field(default_factory=set)
@@ -49,6 +50,7 @@ class Changes:
     gone: set[int] = field(default_factory=set)
     followed: list[tuple[int, Ticket]] = field(default_factory=list)
     watched: set[int] = field(default_factory=set)
+    due_in_s: float | None = None
 
     def add(self, other: "Changes") -> None:
         """Add the changes of another transaction."""
@@ -64,6 +66,7 @@ class Changes:
         self.promotions |= other.promotions
         self.revivals |= other.revivals
         self.gone |= other.gone
+        self.due_in_s = sooner(self.due_in_s, other.due_in_s)
         for session_no, results in other.completed.items():
             self.completed.setdefault(session_no, {}).update(results)
         for session_no, keys in other.aborted.items():
@@ -86,3 +89,8 @@ class Changes:
         """Note results that were aborted, each by its session and key."""
         for session_no, key in results:
             self.aborted.setdefault(session_no, []).append(key)
+
+
+def sooner(one: float | None, other: float | None) -> float | None:
+    """Return the smaller of two times; None stands for never."""
+    return min((each for each in (one, other) if each is not None), default=None)

@@ -9,7 +9,7 @@ select commit_plain(
 -- "is not distinct from", here and wherever a claim is compared: from "=" the planner proves that
 -- claim is not null, and goes through the index of held attempts from end to end for each row
 -- (that index looks small to it when little was held the last time it looked).
-select s.task_no, s.claim, s.session_no, s.retry, s.max_retries, s.status, s.partition, t.id, t.expected_output_keys,
+select s.task_no, s.claim, s.session_no, s.retry, s.max_retries, s.status, s.partition, s.detail, t.id, t.expected_output_keys,
        n.status as session_status, n.worker_submission
 from unnest($1::bigint[], $2::bigint[]) as ended (task_no, claim)
 join states s on s.task_no = ended.task_no and s.claim is not distinct from ended.claim
@@ -63,27 +63,44 @@ from completed
 
 -- name: retry_attempts
 -- Keeps the attempt in earlier_attempts and makes the task claimable again, under its next attempt number. If its session
--- is paused (the gate is held, so that stays so), the task is parked.
-with earlier as (
+-- is paused (the gate is held, so that stays so), the task is parked. If its options say how long to wait before the next
+-- attempt, it waits: a timer is one more unmet dependency. Attempts are counted from the last retry that somebody asked for,
+-- which has raised max_retries. Returns the partitions in which a task is claimable, and in how many seconds one will be.
+with failed as materialized (
+    select ended.*, t.session_no,
+           case when o.options ? 'ripieno.retry.first_delay'
+                then delay_before_attempt(o.options, s.retry - (s.max_retries - o.max_retries) + 1) end as delay
+    from unnest($1::bigint[], $2::smallint[], $3::text[], $4::text[], $5::bigint[])
+        as ended (task_no, status, detail, worker, started_at_us)
+    join states s on s.task_no = ended.task_no
+    join tasks t on t.task_no = ended.task_no
+    join options o on o.options_no = t.options_no
+), earlier as (
     insert into earlier_attempts
         (task_no, retry, status, agent_no, claimed_at, started_at, ended_at, worker, detail)
     select s.task_no, s.retry, failed.status, s.agent_no, s.claimed_at,
            coalesce(to_timestamp(nullif(failed.started_at_us, 0) / 1e6), s.started_at), now(),
            coalesce(nullif(failed.worker, ''), s.worker), failed.detail
-    from unnest($1::bigint[], $2::smallint[], $3::text[], $4::text[], $5::bigint[])
-        as failed (task_no, status, detail, worker, started_at_us)
+    from failed
     join states s on s.task_no = failed.task_no
 ), again as (
     update states s
-    set status = 1, claim = null, retry = s.retry + 1,
+    set status = 1, claim = null, retry = s.retry + 1, unmet = case when failed.delay is null then 0 else 1 end,
         partition = case when (select n.status from sessions n where n.session_no = s.session_no) = 2 then ' ' else s.partition end,
         agent_no = null, claimed_at = null, started_at = null, ended_at = null, worker = null, detail = null
-    from unnest($1::bigint[]) as failed (task_no)
+    from failed
     where s.task_no = failed.task_no
-    returning s.task_no, s.session_no, s.retry
+    returning s.task_no, s.session_no, s.retry, s.partition, s.unmet
+), waits as (
+    insert into timers (task_no, kind, session_no, due_at)
+    select failed.task_no, 1, failed.session_no, now() + failed.delay from failed where failed.delay is not null
+), logged as (
+    insert into changes (session_no, kind, status, task_nos, attempts)
+    select session_no, 4, 1, array_agg(task_no), array_agg(retry) from again group by session_no
 )
-insert into changes (session_no, kind, status, task_nos, attempts)
-select session_no, 4, 1, array_agg(task_no), array_agg(retry) from again group by session_no
+select coalesce(array_agg(distinct again.partition) filter (where again.unmet = 0 and again.partition <> ' '), '{}') as claimable,
+       (select extract(epoch from min(failed.delay))::double precision from failed) as due_in_s
+from again
 
 -- name: mark_started_if_owned
 with started as (

@@ -1,6 +1,6 @@
 -- name: retry_tasks
 select retry.retried, retry.claimable, n.status as session_status
-from sessions n cross join lateral retry_tasks($1::bigint, $2::bigint[], $3::bigint[]) as retry
+from sessions n cross join lateral retry_timed_tasks($1::bigint, $2::bigint[], $3::bigint[], $4::boolean) as retry
 where n.session_no = $1
 
 -- name: revive_some

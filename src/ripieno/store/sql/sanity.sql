@@ -12,7 +12,7 @@ where s.status >= 10 and r.status < 10
 select task_no::text from states where claim is not null and unmet > 0
 
 -- name: unmet_is_not_open_dependencies
--- INV-11 unmet is not the number of open dependencies. One that was deleted is open for a task that waited just then,
+-- INV-11 unmet is not the number of open dependencies, and of timers before which the task does not start. One that was deleted is open for a task that waited just then,
 -- and was met for one that was held by an agent, and was given back or is tried again.
 select s.task_no::text from states s
 cross join lateral (
@@ -22,7 +22,8 @@ cross join lateral (
         select from pending_promotions p
         where p.session_no = d.session_no and p.key = d.key and p.after_no < d.task_no))
 ) as open
-where s.status = 1 and s.unmet not between open.there and open.named
+left join timers i on i.task_no = s.task_no and i.kind = 1
+where s.status = 1 and s.unmet - case when i.task_no is null then 0 else 1 end not between open.there and open.named
 
 -- name: waiting_task_is_left_behind
 -- INV-15 a waiting task depends on an aborted result, and nobody is going to fail or cancel it.
@@ -146,6 +147,8 @@ where (select changes_dropped from cluster) is null
 select s.task_no::text from states s
 where (select changes_dropped from cluster) is null and s.status = 1
   and (s.unmet = 0) <> exists (select from changes c where c.kind in (3, 6) and s.task_no = any(c.task_nos))
+  and not exists (  -- it was ready for an attempt before, and now waits for its next one
+    select from timers i where i.task_no = s.task_no and i.kind = 1 and s.retry > 0)
   and not exists (  -- they are about to fail
     select from dependencies d join results r on r.session_no = d.session_no and r.key = d.key
     where d.task_no = s.task_no and r.status = 12)
@@ -212,6 +215,7 @@ select kind || ' ' || session_no from (
     union all select 'promotion', session_no from pending_promotions
     union all select 'revival', session_no from pending_revivals
     union all select 'cancellation', session_no from pending_cancellations
+    union all select 'timer', session_no from timers
     union all select 'count', session_no from session_counts group by session_no having sum(delta) <> 0
 ) as row
 where not exists (select from sessions n where n.session_no = row.session_no)
@@ -238,3 +242,22 @@ where s.status < 10 and (b.blob_no is not null) = (r.key is not null)
 -- name: deleted_result_without_size
 -- a deleted result does not say how many bytes it had, or one that is not deleted does.
 select key from results where (status = 12) <> (size is not null)
+
+-- name: timer_of_no_task
+-- INV-18 a timer of a task that is not there, or of one of another session.
+select i.task_no::text from timers i left join tasks t on t.task_no = i.task_no
+where t.session_no is distinct from i.session_no
+
+-- name: held_task_waits_for_its_time
+-- INV-23 an agent holds a task that waits for its time.
+select s.task_no::text from timers i join states s on s.task_no = i.task_no where i.kind = 1 and s.claim is not null
+
+-- name: deadline_is_not_kept
+-- INV-23 an unfinished task has a deadline in its options that nobody keeps. One of a session that is being cancelled
+-- needs none.
+select t.task_no::text from tasks t
+join states s on s.task_no = t.task_no
+join options o on o.options_no = t.options_no
+join sessions n on n.session_no = t.session_no
+left join timers i on i.task_no = t.task_no and i.kind = 2
+where s.status in (1, 2, 3) and n.status <> 10 and o.options ? 'ripieno.deadline' and i.task_no is null

@@ -75,6 +75,13 @@ class SubmissionCall:
         return sum(len(task.payload) for task in self.tasks if isinstance(task.payload, bytes))
 
     @property
+    def sets_timers(self) -> bool:
+        """Whether a task of the call may have a timer, so that it is not written in the plain way."""
+        if self.own_options is None:
+            return self.options.options.sets_timer
+        return any(known.options.sets_timer for known in self.own_options)
+
+    @property
     def is_free(self) -> bool:
         """Whether no task of the call has dependencies; a payload that is a result is one."""
         return not any(task.data_dependencies or task.payload_key is not None for task in self.tasks)
@@ -131,7 +138,7 @@ async def _submit_portion(
 
 
 async def _submit_together(database: Database, calls: Sequence[SubmissionCall]) -> Changes:
-    if all(call.is_inline for call in calls):
+    if all(call.is_inline and not call.sets_timers for call in calls):
         try:
             return await _submit_plain(database, calls)
         except NotPlainError:
@@ -155,7 +162,7 @@ async def submit_and_claim(
         UnavailableError: the database cannot be reached; submit the same calls again.
         OutcomeUnknownError: the database went away during the call; submit the same calls again.
     """
-    if len({call.session.session_no for call in calls}) > MOST_GATES:
+    if len({call.session.session_no for call in calls}) > MOST_GATES or any(call.sets_timers for call in calls):
         raise NotPlainError
     first_claim = random_claims()
     numbers = await _call_plain(database, calls, agents, first_claim)
@@ -245,13 +252,14 @@ async def _write(connection: Connection, calls: Sequence[SubmissionCall]) -> Cha
         for call in calls
         for known, task in zip(call.options_of_tasks, call.tasks, strict=True)
     ]
-    aborted = await create_tasks(connection, planned)
+    created = await create_tasks(connection, planned)
     changes = Changes(
         sessions=set(sessions),
         partitions={task.options.options.partition for task in planned if not task.parked},
+        due_in_s=created.due_in_s,
     )
-    if aborted:
-        changes.add(await cuts.begin(connection, aborted))
+    if created.aborted:
+        changes.add(await cuts.begin(connection, created.aborted))
     return changes
 
 
