@@ -13,17 +13,13 @@ from ripieno.store.database import turns
 from ripieno.store.graph import timers
 from ripieno.store.reading.timers import timers_of
 from ripieno.store.submitting.submission import submit
-from store.world import World, done, failed, options, over, task, until_one_waits
-
-DELAYED = {"ripieno.delay": "3600"}
-ENDS = {"ripieno.deadline": "3600"}
+from store.world import World, done, failed, over, task, until_one_waits
 
 
 def timed(*, retries: int = 2, **more: str) -> TaskOptions:
     """Options with entries of the system's, whose names are given without what they all begin with."""
-    return options(
-        retries=retries, **{f"ripieno.{name}".replace("retry_", "retry."): text for name, text in more.items()}
-    )
+    free = {f"ripieno.{name}".replace("retry_", "retry."): text for name, text in more.items()}
+    return TaskOptions(10_000_000, retries, 50, free)
 
 
 async def in_seconds(world: World) -> list[tuple[str, int, int]]:

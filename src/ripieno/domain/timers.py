@@ -118,7 +118,7 @@ def _refused(where: str, free: Mapping[str, str], key: str, why: str) -> Invalid
 
 @dataclass(frozen=True, slots=True)
 class TimerOptions:
-    """Timers of a task as callers say them; None is left out.
+    """Timers of a task as callers say them; None is left out. ``entries`` puts them into the free map of its options.
 
     Attributes:
         delay: Time from submission before which the task does not start.
@@ -136,7 +136,7 @@ class TimerOptions:
     retry_max_delay: Duration | None = None
     retry_jitter: float | None = None
 
-    def entries(self, where: str) -> dict[str, str]:
+    def entries(self, where: str = "options") -> dict[str, str]:
         """Return the entries of the free map that say the same; ``where`` names what holds the fields, for errors.
 
         Raises:

@@ -40,6 +40,7 @@ import os
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 from ripieno.domain.options import TaskOptions
+from ripieno.domain.timers import TimerOptions
 from ripieno.worker.author.task import AsyncTask, Task
 from ripieno.worker.conversation.sub_tasks import SubTask
 from ripieno.worker.running.handlers import load_handler
@@ -69,6 +70,7 @@ __all__ = [
     "TaskCancelled",
     "TaskError",
     "TaskOptions",
+    "TimerOptions",
     "load_handler",
     "serve",
     "shutdown",

@@ -73,6 +73,8 @@ async def test_one_bad_task_of_many_is_told(client: AsyncClient, cluster: FakeCl
         (TaskOptions(partition=b"gpu"), "partition"),  # type: ignore[arg-type]
         (TaskOptions(options={"a": 1}), "options"),  # type: ignore[dict-item]
         (TaskOptions(options=["a"]), "options"),  # type: ignore[arg-type]
+        (TaskOptions(delay="soon"), "delay"),  # type: ignore[arg-type]
+        (TaskOptions(retry_jitter="all"), "retry_jitter"),  # type: ignore[arg-type]
     ],
 )
 def test_options_of_another_kind_are_named(options: TaskOptions, field: str) -> None:
@@ -86,6 +88,9 @@ def test_options_of_another_kind_are_named(options: TaskOptions, field: str) -> 
         (TaskOptions(max_retries=2**31), "max_retries"),
         (TaskOptions(max_retries=2**70), "max_retries"),
         (TaskOptions(max_duration=float("nan")), "max_duration"),
+        (TaskOptions(delay=-1), "delay"),
+        (TaskOptions(retry_jitter=2), "options"),
+        (TaskOptions(deadline=timedelta(days=-1)), "deadline"),
         (TaskOptions(max_duration=timedelta(days=-1)), "max_duration"),
         (TaskOptions(partition="p\udce9"), "partition"),
         (TaskOptions(options={"a\udce9": ""}), "options"),

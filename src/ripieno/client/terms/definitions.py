@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass, field, fields
+from datetime import datetime, timedelta
 
 from ripieno.client.terms.handles import OneResult, ResultHandle
 from ripieno.domain import options as domain
 from ripieno.domain.errors import InvalidRequestError
+from ripieno.domain.timers import Duration, TimerOptions
 
 #: Input of a task: bytes; a file; an iterable of pieces of bytes, whose total may be larger than memory; or a result
 #: that is, or will be, in the cluster.
@@ -15,6 +16,8 @@ Payload = bytes | bytearray | memoryview | os.PathLike[str] | Iterable[bytes] | 
 
 DEFAULT_MAX_DURATION_S = 300.0
 DEFAULT_MAX_RETRIES = 3
+
+_TIMES = tuple(each.name for each in fields(TimerOptions))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,9 @@ class TaskDefinition:
 
 @dataclass(frozen=True, slots=True)
 class TaskOptions:
-    """The options of tasks: priority, limits of their attempts, partition, and a free map.
+    """The options of tasks: priority, limits of their attempts, partition, times, and a free map.
+
+    The cluster keeps the times by its own clock, whatever is restarted meanwhile.
 
     Attributes:
         priority: Urgency, 1 to 99; larger is more urgent.
@@ -68,6 +73,13 @@ class TaskOptions:
         max_duration: Time limit of one attempt, in seconds or as a timedelta.
         partition: Pool of workers that may run the tasks; None is the default pool.
         options: Free map of text to text, handed to the worker.
+        delay: Time from submission before which a task does not start, in seconds or as a timedelta.
+        deadline: Time from submission, or the moment, at which a task is ended (TIMEOUT) that has not ended by then,
+            whether it waits or runs.
+        retry_first_delay: Time between the failure of a first attempt and the second attempt; None or 0 for none.
+        retry_factor: By what that time grows from attempt to attempt, 1 or more; None stands for 2.
+        retry_max_delay: The longest time between two attempts; None for no limit.
+        retry_jitter: The part of each such time, 0 to 1, by which it may be shorter, as chance will have it.
     """
 
     priority: int = domain.MIN_PRIORITY
@@ -75,6 +87,12 @@ class TaskOptions:
     max_duration: float | timedelta = DEFAULT_MAX_DURATION_S
     partition: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)
+    delay: Duration | None = None
+    deadline: Duration | datetime | None = None
+    retry_first_delay: Duration | None = None
+    retry_factor: float | None = None
+    retry_max_delay: Duration | None = None
+    retry_jitter: float | None = None
 
     def checked(self) -> domain.TaskOptions:
         """Check the options and return them in the domain's terms.
@@ -92,6 +110,7 @@ class TaskOptions:
         free_map = dict(self.options)
         if self.partition is not None:
             free_map[domain.PARTITION_OPTION] = self.partition
+        free_map |= TimerOptions(**{name: getattr(self, name) for name in _TIMES}).entries("task_options")
         checked = domain.TaskOptions(
             max_duration_us=limit // timedelta(microseconds=1),
             max_retries=self.max_retries,
@@ -127,6 +146,10 @@ class OptionChanges:
         max_duration: Time limit of one attempt, in seconds or as a timedelta.
         partition: Pool of workers that may run the tasks.
         options: Entries of the free map, which are added or replaced.
+        delay: Time from the retry before which a task does not start. None: it starts at once, whatever its delay from
+            submission was.
+        deadline: Time from the retry, or the moment, at which a task is ended. None: as before; seconds count anew.
+        retry_first_delay, retry_factor, retry_max_delay, retry_jitter: As in ``TaskOptions``.
     """
 
     priority: int | None = None
@@ -134,12 +157,18 @@ class OptionChanges:
     max_duration: float | timedelta | None = None
     partition: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)
+    delay: Duration | None = None
+    deadline: Duration | datetime | None = None
+    retry_first_delay: Duration | None = None
+    retry_factor: float | None = None
+    retry_max_delay: Duration | None = None
+    retry_jitter: float | None = None
 
     def checked(self) -> domain.OptionChanges:
         """Check the changes and return them in the domain's terms; errors as in ``TaskOptions.checked``."""
         named = {
             name: value
-            for name in ("priority", "max_retries", "max_duration", "partition")
+            for name in ("priority", "max_retries", "max_duration", "partition", *_TIMES)
             if (value := getattr(self, name)) is not None
         }
         options = TaskOptions(**named, options=self.options).checked()

@@ -196,7 +196,8 @@ async def _retry(
         raise SessionCancelledError(session.id)
     if status not in TAKES_RETRIES:
         raise SubmissionStoppedError(session.id, f"is {status.name}")
-    changes = Changes(partitions=set(row["claimable"]))
+    # Deadlines that were set may be due before all others: 0 stands for a look at the next one.
+    changes = Changes(partitions=set(row["claimable"]), due_in_s=0.0 if row["timed"] else None)
     if row["retried"]:
         changes.sessions.add(session.session_no)
         if status is SessionStatus.CLOSED:  # it ends anew, and its results are kept for as long as others
@@ -237,6 +238,7 @@ async def _revive(connection: Connection, session_no: int, most: int) -> Revived
     changes = Changes(partitions=set(row["claimable"]))
     if row["revived"]:
         changes.sessions.add(session_no)
+        changes.due_in_s = 0.0  # as in ``_retry``
     if not row["finished"]:
         changes.revivals.add(session_no)
     return Revived([], row["revived"], changes)

@@ -202,15 +202,16 @@ end $$;
 
 -- As retry_tasks before, for tasks with timers too: their deadline counts anew, and they start at once.
 --   delayed  the delay of their options counts anew, too
+-- Returns also whether one of them may have a timer.
 create function retry_timed_tasks(
-    session bigint, numbers bigint[], options_nos bigint[], delayed boolean, out retried bigint[], out claimable text[]
+    session bigint, numbers bigint[], options_nos bigint[], delayed boolean,
+    out retried bigint[], out claimable text[], out timed boolean
 ) language plpgsql as $$
-declare
-    timed boolean;
 begin
     if not exists (select from sessions n where n.session_no = session and n.status not in (10, 12)) then
         retried := '{}';
         claimable := '{}';
+        timed := false;
         return;
     end if;
     with fit as materialized (

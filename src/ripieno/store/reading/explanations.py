@@ -162,7 +162,7 @@ async def _failed(connection: Connection, task_no: int, row: asyncpg.Record) -> 
         limit = timedelta(microseconds=row["max_duration_us"])
         return Failed(TaskStatus(row["status"]), attempts, own_reason(row), limit)
     links = await connection.fetch(_LOOKUP.causes, [task_no], MOST_LINKS, _LONGEST_CAUSE)
-    chain = [ChainLink(each["id"], as_it_ends(each["status"]), each["input"] or "") for each in links]
+    chain = [ChainLink(each["id"], as_it_ends(each), each["input"] or "") for each in links]
     root, root_no = links[-1], row["root_no"]
     retried_since = any(each["retried_since"] for each in links)
     attempts_total = await connection.fetchval(_SQL.attempts_had, root_no)

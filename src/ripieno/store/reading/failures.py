@@ -65,7 +65,7 @@ async def failure_of_attempt(database: Database, task_no: int, attempt: int | No
     detail = (await causes(database, [task_no])).get(task_no, "") if for_want_of_input else own_reason(row)
     failed = FailedAttempt(
         row["retry"],
-        as_it_ends(row["status"]),
+        as_it_ends(row),
         detail,
         row["failure_value"],
         row["agent"] or "",

@@ -1,5 +1,5 @@
 -- name: retry_tasks
-select retry.retried, retry.claimable, n.status as session_status
+select retry.retried, retry.claimable, retry.timed, n.status as session_status
 from sessions n cross join lateral retry_timed_tasks($1::bigint, $2::bigint[], $3::bigint[], $4::boolean) as retry
 where n.session_no = $1
 

@@ -188,7 +188,8 @@ class Task(_Received):
         Args:
             sub_tasks: The sub-tasks. One whose ``expected_output_keys`` contain a key of this task
                 takes over that result (delegation): do not send it then.
-            options: The options of the sub-tasks; None takes the session's defaults.
+            options: The options of the sub-tasks; None takes the session's defaults. Times go into their free map:
+                ``TaskOptions(..., options=TimerOptions(delay=60).entries())``.
 
         Raises:
             InvalidRequestError: the batch breaks a rule; nothing was sent.
