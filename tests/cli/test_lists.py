@@ -121,7 +121,7 @@ def test_lists_of_the_other_nouns(address: str) -> None:
     }  # fmt: skip
     [agent] = rows(address, "agent", "list", "--columns", "connected,slots,partitions")
     assert agent == {"connected": True, "slots": 1, "partitions": [""]}
-    assert rows(address, "partition", "list") == [{"name": "", "agents": 1, "slots": 1}]
+    assert rows(address, "partition", "list") == [{"name": "", "agents": 1, "slots": 1, "busy": 0, "claimable": 0}]
 
 
 def test_a_list_goes_on_page_after_page(address: str, monkeypatch: pytest.MonkeyPatch) -> None:

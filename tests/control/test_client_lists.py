@@ -44,7 +44,7 @@ async def test_what_there_is_as_records(served: Served, world: World) -> None:
     assert (attempt.number, attempt.status, attempt.task_number) == (0, TaskStatus.COMPLETED, first.number)
     assert (session.id, session.status, session.cancelled_at) == ("s", SessionStatus.RUNNING, None)
     assert (named.connected, named.partitions, named.held) == (True, ("",), 0)
-    assert partitions == [ListedPartition("p", 0, 0), ListedPartition("", 1, 1)]
+    assert partitions == [ListedPartition("p", 0, 0, 0, 0), ListedPartition("", 1, 1, 0, 1)]
 
 
 async def test_lists_go_on_page_after_page_up_to_their_limit(

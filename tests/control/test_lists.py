@@ -173,7 +173,10 @@ async def test_agents_and_partitions(channel: grpc.aio.Channel, world: World) ->
     assert (await refusal(agents.Get(agents_pb2.AgentId(id=str(secret)))))[0] is grpc.StatusCode.NOT_FOUND
     assert (await agents.Count(where(_Condition(field="connected", operator=query_pb2.EQUAL, boolean=False)))).rows == 0
     page = await partitions.List(_Query())
-    assert [(each.name, each.agents, each.slots) for each in page.partitions] == [("", 1, 1), ("p", 0, 0)]
+    assert [(each.name, each.agents, each.slots, each.busy) for each in page.partitions] == [
+        ("", 1, 1, 1),
+        ("p", 0, 0, 0),
+    ]
     assert await partitions.Get(partitions_pb2.PartitionName()) == page.partitions[0]
     unknown = partitions.Get(partitions_pb2.PartitionName(name="q"))
     assert await refusal(unknown) == (

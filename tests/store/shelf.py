@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -206,7 +207,12 @@ async def _task(stock: _Stock, task_no: int) -> None:
 async def _agents(stock: _Stock) -> None:
     chance, insert, shelf, when = stock.chance, stock.insert, stock.shelf, stock.when
     options, agents, held = stock.options, stock.agents, stock.held
-    served: dict[str, list[int]] = {of.partition: [] for _, of in options.values()}
+    served: dict[str, list[tuple[int, int]]] = {of.partition: [] for _, of in options.values()}
+    claimable = Counter(
+        task["options"].partition
+        for task in shelf[Listed.TASKS]
+        if task["status"] is TaskStatus.SUBMITTED and not task["unmet_dependencies"]
+    )
     for number, name in agents.items():
         agent_id = UUID(int=chance.getrandbits(128))
         connected, slots = chance.random() < 0.6, chance.randrange(1, 4)
@@ -229,7 +235,14 @@ async def _agents(stock: _Stock) -> None:
         )  # fmt: skip
         if connected:
             for partition in partitions or [""]:
-                served.setdefault(partition, []).append(slots)
+                served.setdefault(partition, []).append((slots, min(held[number], slots)))
     shelf[Listed.PARTITIONS] += [
-        {"name": name, "agents": len(slots), "slots": sum(slots)} for name, slots in served.items()
+        {
+            "name": name,
+            "agents": len(of),
+            "slots": sum(slots for slots, _ in of),
+            "busy": sum(busy for _, busy in of),
+            "claimable": claimable[name],
+        }
+        for name, of in served.items()
     ]

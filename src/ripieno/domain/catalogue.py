@@ -163,6 +163,8 @@ _CATALOGUE: Mapping[Listed, Mapping[str, Field]] = {
         Field("name", Kind.TEXT, sorts=True, finds=True),
         Field("agents", Kind.NUMBER),
         Field("slots", Kind.NUMBER),
+        Field("busy", Kind.NUMBER),
+        Field("claimable", Kind.NUMBER),
     ),
     Listed.OPTIONS: _fields(
         Field("number", Kind.NUMBER, sorts=True, finds=True),

@@ -13,7 +13,7 @@ def command() -> None:
 
 
 @command.command("list")
-@list_flags(Listed.PARTITIONS, "name,agents,slots")
+@list_flags(Listed.PARTITIONS, "name,agents,slots,busy,claimable")
 def list_partitions(asked: Asked) -> None:
     """Partitions with the agents that are connected and serve them. The default partition has the empty name."""
     show_list(asked, PARTITIONS, {})

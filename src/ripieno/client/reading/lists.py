@@ -120,11 +120,13 @@ class ListedAgent:
 
 @dataclass(frozen=True, slots=True)
 class ListedPartition:
-    """A partition in a list, with the agents that serve it and their slots."""
+    """A partition in a list, with the agents that serve it, their slots, and tasks that wait for one, up to 10,000."""
 
     name: str
     agents: int
     slots: int
+    busy: int
+    claimable: int
 
 
 RowT = TypeVar("RowT")

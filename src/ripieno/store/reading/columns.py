@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ripieno.domain.catalogue import Field, Kind, Listed, part_of_options
+from ripieno.domain.explanations import MOST_AHEAD
 
 #: Kind of a field -> type of the parameters that it is compared with.
 PARAMETER_TYPES = {
@@ -88,6 +89,25 @@ _PAYLOAD_OF_RESULT = "(select r.blob_no from results r where r.session_no = t.se
 _SERVED = "case when cardinality(a.partitions) = 0 then array['']::text[] else a.partitions end"
 #: An agent is shown as connected until its lease has ended. Nobody is given up because of it (``store.cluster.agents``).
 _CONNECTED = "(a.lease_until > now() and a.epoch < 9223372036854775807)"
+
+#: Slots of a partition that have a task: what an agent holds beyond its slots waits there, and is not counted.
+_BUSY = f"""cross join lateral (
+    select coalesce(sum(h.tasks), 0)::bigint as busy
+    from agents a
+    cross join lateral (
+        select count(*) as tasks
+        from (select from states st where st.agent_no = a.agent_no and st.claim is not null limit a.slots) as each
+    ) as h
+    where {_CONNECTED} and p.name = any ({_SERVED})
+) as b"""
+#: Claimable tasks of a partition, up to as many as explanations count; in the order of their index, so that it is used.
+_CLAIMABLE = f"""cross join lateral (
+    select count(*) as claimable
+    from (
+        select from states st where st.partition = p.name and st.status = 1 and st.unmet = 0
+        order by st.priority desc, st.task_no limit {MOST_AHEAD}
+    ) as each
+) as c"""
 
 #: Distinct partitions of all options, each found by one look into the index.
 _PARTITIONS = f"""(
@@ -252,7 +272,10 @@ SOURCES: Mapping[Listed, Source] = {
             "name": Column("p.name", by_bytes=True),
             "agents": Column("p.agents"),
             "slots": Column("p.slots"),
+            "busy": Column("b.busy", ["b"]),
+            "claimable": Column("c.claimable", ["c"]),
         },
+        joins={"b": (_BUSY, ()), "c": (_CLAIMABLE, ())},
     ),
     Listed.OPTIONS: Source(
         table="options o",

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from ripieno.wire.protos.v1 import query_pb2 as ripieno_dot_wire_dot_protos_dot_v1_dot_query__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'ripieno/wire/protos/v1/partitions.proto\x12\nripieno.v1\x1a\"ripieno/wire/protos/v1/query.proto\"\x1d\n\rPartitionName\x12\x0c\n\x04name\x18\x01 \x01(\t\"8\n\tPartition\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x61gents\x18\x02 \x01(\x05\x12\r\n\x05slots\x18\x03 \x01(\x05\"Z\n\rPartitionPage\x12)\n\npartitions\x18\x01 \x03(\x0b\x32\x15.ripieno.v1.Partition\x12\x1e\n\x04page\x18\x02 \x01(\x0b\x32\x10.ripieno.v1.Page2\xab\x01\n\nPartitions\x12\x34\n\x04List\x12\x11.ripieno.v1.Query\x1a\x19.ripieno.v1.PartitionPage\x12.\n\x05\x43ount\x12\x12.ripieno.v1.Filter\x1a\x11.ripieno.v1.Total\x12\x37\n\x03Get\x12\x19.ripieno.v1.PartitionName\x1a\x15.ripieno.v1.Partitionb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'ripieno/wire/protos/v1/partitions.proto\x12\nripieno.v1\x1a\"ripieno/wire/protos/v1/query.proto\"\x1d\n\rPartitionName\x12\x0c\n\x04name\x18\x01 \x01(\t\"Y\n\tPartition\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x61gents\x18\x02 \x01(\x05\x12\r\n\x05slots\x18\x03 \x01(\x05\x12\x0c\n\x04\x62usy\x18\x04 \x01(\x05\x12\x11\n\tclaimable\x18\x05 \x01(\x05\"Z\n\rPartitionPage\x12)\n\npartitions\x18\x01 \x03(\x0b\x32\x15.ripieno.v1.Partition\x12\x1e\n\x04page\x18\x02 \x01(\x0b\x32\x10.ripieno.v1.Page2\xab\x01\n\nPartitions\x12\x34\n\x04List\x12\x11.ripieno.v1.Query\x1a\x19.ripieno.v1.PartitionPage\x12.\n\x05\x43ount\x12\x12.ripieno.v1.Filter\x1a\x11.ripieno.v1.Total\x12\x37\n\x03Get\x12\x19.ripieno.v1.PartitionName\x1a\x15.ripieno.v1.Partitionb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,9 +35,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PARTITIONNAME']._serialized_start=91
   _globals['_PARTITIONNAME']._serialized_end=120
   _globals['_PARTITION']._serialized_start=122
-  _globals['_PARTITION']._serialized_end=178
-  _globals['_PARTITIONPAGE']._serialized_start=180
-  _globals['_PARTITIONPAGE']._serialized_end=270
-  _globals['_PARTITIONS']._serialized_start=273
-  _globals['_PARTITIONS']._serialized_end=444
+  _globals['_PARTITION']._serialized_end=211
+  _globals['_PARTITIONPAGE']._serialized_start=213
+  _globals['_PARTITIONPAGE']._serialized_end=303
+  _globals['_PARTITIONS']._serialized_start=306
+  _globals['_PARTITIONS']._serialized_end=477
 # @@protoc_insertion_point(module_scope)

@@ -46,20 +46,28 @@ class Partition(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     AGENTS_FIELD_NUMBER: _builtins.int
     SLOTS_FIELD_NUMBER: _builtins.int
+    BUSY_FIELD_NUMBER: _builtins.int
+    CLAIMABLE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     agents: _builtins.int
     """Agents that are connected and serve it, and the slots that they have together."""
     slots: _builtins.int
+    busy: _builtins.int
+    """How many of these slots have a task."""
+    claimable: _builtins.int
+    """Tasks that wait for an agent alone, counted up to 10,000."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         agents: _builtins.int = ...,
         slots: _builtins.int = ...,
+        busy: _builtins.int = ...,
+        claimable: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents", b"agents", "name", b"name", "slots", b"slots"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents", b"agents", "busy", b"busy", "claimable", b"claimable", "name", b"name", "slots", b"slots"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
