@@ -15,6 +15,7 @@ from ripieno.domain.explanations import (
     Cancelled,
     Cancelling,
     ChainLink,
+    Deadline,
     Done,
     Explanation,
     Failed,
@@ -27,6 +28,7 @@ from ripieno.domain.explanations import (
     SessionStands,
     WaitsForInputs,
     WaitsForSlot,
+    WaitsForTime,
 )
 from ripieno.domain.outcomes import Failure
 from ripieno.domain.statuses import ResultStatus, SessionStatus, SessionStep, TaskStatus
@@ -37,7 +39,8 @@ from ripieno.store.reading import explanations as reading
 from ripieno.store.reading.explanations import explain_task
 from ripieno.store.reading.lists import Lists
 from store.test_deletion import deleted
-from store.world import World, done, failed, options, task
+from store.test_timers import timed
+from store.world import World, done, failed, options, over, task
 
 AboutT = TypeVar("AboutT")
 
@@ -219,7 +222,7 @@ async def test_a_failure_and_the_attempts_before_it(world: World, explained: Exp
 
     await world.commit(failed((await world.claim(agent=agent))["t"], TRACEBACK))
     failure, sentence = await explained.one("t", Failed)
-    assert failure == Failed(TaskStatus.ERROR, 2, TRACEBACK, timedelta(seconds=10))
+    assert failure == Failed(TaskStatus.ERROR, 2, TRACEBACK, timedelta(seconds=10), by_deadline=False)
     assert sentence == (
         "It failed: the last of its 2 attempts ended in ERROR: ValueError: no number; `ripieno task logs t` shows what "
         "it printed, and `ripieno task retry t` gives it another attempt."
@@ -325,3 +328,39 @@ async def test_an_input_that_was_deleted(world: World, explained: Explains) -> N
     failure, sentence = await explained.one("t", Failed)
     assert failure.attempts == 0 and failure.status is TaskStatus.ERROR
     assert sentence.startswith("It failed without running: input 'ka' is gone: its data was deleted;")
+
+
+async def test_a_task_that_waits_for_its_time(world: World, explained: Explains) -> None:
+    await world.submit(task("t"), of=timed(delay="3600"))
+    waits, sentence = await explained.one("t", WaitsForTime)
+    assert waits.attempt == 0 and timedelta(minutes=59) < waits.left <= timedelta(hours=1)
+    assert sentence.startswith("It waits for its time: from 20") and "from now, it may run;" in sentence
+    await world.submit(task("u", needs=["x"]), of=timed(delay="3600"))
+    inputs, time_too = (await explained("u")).reasons
+    assert isinstance(inputs.about, WaitsForInputs) and inputs.about.missing == 1
+    assert isinstance(time_too.about, WaitsForTime)
+
+
+async def test_the_pause_before_another_attempt(world: World, explained: Explains) -> None:
+    await world.submit(task("t"), of=timed(retry_first_delay="60"))
+    await world.commit(failed((await world.claim())["t"]))
+    waits, sentence = await explained.one("t", WaitsForTime)
+    assert waits.attempt == 1 and sentence.startswith("Attempt 1 of it begins after a pause: ")
+
+
+async def test_a_deadline_that_comes_and_one_that_has_passed(world: World, explained: Explains) -> None:
+    await world.submit(task("waits", needs=["x"]), task("runs"), of=timed(deadline="3600"))
+    claimed = await world.claim()
+    for name in ("waits", "runs"):
+        first, deadline = (await explained(name)).reasons
+        assert isinstance(first.about, WaitsForInputs | HandedOver)
+        assert isinstance(deadline.about, Deadline) and timedelta(minutes=59) < deadline.about.left
+        assert "unless it is done by then" in deadline.sentence
+    await world.fire(everything=True)
+    ended, sentence = await explained.one("waits", Failed)
+    assert ended.by_deadline and ended.status is TaskStatus.TIMEOUT and ended.attempts == 0
+    assert sentence.startswith("It was ended at its deadline: its deadline (")
+    cancelling, sentence = await explained.one("runs", Cancelling)
+    assert "its deadline (" in cancelling.reason and sentence.startswith("It is stopped since its deadline (")
+    await world.commit(over(claimed["runs"].ticket))
+    assert (await explained.one("runs", Failed))[0].by_deadline

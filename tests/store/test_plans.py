@@ -84,6 +84,7 @@ HOT = [
     ("explanations", "place_in_line", {"states_claimable"}),
     ("explanations", "attempts_told", {"earlier_attempts_pkey", "states_pkey", "agents_pkey"}),
     ("explanations", "attempts_had", {"states_pkey"}),
+    ("explanations", "timers_told", {"timers_pkey"}),
     ("lookup", "failed_attempts", {"earlier_attempts_pkey", "states_pkey", "tasks_pkey"}),
     ("agents", "held", {"states_held"}),
     ("agents", "still_owned", {"states_pkey"}),

@@ -192,11 +192,29 @@ class Running:
 
 
 @dataclass(frozen=True, slots=True)
+class Deadline:
+    """A task that is not final and is ended at some time.
+
+    Attributes:
+        at: When that is.
+        left: How long until then.
+    """
+
+    at: datetime
+    left: timedelta
+
+
+@dataclass(frozen=True, slots=True)
 class Cancelling:
-    """A task that was cancelled while it ran, and whose worker is being interrupted."""
+    """A task that was cancelled, or came to its deadline, while it ran, and whose worker is being interrupted.
+
+    Attributes:
+        reason: Why, if it was not somebody who cancelled it.
+    """
 
     agent: str
     agent_connected: bool
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,12 +225,14 @@ class Failed:
         attempts: How many it had; 0 if it failed without running.
         reason: Why the last one failed, or why it had none.
         max_duration: Time limit of an attempt.
+        by_deadline: Whether it was ended at its deadline.
     """
 
     status: TaskStatus
     attempts: int
     reason: str
     max_duration: timedelta
+    by_deadline: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +272,7 @@ class OutputMissing:
 
 About = (
     WaitsForInputs | InputFailed | NotServed | WaitsForSlot | WaitsForTime | SessionStands | HandedOver | Running
-    | Cancelling | Failed | Cancelled | Done | OutputMissing
+    | Deadline | Cancelling | Failed | Cancelled | Done | OutputMissing
 )  # fmt: skip
 
 #: Kind of a reason, as users and programs read it -> what it is about.
@@ -266,6 +286,7 @@ KINDS: Mapping[str, type[Any]] = MappingProxyType(
         "session": SessionStands,
         "handed_over": HandedOver,
         "running": Running,
+        "deadline": Deadline,
         "cancelling": Cancelling,
         "failed": Failed,
         "cancelled": Cancelled,

@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
@@ -12,6 +12,7 @@ from ripieno.domain.explanations import (
     About,
     Cancelled,
     Cancelling,
+    Deadline,
     Done,
     Failed,
     HandedOver,
@@ -156,9 +157,15 @@ def _waits_for_slot(_task_id: str, about: WaitsForSlot) -> str:
 
 
 def _waits_for_time(_task_id: str, about: WaitsForTime) -> str:
-    at = about.until.strftime("%Y-%m-%d %H:%M:%S UTC")
     what = f"Attempt {about.attempt} of it begins after a pause" if about.attempt else "It waits for its time"
-    return f"{what}: from {at} on, {length(about.left)} from now, it may run; there is nothing to do but wait."
+    when = (
+        f"from {_moment(about.until)} on, {length(about.left)} from now," if about.left > timedelta() else "from now on"
+    )
+    return f"{what}: {when} it may run; there is nothing to do but wait."
+
+
+def _moment(at: datetime) -> str:
+    return at.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _session(_task_id: str, about: SessionStands) -> str:
@@ -198,9 +205,15 @@ def _running(task_id: str, about: Running) -> str:
     )
 
 
+def _deadline(_task_id: str, about: Deadline) -> str:
+    when = f"at {_moment(about.at)}, {length(about.left)} from now" if about.left > timedelta() else "at any moment"
+    return f"Its deadline ends it {when}, unless it is done by then; a retry after that begins a new one."
+
+
 def _cancelling(_task_id: str, about: Cancelling) -> str:
+    why = f"It is stopped since {gist(about.reason)}" if about.reason else "It was cancelled"
     return (
-        f"It was cancelled, and agent {about.agent!r} interrupts its worker"
+        f"{why}, and agent {about.agent!r} interrupts its worker"
         f"{_silent(about.agent, about.agent_connected)}; it is over in a few seconds."
     )
 
@@ -208,6 +221,8 @@ def _cancelling(_task_id: str, about: Cancelling) -> str:
 def _failed(task_id: str, about: Failed) -> str:
     why = gist(about.reason) or "no reason given"
     again = f"{_command('task', 'retry', task_id)} gives it another attempt"
+    if about.by_deadline:
+        return f"It was ended at its deadline: {why}; {again}, with a new deadline if that was set from its submission."
     if not about.attempts:
         return f"It failed without running: {why}; submit it again with inputs that exist."
     tries = "its only attempt" if about.attempts == 1 else f"the last of its {about.attempts:,} attempts"
@@ -258,6 +273,7 @@ _WORDS: Mapping[type[Any], Callable[[str, Any], str]] = MappingProxyType(
         SessionStands: _session,
         HandedOver: _handed_over,
         Running: _running,
+        Deadline: _deadline,
         Cancelling: _cancelling,
         Failed: _failed,
         Cancelled: _cancelled,

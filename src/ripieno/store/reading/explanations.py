@@ -20,6 +20,7 @@ from ripieno.domain.explanations import (
     Cancelled,
     Cancelling,
     ChainLink,
+    Deadline,
     Done,
     Explanation,
     Failed,
@@ -32,6 +33,7 @@ from ripieno.domain.explanations import (
     SessionStands,
     WaitsForInputs,
     WaitsForSlot,
+    WaitsForTime,
 )
 from ripieno.domain.sentences import reason
 from ripieno.domain.statuses import TAKES_TASKS, ResultStatus, SessionStatus, TaskStatus
@@ -53,6 +55,8 @@ _BY_INDEXES = (
     "set local enable_seqscan = off; set local enable_hashjoin = off; set local enable_mergejoin = off;"
     "set local enable_material = off; set local enable_memoize = off; set local plan_cache_mode = force_generic_plan"
 )
+#: Kinds of timers (migration 0011), and how the reason begins that a deadline gives a task.
+_STARTS, _ENDS, _OF_A_DEADLINE = 1, 2, "its deadline ("
 _WAY_OUT = "explain the task again later"
 
 
@@ -78,7 +82,10 @@ async def explain_task(database: Database, lists: Lists, task_id: str) -> Explan
         row = await connection.fetchrow(_SQL.explained_task, found.task_no)
         if row is None:  # its session has just been deleted
             raise missing
-        abouts = await _abouts(connection, found.task_no, row)
+        abouts = [
+            *await _abouts(connection, found.task_no, row),
+            *await _deadline(connection, found.task_no, row),
+        ]
         attempts = await _attempts(connection, [found.task_no])
     return Explanation(
         row["id"],
@@ -108,7 +115,8 @@ async def _abouts(connection: Connection, task_no: int, row: asyncpg.Record) -> 
             return [Running(*where, since, row["asked_at"] - since, limit)]
         case TaskStatus.CANCELLING:
             by_session = [stands] if session is SessionStatus.CANCELLED else []
-            return [*by_session, Cancelling(row["agent"] or "", bool(row["agent_connected"]))]
+            reason = row["detail"] or ""
+            return [*by_session, Cancelling(row["agent"] or "", bool(row["agent_connected"]), reason)]
         case TaskStatus.COMPLETED:
             return await _completed(connection, task_no, row)
         case TaskStatus.CANCELLED:
@@ -124,7 +132,11 @@ async def _waits(connection: Connection, task_no: int, row: asyncpg.Record, stan
         inputs = [_missing_input(each) for each in found]
         unannounced = any(each.status is ResultStatus.NAMED for each in inputs)
         stuck = [stands] if unannounced and stands.status not in TAKES_TASKS else []
-        return [WaitsForInputs(row["unmet"], inputs), *stuck]
+        timers = await connection.fetch(_SQL.timers_told, task_no, _STARTS)
+        pauses = [WaitsForTime(each["due_at"], each["left_for"], row["retry"]) for each in timers]
+        missing = row["unmet"] - len(pauses)  # a timer counts as one
+        needs = [WaitsForInputs(missing, inputs)] if missing > 0 else []
+        return [*needs, *stuck, *pauses]
     if stands.status is SessionStatus.PAUSED:
         return []
     partition = row["partition"]
@@ -134,6 +146,14 @@ async def _waits(connection: Connection, task_no: int, row: asyncpg.Record, stan
         return [NotServed(partition, [each["partition"] for each in served])]
     ahead = await connection.fetchval(_SQL.place_in_line, partition, row["priority"], task_no, MOST_AHEAD)
     return [WaitsForSlot(partition, agents, slots, busy, min(ahead, MOST_AHEAD))]
+
+
+async def _deadline(connection: Connection, task_no: int, row: asyncpg.Record) -> list[About]:
+    """Return the deadline of a task that may still be ended by it."""
+    if TaskStatus(row["status"]).final or row["status"] == TaskStatus.CANCELLING:
+        return []
+    timers = await connection.fetch(_SQL.timers_told, task_no, _ENDS)
+    return [Deadline(each["due_at"], each["left_for"]) for each in timers]
 
 
 def _missing_input(row: asyncpg.Record) -> MissingInput:
@@ -160,7 +180,8 @@ async def _failed(connection: Connection, task_no: int, row: asyncpg.Record) -> 
     if row["failed_input"] is None:
         attempts = row["retry"] + (row["claimed_at"] is not None)
         limit = timedelta(microseconds=row["max_duration_us"])
-        return Failed(TaskStatus(row["status"]), attempts, own_reason(row), limit)
+        reason = own_reason(row)
+        return Failed(TaskStatus(row["status"]), attempts, reason, limit, reason.startswith(_OF_A_DEADLINE))
     links = await connection.fetch(_LOOKUP.causes, [task_no], MOST_LINKS, _LONGEST_CAUSE)
     chain = [ChainLink(each["id"], as_it_ends(each), each["input"] or "") for each in links]
     root, root_no = links[-1], row["root_no"]

@@ -109,3 +109,7 @@ order by e.task_no, e.retry
 -- name: attempts_had
 -- How many attempts a task has had.
 select s.retry + (s.claimed_at is not null)::integer as attempts from states s where s.task_no = $1
+
+-- name: timers_told
+-- When the task $1 may start (kind 1) or is ended (kind 2), and how long that is from now. timers_pkey.
+select i.due_at, i.due_at - now() as left_for from timers i where i.task_no = $1 and i.kind = $2

@@ -882,6 +882,7 @@ class Reason(_message.Message):
     CANCELLED_FIELD_NUMBER: _builtins.int
     COMPLETED_FIELD_NUMBER: _builtins.int
     OUTPUT_MISSING_FIELD_NUMBER: _builtins.int
+    DEADLINE_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
     """The name of the field that is set below; of a later version of the server maybe one that is not there."""
     sentence: _builtins.str
@@ -912,6 +913,8 @@ class Reason(_message.Message):
     def completed(self) -> Global___Done: ...
     @_builtins.property
     def output_missing(self) -> Global___OutputMissing: ...
+    @_builtins.property
+    def deadline(self) -> Global___Deadline: ...
     def __init__(
         self,
         *,
@@ -930,12 +933,13 @@ class Reason(_message.Message):
         cancelled: Global___Cancelled | None = ...,
         completed: Global___Done | None = ...,
         output_missing: Global___OutputMissing | None = ...,
+        deadline: Global___Deadline | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["about", b"about", "cancelled", b"cancelled", "cancelling", b"cancelling", "completed", b"completed", "failed", b"failed", "handed_over", b"handed_over", "input_failed", b"input_failed", "not_served", b"not_served", "output_missing", b"output_missing", "running", b"running", "session", b"session", "waits_for_inputs", b"waits_for_inputs", "waits_for_slot", b"waits_for_slot", "waits_for_time", b"waits_for_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["about", b"about", "cancelled", b"cancelled", "cancelling", b"cancelling", "completed", b"completed", "deadline", b"deadline", "failed", b"failed", "handed_over", b"handed_over", "input_failed", b"input_failed", "not_served", b"not_served", "output_missing", b"output_missing", "running", b"running", "session", b"session", "waits_for_inputs", b"waits_for_inputs", "waits_for_slot", b"waits_for_slot", "waits_for_time", b"waits_for_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["about", b"about", "cancelled", b"cancelled", "cancelling", b"cancelling", "completed", b"completed", "failed", b"failed", "handed_over", b"handed_over", "input_failed", b"input_failed", "kind", b"kind", "not_served", b"not_served", "output_missing", b"output_missing", "running", b"running", "sentence", b"sentence", "session", b"session", "waits_for_inputs", b"waits_for_inputs", "waits_for_slot", b"waits_for_slot", "waits_for_time", b"waits_for_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["about", b"about", "cancelled", b"cancelled", "cancelling", b"cancelling", "completed", b"completed", "deadline", b"deadline", "failed", b"failed", "handed_over", b"handed_over", "input_failed", b"input_failed", "kind", b"kind", "not_served", b"not_served", "output_missing", b"output_missing", "running", b"running", "sentence", b"sentence", "session", b"session", "waits_for_inputs", b"waits_for_inputs", "waits_for_slot", b"waits_for_slot", "waits_for_time", b"waits_for_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_about: _TypeAlias = _typing.Literal["waits_for_inputs", "input_failed", "not_served", "waits_for_slot", "waits_for_time", "session", "handed_over", "running", "cancelling", "failed", "cancelled", "completed", "output_missing"]  # noqa: Y015
+    _WhichOneofReturnType_about: _TypeAlias = _typing.Literal["waits_for_inputs", "input_failed", "not_served", "waits_for_slot", "waits_for_time", "session", "handed_over", "running", "cancelling", "failed", "cancelled", "completed", "output_missing", "deadline"]  # noqa: Y015
     _WhichOneofArgType_about: _TypeAlias = _typing.Literal["about", b"about"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_about) -> _WhichOneofReturnType_about | None: ...
 
@@ -1255,24 +1259,54 @@ class Running(_message.Message):
 Global___Running: _TypeAlias = Running  # noqa: Y015
 
 @_typing.final
+class Deadline(_message.Message):
+    """It is ended then, unless it is final before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AT_FIELD_NUMBER: _builtins.int
+    LEFT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def left(self) -> _duration_pb2.Duration: ...
+    def __init__(
+        self,
+        *,
+        at: _timestamp_pb2.Timestamp | None = ...,
+        left: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "left", b"left"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "left", b"left"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Deadline: _TypeAlias = Deadline  # noqa: Y015
+
+@_typing.final
 class Cancelling(_message.Message):
-    """It was cancelled while it ran, and its worker is being interrupted."""
+    """It was cancelled, or came to its deadline, while it ran, and its worker is being interrupted."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     AGENT_FIELD_NUMBER: _builtins.int
     AGENT_CONNECTED_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     agent: _builtins.str
     agent_connected: _builtins.bool
+    reason: _builtins.str
+    """Empty if somebody cancelled it."""
     def __init__(
         self,
         *,
         agent: _builtins.str = ...,
         agent_connected: _builtins.bool = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "agent_connected", b"agent_connected"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "agent_connected", b"agent_connected", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1288,10 +1322,12 @@ class Failed(_message.Message):
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     MAX_DURATION_FIELD_NUMBER: _builtins.int
+    BY_DEADLINE_FIELD_NUMBER: _builtins.int
     status: _builtins.str
     attempts: _builtins.int
     """0: it failed without running."""
     reason: _builtins.str
+    by_deadline: _builtins.bool
     @_builtins.property
     def max_duration(self) -> _duration_pb2.Duration: ...
     def __init__(
@@ -1301,10 +1337,11 @@ class Failed(_message.Message):
         attempts: _builtins.int = ...,
         reason: _builtins.str = ...,
         max_duration: _duration_pb2.Duration | None = ...,
+        by_deadline: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["max_duration", b"max_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "max_duration", b"max_duration", "reason", b"reason", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "by_deadline", b"by_deadline", "max_duration", b"max_duration", "reason", b"reason", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
