@@ -77,6 +77,7 @@ HOT = [
     ("lookup", "results_within", {"results_pkey", "tasks_pkey", "blobs_pkey"}),
     ("lookup", "stopped_tasks", {"states_pkey"}),
     ("lookup", "failure_of_attempt", {"states_pkey", "earlier_attempts_pkey", "attempt_outputs_pkey", "tasks_pkey"}),
+    ("inputs", "inputs_of_task", {"tasks_pkey", "sessions_pkey", "options_pkey", "results_pkey", "blobs_pkey"}),
     ("explanations", "explained_task", {"tasks_pkey", "states_pkey", "sessions_pkey", "options_pkey", "agents_pkey"}),
     ("explanations", "missing_inputs", {"tasks_pkey", "results_pkey", "states_pkey"}),
     ("explanations", "missing_outputs", {"tasks_pkey", "results_pkey"}),

@@ -21,6 +21,7 @@ COMMANDS = {
     "task": ("ripieno.cli.commands.task", "List, show, cancel and wait for tasks."),
     "partition": ("ripieno.cli.commands.partition", "List partitions."),
     "result": ("ripieno.cli.commands.result", "Show, fetch and wait for results."),
+    "replay": ("ripieno.cli.commands.replay", "A task of the past, run again here, and compared."),
     "explain": ("ripieno.cli.commands.explain", "Why a task is not running, or why it failed."),
     "events": ("ripieno.cli.commands.events", "What there is and what changes, as it happens."),
     "context": ("ripieno.cli.commands.context", "The clusters that you know by name."),

@@ -36,6 +36,7 @@ from ripieno.client.asynchronous.async_session import AsyncSession, AsyncTask
 from ripieno.client.bridging.blocking import Client, Session, Task
 from ripieno.client.reading.events import Events
 from ripieno.client.reading.failures import TaskFailure
+from ripieno.client.reading.inputs import TaskInputs
 from ripieno.client.reading.lists import (
     ListedAgent,
     ListedAttempt,
@@ -117,6 +118,7 @@ __all__ = [
     "TaskDefinition",
     "TaskFailedError",
     "TaskFailure",
+    "TaskInputs",
     "TaskOptions",
     "TaskOutput",
     "TaskProgress",

@@ -29,6 +29,7 @@ from ripieno.control.calls.quotas import Quotas
 from ripieno.control.events.tail import Tail
 from ripieno.control.readiness import Readiness
 from ripieno.control.results.client_results import ClientResultsParts
+from ripieno.control.results.inputs import Inputs
 from ripieno.control.results.lookups import ResultLookups
 from ripieno.control.results.outputs import Outputs
 from ripieno.control.results.progress import ProgressReports
@@ -256,6 +257,7 @@ class Replica:
             Outputs(database, notices),
             ProgressReports(database, notices),
             Retries(limits, database, sessions, lists, background),
+            Inputs(database, objects, downloads),
             settings,
             objects,
             submissions,

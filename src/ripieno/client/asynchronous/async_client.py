@@ -1,8 +1,10 @@
 """``AsyncClient``: the client for programs with an event loop."""
 
+import os
 import uuid
 from collections.abc import AsyncGenerator, Mapping
 from datetime import timedelta
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -12,6 +14,7 @@ from ripieno.client.asynchronous.async_session import AsyncSession
 from ripieno.client.connection.background import Background
 from ripieno.client.connection.connection import Connection
 from ripieno.client.reading.events import Events, follow_events
+from ripieno.client.reading.inputs import TaskInputs, fetch_inputs
 from ripieno.client.reading.lists import (
     ListedAgent,
     ListedAttempt,
@@ -141,6 +144,23 @@ class AsyncClient:
         if id not in known.session_ids:
             raise NotFoundError(f"there is no session {id!r}; create it with session(id=...)")
         return AsyncSession(connection, self._background, id, None)
+
+    async def inputs(self, task_id: str, payload: str | os.PathLike[str]) -> TaskInputs:
+        """Return what a task runs on, and write its payload to a file, in bounded memory; a file that exists is replaced.
+
+        The data dependencies are results of the session like any others: ``session.download`` fetches them.
+
+        Args:
+            task_id: The task's id, or that of one of its attempts.
+            payload: The file for the payload.
+
+        Raises:
+            NotFoundError: there is no such task.
+            ConflictError: its payload is gone, or is a result that is not there yet.
+            UnavailableError: no server answered.
+            OSError: the file cannot be written.
+        """
+        return await fetch_inputs(self._opened(), checked_name("task id", task_id), Path(payload))
 
     async def explain(self, task_id: str) -> Explanation:
         """Return why a task is not running, or why it failed.

@@ -203,6 +203,7 @@ class Client:
     session = blocking_as(Session, AsyncClient.session)
     open_session = blocking_as(Session, AsyncClient.open_session)
     explain = blocking(AsyncClient.explain)
+    inputs = blocking(AsyncClient.inputs)
 
     def events(self, *session_ids: str, cursor: str | None = None, snapshot: bool = True) -> Iterator[Events]:
         """Follow what happens in sessions; see ``AsyncClient.events``."""

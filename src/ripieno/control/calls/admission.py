@@ -58,7 +58,7 @@ _STREAMS = (
     _methods(_SUBMITTER_SERVICE, "CreateLargeTasks", "TryGetResultStream")
     | _methods(_RESULTS_SERVICE, "Follow", "Read", "ListTaskIds", "Upload")
     | _methods(_EVENTS_SERVICE, "Follow")
-    | _methods(_TASKS_SERVICE, "FollowOutput", "FollowProgress")
+    | _methods(_TASKS_SERVICE, "FollowOutput", "FollowProgress", "GetInputs")
 )
 _WAITS = _methods(_SUBMITTER_SERVICE, "WaitForCompletion", "WaitForAvailability")
 

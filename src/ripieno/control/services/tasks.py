@@ -7,6 +7,7 @@ from typing import Any
 import grpc.aio
 
 from ripieno.control.results.failures import attempt_failure
+from ripieno.control.results.inputs import Inputs
 from ripieno.control.results.outputs import Outputs, Piece
 from ripieno.control.results.progress import ProgressReports
 from ripieno.control.services.pages import Pages
@@ -49,6 +50,7 @@ class Tasks(TaskSubmission):
         outputs: Outputs,
         progress: ProgressReports,
         retries: Retries,
+        inputs: Inputs,
         *submitting: Any,
     ) -> None:
         super().__init__(*submitting)
@@ -61,6 +63,7 @@ class Tasks(TaskSubmission):
         self._outputs = outputs
         self._progress = progress
         self._retries = retries
+        self._inputs = inputs
 
     async def List(self, request: query_pb2.Query, context: Context) -> tasks_pb2.TaskPage:
         """Return a page of the tasks."""
@@ -138,6 +141,15 @@ class Tasks(TaskSubmission):
         with self._database.one_incarnation():
             attempt = request.attempt if request.HasField("attempt") else None
             return await attempt_failure(self._database, request.task_id, attempt)
+
+    # The stubs know generators only; writing to the context is the other documented way.
+    async def GetInputs(self, request: tasks_pb2.GetInputsRequest, context: Context) -> None:  # type: ignore[override]
+        """Write what a task is, and its payload."""
+        with self._database.one_incarnation() as unchanged:
+            async with aclosing(self._inputs.messages(request.task_id, request.offset)) as messages:
+                async for message in messages:
+                    unchanged()
+                    await context.write(message)
 
     async def Retry(self, request: tasks_pb2.RetryRequest, context: Context) -> tasks_pb2.RetryReply:
         """Give failed tasks another attempt; reply when all that failed only because of them waits again."""

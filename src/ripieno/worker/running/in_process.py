@@ -218,7 +218,7 @@ def _prepared(
         task_options=options or {},
         expected_output_keys=expected_output_keys,
     )
-    return LocalAttempt(init, payload, data or {}, resources or {})
+    return LocalAttempt(init, payload, data or {}, {} if resources is None else resources)
 
 
 def _outcome(attempt: LocalAttempt, watch: _Watch) -> Outcome:

@@ -169,6 +169,100 @@ class ProgressReport(_message.Message):
 Global___ProgressReport: _TypeAlias = ProgressReport  # noqa: Y015
 
 @_typing.final
+class GetInputsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    offset: _builtins.int
+    """Leave out so many bytes of the payload."""
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+        offset: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset", "task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetInputsRequest: _TypeAlias = GetInputsRequest  # noqa: Y015
+
+@_typing.final
+class TaskInputs(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Head(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        TASK_ID_FIELD_NUMBER: _builtins.int
+        SESSION_ID_FIELD_NUMBER: _builtins.int
+        OPTIONS_FIELD_NUMBER: _builtins.int
+        EXPECTED_OUTPUT_KEYS_FIELD_NUMBER: _builtins.int
+        DATA_DEPENDENCIES_FIELD_NUMBER: _builtins.int
+        PAYLOAD_KEY_FIELD_NUMBER: _builtins.int
+        PAYLOAD_SIZE_FIELD_NUMBER: _builtins.int
+        task_id: _builtins.str
+        session_id: _builtins.str
+        payload_key: _builtins.str
+        """The result that is the payload; empty if none is."""
+        payload_size: _builtins.int
+        @_builtins.property
+        def options(self) -> _objects_pb2.TaskOptions: ...
+        @_builtins.property
+        def expected_output_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+        @_builtins.property
+        def data_dependencies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+            """Keys of results of the session, which `Results.Read` sends."""
+
+        def __init__(
+            self,
+            *,
+            task_id: _builtins.str = ...,
+            session_id: _builtins.str = ...,
+            options: _objects_pb2.TaskOptions | None = ...,
+            expected_output_keys: _abc.Iterable[_builtins.str] | None = ...,
+            data_dependencies: _abc.Iterable[_builtins.str] | None = ...,
+            payload_key: _builtins.str = ...,
+            payload_size: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["data_dependencies", b"data_dependencies", "expected_output_keys", b"expected_output_keys", "options", b"options", "payload_key", b"payload_key", "payload_size", b"payload_size", "session_id", b"session_id", "task_id", b"task_id"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    HEAD_FIELD_NUMBER: _builtins.int
+    PAYLOAD_FIELD_NUMBER: _builtins.int
+    COMPLETE_FIELD_NUMBER: _builtins.int
+    payload: _builtins.bytes
+    """More bytes of the payload."""
+    complete: _builtins.bool
+    """That was all of it: this is the last message."""
+    @_builtins.property
+    def head(self) -> Global___TaskInputs.Head:
+        """In the first message, and no other."""
+
+    def __init__(
+        self,
+        *,
+        head: Global___TaskInputs.Head | None = ...,
+        payload: _builtins.bytes = ...,
+        complete: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["head", b"head"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "head", b"head", "payload", b"payload"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TaskInputs: _TypeAlias = TaskInputs  # noqa: Y015
+
+@_typing.final
 class FailureRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

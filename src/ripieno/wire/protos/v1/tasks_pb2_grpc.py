@@ -85,6 +85,11 @@ class TasksStub:
                 request_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.FailureRequest.SerializeToString,
                 response_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.TaskFailure.FromString,
                 _registered_method=True)
+        self.GetInputs = channel.unary_stream(
+                '/ripieno.v1.Tasks/GetInputs',
+                request_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.GetInputsRequest.SerializeToString,
+                response_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.TaskInputs.FromString,
+                _registered_method=True)
         self.Retry = channel.unary_unary(
                 '/ripieno.v1.Tasks/Retry',
                 request_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.RetryRequest.SerializeToString,
@@ -174,6 +179,15 @@ class TasksServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetInputs(self, request, context):
+        """What a task runs on: what it is, then its payload in messages of up to 1 MiB. Never waits. NOT_FOUND if there is no such
+        task; FAILED_PRECONDITION if its payload is gone, or is a result that is not there yet. An attempt id stands for its
+        task.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Retry(self, request, context):
         """Another attempt for tasks that are in ERROR or TIMEOUT, the one way out of a final status; whatever failed only
         because of them waits again. The reply comes when all of that waits. May be repeated: what waits already is not
@@ -252,6 +266,11 @@ def add_TasksServicer_to_server(servicer, server):
                     servicer.GetFailure,
                     request_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.FailureRequest.FromString,
                     response_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.TaskFailure.SerializeToString,
+            ),
+            'GetInputs': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetInputs,
+                    request_deserializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.GetInputsRequest.FromString,
+                    response_serializer=ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.TaskInputs.SerializeToString,
             ),
             'Retry': grpc.unary_unary_rpc_method_handler(
                     servicer.Retry,
@@ -539,6 +558,33 @@ class Tasks:
             '/ripieno.v1.Tasks/GetFailure',
             ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.FailureRequest.SerializeToString,
             ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.TaskFailure.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetInputs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/ripieno.v1.Tasks/GetInputs',
+            ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.GetInputsRequest.SerializeToString,
+            ripieno_dot_wire_dot_protos_dot_v1_dot_tasks__pb2.TaskInputs.FromString,
             options,
             channel_credentials,
             insecure,

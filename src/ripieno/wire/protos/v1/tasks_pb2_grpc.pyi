@@ -54,6 +54,11 @@ class TasksStub:
     """How an attempt failed, with what its worker attached to the failure for programs. NOT_FOUND if there is no such
     task, or the attempt has not failed.
     """
+    GetInputs: _grpc.UnaryStreamMultiCallable[_tasks_pb2.GetInputsRequest, _tasks_pb2.TaskInputs]
+    """What a task runs on: what it is, then its payload in messages of up to 1 MiB. Never waits. NOT_FOUND if there is no such
+    task; FAILED_PRECONDITION if its payload is gone, or is a result that is not there yet. An attempt id stands for its
+    task.
+    """
     Retry: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.RetryRequest, _tasks_pb2.RetryReply]
     """Another attempt for tasks that are in ERROR or TIMEOUT, the one way out of a final status; whatever failed only
     because of them waits again. The reply comes when all of that waits. May be repeated: what waits already is not
@@ -93,6 +98,11 @@ class TasksAsyncStub(TasksStub):
     GetFailure: _aio.UnaryUnaryMultiCallable[_tasks_pb2.FailureRequest, _tasks_pb2.TaskFailure]  # type: ignore[assignment]
     """How an attempt failed, with what its worker attached to the failure for programs. NOT_FOUND if there is no such
     task, or the attempt has not failed.
+    """
+    GetInputs: _aio.UnaryStreamMultiCallable[_tasks_pb2.GetInputsRequest, _tasks_pb2.TaskInputs]  # type: ignore[assignment]
+    """What a task runs on: what it is, then its payload in messages of up to 1 MiB. Never waits. NOT_FOUND if there is no such
+    task; FAILED_PRECONDITION if its payload is gone, or is a result that is not there yet. An attempt id stands for its
+    task.
     """
     Retry: _aio.UnaryUnaryMultiCallable[_tasks_pb2.RetryRequest, _tasks_pb2.RetryReply]  # type: ignore[assignment]
     """Another attempt for tasks that are in ERROR or TIMEOUT, the one way out of a final status; whatever failed only
@@ -190,6 +200,17 @@ class TasksServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_tasks_pb2.TaskFailure, _abc.Awaitable[_tasks_pb2.TaskFailure]]:
         """How an attempt failed, with what its worker attached to the failure for programs. NOT_FOUND if there is no such
         task, or the attempt has not failed.
+        """
+
+    @_abc_1.abstractmethod
+    def GetInputs(
+        self,
+        request: _tasks_pb2.GetInputsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_tasks_pb2.TaskInputs], _abc.AsyncIterator[_tasks_pb2.TaskInputs]]:
+        """What a task runs on: what it is, then its payload in messages of up to 1 MiB. Never waits. NOT_FOUND if there is no such
+        task; FAILED_PRECONDITION if its payload is gone, or is a result that is not there yet. An attempt id stands for its
+        task.
         """
 
     @_abc_1.abstractmethod
