@@ -270,7 +270,7 @@ class Cluster:
         return Queued(definition, options, futures, said.unique_key is not None)
 
     def _add(self, queued: Sequence[Queued]) -> None:
-        self._submissions.add(queued, may_wait=not _in_event_loop())
+        self._submissions.add(queued, may_wait=not in_event_loop())
 
     def _placed(self, code: bytes) -> bytes | str:
         """Return a function's pickle, or the key that a large one is stored under."""
@@ -305,7 +305,8 @@ class Cluster:
         return await exception_of(self.session.target, error)
 
 
-def _in_event_loop() -> bool:
+def in_event_loop() -> bool:
+    """Return whether the calling thread runs an event loop."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
