@@ -169,6 +169,25 @@ def test_a_reader_that_goes_away_ends_the_run(maps: Maps) -> None:
     process.stdin.close()
 
 
+def test_results_for_which_there_is_no_room_are_asked_for_again(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ripieno.cli.mapping.window.HELD_BYTES", 10)
+    inputs = [str(each) for each in range(20)]
+    wait = "[ {} = 0 ] && while [ ! -e 19 ]; do sleep 0.02; done; touch {}; echo result {}"
+    result = CliRunner().invoke(cli, ["map", "--address", address, wait, *inputs])
+    assert (result.exit_code, result.stdout.splitlines()) == (0, [f"result {each}" for each in inputs])
+
+
+def test_a_cluster_for_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_module.py").write_text("def double(value):\n    return 2 * value\n")
+    (tmp_path / "lines").write_text("1\n[2]\n")
+    result = CliRunner().invoke(cli, ["map", "--local", "my_module:double", "--input", "lines"])
+    assert (result.exit_code, result.stdout) == (0, "2\n[2, 2]\n"), result.output
+
+
 def test_large_results_are_streamed(maps: Maps) -> None:
     assert maps.run("head -c {}00000 /dev/zero", "50", "1", "--output", "out")[0] == 0
     assert (maps.folder / "out").stat().st_size == 5_100_000
@@ -185,6 +204,7 @@ def test_large_results_are_streamed(maps: Maps) -> None:
         (("true", "a", "--env", "=x"), "names no variable"),
         (("true", "a", "--env", "NO_SUCH_VARIABLE"), "NO_SUCH_VARIABLE is not set here"),
         (("true", "a", "--max-duration", "0"), "--max-duration"),
+        (("true", "a", "--local", "--address", "127.0.0.1:1"), "--local and --address both say which cluster"),
     ],
 )
 def test_what_is_meant_must_be_said(arguments: tuple[str, ...], said: str) -> None:

@@ -2,7 +2,11 @@
 
 import asyncio
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +14,9 @@ from ripieno.cli.calling.addresses import address_flags
 from ripieno.cli.calling.terminal import name
 from ripieno.cli.terms.values import Seconds
 from ripieno.domain.options import MAX_PRIORITY, MAX_RETRIES, MIN_PRIORITY
+
+if TYPE_CHECKING:
+    from ripieno.cli.mapping.starting import Start
 
 #: The time limit of an attempt unless another one is given: in effect, none.
 _LONGEST_S = 30 * 24 * 3600.0
@@ -62,6 +69,9 @@ def _variables(_context: click.Context, _flag: click.Parameter, given: tuple[str
 @click.option(
     "--kwargs", "spread", is_flag=True, help="With a function: each input is a JSON object of keyword arguments."
 )
+@click.option(
+    "--local", is_flag=True, help="Start a cluster on this machine for this run; it ends with it, and its data goes."
+)
 @address_flags
 @click.pass_context
 def command(
@@ -82,6 +92,7 @@ def command(
     cwd: str | None,
     variables: dict[str, str],
     spread: bool,
+    local: bool,
     address: str,
 ) -> None:
     """Run COMMAND, or call the function MODULE:FUNCTION, for each input; write the results in the order of the inputs.
@@ -133,9 +144,27 @@ def command(
         Wanted(options, changes, retry_failed=retry_failed, keep_going=keep_going),
         output,
     )
+    if local and context.get_parameter_source("address") is click.core.ParameterSource.COMMANDLINE:
+        raise click.UsageError("--local and --address both say which cluster: give one of the two")
     try:
-        context.exit(asyncio.run(run_map(start)))
+        with _place(start, local=local) as place:
+            context.exit(asyncio.run(run_map(place)))
     except OSError as error:
         if error.filename is None:
             raise
         raise click.ClickException(f"{error.filename}: {error.strerror}") from error
+
+
+@contextmanager
+def _place(start: "Start", *, local: bool) -> "Iterator[Start]":
+    """Return where a map runs: as it is, or in a cluster that is started for the time of the context."""
+    if not local:
+        yield start
+        return
+    from ripieno.functions.calling.private import PrivateCluster
+
+    cluster = PrivateCluster()
+    try:
+        yield replace(start, address=cluster.address)
+    finally:
+        cluster.close()

@@ -86,12 +86,14 @@ class Report:
         if self.counted.failed == SHOWN_FAILURES:
             self.tell("further failures are counted, and not shown")
 
-    def close(self) -> None:
-        """Take the bar away."""
-        if self._bar is not None:
-            self.show()
-            self._bar.stop()
-            self._bar = None
+    def close(self) -> bool:
+        """Take the bar away; return whether there was one. May be repeated."""
+        if self._bar is None:
+            return False
+        self.show()
+        self._bar.stop()
+        self._bar = None
+        return True
 
     def in_words(self) -> str:
         """Return how many are done, in how much time."""

@@ -103,8 +103,8 @@ async def _greet(address: str) -> None:
                 break
     except UnavailableError as error:
         raise CommandError(
-            f"no answer from {address}: start a cluster there with `ripieno up`, or name another one with --address or"
-            f" {ADDRESS_VARIABLE} ({one_line(error.detail)})",
+            f"no answer from {address}: start a cluster there with `ripieno up`, name another one with --address or"
+            f" {ADDRESS_VARIABLE}, or give --local for one of this run alone ({one_line(error.detail)})",
             ExitCode.NO_ANSWER,
         ) from error
 
@@ -135,7 +135,7 @@ async def _ended(
     running: "asyncio.Task[None]",
 ) -> ExitCode:
     """Tell how a run has ended, and pause the session unless all is done; return the exit code."""
-    report.close()
+    had_bar = report.close()
     if running.cancelled():
         await _pause(session)
         report.tell(f"stopped: {report.in_words()}; the same command goes on from here (session {session.id})")
@@ -144,6 +144,8 @@ async def _ended(
     if error is None:
         if report.counted.known:
             report.tell(f"{report.in_words()}; --fresh runs all anew (session {session.id})")
+        elif had_bar:
+            report.tell(report.in_words())
         if report.counted.failed:
             report.tell(f"{report.counted.failed:,} of {report.counted.total:,} inputs failed; {_again(start)}")
             if sink.partial is not None:
