@@ -83,7 +83,7 @@ def commands(group: click.Group, context: click.Context) -> Iterator[tuple[str, 
             yield from commands(command, inner)
 
 
-@pytest.mark.parametrize("package", ["ripieno", "ripieno.client", "ripieno.worker"])
+@pytest.mark.parametrize("package", ["ripieno", "ripieno.client", "ripieno.testing", "ripieno.worker"])
 def test_each_public_name_is_in_the_reference(site: Path, package: str) -> None:
     pages = "".join(path.read_text() for path in (site / "reference").glob("*.html"))
     names = import_module(package).__all__

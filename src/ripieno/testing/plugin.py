@@ -1,11 +1,11 @@
 """Fixtures for pytest, which finds them by itself wherever ripieno is installed.
 
-==================  ========  ==========================================================================
-fixture             scope     what it is
-==================  ========  ==========================================================================
-``cluster``         function  a ``ripieno.Cluster``: the one below, with a session of the test's own
-``ripieno_cluster`` session   the ``PrivateCluster``: started when first asked for, ended with the tests
-==================  ========  ==========================================================================
+===================  ========  ========================================================================
+fixture              scope     what it is
+===================  ========  ========================================================================
+``cluster``          function  a ``ripieno.Cluster``: the one below, with a session of the test's own
+``ripieno_cluster``  session   a ``PrivateCluster``: started when first asked for, ended with the tests
+===================  ========  ========================================================================
 
 ``ripieno_slots`` in pytest's configuration says how many tasks it runs at a time; 2 without it. Under pytest-xdist
 each process has its own. This module imports the rest when a fixture is asked for: it is loaded in every run of pytest.
