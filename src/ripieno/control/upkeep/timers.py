@@ -9,7 +9,7 @@ at it: each takes what no other is taking.
 import asyncio
 from collections.abc import Sequence
 
-from ripieno.background import PASSING, Health, Loop
+from ripieno.background import Health, Loop
 from ripieno.control.waiting.notices import Notices
 from ripieno.store.cluster.signals import News
 from ripieno.store.database.database import Database
@@ -30,6 +30,8 @@ class Timers:
         self._database = database
         self._notices = notices
         self._alarm: asyncio.TimerHandle | None = None
+        #: Sessions in which a step failed, until one succeeds.
+        self._apart: set[int] = set()
         self._loop = Loop("keeping timers", self._turn, every_s=LOOK_EVERY_S, at_once=True, health=health)
 
     async def run(self) -> None:
@@ -73,27 +75,35 @@ class Timers:
         if due_in_s is None:
             return
         if due_in_s <= 0:
-            await self._fire(await timers.due_sessions(self._database))
+            await self._fire()
             due_in_s = await timers.next_due(self._database)
             if due_in_s is None:
                 return
         self._look_in(due_in_s if due_in_s > 0 else _AGAIN_S)
 
-    async def _fire(self, sessions: Sequence[int]) -> None:
-        """Take a step in these sessions; a fault that is one session's own does not hold up the others."""
+    async def _fire(self) -> None:
+        """Take a step in all sessions with due timers, together; in those in which a step failed, each by itself."""
+        together = await timers.due_sessions(self._database, sorted(self._apart))
+        errors: list[Exception] = []
         try:
+            await self._step(together)
+        except Exception as error:  # noqa: BLE001 - raised when the others have had their turn
+            # A fault may be one session's own: the next turn finds out whose.
+            errors.append(error)
+            apart, self._apart = self._apart, self._apart.union(together)
+        else:
+            apart = set(self._apart)
+        for session_no in sorted(apart):
+            try:
+                await self._step([session_no])
+            except Exception as error:  # noqa: BLE001 - likewise
+                errors.append(error)
+            else:
+                self._apart.discard(session_no)
+        if errors:
+            raise errors[0]
+
+    async def _step(self, sessions: Sequence[int]) -> None:
+        if sessions:
             async for changes in timers.fire(self._database, sessions):
                 self._notices.publish(changes)
-        except PASSING:
-            raise
-        except Exception as error:
-            if len(sessions) <= 1:
-                raise
-            errors = [error]
-            for session_no in sessions:
-                try:
-                    await self._fire([session_no])
-                except Exception as own:  # noqa: BLE001 - raised when the others have had their turn
-                    errors.append(own)
-            if len(errors) > 1:
-                raise errors[1] from error

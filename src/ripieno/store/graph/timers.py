@@ -33,9 +33,15 @@ async def next_due(database: Database) -> float | None:
     return due_in_s
 
 
-async def due_sessions(database: Database) -> list[int]:
-    """Return the sessions of the timers that are due longest, in order: as many as one transaction may hold gates of."""
-    return sorted(row["session_no"] for row in await database.fetch(SQL.due_sessions, _STEP, MOST_GATES))
+async def due_sessions(database: Database, without: Sequence[int] = ()) -> list[int]:
+    """Return the sessions of the timers that are due longest, in order: as many as one transaction may hold gates of.
+
+    Args:
+        database: The database.
+        without: Sessions whose timers are left out.
+    """
+    rows = await database.fetch(SQL.due_sessions, _STEP, MOST_GATES, without)
+    return sorted(row["session_no"] for row in rows)
 
 
 async def fire(database: Database, sessions: Sequence[int]) -> AsyncIterator[Changes]:

@@ -25,12 +25,12 @@ from (
 ) as next
 
 -- name: due_sessions
--- Up to $2 sessions of the first $1 timers of each kind that are due. Locks nothing; timers_due, twice.
+-- Up to $2 sessions of the first $1 timers of each kind that are due, without those of the sessions $3. Locks nothing; timers_due, twice.
 select distinct due.session_no
 from (
-    (select session_no from timers where kind = 1 and due_at <= now() order by kind, due_at limit $1)
+    (select session_no from timers where kind = 1 and due_at <= now() and session_no <> all($3::bigint[]) order by kind, due_at limit $1)
     union all
-    (select session_no from timers where kind = 2 and due_at <= now() order by kind, due_at limit $1)
+    (select session_no from timers where kind = 2 and due_at <= now() and session_no <> all($3::bigint[]) order by kind, due_at limit $1)
 ) as due
 limit $2
 
