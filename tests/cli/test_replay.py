@@ -53,6 +53,18 @@ def replay(session: Session, task_id: str, *arguments: str, stdin: str = "") -> 
     return ended.returncode, ended.stdout, ended.stderr
 
 
+HANDLERS = """
+from ripieno import worker
+
+worker.startup(lambda: print("started"))
+worker.shutdown(lambda: print("stopped"))
+
+async def handle(task):
+    print("failing")
+    raise ValueError("no")
+"""
+
+
 def call(function: Callable[..., Any], *args: Any) -> bytes:
     pickled: bytes = cloudpickle.dumps((function, args, {}))
     return pickled
@@ -145,7 +157,7 @@ def test_inputs_of_any_size_are_fetched_and_nothing_is_created(session: Session)
     assert "is gone" in err
 
 
-def test_a_handler_can_be_named(session: Session) -> None:
+def test_a_handler_can_be_named(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [task, waiting] = session.submit_many(
         [TaskDefinition(b"bytes of some worker"), TaskDefinition(b"", dependencies="never")]
     )
@@ -158,9 +170,12 @@ def test_a_handler_can_be_named(session: Session) -> None:
     code, _, err = replay(session, task_id, "--handler", "builtins:no_such")
     assert code == 2
     assert "module 'builtins' has no 'no_such'" in err
-    code, _, err = replay(session, task_id, "--handler", "operator:attrgetter")
-    assert code == 1
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_handlers.py").write_text(HANDLERS)
+    code, out, err = replay(session, task_id, "--handler", "my_handlers:handle")
+    assert (code, out) == (1, "started\nfailing\nstopped\n")
     assert "it fails for another reason:" in err
+    assert "+ValueError: no" in err
     code, _, err = replay(session, waiting.id)
     assert code == 5
     assert "input 'never' of task" in err

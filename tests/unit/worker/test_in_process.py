@@ -76,6 +76,16 @@ def test_sub_tasks_are_noted_and_not_created(payload_bytes: int) -> None:
     assert outcome.sub_task_options == {"child": TaskOptions(1_000_000, 2, 3, {"a": "b"})}
 
 
+def test_what_a_handler_says_meanwhile_hurts_nobody() -> None:
+    def handle(task: Task) -> bytes:
+        task.progress(0.5, "half of it")
+        task.log.info("on the way")
+        assert not task.wait_cancelled(0)
+        return str(task.attempt).encode()
+
+    assert run_task(handle, task_id="t###2").result == b"2"
+
+
 def test_failures_are_told_as_a_cluster_tells_them() -> None:
     def raises(task: Task) -> bytes:
         task.send_result("out", b"half")

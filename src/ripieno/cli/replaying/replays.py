@@ -1,11 +1,13 @@
 """``replay``: fetches an attempt of the past, runs it in this process, and tells how it compares."""
 
+import asyncio
 import pdb  # noqa: T100 - the user asks for it
 import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,7 +19,10 @@ from ripieno.client import Client, Session
 from ripieno.domain.statuses import ResultStatus, TaskStatus
 from ripieno.worker import HandlerError, load_handler
 from ripieno.worker.__main__ import FUNCTIONS_HANDLER
-from ripieno.worker.running.in_process import Outcome, run_task
+from ripieno.worker.running.handlers import is_async
+from ripieno.worker.running.in_process import Outcome, run_task, run_task_async
+from ripieno.worker.running.preparation import prepared, prepared_on_loop
+from ripieno.worker.running.runner import AsyncHandler, Handler
 
 #: Seconds for which a call is repeated while no server answers.
 _PATIENCE_S = 10.0
@@ -46,6 +51,7 @@ def replay(wanted: Wanted) -> ExitCode:
 
     Raises:
         CommandError: there is no such attempt, an input is gone, or there is no handler for it.
+        StartupError: what the handler's module does once in a worker, before its first task, failed.
         RipienoError: there is no such task, its payload is gone, or no server answered.
     """
     with (
@@ -89,16 +95,23 @@ def _run(record: Record, name: str, session: Session) -> Outcome:
     except HandlerError as error:
         raise CommandError(str(error), ExitCode.USAGE) from error
     inputs = record.inputs
-    return run_task(
-        handler,
-        record.payload,
-        data=record.data,
-        options=inputs.options,
-        expected_output_keys=inputs.expected_outputs,
-        resources=SessionData(session),
-        task_id=record.attempt_id,
-        session_id=inputs.session_id,
-    )
+    given: dict[str, Any] = {
+        "data": record.data,
+        "options": inputs.options,
+        "expected_output_keys": inputs.expected_outputs,
+        "resources": SessionData(session),
+        "task_id": record.attempt_id,
+        "session_id": inputs.session_id,
+    }
+    if is_async(handler):
+        return asyncio.run(_run_on_loop(handler, record.payload, given))
+    with prepared():  # what a worker does before its first task
+        return run_task(handler, record.payload, **given)
+
+
+async def _run_on_loop(handler: Handler | AsyncHandler, payload: Path, given: dict[str, Any]) -> Outcome:
+    async with prepared_on_loop():
+        return await run_task_async(handler, payload, **given)
 
 
 def _tell_sub_tasks(outcome: Outcome) -> None:

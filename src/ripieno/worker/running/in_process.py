@@ -2,7 +2,8 @@
 
 The handler gets the same ``Task`` as in a worker, its exceptions and return value mean the same, and what it sends
 is checked by the same code. What only a cluster can decide is left out: time limits, retries, whether a name is taken in
-the session, limits of the control plane. Nothing outlives the call but its ``Outcome``.
+the session, limits of the control plane. What a worker does once, the functions of ``@startup`` and ``@shutdown``, is
+left to the caller (``preparation``). Nothing outlives the call but its ``Outcome``.
 
 ::
 
