@@ -17,7 +17,8 @@
 * ``batch_lane`` and ``process_lane`` are the two ways to a worker; ``conversation`` processes the
   replies of a worker for both (with ``gathering``, ``sub_tasks`` and ``large_submission``);
   ``exchange`` carries out its requests, ``uploads`` stores its large results, ``opening`` encodes
-  the first messages of an attempt.
+  the first messages of an attempt. A worker that runs several attempts at a time has several
+  places, each with a slot of its own (``slots``, ``lanes``).
 * ``inputs`` fetches data in batches, ``cache`` keeps small data, ``spool`` large data; ``link`` is
   the connection that they use.
 * ``keeper`` keeps a slot served; ``supervisor`` and ``warden`` start and end processes; ``health``

@@ -57,7 +57,7 @@ class Agent:
         self.scratch = Scratch(scratch, self.dispatcher.becomes_fit)
         self.inputs = Inputs(self.dispatcher, self.link, Spool(self.scratch, self.link), settings.cache_bytes)
         self.exchange = Exchange(self.dispatcher, self.link, self.inputs)
-        self.uplink = Uplink(settings, len(self.slots), self.dispatcher, self.outbox, self.link)
+        self.uplink = Uplink(settings, self.dispatcher, self.outbox, self.link)
         self.live_outputs = LiveOutputs(self.slots, self.outbox)
         self.live_progress = LiveProgress(self.slots, self.outbox)
         self.sockets = SocketDirectory(scratch)

@@ -1,6 +1,6 @@
 """The worker SDK: write and serve handlers, the functions that run tasks.
 
-A worker is one process with one handler, which runs one task at a time::
+A worker is one process with one handler, which runs one task at a time unless told otherwise::
 
     from ripieno.worker import Task, serve
 
@@ -24,7 +24,8 @@ our agent speaks). Both use the same conversation machine, which does no I/O.
 
 Rules that hold throughout:
 
-* WRK-1  One attempt runs at a time; attempts begin in the order in which they became ready.
+* WRK-1  A worker has one place, or N where its author says so (``serve(handler, concurrency=N)``). In each place
+  one attempt runs at a time, and attempts begin in the order in which they became ready.
 * WRK-2  An attempt either begins or is withdrawn, never both (``Attempt._fate``).
 * WRK-3  An attempt ends exactly once: with Output, as failed, or as withdrawn.
 * WRK-4  Data that arrives is on disk beyond 1 MiB; a handler that sends waits for the I/O beyond 2 MiB.

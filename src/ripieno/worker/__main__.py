@@ -1,4 +1,4 @@
-"""The command ``python -m ripieno.worker [--address ADDRESS] [--single] [MODULE:HANDLER]``."""
+"""The command ``python -m ripieno.worker [--address ADDRESS] [--single] [--concurrency N] [MODULE:HANDLER]``."""
 
 import argparse
 import faulthandler
@@ -39,6 +39,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="store_true",
         help="serve Worker alone, as a worker of another make does: one call a task instead of batches",
     )
+    parser.add_argument(
+        "--concurrency",
+        type=int,
+        default=1,
+        metavar="N",
+        help="attempts that it runs at a time on its event loop, for a handler that is a coroutine function; default: 1",
+    )
     arguments = parser.parse_args(argv)
     _prepare_output()
     # An installed script has its own folder first in sys.path; people expect their current one.
@@ -47,7 +54,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.path.insert(0, current)
     sys.path += [entry for entry in os.environ.get(WORKER_PATH_VARIABLE, "").split(os.pathsep) if entry not in sys.path]
     try:
-        serve(load_handler(arguments.handler), arguments.address, on_ready=_tell_ready, batch=not arguments.single)
+        serve(
+            load_handler(arguments.handler),
+            arguments.address,
+            on_ready=_tell_ready,
+            batch=not arguments.single,
+            concurrency=arguments.concurrency,
+        )
     except StartupError as error:
         traceback.print_exception(error.__cause__)
         print(f"ripieno worker: {error}", file=sys.stderr)

@@ -70,6 +70,8 @@ class Replica(agent_pb2_grpc.AgentServicer):
         #: How far tasks have come, by id, as it was told.
         self.progress: list[tuple[str, float, str]] = []
         self.draining = False
+        #: How many slots an agent said that it has, after its Hello.
+        self.slots: list[int] = []
         self.credit = 0
         self.revoked = 0
         #: Results in one reply, and a key that spoils a request.
@@ -187,6 +189,7 @@ class Replica(agent_pb2_grpc.AgentServicer):
             if not message.draining:
                 self.credit += message.credit
             self.draining |= message.draining
+            self.slots += [message.slots] if message.HasField("slots") else []
             self.started += self._ids(started.ticket for started in message.started)
             self.released += self._ids(message.released)
             self.queue[:0] = [self.claims[ticket.claim] for ticket in message.released]

@@ -12,7 +12,7 @@ from ripieno.agent.scheduling.dispatcher import UNSERVED_S, Dispatcher
 from ripieno.agent.scheduling.outcome_outbox import Outbox
 from ripieno.agent.scheduling.pace import LONG_S, SHORT_AHEAD_S
 from ripieno.agent.scheduling.placement import STUCK_S
-from ripieno.agent.scheduling.slots import Slot
+from ripieno.agent.scheduling.slots import Lane, Slot
 from ripieno.domain.data import StoredObject
 from ripieno.domain.outcomes import Completed, Failed, Failure
 from ripieno.wire.protos.v1 import agent_pb2
@@ -29,6 +29,10 @@ class FakeLane:
         self.withdrawn: list[Attempt] = []
         self.interrupted: list[Attempt] = []
         self.killed: int = 0
+
+    @property
+    def faces(self) -> Sequence[Lane]:
+        return (self,)
 
     def start(self, attempts: Sequence[Attempt]) -> None:
         self.started += attempts

@@ -70,10 +70,16 @@ class BatchStream:
         self.messages = 0
         self.asks = 0
         self.reads_scratch = False
+        self.places = 0
         self._call = call
 
-    async def begin(self, requests: Iterable[ProcessRequest]) -> "BatchRun":
-        run = self.runs[len(self.runs) + 1] = BatchRun(self, len(self.runs) + 1)
+    async def knows_places(self) -> None:
+        """Say that it gives attempts to several places, and hear how many there are."""
+        await self._call.write(BatchRequest(knows_places=True))
+        assert await self.receive()
+
+    async def begin(self, requests: Iterable[ProcessRequest], place: int = 0) -> "BatchRun":
+        run = self.runs[len(self.runs) + 1] = BatchRun(self, len(self.runs) + 1, place)
         await run.send(requests)
         return run
 
@@ -106,6 +112,7 @@ class BatchStream:
         self.messages += 1
         self.asks += batch.wants_object
         self.reads_scratch |= batch.reads_scratch
+        self.places = batch.places or self.places
         for item in batch.items:
             run = self.runs[item.attempt]
             assert not run.ended, "nothing follows the end of an attempt"
@@ -128,9 +135,10 @@ class BatchStream:
 class BatchRun:
     """An attempt on a batch stream."""
 
-    def __init__(self, stream: BatchStream, number: int) -> None:
+    def __init__(self, stream: BatchStream, number: int, place: int = 0) -> None:
         self.stream = stream
         self.number = number
+        self.place = place
         self.replies: list[ProcessReply] = []
         self.stored: dict[str, StoredObject] = {}
         self.failed: str | None = None
@@ -143,7 +151,7 @@ class BatchRun:
         # A hundred to a message, as an agent does it: single messages stay small.
         pending = list(requests)
         for start in range(0, len(pending), 100):
-            await self.stream.send(Item(attempt=self.number, requests=pending[start : start + 100]))
+            await self.stream.send(Item(attempt=self.number, place=self.place, requests=pending[start : start + 100]))
 
     async def next(self) -> ProcessReply | None:
         while not self.replies and not self.ended:

@@ -334,6 +334,10 @@ async def _async_note_cancel(task: AsyncTask) -> bytes:
     return b""
 
 
+async def _async_pause_async(task: AsyncTask) -> bytes:
+    return await task.resource("go")
+
+
 async def _async_wait_cancelled(task: AsyncTask) -> bytes:
     """A task beside the handler's writes down how its wait ended."""
 

@@ -1,5 +1,8 @@
 """What only the batch lane does."""
 
+import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import pytest_asyncio
 
 from unit.worker import requests
 from unit.worker.agents import Agent, BatchRun, BatchStream, Item, agent_of, rest_of, results_of
-from unit.worker.processes import WorkerProcess
+from unit.worker.processes import HERE, WorkerProcess, worker_process
 
 
 @pytest_asyncio.fixture
@@ -152,3 +155,77 @@ async def hold(stream: BatchStream) -> tuple[BatchRun, str]:
     question = await run.next()
     assert question is not None
     return run, question.request_id
+
+
+@pytest.fixture(scope="module")
+def together() -> Iterator[WorkerProcess]:
+    with worker_process("scenarios:handle_async", "--concurrency", "3") as process:
+        yield process
+
+
+async def test_each_place_runs_one_attempt_at_a_time_in_order(together: WorkerProcess) -> None:
+    """Three are held at the same time; what is behind them in a place waits, and each end is its own."""
+    async with agent_of(together.address, "batch") as agent:
+        stream = agent.batch_stream()
+        await stream.knows_places()
+        assert stream.places == 3
+        held = [await stream.begin(task("pause_async"), place) for place in range(3)]
+        questions = [await run.next() for run in held]
+        behind = await stream.begin(task("echo", b"behind"), 0)
+        await held[1].cancel()
+        assert await rest_of(held[1]) == [] and held[1].failed == "cancelled"
+        other = await stream.begin(task("echo", b"in its place"), 1)
+        assert results_of(await rest_of(other)) == {"r": b"in its place"}
+        assert not behind.replies and not behind.ended
+        await stream.begin(task("fail_for_good"), 1)
+        for run, question in [(held[0], questions[0]), (held[2], questions[2])]:
+            assert question is not None
+            await run.send(requests.datum_answer("resource", question.request_id, "go", b"on"))
+            assert results_of(await rest_of(run)) == {"r": b"on"}
+        assert results_of(await rest_of(behind)) == {"r": b"behind"}
+
+
+async def test_an_agent_that_knows_no_places_has_one(together: WorkerProcess) -> None:
+    async with agent_of(together.address, "batch") as agent:
+        stream = agent.batch_stream()
+        held = await stream.begin(task("pause_async"))
+        question = await held.next()
+        behind = await stream.begin(task("echo", b"behind"))
+        assert question is not None and stream.places == 0 and not behind.replies
+        await held.send(requests.datum_answer("resource", question.request_id, "go", b"on"))
+        assert results_of(await rest_of(held)) == {"r": b"on"}
+        assert results_of(await rest_of(behind)) == {"r": b"behind"}
+
+
+async def test_a_worker_with_one_place_says_so(stream: BatchStream) -> None:
+    await stream.knows_places()
+    assert stream.places == 1
+
+
+async def test_a_draining_worker_gives_back_what_waits_in_any_place() -> None:
+    with worker_process("scenarios:handle_async", "--concurrency", "2") as worker:
+        async with agent_of(worker.address, "batch") as agent:
+            stream = agent.batch_stream()
+            held = [await stream.begin(task("pause_async"), place) for place in range(2)]
+            questions = [await run.next() for run in held]
+            behind = [await stream.begin(task("echo"), place) for place in range(2)]
+            worker.process.send_signal(signal.SIGTERM)
+            for run in behind:
+                assert await run.next() is None and run.withdrawn
+            for run, question in zip(held, questions, strict=True):
+                assert question is not None
+                await run.send(requests.datum_answer("resource", question.request_id, "go", b"on"))
+                assert results_of(await rest_of(run)) == {"r": b"on"}
+        assert worker.process.wait(20) == 0
+
+
+@pytest.mark.parametrize(
+    ("handler", "concurrency", "why"),
+    [("handle", "2", "the handler is a plain function"), ("handle_async", "0", "one attempt at a time at least")],
+)
+def test_several_at_a_time_are_for_coroutine_functions(handler: str, concurrency: str, why: str) -> None:
+    command = [sys.executable, "-m", "ripieno.worker", f"scenarios:{handler}", "--concurrency", concurrency]
+    ended = subprocess.run(
+        [*command, "--address", "unix:/nowhere"], cwd=HERE, capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 2 and why in ended.stderr and len(ended.stderr.splitlines()) == 1

@@ -493,17 +493,17 @@ def test_the_proof_is_read_when_it_is_offered(place: ObjectDirectory, monkeypatc
 class LoneAttempt(Attempt):
     """An attempt without a stream, for whoever plays the agent's part inside a test."""
 
-    __slots__ = ("place", "told")
+    __slots__ = ("kept_place", "told")
 
     def __init__(self, place: ObjectPlace) -> None:
         super().__init__(None)  # type: ignore[arg-type]
-        self.place = place
+        self.kept_place = place
         self.told: list[str] = []
         assert self.conversation.receive_whole(list(requests.whole_task(keys=["a", "b"])))
 
     @property
     def objects(self) -> ObjectPlace:
-        return self.place
+        return self.kept_place
 
     def send(self, replies: object) -> None:
         raise NotImplementedError

@@ -112,6 +112,8 @@ class Attempt:
     alone: bool = field(init=False, default=False)
     #: The number that names the attempt in messages to and from its worker (batch lane).
     number: int = field(init=False, default=0)
+    #: The place in its worker where the attempt runs.
+    place: int = field(init=False, default=0)
     conversation: Conversation | None = field(init=False, default=None)
     #: Whether the attempt was asked back from a worker that may not have begun it.
     withdrawing: bool = field(init=False, default=False)

@@ -60,6 +60,7 @@ class Opener:
             init.task_options.update(options.options)
             self._session_id, self._options, self._limits = attempt.session_id, options, limits
         self._item.attempt = attempt.number
+        self._item.place = attempt.place
         init.task_id = attempt.id
         init.expected_output_keys[:] = attempt.expected_output_keys
         init.payload.data = payload
@@ -87,7 +88,7 @@ def whole_opening(attempt: Attempt, limits: Limits) -> list[bytes]:
 
 
 def _encode_at_length(attempt: Attempt, payload: bytes, limits: Limits) -> bytes:
-    item = BatchRequest.Item(attempt=attempt.number, requests=_at_length(attempt, payload, limits))
+    item = BatchRequest.Item(attempt=attempt.number, place=attempt.place, requests=_at_length(attempt, payload, limits))
     return BatchRequest(items=[item]).SerializeToString()
 
 
@@ -130,14 +131,14 @@ async def opening(attempt: Attempt, limits: Limits) -> AsyncIterator[ProcessRequ
 
 def items_with_files(attempt: Attempt, limits: Limits) -> Iterator[BatchRequest.Item]:
     """Yield the opening for a worker that reads this agent's files: an item for each datum, files by path."""
-    number, longest = attempt.number, limits.data_chunk_max_size
+    number, place, longest = attempt.number, attempt.place, limits.data_chunk_max_size
 
     def item(begun: list[ProcessRequest], datum: Input) -> BatchRequest.Item:
         if isinstance(datum, Spooled):
             file = BatchRequest.File(path=str(datum.path), size=datum.size)
-            return BatchRequest.Item(attempt=number, requests=begun, file=file)
+            return BatchRequest.Item(attempt=number, place=place, requests=begun, file=file)
         more = [ProcessRequest(compute=_Compute(data=_Chunk(data=chunk))) for chunk in chunks(datum, longest)]
-        return BatchRequest.Item(attempt=number, requests=[*begun, *more])
+        return BatchRequest.Item(attempt=number, place=place, requests=[*begun, *more])
 
     payload = attempt.spooled_payload if attempt.spooled_payload is not None else attempt.payload
     assert isinstance(payload, bytes | Spooled)
@@ -146,13 +147,13 @@ def items_with_files(attempt: Attempt, limits: Limits) -> Iterator[BatchRequest.
     else:
         first, *others = chunks(payload, longest)
         more = [ProcessRequest(compute=_Compute(payload=_Chunk(data=chunk))) for chunk in others]
-        yield BatchRequest.Item(attempt=number, requests=[_init_request(attempt, limits, first), *more])
+        yield BatchRequest.Item(attempt=number, place=place, requests=[_init_request(attempt, limits, first), *more])
     complete = _PAYLOAD_COMPLETE
     for key in attempt.data_dependencies:
         begun = ProcessRequest(compute=_Compute(init_data=_Compute.InitData(key=key)))
         yield item([complete, begun], (attempt.inputs or {})[key])
         complete = _DATA_COMPLETE
-    yield BatchRequest.Item(attempt=number, requests=[complete, _LAST_DATA])
+    yield BatchRequest.Item(attempt=number, place=place, requests=[complete, _LAST_DATA])
 
 
 async def read_chunks(datum: Input, chunk_bytes: int) -> AsyncIterator[bytes]:

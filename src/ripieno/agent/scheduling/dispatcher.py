@@ -28,7 +28,7 @@ from ripieno.agent.scheduling.credit import busy_for_long, more_wanted
 from ripieno.agent.scheduling.outcome_outbox import Outbox
 from ripieno.agent.scheduling.pace import Pace
 from ripieno.agent.scheduling.placement import STUCK_S, place
-from ripieno.agent.scheduling.slots import Lane, Slot
+from ripieno.agent.scheduling.slots import Lane, Slot, set_places
 from ripieno.agent.scheduling.waiting import Waiting
 from ripieno.domain.outcomes import Completed, Failed, Failure
 
@@ -54,7 +54,7 @@ class Dispatcher:
     """
 
     def __init__(
-        self, outbox: Outbox, slots: Sequence[Slot], cancel_grace_s: float, clock: Callable[[], float] = time.monotonic
+        self, outbox: Outbox, slots: list[Slot], cancel_grace_s: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.attempts: dict[int, Attempt] = {}
         self.slots = slots
@@ -154,35 +154,50 @@ class Dispatcher:
         slot.lane = lane
         self.pump()
 
+    def has_places(self, slot: Slot, places: int) -> None:
+        """Give a worker that has just come up so many slots; ``up`` follows for the new ones. The control plane is told.
+
+        The slots outlast the worker, since the next one will have as many.
+        """
+        before = len(self.slots)
+        set_places(self.slots, slot, places)
+        if len(self.slots) != before:
+            self._outbox.resized(len(self.slots))
+
     def paused(self, slot: Slot) -> None:
-        """Give no more attempts to a slot. Those in its inbox stay there until ``down``."""
-        self._unserve(slot)
+        """Give no more attempts to the slots of a worker. Those in their inboxes stay there until ``down``."""
+        for each in slot.group:
+            self._unserve(each)
 
     def down(self, slot: Slot, detail: str, *, blameless: bool = False) -> None:
-        """End or requeue the attempts in the inbox of a worker that is gone.
+        """End or requeue the attempts in the inboxes of a worker that is gone.
 
-        With one attempt in the inbox, that one ran and failed. With several, it is unknown which
+        With one attempt in an inbox, that one ran and failed. With several, it is unknown which
         one ended the worker: they run again, each alone, and no attempt is used up. If the first
-        had a verdict, it is taken to be the cause, and the others need not run alone.
+        had a verdict, it is taken to be the cause, and the others need not run alone; those in other
+        inboxes of the worker run again, and no attempt is used up either.
 
         Args:
-            slot: The worker's slot.
+            slot: The worker's own slot.
             detail: Why the worker is gone.
             blameless: None of the attempts can have begun (the lane was never served).
         """
-        inbox = list(slot.inbox)
-        if inbox and not blameless:
-            slot.mark_begun()
-        slot.inbox.clear()
-        self._unserve(slot)
+        inboxes = [list(each.inbox) for each in slot.group]
+        caused = any(inbox and inbox[0].verdict is not None for inbox in inboxes)
+        for each in slot.group:
+            if each.inbox and not blameless:
+                each.mark_begun()
+            each.inbox.clear()
+            self._unserve(each)
         again = []
-        for attempt in inbox:
-            attempt.withdrawing = False
-            if attempt.verdict is not None or (len(inbox) == 1 and not blameless):
-                self.finish(attempt, Failed(Failure.ATTEMPT, detail))
-            else:
-                attempt.alone |= not blameless and inbox[0].verdict is None
-                again.append(attempt)
+        for inbox in inboxes:
+            for attempt in inbox:
+                attempt.withdrawing = False
+                if attempt.verdict is not None or (len(inbox) == 1 and not blameless and not caused):
+                    self.finish(attempt, Failed(Failure.ATTEMPT, detail))
+                else:
+                    attempt.alone |= not blameless and not caused
+                    again.append(attempt)
         self._requeue(again)
         self.pump()
 
@@ -484,6 +499,6 @@ class Dispatcher:
 
     def _requeue(self, attempts: Sequence[Attempt]) -> None:
         for attempt in attempts:
-            attempt.started_at_us = 0
+            attempt.started_at_us = attempt.place = 0
             attempt.conversation = attempt.output = attempt.progress = None
         self._waiting.put_back(attempts)

@@ -182,6 +182,11 @@ class Outbox:
         """Note that the control plane has acknowledged ``revocations`` revocations on this stream."""
         self._heard = revocations
 
+    def resized(self, slots: int) -> None:
+        """Report that the agent runs so many attempts at a time from now on."""
+        self._open.slots = slots
+        self._grow(0)
+
     def draining(self) -> None:
         """Report that the agent drains: it takes no more work."""
         self._open.draining = True

@@ -1,4 +1,4 @@
-"""Slots, each the place of one worker, and the ``Lane`` protocol that sends attempts to a worker."""
+"""Slots, each a place in a worker, and the ``Lane`` protocol that sends attempts to it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ NAME_BYTES = 256
 
 
 class Lane(Protocol):
-    """Sends attempts to one worker that serves. Called by the dispatcher."""
+    """Sends attempts to one place of a worker that serves. Called by the dispatcher."""
 
     @property
     def ahead(self) -> bool:
         """Whether the worker takes attempts ahead, while another one runs."""
+
+    @property
+    def faces(self) -> Sequence[Lane]:
+        """The lane as each slot of its worker sees it, in the order of the group."""
 
     def start(self, attempts: Sequence[Attempt]) -> None:
         """Put attempts into the worker's inbox."""
@@ -36,7 +40,10 @@ class Lane(Protocol):
 
 @dataclass(eq=False, slots=True)
 class Slot:
-    """The place of one worker.
+    """A place in a worker, which runs one attempt at a time there.
+
+    A worker has one place, or several where its author says so (``BatchReply.places``): then their slots are a group,
+    whose first one is the worker's own, and which live and die together.
 
     Attributes:
         name: Name of the worker in messages and logs.
@@ -47,6 +54,7 @@ class Slot:
         printed: What its worker prints; None while none serves, or where that is not known.
         output_since: Where the output of the inbox's first attempt begins in what its worker prints; None if that
             is not known.
+        group: The slots of the same worker, this one among them.
         stuck: Whether the worker ignores an interruption and is not ours to end.
     """
 
@@ -58,6 +66,11 @@ class Slot:
     printed: Printed | None = None
     output_since: Position | None = None
     stuck: bool = False
+    group: list[Slot] = field(default_factory=list, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.group:
+            self.group.append(self)
 
     @property
     def serves(self) -> bool:
@@ -72,3 +85,19 @@ class Slot:
     def behind(self) -> list[Attempt]:
         """Return the attempts behind the inbox's first that may still be asked back."""
         return [attempt for attempt in list(self.inbox)[1:] if attempt.verdict is None and not attempt.withdrawing]
+
+
+def set_places(slots: list[Slot], first: Slot, places: int) -> None:
+    """Give the worker of a slot so many places: add slots beside its own, or remove those that are left over.
+
+    Those that are left over are of a worker that is gone, so that no attempt is in them.
+    """
+    group = first.group
+    for extra in group[places:]:
+        assert not extra.inbox and extra.lane is None, "slots go with their worker"
+        slots.remove(extra)
+    del group[places:]
+    while len(group) < places:
+        added = Slot(first.name, group=group)
+        slots.insert(slots.index(group[-1]) + 1, added)
+        group.append(added)

@@ -81,7 +81,6 @@ class Uplink:
     def __init__(
         self,
         settings: AgentSettings,
-        slots: int,
         dispatcher: Dispatcher,
         outbox: Outbox,
         link: Link,
@@ -92,7 +91,6 @@ class Uplink:
         self.on_followed: Callable[[Iterable[agent_pb2.Ticket]], None] = lambda tickets: None
         self.on_progress_followed: Callable[[Iterable[int]], None] = lambda session_nos: None
         self._settings = settings
-        self._slots = slots
         self._agent_id = settings.agent_id or os.urandom(16)
         #: Number of the current stream: how many sent Hello so far.
         self._connections = 0
@@ -192,7 +190,7 @@ class Uplink:
             agent_id=self._agent_id,
             predecessor=settings.predecessor,
             name=reason(settings.name, NAME_BYTES),
-            slots=self._slots,
+            slots=len(self._dispatcher.slots),
             partitions=settings.partitions,
             version=_version(),
             connection=self._connections,

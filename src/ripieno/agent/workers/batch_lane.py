@@ -22,13 +22,14 @@ from ripieno.agent.conversation.conversation import Conversation
 from ripieno.agent.conversation.effects import Effect, OutputReceived, ProcessRequest
 from ripieno.agent.scheduling.dispatcher import Dispatcher
 from ripieno.agent.scheduling.faults import MachineFaultError, contained, end_attempt
-from ripieno.agent.scheduling.slots import Slot
+from ripieno.agent.scheduling.slots import Lane, Slot
 from ripieno.agent.transport.calls import Call, CallEndedError
 from ripieno.agent.transport.channels import describe, reraise_own_cancellation
 from ripieno.agent.transport.http2 import connect
 from ripieno.agent.transport.keepalive import SDK_WORKER
 from ripieno.agent.uplink.link import Link
 from ripieno.agent.workers.exchange import Exchange
+from ripieno.agent.workers.lanes import METHOD, MOST_PLACES, LaneBrokenError, Place
 from ripieno.domain.outcomes import Completed, Failed, Failure
 from ripieno.printed import Position, Printed
 from ripieno.wire.outcomes import directory_to_wire, failure_value, output_from_wire, stored_from_wire
@@ -38,43 +39,9 @@ from ripieno.wire.protos.v1 import batch_worker_pb2
 BatchRequest = batch_worker_pb2.BatchRequest
 BatchReply = batch_worker_pb2.BatchReply
 _log = logging.getLogger(__name__)
-_METHOD = "/ripieno.v1.BatchWorker/Process"
 
 #: Most names of objects that a worker is given at once.
 MOST_NAMES = 16
-#: How long a worker may take to say whether it knows this lane.
-PROBE_S = 5.0
-
-
-class LaneBrokenError(Exception):
-    """A worker cannot be reached any more; the text says why.
-
-    Attributes:
-        blameless: Whether no attempt in the worker's inbox had begun.
-    """
-
-    def __init__(self, detail: str, *, blameless: bool = False) -> None:
-        super().__init__(detail)
-        self.blameless = blameless
-
-
-async def is_served(channel: grpc.aio.Channel) -> bool:
-    """Whether a worker serves the batch lane.
-
-    An empty stream is opened and ended at once, and a worker that serves the lane ends it in turn.
-    So no attempt is put at risk to find out.
-
-    Raises:
-        LaneBrokenError: if the worker does not answer.
-    """
-    probe: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(_METHOD)
-    call = probe(b"", timeout=PROBE_S)
-    code = await call.code()
-    if code is grpc.StatusCode.OK:
-        return True
-    if code is grpc.StatusCode.UNIMPLEMENTED:
-        return False
-    raise LaneBrokenError(f"the worker does not answer: {code.name}: {await call.details()}", blameless=True)
 
 
 class BatchLane:
@@ -101,6 +68,8 @@ class BatchLane:
         self._link = link
         self._attempts: dict[int, Attempt] = {}
         self._number = 0
+        #: This lane as the slots of the worker's places see it.
+        self.faces: list[Lane] = [self]
         #: Whether the worker was told where it may write large results.
         self._offered = False
         self._opener = Opener()
@@ -129,12 +98,12 @@ class BatchLane:
             connection = await connect(self._address, keepalive=keepalive)
         except OSError as error:
             raise LaneBrokenError(f"the worker is not reachable: {error}", blameless=True) from error
-        self._call = Call(connection, _METHOD.encode())
+        self._call = Call(connection, METHOD.encode())
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
                 scratch = directory_to_wire(self._exchange.scratch)
-                self._pending.append(BatchRequest(scratch=scratch).SerializeToString())
+                self._pending.append(BatchRequest(scratch=scratch, knows_places=True).SerializeToString())
                 self._wake.set()
                 tasks.create_task(self._write())
                 self._dispatcher.up(self._slot, self)
@@ -174,6 +143,12 @@ class BatchLane:
         self._number = number
         self._wake.set()
 
+    def start_in(self, place: int, attempts: Sequence[Attempt]) -> None:
+        """Send attempts to another place of the worker than the first."""
+        for attempt in attempts:
+            attempt.place = place
+        self.start(attempts)
+
     def withdraw(self, attempts: Sequence[Attempt]) -> None:
         """Ask the worker to give back attempts that it has not begun."""
         for attempt in attempts:
@@ -194,6 +169,19 @@ class BatchLane:
             self._pending.append(BatchRequest(objects=objects).SerializeToString())
             self._offered = True
 
+    def _has_places(self, places: int) -> None:
+        """Take in that the worker runs so many attempts at a time. What it prints is nobody's then."""
+        if len(self.faces) > 1:
+            return
+        places = min(places, MOST_PLACES)
+        self._dispatcher.has_places(self._slot, places)
+        if places == 1:
+            return
+        self._printed = self._slot.printed = self._slot.output_since = None
+        self.faces += [Place(self, number) for number in range(1, places)]
+        for each, face in zip(self._slot.group, self.faces, strict=True):
+            self._dispatcher.up(each, face)
+
     def _queue(self, item: BatchRequest.Item) -> None:
         self._pending.append(BatchRequest(items=[item]).SerializeToString())
         self._wake.set()
@@ -202,7 +190,7 @@ class BatchLane:
 
     async def send(self, attempt: Attempt, requests: Sequence[ProcessRequest]) -> None:
         """Send messages of a running attempt, waiting while the worker is behind."""
-        await self._send(BatchRequest.Item(attempt=attempt.number, requests=requests))
+        await self._send(BatchRequest.Item(attempt=attempt.number, place=attempt.place, requests=requests))
 
     async def _send(self, item: BatchRequest.Item) -> None:
         assert self._call is not None
@@ -252,11 +240,14 @@ class BatchLane:
         raise LaneBrokenError(f"the worker's stream broke: {call.status}")
 
     async def _take(self, message: BatchReply) -> None:
-        slot, dispatcher, attempts = self._slot, self._dispatcher, self._attempts
-        since, now, now_us = slot.head_since, time.monotonic(), time.time_ns() // 1_000
-        ended = 0
-        withdrawn: list[Attempt] = []
+        dispatcher, attempts, group = self._dispatcher, self._attempts, self._slot.group
+        now, now_us = time.monotonic(), time.time_ns() // 1_000
+        #: How many attempts have left each slot, and since when they ran there.
+        left_from: dict[Slot, tuple[int, float]] = {}
+        withdrawn: dict[Slot, list[Attempt]] = {}
         self._reads_scratch |= message.reads_scratch
+        if message.places:
+            self._has_places(message.places)
         if message.wants_object:
             # Twice as many as last time: the worker needs more than one at a time, or its names grew old.
             self._spare_names = min(2 * self._spare_names, MOST_NAMES) or 1
@@ -265,12 +256,13 @@ class BatchLane:
             attempt = attempts.get(item.attempt)
             if attempt is None:
                 continue  # the attempt has ended, so further replies for it are ignored
+            slot = group[attempt.place]
             if item.withdrawn:
                 del attempts[item.attempt]
                 if attempt.large and not attempt.withdrawing and attempt.verdict is None:
                     self._refused(attempt, item.failed)
                 else:
-                    withdrawn.append(attempt)
+                    withdrawn.setdefault(slot, []).append(attempt)
                 continue
             if item.HasField("printed"):
                 attempt.output = output_from_wire(item.printed.output)
@@ -286,10 +278,6 @@ class BatchLane:
                 left = how is not None
                 if not left:
                     how, left = await self._hear(attempt, conversation, item)
-                if item.HasField("failed"):
-                    how, left = Failed(Failure.ATTEMPT, item.failed), True
-                if type(how) is Failed and item.HasField("failure_value"):
-                    how = how._replace(value=failure_value(item.failure_value))
             except CallEndedError:
                 raise
             except Exception as error:  # noqa: BLE001 - a bug here ends this attempt alone
@@ -297,18 +285,19 @@ class BatchLane:
                 how, left = None, _is_last(item)
             if left:
                 del attempts[item.attempt]
-                ended += 1
+                ended, since = left_from.get(slot) or (0, slot.head_since)
+                left_from[slot] = ended + 1, since
                 dispatcher.left(slot, attempt, now, now_us)
                 if how is not None or attempt.verdict is not None:
                     dispatcher.finish(attempt, how or _SILENT)
-        if withdrawn:
-            dispatcher.withdrawn(slot, withdrawn)
-        if ended:
+        for slot, given_back in withdrawn.items():
+            dispatcher.withdrawn(slot, given_back)
+        for ended, since in left_from.values():
             dispatcher.progressed(now - since, ended)
 
     def _refused(self, attempt: Attempt, why: str) -> None:
         """Give back an attempt whose data the worker has no room for, or does not find on this machine's disk."""
-        if self._dispatcher.refused(self._slot, attempt):
+        if self._dispatcher.refused(self._slot.group[attempt.place], attempt):
             assert self._tasks is not None
             self._tasks.create_task(contained(self._dispatcher, attempt, _raise(MachineFaultError(why))))
 
@@ -335,6 +324,10 @@ class BatchLane:
             if type(last) is Completed:
                 return last, True
             how, left = await self._carry_out(attempt, effects, reply.HasField("output"))
+        if item.HasField("failed"):
+            how, left = Failed(Failure.ATTEMPT, item.failed), True
+        if isinstance(how, Failed) and item.HasField("failure_value"):
+            how = how._replace(value=failure_value(item.failure_value))
         return how, left
 
     def _take_stored(self, attempt: Attempt, item: BatchReply.Item) -> None:

@@ -90,18 +90,19 @@ async def watch(
 ) -> None:
     """Ask a worker again and again while it is idle. Runs until it is cancelled.
 
-    While the worker does not serve, its slot is given no attempts, and ``paused`` is called with the reason.
+    While the worker does not serve, its slots are given no attempts, and ``paused`` is called with the reason.
     """
     while True:
         await asyncio.sleep(STREAM_INTERVAL_S if lane.ahead and slot.lane is not None else INTERVAL_S)
-        if slot.inbox:
+        if any(each.inbox for each in slot.group):
             continue
         health, why = await ask_why(channel)
-        if slot.inbox:
+        if any(each.inbox for each in slot.group):
             continue
         if health.serves:
             if slot.lane is None:
-                dispatcher.up(slot, lane)
+                for each, face in zip(slot.group, lane.faces, strict=False):
+                    dispatcher.up(each, face)
         elif slot.lane is not None:
             paused(why)
             dispatcher.paused(slot)

@@ -18,8 +18,9 @@ from ripieno.agent.scheduling.slots import Slot
 from ripieno.agent.transport.channels import reraise_own_cancellation, worker_channel
 from ripieno.agent.uplink.link import Link
 from ripieno.agent.workers import health
-from ripieno.agent.workers.batch_lane import BatchLane, LaneBrokenError, is_served
+from ripieno.agent.workers.batch_lane import BatchLane
 from ripieno.agent.workers.exchange import Exchange
+from ripieno.agent.workers.lanes import LaneBrokenError, is_served
 from ripieno.agent.workers.output import keep_last_output
 from ripieno.agent.workers.process_lane import ProcessLane
 from ripieno.agent.workers.supervisor import WorkerProcess, Workshop

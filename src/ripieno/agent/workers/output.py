@@ -30,9 +30,10 @@ async def output_since(printed: Printed, start: Position | None) -> AttemptOutpu
 def keep_last_output(slot: Slot, printed: Printed | None) -> None:
     """Give the attempt with which a worker process has ended what it had printed until then.
 
-    Where several attempts were in the inbox, nobody knows which one ran, and they run again.
+    Where several attempts were in the inbox, nobody knows which one ran, and they run again; where the worker has
+    several places nobody knows which one has printed what.
     """
-    if printed is None or slot.output_since is None or not slot.inbox:
+    if len(slot.group) > 1 or printed is None or slot.output_since is None or not slot.inbox:
         return
     head = slot.inbox[0]
     end = printed.position(patience_s=0)

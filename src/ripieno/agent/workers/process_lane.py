@@ -27,13 +27,13 @@ from ripieno.agent.conversation.conversation import Conversation
 from ripieno.agent.conversation.effects import ProcessRequest
 from ripieno.agent.scheduling.dispatcher import Dispatcher
 from ripieno.agent.scheduling.faults import contained, end_attempt
-from ripieno.agent.scheduling.slots import Slot
+from ripieno.agent.scheduling.slots import Lane, Slot
 from ripieno.agent.transport.calls import Call, CallEndedError
 from ripieno.agent.transport.http2 import Connection, connect
 from ripieno.agent.uplink.link import Link
-from ripieno.agent.workers.batch_lane import LaneBrokenError
 from ripieno.agent.workers.exchange import Exchange
 from ripieno.agent.workers.health import INTERVAL_S, Health, ask
+from ripieno.agent.workers.lanes import LaneBrokenError
 from ripieno.agent.workers.output import output_since
 from ripieno.domain.outcomes import Completed, Failed, Failure
 from ripieno.printed import Printed
@@ -98,12 +98,18 @@ class ProcessLane:
         self._call: Call | None = None
         self._writing = asyncio.Lock()
 
+    @property
+    def faces(self) -> Sequence[Lane]:
+        """The lane as the slots of its worker see it: there is one."""
+        return (self,)
+
     async def run(self) -> None:
         """Serve the worker until it is gone.
 
         Raises:
             LaneBrokenError: once the worker is gone or refuses calls; it may be in a group of exceptions.
         """
+        self._dispatcher.has_places(self._slot, 1)
         self._dispatcher.up(self._slot, self)
         try:
             await self._run_attempts()

@@ -28,6 +28,7 @@ from ripieno.store.cluster.agents import (
     held_by,
     held_by_ended,
     register_agent,
+    resize_agent,
 )
 from ripieno.store.cluster.objects import ObjectStore
 from ripieno.store.database.database import Database
@@ -184,6 +185,9 @@ class Agents(AgentData):
             self._reports.printed(link, message.outputs)
         if message.progress:
             self._reports.progressed(link, message.progress)
+        if message.HasField("slots"):
+            slots = min(message.slots, _MOST_SLOTS)
+            self._reports.spawn(resize_agent(self._database, link.agent_no, link.epoch, slots))
         if message.started:
             self._reports.started(message.started)
         if message.released:

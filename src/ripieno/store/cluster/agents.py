@@ -63,6 +63,11 @@ async def register_agent(
     return number
 
 
+async def resize_agent(database: Database, agent_no: int, epoch: int, slots: int) -> None:
+    """Note that an agent runs another number of attempts at a time; no-op unless this is its latest connection."""
+    await database.fetch(_SQL.resize, agent_no, epoch, slots)
+
+
 async def introduce_replica(connection: Connection, replica: int) -> None:
     """Show others that the replica of this number lives, for as long as the session on the database does."""
     await connection.execute(_SQL.introduce_replica, replica)

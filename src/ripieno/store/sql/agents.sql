@@ -9,6 +9,10 @@ set name = excluded.name, slots = excluded.slots, partitions = excluded.partitio
 where a.epoch < excluded.epoch
 returning agent_no
 
+-- name: resize
+-- How many attempts an agent runs at a time, told on its latest connection.
+update agents set slots = $3 where agent_no = $1 and epoch = $2
+
 -- name: renew
 -- Renews the leases of agents whose latest connection this is: not of one that has connected anew since, through
 -- whichever replica.

@@ -37,6 +37,7 @@ class Attempt(ABC):
         over: Whether the attempt has ended; nothing may be sent any more.
         broken: How the agent broke the protocol while the handler ran; None if it did not.
         interrupt: Called (on the I/O loop) when the attempt is cancelled.
+        place: The place in the worker where it runs, from 0.
         open_results: Keys of results that are begun and not ended, by request id.
         open_objects: Files of results that are being written into the object store, by key. A file is
             None as long as it is not known whether its result is large.
@@ -57,6 +58,8 @@ class Attempt(ABC):
         "outbox",
         "over",
     )
+
+    place = 0
 
     def __init__(self, outbox: Outbox) -> None:
         self.outbox = outbox

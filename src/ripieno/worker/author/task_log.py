@@ -11,6 +11,8 @@ from functools import cache
 
 #: Time in UTC with milliseconds, level, text.
 _FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s"
+#: The same with the id of the attempt, where several run at a time.
+_NAMING_FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)s [%(name)s] %(message)s"
 _INDENT = "\n  "
 
 
@@ -53,3 +55,8 @@ def _stderr() -> logging.Handler:
     handler = _StandardError()
     handler.setFormatter(_Lines(_FORMAT))
     return handler
+
+
+def name_tasks_in_logs() -> None:
+    """Have each line name its attempt from now on, since several run at a time."""
+    _stderr().setFormatter(_Lines(_NAMING_FORMAT))

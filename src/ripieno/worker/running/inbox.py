@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import Lock
@@ -92,3 +93,19 @@ class LoopInbox:
                 self._wakened.clear()
             await self._wakened.wait()
         return None
+
+
+class PlacedInboxes:
+    """The inboxes of a worker's places: each attempt goes to that of its place, as long as there is such a one."""
+
+    def __init__(self, inboxes: Sequence[LoopInbox]) -> None:
+        self._inboxes = inboxes
+
+    def put(self, attempt: Attempt) -> None:
+        """Add an attempt; one for a place that the worker does not have goes to another."""
+        self._inboxes[attempt.place % len(self._inboxes)].put(attempt)
+
+    def stop(self) -> None:
+        """Hand out no more attempts in any place."""
+        for inbox in self._inboxes:
+            inbox.stop()

@@ -1,7 +1,8 @@
 """The runners: run a handler on one attempt at a time, and end each attempt as its handler ended."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
 
 from ripieno.worker.attempts import operations
 from ripieno.worker.attempts.attempt import Attempt
@@ -15,6 +16,13 @@ from ripieno.worker.terms.errors import TaskCancelled, TaskError
 
 Handler = Callable[[Task], bytes | bytearray | memoryview | None]
 AsyncHandler = Callable[[AsyncTask], Awaitable[bytes | bytearray | memoryview | None]]
+
+
+class Restore(Protocol):
+    """Puts back what an attempt changed in its process; ``idle`` is true when no attempt waits behind it."""
+
+    def __call__(self, *, idle: bool) -> None: ...
+
 
 #: Seconds for which attempts may follow one another before the loop's other tasks have their turn.
 YIELD_AFTER_S = 0.001
@@ -57,10 +65,10 @@ def _run(attempt: Attempt, handler: Handler) -> None:
         _end(attempt, error)
 
 
-async def run_awaiting(inbox: LoopInbox, handler: AsyncHandler, surroundings: Surroundings | None) -> None:
+async def run_awaiting(inbox: LoopInbox, handler: AsyncHandler, restore: Restore | None) -> None:
     """Run a coroutine function on each attempt, on this loop, until the inbox stops.
 
-    All attempts run in the calling task, since a task for each costs more than a small
+    ``restore`` is called after each attempt; None if the process belongs to somebody else. All attempts run in the calling task, since a task for each costs more than a small
     attempt does; a cancelled attempt has the task cancelled while its coroutine is suspended.
     """
     loop = asyncio.get_running_loop()
@@ -68,12 +76,36 @@ async def run_awaiting(inbox: LoopInbox, handler: AsyncHandler, surroundings: Su
     while (attempt := await inbox.get()) is not None:
         if attempt.begin():
             await _run_interruptibly(attempt, handler)
-            if surroundings is not None:
-                surroundings.restore(idle=inbox.empty)
+            if restore is not None:
+                restore(idle=inbox.empty)
         if loop.time() - yielded_at > YIELD_AFTER_S:
             # Attempts that never suspend must not keep the handler's other tasks from running.
             await asyncio.sleep(0)
             yielded_at = loop.time()
+
+
+async def run_together(inboxes: Sequence[LoopInbox], handler: AsyncHandler, surroundings: Surroundings | None) -> None:
+    """Do what ``run_awaiting`` does for several inboxes at a time, each attempt in the task of its inbox.
+
+    The surroundings belong to all attempts that run, so they are restored when none does.
+    """
+    running = 0
+
+    async def counted(task: AsyncTask) -> bytes | bytearray | memoryview | None:
+        nonlocal running
+        running += 1
+        try:
+            return await handler(task)
+        finally:
+            running -= 1
+
+    def restore(*, idle: bool) -> None:
+        if surroundings is not None and not running:
+            surroundings.restore(idle=idle)
+
+    async with asyncio.TaskGroup() as group:
+        for inbox in inboxes:
+            group.create_task(run_awaiting(inbox, counted, restore))
 
 
 async def _run_interruptibly(attempt: Attempt, handler: AsyncHandler) -> None:

@@ -78,12 +78,13 @@ class _Stream:
 class BatchAttempt(Attempt):
     """An attempt that shares its stream with others; ``number`` is its tag there."""
 
-    __slots__ = ("_stream", "number")
+    __slots__ = ("_stream", "number", "place")
 
-    def __init__(self, stream: _Stream, number: int) -> None:
+    def __init__(self, stream: _Stream, number: int, place: int) -> None:
         super().__init__(stream.outbox)
         self._stream = stream
         self.number = number
+        self.place = place
 
     def begin(self) -> bool:
         if not super().begin():
@@ -132,16 +133,18 @@ class BatchLane:
     """Serves ``BatchWorker``.
 
     A second stream is served beside the first: an agent that lost its connection may be
-    back before the loss is noticed here. One attempt runs at a time all the same.
+    back before the loss is noticed here. One attempt runs at a time in each place all the same.
 
     Args:
         inbox: The queue for attempts that are ready to run.
+        places: How many attempts run at a time, each in a place of its own.
         borders: Where the output of one attempt ends and that of the next begins.
         readers: The owner of the asyncio tasks that read streams (see ProcessLane).
     """
 
-    def __init__(self, inbox: Inbox, borders: Borders, readers: asyncio.TaskGroup) -> None:
+    def __init__(self, inbox: Inbox, borders: Borders, readers: asyncio.TaskGroup, places: int = 1) -> None:
         self._inbox = inbox
+        self._places = places
         self._borders = borders
         self._readers = readers
         self._streams: set[_Stream] = set()
@@ -195,6 +198,8 @@ class BatchLane:
                 return
             if batch is grpc.aio.EOF or stream.outbox.closed:
                 break
+            if batch.knows_places:
+                stream.outbox.put(BatchReply(places=self._places).SerializeToString())
             if batch.HasField("objects"):
                 directory = directory_from_wire(batch.objects.directory)
                 if directory is not None:
@@ -243,7 +248,7 @@ class BatchLane:
     def _admit(self, stream: _Stream, item: batch_worker_pb2.BatchRequest.Item) -> BatchAttempt | None:
         """Open an attempt with its first item and return it; None if no more of it is to be taken in."""
         requests = item.requests
-        attempt = BatchAttempt(stream, item.attempt)
+        attempt = BatchAttempt(stream, item.attempt, item.place)
         whole = attempt.conversation.receive_whole(requests)
         if not whole and not (requests and requests[0].compute.HasField("init_request")):
             return None  # the item is about an attempt that has ended: its end and this message crossed

@@ -43,13 +43,15 @@ class WorkerServer:
         inbox: The queue for attempts that are ready to run. It is stopped when the server ends.
         borders: Where the output of one attempt ends and that of the next begins.
         batch: Serve ``BatchWorker`` too.
+        places: How many attempts run at a time.
     """
 
-    def __init__(self, address: str, inbox: Inbox, borders: Borders, *, batch: bool = True) -> None:
+    def __init__(self, address: str, inbox: Inbox, borders: Borders, *, batch: bool = True, places: int = 1) -> None:
         self._address = address
         self._inbox = inbox
         self._borders = borders
         self._batch = batch
+        self._places = places
         self._ready: Future[str] = Future()
         self._failure: BaseException | None = None
         self._thread = Thread(target=self._main, name="ripieno-worker-io", daemon=True)
@@ -110,7 +112,7 @@ class WorkerServer:
         async with asyncio.TaskGroup() as readers:
             self._lanes.append(ProcessLane(self._inbox, self._borders, readers))
             if self._batch:
-                self._lanes.append(BatchLane(self._inbox, self._borders, readers))
+                self._lanes.append(BatchLane(self._inbox, self._borders, readers, self._places))
             for lane in self._lanes:
                 lane.add_to(server)
             await server.start()

@@ -1,4 +1,4 @@
-"""``serve``: runs one handler in one process, one attempt at a time, until the process is told to stop."""
+"""``serve``: runs one handler in one process until the process is told to stop."""
 
 import asyncio
 import os
@@ -7,19 +7,21 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 from typing import cast
 
 from ripieno.config import WORKER_ADDRESS_VARIABLE
+from ripieno.worker.author.task_log import name_tasks_in_logs
 from ripieno.worker.process.borders import Borders
 from ripieno.worker.process.forks import guard_forks
 from ripieno.worker.process.surroundings import Surroundings
 from ripieno.worker.running.handlers import is_async
-from ripieno.worker.running.inbox import BlockingInbox, Inbox, LoopInbox
+from ripieno.worker.running.inbox import BlockingInbox, Inbox, LoopInbox, PlacedInboxes
 from ripieno.worker.running.preparation import prepared, prepared_on_loop
-from ripieno.worker.running.runner import AsyncHandler, Handler, run_awaiting, run_blocking
+from ripieno.worker.running.runner import AsyncHandler, Handler, run_awaiting, run_blocking, run_together
 from ripieno.worker.serving.server import WorkerServer, remove_socket
-from ripieno.worker.terms.errors import ServeError
+from ripieno.worker.terms.errors import HandlerError, ServeError
 
 #: Seconds for which a handler that computes may keep the interpreter while the I/O has something to do.
 #: With Python's own 5 ms, five results of 1 ms each gather before the first one goes out.
@@ -32,11 +34,12 @@ def serve(
     on_ready: Callable[[str], object] | None = None,
     *,
     batch: bool = True,
+    concurrency: int = 1,
 ) -> None:
     """Serve tasks with a handler until SIGTERM or SIGINT.
 
     The handler runs in the calling thread (the main one, normally; a coroutine function
-    on an event loop there), one attempt at a time; the I/O has a thread of its own, so that the
+    on an event loop there), one attempt at a time unless ``concurrency`` says otherwise; the I/O has a thread of its own, so that the
     worker answers while a handler runs. A first signal lets the running attempt finish
     and gives back attempts that have not begun; a second one ends the process at once.
 
@@ -56,8 +59,13 @@ def serve(
         on_ready: Called with the address once the worker listens.
         batch: False serves ``Worker`` alone, as a worker of another make does: one call
             an attempt. Tasks can do the same then, at a higher cost.
+        concurrency: How many attempts this process runs at a time, on its one event loop: for coroutine functions
+            that wait for others most of the time. Time limits and cancellations stay those of each attempt, but what
+            they print is no attempt's own, and if the process dies all that run have failed. Without ``batch`` it
+            has no effect: there is one call at a time.
 
     Raises:
+        HandlerError: several attempts at a time with a handler that is a plain function, or less than one.
         ServeError: no address is given, or the worker cannot listen there.
         StartupError: a function of ``@startup`` failed.
     """
@@ -65,33 +73,57 @@ def serve(
     if not where:
         raise ServeError(f"no address to serve: give one (unix:/path or HOST:PORT) or set {WORKER_ADDRESS_VARIABLE}")
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    _check_concurrency(concurrency, handler)
     in_charge = threading.current_thread() is threading.main_thread()
     borders = Borders.of_this_process() if in_charge else Borders(None)
+    if concurrency > 1:
+        borders = Borders(None)  # nobody could say which attempt has printed what
+        name_tasks_in_logs()
+    place = _Place(where, borders, on_ready, batch, concurrency)
     if is_async(handler):
-        asyncio.run(_serve_async(cast(AsyncHandler, handler), where, borders, on_ready, batch))
+        asyncio.run(_serve_async(cast(AsyncHandler, handler), place))
         return
     inbox = BlockingInbox()
-    with prepared(), _listening(where, inbox, borders, on_ready, batch) as surroundings:
+    with prepared(), _listening(place, inbox) as surroundings:
         run_blocking(inbox, cast(Handler, handler), surroundings)
 
 
-async def _serve_async(
-    handler: AsyncHandler, address: str, borders: Borders, on_ready: Callable[[str], object] | None, batch: bool
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where and how to serve; the fields are arguments of ``serve`` and of ``WorkerServer``."""
+
+    address: str
+    borders: Borders
+    on_ready: Callable[[str], object] | None
+    batch: bool
+    concurrency: int
+
+
+def _check_concurrency(concurrency: int, handler: Handler | AsyncHandler) -> None:
+    if concurrency < 1:
+        raise HandlerError(f"concurrency is {concurrency}; a worker runs one attempt at a time at least")
+    if concurrency > 1 and not is_async(handler):
+        raise HandlerError(
+            f"concurrency is {concurrency}, and the handler is a plain function, which runs one attempt at a time: make it"
+            " a coroutine function (async def), or start more workers (more slots of the agent)"
+        )
+
+
+async def _serve_async(handler: AsyncHandler, place: _Place) -> None:
     loop = asyncio.get_running_loop()
-    inbox = LoopInbox(loop)
+    inboxes = [LoopInbox(loop) for _ in range(place.concurrency)]
     async with prepared_on_loop():
-        with _listening(address, inbox, borders, on_ready, batch, loop) as surroundings:
-            await run_awaiting(inbox, handler, surroundings)
+        with _listening(place, PlacedInboxes(inboxes), loop) as surroundings:
+            if len(inboxes) > 1:
+                await run_together(inboxes, handler, surroundings)
+            else:
+                await run_awaiting(inboxes[0], handler, surroundings.restore if surroundings is not None else None)
 
 
 @contextmanager
 def _listening(
-    address: str,
+    place: _Place,
     inbox: Inbox,
-    borders: Borders,
-    on_ready: Callable[[str], object] | None,
-    batch: bool,
     loop: asyncio.AbstractEventLoop | None = None,
 ) -> Iterator[Surroundings | None]:
     """Run a server that feeds the inbox, and stop both on signals; ``loop`` is this thread's loop, if one runs.
@@ -100,8 +132,8 @@ def _listening(
     since the process, its signals and its directory belong to somebody else then.
     """
     in_charge = threading.current_thread() is threading.main_thread()
-    surroundings = Surroundings(borders) if in_charge else None
-    server = WorkerServer(address, inbox, borders, batch=batch)
+    surroundings = Surroundings(place.borders) if in_charge else None
+    server = WorkerServer(place.address, inbox, place.borders, batch=place.batch, places=place.concurrency)
     bound = server.start()
 
     def stop() -> None:
@@ -115,13 +147,13 @@ def _listening(
             guard_forks(bound, handlers)
             if surroundings is not None:
                 surroundings.keep_signals(handlers)
-            if on_ready is not None:
-                on_ready(bound)
+            if place.on_ready is not None:
+                place.on_ready(bound)
             yield surroundings
     finally:
         guard_forks("", {})
         server.stop()
-        remove_socket(address)
+        remove_socket(place.address)
         if surroundings is not None:
             surroundings.close()
 

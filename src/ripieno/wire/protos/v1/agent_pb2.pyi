@@ -42,6 +42,7 @@ class AgentMessage(_message.Message):
     COMPLETIONS_FIELD_NUMBER: _builtins.int
     OUTPUTS_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
+    SLOTS_FIELD_NUMBER: _builtins.int
     credit: _builtins.int
     """How many more assignments the agent takes, beyond what it was granted so far."""
     outcomes_no: _builtins.int
@@ -53,6 +54,8 @@ class AgentMessage(_message.Message):
     """The agent takes no more work; credit that it granted is void."""
     credit_revoked: _builtins.bool
     """Credit granted before this message is void; `credit` of this message counts."""
+    slots: _builtins.int
+    """How many attempts the agent runs at a time from now on, where that is not what Hello says any more."""
     @_builtins.property
     def hello(self) -> Global___Hello: ...
     @_builtins.property
@@ -98,12 +101,15 @@ class AgentMessage(_message.Message):
         completions: Global___Completions | None = ...,
         outputs: _abc.Iterable[Global___LiveOutput] | None = ...,
         progress: _abc.Iterable[Global___LiveProgress] | None = ...,
+        slots: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["completions", b"completions", "hello", b"hello"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_slots", b"_slots", "completions", b"completions", "hello", b"hello", "slots", b"slots"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["completions", b"completions", "credit", b"credit", "credit_revoked", b"credit_revoked", "draining", b"draining", "hello", b"hello", "interrupting", b"interrupting", "outcomes", b"outcomes", "outcomes_no", b"outcomes_no", "outputs", b"outputs", "progress", b"progress", "released", b"released", "started", b"started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_slots", b"_slots", "completions", b"completions", "credit", b"credit", "credit_revoked", b"credit_revoked", "draining", b"draining", "hello", b"hello", "interrupting", b"interrupting", "outcomes", b"outcomes", "outcomes_no", b"outcomes_no", "outputs", b"outputs", "progress", b"progress", "released", b"released", "slots", b"slots", "started", b"started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__slots: _TypeAlias = _typing.Literal["slots"]  # noqa: Y015
+    _WhichOneofArgType__slots: _TypeAlias = _typing.Literal["_slots", b"_slots"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__slots) -> _WhichOneofReturnType__slots | None: ...
 
 Global___AgentMessage: _TypeAlias = AgentMessage  # noqa: Y015
 

@@ -26,7 +26,7 @@ from ripieno.wire.protos.armonik_v2 import worker_service_pb2 as ripieno_dot_wir
 from ripieno.wire.protos.v1 import agent_pb2 as ripieno_dot_wire_dot_protos_dot_v1_dot_agent__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)ripieno/wire/protos/v1/batch_worker.proto\x12\nripieno.v1\x1a\x33ripieno/wire/protos/armonik_v2/worker_service.proto\x1a\"ripieno/wire/protos/v1/agent.proto\"\xe0\x03\n\x0c\x42\x61tchRequest\x12,\n\x05items\x18\x01 \x03(\x0b\x32\x1d.ripieno.v1.BatchRequest.Item\x12\x31\n\x07objects\x18\x02 \x01(\x0b\x32 .ripieno.v1.BatchRequest.Objects\x12\x14\n\x0cobject_names\x18\x03 \x03(\t\x12\x11\n\tno_object\x18\x04 \x01(\x08\x12,\n\x07scratch\x18\x05 \x01(\x0b\x32\x1b.ripieno.v1.ObjectDirectory\x1a\x9d\x01\n\x04Item\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\r\x12\x35\n\x08requests\x18\x02 \x03(\x0b\x32#.ArmoniK.api.grpc.v1.ProcessRequest\x12\x10\n\x08withdraw\x18\x03 \x01(\x08\x12\x0e\n\x06\x63\x61ncel\x18\x04 \x01(\x08\x12+\n\x04\x66ile\x18\x05 \x01(\x0b\x32\x1d.ripieno.v1.BatchRequest.File\x1a\"\n\x04\x46ile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\x1aT\n\x07Objects\x12.\n\tdirectory\x18\x01 \x01(\x0b\x32\x1b.ripieno.v1.ObjectDirectory\x12\x19\n\x11larger_than_bytes\x18\x02 \x01(\r\"\xb9\x04\n\nBatchReply\x12*\n\x05items\x18\x01 \x03(\x0b\x32\x1b.ripieno.v1.BatchReply.Item\x12\x14\n\x0cwants_object\x18\x02 \x01(\x08\x12\x15\n\rreads_scratch\x18\x03 \x01(\x08\x1a\xb4\x02\n\x04Item\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\r\x12\x32\n\x07replies\x18\x02 \x03(\x0b\x32!.ArmoniK.api.grpc.v1.ProcessReply\x12\x11\n\twithdrawn\x18\x03 \x01(\x08\x12\x13\n\x06\x66\x61iled\x18\x04 \x01(\tH\x00\x88\x01\x01\x12-\n\x06stored\x18\x05 \x03(\x0b\x32\x1d.ripieno.v1.BatchReply.Stored\x12/\n\x07printed\x18\x06 \x01(\x0b\x32\x1e.ripieno.v1.BatchReply.Printed\x12\x1a\n\rfailure_value\x18\x07 \x01(\x0cH\x01\x88\x01\x01\x12&\n\x08progress\x18\x08 \x01(\x0b\x32\x14.ripieno.v1.ProgressB\t\n\x07_failedB\x10\n\x0e_failure_value\x1aZ\n\x07Printed\x12)\n\x06output\x18\x01 \x01(\x0b\x32\x19.ripieno.v1.AttemptOutput\x12\x11\n\tstdout_at\x18\x02 \x01(\x04\x12\x11\n\tstderr_at\x18\x03 \x01(\x04\x1a?\n\x06Stored\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x06object\x18\x02 \x01(\x0b\x32\x18.ripieno.v1.StoredObject2N\n\x0b\x42\x61tchWorker\x12?\n\x07Process\x12\x18.ripieno.v1.BatchRequest\x1a\x16.ripieno.v1.BatchReply(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)ripieno/wire/protos/v1/batch_worker.proto\x12\nripieno.v1\x1a\x33ripieno/wire/protos/armonik_v2/worker_service.proto\x1a\"ripieno/wire/protos/v1/agent.proto\"\x85\x04\n\x0c\x42\x61tchRequest\x12,\n\x05items\x18\x01 \x03(\x0b\x32\x1d.ripieno.v1.BatchRequest.Item\x12\x31\n\x07objects\x18\x02 \x01(\x0b\x32 .ripieno.v1.BatchRequest.Objects\x12\x14\n\x0cobject_names\x18\x03 \x03(\t\x12\x11\n\tno_object\x18\x04 \x01(\x08\x12,\n\x07scratch\x18\x05 \x01(\x0b\x32\x1b.ripieno.v1.ObjectDirectory\x12\x14\n\x0cknows_places\x18\x06 \x01(\x08\x1a\xac\x01\n\x04Item\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\r\x12\x35\n\x08requests\x18\x02 \x03(\x0b\x32#.ArmoniK.api.grpc.v1.ProcessRequest\x12\x10\n\x08withdraw\x18\x03 \x01(\x08\x12\x0e\n\x06\x63\x61ncel\x18\x04 \x01(\x08\x12+\n\x04\x66ile\x18\x05 \x01(\x0b\x32\x1d.ripieno.v1.BatchRequest.File\x12\r\n\x05place\x18\x06 \x01(\r\x1a\"\n\x04\x46ile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\x1aT\n\x07Objects\x12.\n\tdirectory\x18\x01 \x01(\x0b\x32\x1b.ripieno.v1.ObjectDirectory\x12\x19\n\x11larger_than_bytes\x18\x02 \x01(\r\"\xc9\x04\n\nBatchReply\x12*\n\x05items\x18\x01 \x03(\x0b\x32\x1b.ripieno.v1.BatchReply.Item\x12\x14\n\x0cwants_object\x18\x02 \x01(\x08\x12\x15\n\rreads_scratch\x18\x03 \x01(\x08\x12\x0e\n\x06places\x18\x04 \x01(\r\x1a\xb4\x02\n\x04Item\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\r\x12\x32\n\x07replies\x18\x02 \x03(\x0b\x32!.ArmoniK.api.grpc.v1.ProcessReply\x12\x11\n\twithdrawn\x18\x03 \x01(\x08\x12\x13\n\x06\x66\x61iled\x18\x04 \x01(\tH\x00\x88\x01\x01\x12-\n\x06stored\x18\x05 \x03(\x0b\x32\x1d.ripieno.v1.BatchReply.Stored\x12/\n\x07printed\x18\x06 \x01(\x0b\x32\x1e.ripieno.v1.BatchReply.Printed\x12\x1a\n\rfailure_value\x18\x07 \x01(\x0cH\x01\x88\x01\x01\x12&\n\x08progress\x18\x08 \x01(\x0b\x32\x14.ripieno.v1.ProgressB\t\n\x07_failedB\x10\n\x0e_failure_value\x1aZ\n\x07Printed\x12)\n\x06output\x18\x01 \x01(\x0b\x32\x19.ripieno.v1.AttemptOutput\x12\x11\n\tstdout_at\x18\x02 \x01(\x04\x12\x11\n\tstderr_at\x18\x03 \x01(\x04\x1a?\n\x06Stored\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x06object\x18\x02 \x01(\x0b\x32\x18.ripieno.v1.StoredObject2N\n\x0b\x42\x61tchWorker\x12?\n\x07Process\x12\x18.ripieno.v1.BatchRequest\x1a\x16.ripieno.v1.BatchReply(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,21 +34,21 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ripieno.wire.protos.v1.batc
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_BATCHREQUEST']._serialized_start=147
-  _globals['_BATCHREQUEST']._serialized_end=627
-  _globals['_BATCHREQUEST_ITEM']._serialized_start=348
-  _globals['_BATCHREQUEST_ITEM']._serialized_end=505
-  _globals['_BATCHREQUEST_FILE']._serialized_start=507
-  _globals['_BATCHREQUEST_FILE']._serialized_end=541
-  _globals['_BATCHREQUEST_OBJECTS']._serialized_start=543
-  _globals['_BATCHREQUEST_OBJECTS']._serialized_end=627
-  _globals['_BATCHREPLY']._serialized_start=630
-  _globals['_BATCHREPLY']._serialized_end=1199
-  _globals['_BATCHREPLY_ITEM']._serialized_start=734
-  _globals['_BATCHREPLY_ITEM']._serialized_end=1042
-  _globals['_BATCHREPLY_PRINTED']._serialized_start=1044
-  _globals['_BATCHREPLY_PRINTED']._serialized_end=1134
-  _globals['_BATCHREPLY_STORED']._serialized_start=1136
-  _globals['_BATCHREPLY_STORED']._serialized_end=1199
-  _globals['_BATCHWORKER']._serialized_start=1201
-  _globals['_BATCHWORKER']._serialized_end=1279
+  _globals['_BATCHREQUEST']._serialized_end=664
+  _globals['_BATCHREQUEST_ITEM']._serialized_start=370
+  _globals['_BATCHREQUEST_ITEM']._serialized_end=542
+  _globals['_BATCHREQUEST_FILE']._serialized_start=544
+  _globals['_BATCHREQUEST_FILE']._serialized_end=578
+  _globals['_BATCHREQUEST_OBJECTS']._serialized_start=580
+  _globals['_BATCHREQUEST_OBJECTS']._serialized_end=664
+  _globals['_BATCHREPLY']._serialized_start=667
+  _globals['_BATCHREPLY']._serialized_end=1252
+  _globals['_BATCHREPLY_ITEM']._serialized_start=787
+  _globals['_BATCHREPLY_ITEM']._serialized_end=1095
+  _globals['_BATCHREPLY_PRINTED']._serialized_start=1097
+  _globals['_BATCHREPLY_PRINTED']._serialized_end=1187
+  _globals['_BATCHREPLY_STORED']._serialized_start=1189
+  _globals['_BATCHREPLY_STORED']._serialized_end=1252
+  _globals['_BATCHWORKER']._serialized_start=1254
+  _globals['_BATCHWORKER']._serialized_end=1332
 # @@protoc_insertion_point(module_scope)

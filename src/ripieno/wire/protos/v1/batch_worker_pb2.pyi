@@ -36,6 +36,7 @@ class BatchRequest(_message.Message):
         WITHDRAW_FIELD_NUMBER: _builtins.int
         CANCEL_FIELD_NUMBER: _builtins.int
         FILE_FIELD_NUMBER: _builtins.int
+        PLACE_FIELD_NUMBER: _builtins.int
         attempt: _builtins.int
         """Chosen by the agent, never used twice on one stream."""
         withdraw: _builtins.bool
@@ -46,6 +47,8 @@ class BatchRequest(_message.Message):
         """Interrupt it. It ends at once if it had not begun (`withdrawn`), else
         when the handler notices; its Output, if any, is then of no interest.
         """
+        place: _builtins.int
+        """In the first item of an attempt: the place where it runs, below BatchReply.places."""
         @_builtins.property
         def requests(self) -> _containers.RepeatedCompositeFieldContainer[_worker_service_pb2.ProcessRequest]:
             """Exactly the messages that Worker.Process would carry, in that order."""
@@ -64,10 +67,11 @@ class BatchRequest(_message.Message):
             withdraw: _builtins.bool = ...,
             cancel: _builtins.bool = ...,
             file: Global___BatchRequest.File | None = ...,
+            place: _builtins.int = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _typing.Literal["file", b"file"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cancel", b"cancel", "file", b"file", "requests", b"requests", "withdraw", b"withdraw"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cancel", b"cancel", "file", b"file", "place", b"place", "requests", b"requests", "withdraw", b"withdraw"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -118,8 +122,11 @@ class BatchRequest(_message.Message):
     OBJECT_NAMES_FIELD_NUMBER: _builtins.int
     NO_OBJECT_FIELD_NUMBER: _builtins.int
     SCRATCH_FIELD_NUMBER: _builtins.int
+    KNOWS_PLACES_FIELD_NUMBER: _builtins.int
     no_object: _builtins.bool
     """The answer to `wants_object` where there are no names: send it in chunks."""
+    knows_places: _builtins.bool
+    """In the first message of an agent that gives attempts to more than one place."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchRequest.Item]: ...
     @_builtins.property
@@ -144,10 +151,11 @@ class BatchRequest(_message.Message):
         object_names: _abc.Iterable[_builtins.str] | None = ...,
         no_object: _builtins.bool = ...,
         scratch: _agent_pb2.ObjectDirectory | None = ...,
+        knows_places: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["objects", b"objects", "scratch", b"scratch"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "no_object", b"no_object", "object_names", b"object_names", "objects", b"objects", "scratch", b"scratch"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "knows_places", b"knows_places", "no_object", b"no_object", "object_names", b"object_names", "objects", b"objects", "scratch", b"scratch"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -273,10 +281,15 @@ class BatchReply(_message.Message):
     ITEMS_FIELD_NUMBER: _builtins.int
     WANTS_OBJECT_FIELD_NUMBER: _builtins.int
     READS_SCRATCH_FIELD_NUMBER: _builtins.int
+    PLACES_FIELD_NUMBER: _builtins.int
     wants_object: _builtins.bool
     """There is a large result and no name for it. Asked once until there is an answer."""
     reads_scratch: _builtins.bool
     """The agent's `scratch` is here."""
+    places: _builtins.int
+    """The answer to `knows_places`: how many places the worker has, and so attempts that it runs at a time. A worker
+    that does not answer has one.
+    """
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchReply.Item]: ...
     def __init__(
@@ -285,10 +298,11 @@ class BatchReply(_message.Message):
         items: _abc.Iterable[Global___BatchReply.Item] | None = ...,
         wants_object: _builtins.bool = ...,
         reads_scratch: _builtins.bool = ...,
+        places: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "reads_scratch", b"reads_scratch", "wants_object", b"wants_object"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "places", b"places", "reads_scratch", b"reads_scratch", "wants_object", b"wants_object"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

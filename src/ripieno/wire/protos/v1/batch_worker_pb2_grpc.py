@@ -45,8 +45,8 @@ class BatchWorkerServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Process(self, request_iterator, context):
-        """One stream a worker at a time. Attempts begin in the order in which their
-        first message arrives, and one runs at a time.
+        """One stream a worker at a time. A worker has one place or several; in each, attempts begin in the order in
+        which their first message arrives, and one runs at a time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -35,16 +35,16 @@ class BatchWorkerStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> BatchWorkerAsyncStub: ...
     Process: _grpc.StreamStreamMultiCallable[_batch_worker_pb2.BatchRequest, _batch_worker_pb2.BatchReply]
-    """One stream a worker at a time. Attempts begin in the order in which their
-    first message arrives, and one runs at a time.
+    """One stream a worker at a time. A worker has one place or several; in each, attempts begin in the order in
+    which their first message arrives, and one runs at a time.
     """
 
 @_typing.type_check_only
 class BatchWorkerAsyncStub(BatchWorkerStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Process: _aio.StreamStreamMultiCallable[_batch_worker_pb2.BatchRequest, _batch_worker_pb2.BatchReply]  # type: ignore[assignment]
-    """One stream a worker at a time. Attempts begin in the order in which their
-    first message arrives, and one runs at a time.
+    """One stream a worker at a time. A worker has one place or several; in each, attempts begin in the order in
+    which their first message arrives, and one runs at a time.
     """
 
 class BatchWorkerServicer(metaclass=_abc_1.ABCMeta):
@@ -54,8 +54,8 @@ class BatchWorkerServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_batch_worker_pb2.BatchRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_batch_worker_pb2.BatchReply], _abc.AsyncIterator[_batch_worker_pb2.BatchReply]]:
-        """One stream a worker at a time. Attempts begin in the order in which their
-        first message arrives, and one runs at a time.
+        """One stream a worker at a time. A worker has one place or several; in each, attempts begin in the order in
+        which their first message arrives, and one runs at a time.
         """
 
 def add_BatchWorkerServicer_to_server(servicer: BatchWorkerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
