@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 
 import grpc
@@ -69,6 +70,15 @@ async def test_tasks_are_listed_with_all_that_is_known_of_them(channel: grpc.aio
     assert (page.page.total, page.page.next_cursor) == (2, "")
     assert await stub.Get(tasks_pb2.TaskId(task_id="t1")) == first
     assert await stub.Get(tasks_pb2.TaskId(task_id="t1###2")) == first  # the id that a worker saw
+    assert not (first.HasField("starts_at") or first.HasField("deadline"))
+
+
+async def test_tasks_tell_their_times(channel: grpc.aio.Channel, world: World) -> None:
+    of = options(**{"ripieno.delay": "3600", "ripieno.deadline": "2999-01-02T03:04:05.5Z"})  # type: ignore[arg-type]
+    await world.submit(task("t", needs=["k"]), of=of)
+    told = await tasks_pb2_grpc.TasksStub(channel).Get(tasks_pb2.TaskId(task_id="t"))
+    assert told.starts_at.ToDatetime() - told.submitted_at.ToDatetime() == timedelta(hours=1)
+    assert told.deadline.ToJsonString() == "2999-01-02T03:04:05.500Z" and told.unmet_dependencies == 1
 
 
 async def test_pages_by_cursor_and_by_number(channel: grpc.aio.Channel, world: World) -> None:

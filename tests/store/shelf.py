@@ -140,6 +140,11 @@ async def _task(stock: _Stock, task_no: int) -> None:
     failed_input = 1 if status is TaskStatus.ERROR and needs and chance.random() < 0.5 else None
     retry, unmet, size = chance.randrange(3), chance.randrange(3), _maybe(chance, chance.randrange(5), 0.8)
     task_id, session_id = f"{_texts(chance, '')}-{task_no}", sessions[session_no]
+    starts_at, deadline = (_maybe(chance, when(), 0.2) for _ in range(2))
+    for kind, due_at in ((1, starts_at), (2, deadline)):
+        if due_at is not None:
+            await insert("timers", task_no=task_no, kind=kind, session_no=session_no, due_at=due_at)
+    waits = status is TaskStatus.SUBMITTED and starts_at is not None
     if size is not None:
         await insert("blobs", blob_no=task_no, size=size, data=b"x" * size)
     await insert(
@@ -148,7 +153,7 @@ async def _task(stock: _Stock, task_no: int) -> None:
     )  # fmt: skip
     await insert(
         "states", task_no=task_no, session_no=session_no, claim=task_no if owned else None, agent_no=agent,
-        claimed_at=claimed_at, started_at=started_at, ended_at=ended_at, unmet=unmet, retry=retry, max_retries=3,
+        claimed_at=claimed_at, started_at=started_at, ended_at=ended_at, unmet=unmet + waits, retry=retry, max_retries=3,
         failed_input=failed_input, status=int(status), priority=of.priority, partition=of.partition, worker=worker, detail=detail,
     )  # fmt: skip
     if owned and agent in held:
@@ -165,6 +170,7 @@ async def _task(stock: _Stock, task_no: int) -> None:
         | {
             "number": task_no, "id": task_id, "attempt": retry, "unmet_dependencies": unmet, "submitted_at": submitted_at, "options": of,
             "expected_output_keys": outputs, "data_dependencies": needs, "payload_size": size,
+            "starts_at": starts_at if waits else None, "deadline": None if status.final else deadline,
         }
         | ({} if failed_input is None else {"error": f"input '{needs[0]}' was aborted"})
     )  # fmt: skip
@@ -211,7 +217,7 @@ async def _agents(stock: _Stock) -> None:
     claimable = Counter(
         task["options"].partition
         for task in shelf[Listed.TASKS]
-        if task["status"] is TaskStatus.SUBMITTED and not task["unmet_dependencies"]
+        if task["status"] is TaskStatus.SUBMITTED and not (task["unmet_dependencies"] or task["starts_at"])
     )
     for number, name in agents.items():
         agent_id = UUID(int=chance.getrandbits(128))

@@ -109,7 +109,7 @@ HOT_INSIDE = [
     ("fire_timers", "update states", {"timers_due", "states_pkey"}),
     ("fire_timers", "left join states", {"timers_due", "states_pkey", "sessions_pkey"}),
     ("expire_tasks", "for no key update", {"timers_due", "states_pkey"}),
-    ("expire_tasks", "update states", {"states_pkey", "tasks_pkey", "results_pkey"}),
+    ("expire_tasks", "update states", {"states_pkey", "tasks_pkey", "results_pkey", "timers_pkey"}),
     (
         "retry_timed_tasks",
         "update states",
@@ -127,6 +127,8 @@ HOT_INSIDE = [
     ("purge_payloads", "from tasks", {"tasks_by_session"}),
     ("delete_rows", "from tasks t\n", {"tasks_by_session"}),
     ("delete_rows", "delete from states", {"states_pkey"}),
+    ("delete_rows", "delete from timers", {"timers_pkey"}),
+    ("retry_timed_tasks", "delete from timers", {"timers_pkey"}),
     ("delete_rows", "delete from earlier_attempts", {"earlier_attempts_pkey"}),
     ("delete_rows", "from dependencies d\n", {"dependencies_pkey"}),
 ]

@@ -122,6 +122,8 @@ _CATALOGUE: Mapping[Listed, Mapping[str, Field]] = {
         Field("expected_output_keys", Kind.TEXTS),
         Field("data_dependencies", Kind.TEXTS),
         Field("payload_size", Kind.NUMBER, optional=True),
+        Field("starts_at", Kind.TIME, optional=True),
+        Field("deadline", Kind.TIME, optional=True),
     ),
     Listed.ATTEMPTS: _fields(
         Field("task_number", Kind.NUMBER, sorts=True, finds=True),

@@ -68,6 +68,8 @@ class ListedTask:
     expected_output_keys: Sequence[str]
     data_dependencies: Sequence[str]
     payload_size: int
+    starts_at: datetime | None
+    deadline: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,7 +156,10 @@ SOURCES: Mapping[Listed, Source] = {
             "session_id": Column("s.id", ["s"], by_bytes=True, session_no="t.session_no"),
             "status": Column("st.status", ["st"]),
             "attempt": Column("st.retry", ["st"]),
-            "unmet_dependencies": Column("st.unmet", ["st"]),
+            # A timer before which a task does not start counts as one in the table.
+            "unmet_dependencies": Column(
+                "st.unmet - case when st.status = 1 and ts.task_no is not null then 1 else 0 end", ["st", "ts"]
+            ),
             "submitted_at": Column("t.submitted_at"),
             "claimed_at": Column("st.claimed_at", ["st"]),
             "started_at": Column("st.started_at", ["st"]),
@@ -177,12 +180,16 @@ SOURCES: Mapping[Listed, Source] = {
             "expected_output_keys": Column("t.expected_output_keys", may_be_long=True),
             "data_dependencies": Column("t.data_dependencies", may_be_long=True),
             "payload_size": Column("b.size", ["b"]),
+            "starts_at": Column("case when st.status = 1 then ts.due_at end", ["st", "ts"]),
+            "deadline": Column("case when st.status < 10 then td.due_at end", ["st", "td"]),
         },
         joins={
             "st": ("join states st on st.task_no = t.task_no and st.session_no = t.session_no", ()),
             "s": _session("t"),
             "o": ("join options o on o.options_no = t.options_no", ()),
             "a": ("left join agents a on a.agent_no = st.agent_no", ["st"]),
+            "ts": ("left join timers ts on ts.task_no = t.task_no and ts.kind = 1", ()),
+            "td": ("left join timers td on td.task_no = t.task_no and td.kind = 2", ()),
             "b": (
                 f"left join blobs b on b.blob_no = coalesce(t.payload_no, {_PAYLOAD_OF_RESULT})",
                 (),

@@ -16,21 +16,17 @@ with set_now as (
 select extract(epoch from min(due_at) - now())::double precision as due_in_s from set_now
 
 -- name: next_due
--- In how many seconds the next timer is due; 0 or less: one is due. Null: there is none. Locks nothing; timers_due, twice.
+-- In how many seconds the next timer is due; 0 or less: one is due. Null: there is none. Locks nothing; timers_due.
 select extract(epoch from min(next.due_at) - clock_timestamp())::double precision as due_in_s
-from (
-    (select due_at from timers where kind = 1 order by kind, due_at limit 1)
-    union all
-    (select due_at from timers where kind = 2 order by kind, due_at limit 1)
-) as next
+from (select due_at from timers order by due_at limit 1) as next
 
 -- name: due_sessions
--- Up to $2 sessions of the first $1 timers of each kind that are due, without those of the sessions $3. Locks nothing; timers_due, twice.
+-- Up to $2 sessions of the first $1 timers that are due, without those of the sessions $3. Locks nothing; timers_due.
 select distinct due.session_no
 from (
-    (select session_no from timers where kind = 1 and due_at <= now() and session_no <> all($3::bigint[]) order by kind, due_at limit $1)
-    union all
-    (select session_no from timers where kind = 2 and due_at <= now() and session_no <> all($3::bigint[]) order by kind, due_at limit $1)
+    select session_no from timers
+    where due_at <= now() and session_no <> all($3::bigint[])
+    order by due_at limit $1
 ) as due
 limit $2
 

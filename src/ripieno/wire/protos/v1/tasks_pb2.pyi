@@ -484,6 +484,8 @@ class Task(_message.Message):
     DATA_DEPENDENCIES_FIELD_NUMBER: _builtins.int
     PAYLOAD_SIZE_FIELD_NUMBER: _builtins.int
     NUMBER_FIELD_NUMBER: _builtins.int
+    STARTS_AT_FIELD_NUMBER: _builtins.int
+    DEADLINE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     session_id: _builtins.str
     status: _builtins.str
@@ -491,7 +493,7 @@ class Task(_message.Message):
     attempt: _builtins.int
     """Number of the latest attempt, from 0."""
     unmet_dependencies: _builtins.int
-    """Dependencies that are not there yet; a SUBMITTED task with none of them waits for an agent."""
+    """Dependencies that are not there yet; a SUBMITTED task with none of them waits for its time or for an agent."""
     agent: _builtins.str
     worker: _builtins.str
     error: _builtins.str
@@ -521,6 +523,14 @@ class Task(_message.Message):
     def expected_output_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def data_dependencies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def starts_at(self) -> _timestamp_pb2.Timestamp:
+        """The task does not start before that: its delay, or the pause before its next attempt. Unset once the time has come."""
+
+    @_builtins.property
+    def deadline(self) -> _timestamp_pb2.Timestamp:
+        """When the task is ended unless it has ended by then. Unset for a task without a deadline, and once it has ended."""
+
     def __init__(
         self,
         *,
@@ -542,10 +552,12 @@ class Task(_message.Message):
         data_dependencies: _abc.Iterable[_builtins.str] | None = ...,
         payload_size: _builtins.int = ...,
         number: _builtins.int = ...,
+        starts_at: _timestamp_pb2.Timestamp | None = ...,
+        deadline: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["claimed_at", b"claimed_at", "duration", b"duration", "ended_at", b"ended_at", "options", b"options", "started_at", b"started_at", "submitted_at", b"submitted_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["claimed_at", b"claimed_at", "deadline", b"deadline", "duration", b"duration", "ended_at", b"ended_at", "options", b"options", "started_at", b"started_at", "starts_at", b"starts_at", "submitted_at", b"submitted_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "attempt", b"attempt", "claimed_at", b"claimed_at", "data_dependencies", b"data_dependencies", "duration", b"duration", "ended_at", b"ended_at", "error", b"error", "expected_output_keys", b"expected_output_keys", "id", b"id", "number", b"number", "options", b"options", "payload_size", b"payload_size", "session_id", b"session_id", "started_at", b"started_at", "status", b"status", "submitted_at", b"submitted_at", "unmet_dependencies", b"unmet_dependencies", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "attempt", b"attempt", "claimed_at", b"claimed_at", "data_dependencies", b"data_dependencies", "deadline", b"deadline", "duration", b"duration", "ended_at", b"ended_at", "error", b"error", "expected_output_keys", b"expected_output_keys", "id", b"id", "number", b"number", "options", b"options", "payload_size", b"payload_size", "session_id", b"session_id", "started_at", b"started_at", "starts_at", b"starts_at", "status", b"status", "submitted_at", b"submitted_at", "unmet_dependencies", b"unmet_dependencies", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
