@@ -23,9 +23,11 @@ COMMANDS = {
     "result": ("ripieno.cli.commands.result", "Show, fetch and wait for results."),
     "replay": ("ripieno.cli.commands.replay", "A task of the past, run again here, and compared."),
     "explain": ("ripieno.cli.commands.explain", "Why a task is not running, or why it failed."),
+    "top": ("ripieno.cli.commands.top", "What a cluster does, live in the terminal."),
     "events": ("ripieno.cli.commands.events", "What there is and what changes, as it happens."),
     "context": ("ripieno.cli.commands.context", "The clusters that you know by name."),
     "bench": ("ripieno.cli.commands.bench", "How fast a cluster is."),
+    "completion": ("ripieno.cli.commands.completion", "What your shell needs to complete commands and ids."),
     "version": ("ripieno.cli.commands.version", "What is installed here."),
 }
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from ripieno.cli.calling.completing import context_names
 from ripieno.cli.calling.terminal import shown_error
 from ripieno.cli.terms.values import server_addresses
 from ripieno.config import ADDRESS_VARIABLE, DEFAULT_ADDRESS
@@ -26,6 +27,7 @@ def address_flags(command: Callable[..., Any]) -> Callable[..., Any]:
             "--context",
             metavar="NAME",
             expose_value=False,
+            shell_complete=context_names,
             is_eager=True,
             callback=_note_context,
             help="The cluster by its name in your contexts (or in RIPIENO_CONTEXT).",

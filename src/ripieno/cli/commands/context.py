@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from ripieno.cli.calling.addresses import cluster_address
+from ripieno.cli.calling.completing import context_names
 from ripieno.cli.calling.terminal import name, printable, shown_error
 from ripieno.cli.terms.exit_codes import CommandError, ExitCode
 from ripieno.contexts import (
@@ -85,7 +86,7 @@ def add(
 
 
 @command.command("use")
-@click.argument("context_name", type=name, metavar="NAME", required=False)
+@click.argument("context_name", type=name, metavar="NAME", required=False, shell_complete=context_names)
 @click.option("--none", "nothing", is_flag=True, help="Use none of them from now on.")
 def use(context_name: str | None, nothing: bool) -> None:
     """Use a context from now on, wherever nothing else is named."""
@@ -120,7 +121,7 @@ def list_contexts(output: str) -> None:
 
 
 @command.command("remove")
-@click.argument("context_name", type=name, metavar="NAME")
+@click.argument("context_name", type=name, metavar="NAME", shell_complete=context_names)
 def remove(context_name: str) -> None:
     """Forget a context. If it is the one in use, none is from then on."""
     path = contexts_file()
@@ -134,7 +135,7 @@ def remove(context_name: str) -> None:
 
 
 @command.command("show")
-@click.argument("context_name", type=name, metavar="[NAME]", required=False)
+@click.argument("context_name", type=name, metavar="[NAME]", required=False, shell_complete=context_names)
 @_output_flag
 def show(context_name: str | None, output: str) -> None:
     """A context; without a name: which cluster commands speak to now, and who says so. A token is never shown."""

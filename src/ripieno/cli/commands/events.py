@@ -7,6 +7,7 @@ import click
 
 from ripieno.cli.calling.addresses import address_flags
 from ripieno.cli.calling.calls import calling
+from ripieno.cli.calling.completing import session_ids
 from ripieno.cli.calling.terminal import name, printable
 from ripieno.domain.changes import Change, ResultChange, SessionChange
 from ripieno.wire.events import change_from_wire
@@ -14,7 +15,7 @@ from ripieno.wire.protos.v1 import events_pb2, events_pb2_grpc
 
 
 @click.command("events")
-@click.argument("session_ids", type=name, nargs=-1, metavar="[SESSION]...")
+@click.argument("session_ids", type=name, nargs=-1, metavar="[SESSION]...", shell_complete=session_ids)
 @click.option("--follow", "-f", is_flag=True, help="Go on with what happens, until Ctrl-C.")
 @click.option("--from", "cursor", metavar="CURSOR", help="Go on behind the events that ended with this cursor.")
 @click.option("--new", is_flag=True, help="Leave out what there is; implies --follow.")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import click
 
 from ripieno.cli.calling.calls import CALL_TIMEOUT_S, calling, cluster_flags, show
+from ripieno.cli.calling.completing import task_ids
 from ripieno.cli.calling.records import plain
 from ripieno.cli.calling.terminal import name, printable
 from ripieno.domain.explanations import AttemptTold, Explanation, InputFailed
@@ -21,7 +22,7 @@ _COLUMNS = ["attempt", "status", "agent", "worker", "began", "took", "reason"]
 
 
 @click.command("explain")
-@click.argument("task_id", type=name)
+@click.argument("task_id", type=name, shell_complete=task_ids)
 @cluster_flags
 def command(task_id: str, address: str, output: str) -> None:
     """Why a task is not running, or why it failed: what it waits for, what broke, and the way out.

@@ -9,6 +9,7 @@ from typing import IO
 import click
 
 from ripieno.cli.calling.calls import CALL_TIMEOUT_S, cluster_flags, show, show_one, submitter
+from ripieno.cli.calling.completing import result_keys, session_ids
 from ripieno.cli.calling.listing import Asked, list_flags, show_list
 from ripieno.cli.calling.places import RESULTS, SESSIONS
 from ripieno.cli.calling.terminal import name, printable, shown_error
@@ -40,7 +41,7 @@ command.add_command(wait_for_results)
 
 
 @command.command("list")
-@click.argument("session_id", type=name, required=False)
+@click.argument("session_id", type=name, required=False, shell_complete=session_ids)
 @list_flags(Listed.RESULTS, "key,status")
 def list_results(asked: Asked, session_id: str | None) -> None:
     """The results of a session (of all sessions, if none is named), by their keys."""
@@ -50,8 +51,8 @@ def list_results(asked: Asked, session_id: str | None) -> None:
 
 
 @command.command("show")
-@click.argument("session_id", type=name)
-@click.argument("keys", type=name, nargs=-1, required=True)
+@click.argument("session_id", type=name, shell_complete=session_ids)
+@click.argument("keys", type=name, nargs=-1, required=True, shell_complete=result_keys)
 @cluster_flags
 def show_results(session_id: str, keys: tuple[str, ...], address: str, output: str) -> None:
     """The statuses of results. Keys that the session does not have are named at the end, with exit code 3."""
@@ -71,8 +72,8 @@ def show_results(session_id: str, keys: tuple[str, ...], address: str, output: s
 
 
 @command.command("get")
-@click.argument("session_id", type=name)
-@click.argument("key", type=name)
+@click.argument("session_id", type=name, shell_complete=session_ids)
+@click.argument("key", type=name, shell_complete=result_keys)
 @click.option("--to", "target", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
               help="Write the bytes into this file.  [default: standard output]")  # fmt: skip
 @cluster_flags
@@ -84,7 +85,7 @@ def get_result(session_id: str, key: str, target: Path | None, address: str, out
 
 
 @command.command("put")
-@click.argument("session_id", type=name)
+@click.argument("session_id", type=name, shell_complete=session_ids)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--name", "result_name", default="", help="A name for people.  [default: that of the file]")
 @cluster_flags
@@ -100,8 +101,8 @@ def put_result(session_id: str, file: Path, result_name: str, address: str, outp
 
 
 @command.command("delete")
-@click.argument("session_id", type=name)
-@click.argument("keys", type=name, nargs=-1, required=True)
+@click.argument("session_id", type=name, shell_complete=session_ids)
+@click.argument("keys", type=name, nargs=-1, required=True, shell_complete=result_keys)
 @cluster_flags
 def delete_results(session_id: str, keys: tuple[str, ...], address: str, output: str) -> None:
     """Delete the data of completed results; tasks that need it fail.

@@ -5,6 +5,7 @@ import json
 import click
 
 from ripieno.cli.calling.calls import calling, cluster_flags
+from ripieno.cli.calling.completing import session_ids, task_ids
 from ripieno.cli.calling.terminal import name, printable
 from ripieno.cli.terms.exit_codes import ExitCode
 from ripieno.domain.catalogue import Listed
@@ -30,8 +31,8 @@ def _conditions(_context: click.Context, _flag: click.Parameter, text: str | Non
 
 
 @click.command("retry")
-@click.argument("task_ids", metavar="[TASK_ID]...", type=name, nargs=-1)
-@click.option("--session", "session_id", type=name, metavar="ID",
+@click.argument("task_ids", metavar="[TASK_ID]...", type=name, nargs=-1, shell_complete=task_ids)
+@click.option("--session", "session_id", type=name, shell_complete=session_ids, metavar="ID",
               help="The session whose failed tasks are retried, all of them unless some are named.")  # fmt: skip
 @click.option(
     "--failed", is_flag=True, help="All failed tasks of the session, which is what --session alone means, too."

@@ -3,6 +3,7 @@
 import click
 
 from ripieno.cli.calling.calls import CALL_TIMEOUT_S, calling, cluster_flags, show_one, submitter
+from ripieno.cli.calling.completing import session_ids
 from ripieno.cli.calling.listing import Asked, list_flags, show_list
 from ripieno.cli.calling.places import SESSIONS
 from ripieno.cli.calling.terminal import name, printable
@@ -34,7 +35,7 @@ def list_sessions(asked: Asked) -> None:
 
 
 @command.command("show")
-@click.argument("session_id", type=name)
+@click.argument("session_id", type=name, shell_complete=session_ids)
 @cluster_flags
 def show_session(session_id: str, address: str, output: str) -> None:
     """A session's status and how many of its tasks are in which status."""
@@ -47,7 +48,7 @@ def show_session(session_id: str, address: str, output: str) -> None:
 
 
 @command.command("cancel")
-@click.argument("session_id", type=name)
+@click.argument("session_id", type=name, shell_complete=session_ids)
 @cluster_flags
 def cancel_session(session_id: str, address: str, output: str) -> None:
     """Cancel a session: what does not run yet never will, what runs is interrupted."""

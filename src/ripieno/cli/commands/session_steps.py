@@ -5,6 +5,7 @@ from collections.abc import Callable
 import click
 
 from ripieno.cli.calling.calls import CALL_TIMEOUT_S, calling, cluster_flags, show_one
+from ripieno.cli.calling.completing import session_ids
 from ripieno.cli.calling.terminal import name
 from ripieno.domain.statuses import SessionStatus
 from ripieno.wire.protos.v1 import sessions_pb2
@@ -20,7 +21,7 @@ def _step(name_: str, help_: str, call: _Call) -> click.Command:
     """Return a command that calls one method with a session's id, and shows the session as it is afterwards."""
 
     @click.command(name_, help=help_)
-    @click.argument("session_id", type=name)
+    @click.argument("session_id", type=name, shell_complete=session_ids)
     @cluster_flags
     def command(session_id: str, address: str, output: str) -> None:
         with calling(address, SessionsStub) as cluster:
@@ -31,7 +32,7 @@ def _step(name_: str, help_: str, call: _Call) -> click.Command:
 
 
 @click.command("stop-submission")
-@click.argument("session_id", type=name)
+@click.argument("session_id", type=name, shell_complete=session_ids)
 @click.option("--clients", is_flag=True, help="Clients may submit no more tasks.")
 @click.option("--workers", is_flag=True, help="Workers may submit no more: a task that creates sub-tasks fails.")
 @cluster_flags
@@ -46,7 +47,7 @@ def _stop_submission(session_id: str, clients: bool, workers: bool, address: str
 
 
 @click.command("delete")
-@click.argument("session_id", type=name)
+@click.argument("session_id", type=name, shell_complete=session_ids)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @cluster_flags
 def _delete(session_id: str, yes: bool, address: str, output: str) -> None:

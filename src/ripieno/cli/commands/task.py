@@ -6,6 +6,7 @@ from typing import BinaryIO
 import click
 
 from ripieno.cli.calling.calls import CALL_TIMEOUT_S, Row, calling, cluster_flags, show, show_one, submitter
+from ripieno.cli.calling.completing import session_ids, task_ids
 from ripieno.cli.calling.listing import Asked, list_flags, show_list
 from ripieno.cli.calling.places import SESSIONS, TASKS
 from ripieno.cli.calling.terminal import name
@@ -34,7 +35,7 @@ command.add_command(wait_for_tasks)
 
 
 @command.command("list")
-@click.argument("session_id", type=name, required=False)
+@click.argument("session_id", type=name, required=False, shell_complete=session_ids)
 @click.option("--status", "statuses", multiple=True, type=click.Choice([status.name for status in TaskStatus], False),
               help="Only tasks in this status; once for each.")  # fmt: skip
 @list_flags(Listed.TASKS, "id,status")
@@ -48,7 +49,7 @@ def list_tasks(asked: Asked, session_id: str | None, statuses: tuple[str, ...]) 
 
 
 @command.command("show")
-@click.argument("task_id", type=name)
+@click.argument("task_id", type=name, shell_complete=task_ids)
 @cluster_flags
 def show_task(task_id: str, address: str, output: str) -> None:
     """A task's status, and why it is not COMPLETED."""
@@ -60,7 +61,7 @@ def show_task(task_id: str, address: str, output: str) -> None:
 
 
 @command.command("cancel")
-@click.argument("task_ids", type=name, nargs=-1, required=True)
+@click.argument("task_ids", type=name, nargs=-1, required=True, shell_complete=task_ids)
 @cluster_flags
 def cancel_tasks(task_ids: tuple[str, ...], address: str, output: str) -> None:
     """Cancel tasks that are not finished; show what became of each."""
@@ -72,7 +73,7 @@ def cancel_tasks(task_ids: tuple[str, ...], address: str, output: str) -> None:
 
 
 @command.command("logs")
-@click.argument("task_id", type=name)
+@click.argument("task_id", type=name, shell_complete=task_ids)
 @click.option("--attempt", type=click.IntRange(min=0), metavar="N",
               help="Number of the attempt, from 0.  [default: the latest]")  # fmt: skip
 @click.option("--stdout", "streams", flag_value="stdout", help="Only what was written to standard output.")

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from ripieno.cli.calling.calls import CALL_TIMEOUT_S, calling, cluster_flags, show, show_one, submitter
+from ripieno.cli.calling.completing import result_keys, session_ids, task_ids
 from ripieno.cli.calling.terminal import name, printable, shown_error
 from ripieno.cli.terms.exit_codes import CommandError, ExitCode
 from ripieno.cli.terms.values import Seconds
@@ -40,7 +41,7 @@ _timeout_flag = click.option(
 
 
 @click.command("wait")
-@click.argument("session_ids", type=name, nargs=-1, required=True, metavar="SESSION_ID...")
+@click.argument("session_ids", type=name, nargs=-1, required=True, metavar="SESSION_ID...", shell_complete=session_ids)
 @_timeout_flag
 @cluster_flags
 def wait_for_sessions(session_ids: tuple[str, ...], timeout_s: float | None, address: str, output: str) -> None:
@@ -63,7 +64,7 @@ def wait_for_sessions(session_ids: tuple[str, ...], timeout_s: float | None, add
 
 
 @click.command("wait")
-@click.argument("task_ids", type=name, nargs=-1, required=True, metavar="TASK_ID...")
+@click.argument("task_ids", type=name, nargs=-1, required=True, metavar="TASK_ID...", shell_complete=task_ids)
 @click.option("--status", "statuses", multiple=True, type=click.Choice([status.name for status in TaskStatus], False),
               help="Wait for this status instead, such as PROCESSING; once for each that will do.")  # fmt: skip
 @_timeout_flag
@@ -91,8 +92,8 @@ def wait_for_tasks(
 
 
 @click.command("wait")
-@click.argument("session_id", type=name)
-@click.argument("keys", type=name, nargs=-1, required=True, metavar="KEY...")
+@click.argument("session_id", type=name, shell_complete=session_ids)
+@click.argument("keys", type=name, nargs=-1, required=True, metavar="KEY...", shell_complete=result_keys)
 @_timeout_flag
 @cluster_flags
 def wait_for_results(

@@ -132,8 +132,10 @@ async def _waits(connection: Connection, task_no: int, row: asyncpg.Record, stan
         inputs = [_missing_input(each) for each in found]
         unannounced = any(each.status is ResultStatus.NAMED for each in inputs)
         stuck = [stands] if unannounced and stands.status not in TAKES_TASKS else []
-        timers = await connection.fetch(_SQL.timers_told, task_no, _STARTS)
-        pauses = [WaitsForTime(each["due_at"], each["left_for"], row["retry"]) for each in timers]
+        timers = await connection.fetch(_SQL.timers_told, task_no)
+        pauses = [
+            WaitsForTime(each["due_at"], each["left_for"], row["retry"]) for each in timers if each["kind"] == _STARTS
+        ]
         missing = row["unmet"] - len(pauses)  # a timer counts as one
         needs = [WaitsForInputs(missing, inputs)] if missing > 0 else []
         return [*needs, *stuck, *pauses]
@@ -152,8 +154,8 @@ async def _deadline(connection: Connection, task_no: int, row: asyncpg.Record) -
     """Return the deadline of a task that may still be ended by it."""
     if TaskStatus(row["status"]).final or row["status"] == TaskStatus.CANCELLING:
         return []
-    timers = await connection.fetch(_SQL.timers_told, task_no, _ENDS)
-    return [Deadline(each["due_at"], each["left_for"]) for each in timers]
+    timers = await connection.fetch(_SQL.timers_told, task_no)
+    return [Deadline(each["due_at"], each["left_for"]) for each in timers if each["kind"] == _ENDS]
 
 
 def _missing_input(row: asyncpg.Record) -> MissingInput:

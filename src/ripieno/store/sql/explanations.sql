@@ -111,5 +111,6 @@ order by e.task_no, e.retry
 select s.retry + (s.claimed_at is not null)::integer as attempts from states s where s.task_no = $1
 
 -- name: timers_told
--- When the task $1 may start (kind 1) or is ended (kind 2), and how long that is from now. timers_pkey.
-select i.due_at, i.due_at - now() as left_for from timers i where i.task_no = $1 and i.kind = $2
+-- When the task $1 may start (kind 1) and is ended (kind 2), and how long that is from now. timers_pkey: a condition on
+-- kind might be taken for one of timers_due, and all timers be read.
+select i.kind, i.due_at, i.due_at - now() as left_for from timers i where i.task_no = $1
