@@ -19,6 +19,13 @@ import os, sys, ripieno
 from helper_of_program import helped
 with ripieno.connect(slots=1) as cluster:
     print(cluster.submit(helped, 20).result(60), cluster.submit(lambda x: x + 1, 1).result(60), flush=True)
+    child = os.fork()
+    if not child:
+        with ripieno.connect(cluster.address) as own:
+            assert own.submit(helped, 1).result(60) == 2
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    print(cluster.submit(helped, 0).result(60), flush=True)
     if len(sys.argv) > 1:
         os.kill(os.getpid(), 9)
 """
@@ -43,7 +50,7 @@ def test_a_private_cluster_ends_with_its_program_and_leaves_nothing(
         [*program, *(["kill"] if killed else [])],
         capture_output=True, text=True, timeout=90, cwd=tmp_path.parent, env=environment,
     )  # fmt: skip
-    assert ended.stdout.split() == ["21", "2"], ended.stderr
+    assert ended.stdout.split() == ["21", "2", "1"], ended.stderr
     assert ended.returncode == (-9 if killed else 0)
     until(lambda: not _processes_of(scratch))
     until(lambda: not list(scratch.glob("ripieno-*")))
@@ -98,6 +105,20 @@ def test_a_session_with_a_name_is_joined_again(private: PrivateCluster) -> None:
         assert cluster.submit(work.square, 2, unique_key="a").result(30) == 4
     with ripieno.connect(private.address, session=name) as cluster:
         assert cluster.submit(work.process_id, unique_key="a").result(30) == 4
+
+
+def test_a_fork_between_two_submissions_disturbs_none(cluster: ripieno.Cluster) -> None:
+    for number in range(2):
+        assert cluster.submit(work.square, number).result(30) == number * number
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        futures = cluster.map(work.square, range(9_000), chunk=1)
+        failed = cluster.submit(work.fail, "told")
+        assert cluster.gather(futures)[-1] == 8_999 * 8_999
+        with pytest.raises(LookupError, match="told"):
+            failed.result(30)
 
 
 async def test_a_cluster_is_left_without_keeping_the_loop(private: PrivateCluster) -> None:

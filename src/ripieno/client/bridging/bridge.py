@@ -61,6 +61,14 @@ class Bridge:
         future.add_done_callback(self._stay.under_way.discard)
         return future
 
+    def hold(self, holder: object) -> None:
+        """Keep the context from being left before a fork until ``release``; ``holder`` is compared by equality."""
+        self._stay.under_way.add(holder)
+
+    def release(self, holder: object) -> None:
+        """Undo ``hold``; may be repeated."""
+        self._stay.under_way.discard(holder)
+
     def iterate(self, items: AsyncGenerator[T, None]) -> Iterator[T]:
         """Yield an async generator's items. Each item crosses threads once; batches cross less often."""
         iteration = object()

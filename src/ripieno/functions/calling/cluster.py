@@ -291,8 +291,8 @@ class Cluster:
 
     # ------------------------------------------------------------ called on the client's loop
 
-    def _accepted(self, tasks: Sequence[Queued], group: asyncio.TaskGroup) -> None:
-        self._resolver.follow((future for task in tasks for future in task.futures), group)
+    def _accepted(self, tasks: Sequence[Queued]) -> None:
+        self._resolver.follow(future for task in tasks for future in task.futures)
 
     def _refused(self, tasks: Sequence[Queued], error: BaseException) -> None:
         futures = [future for task in tasks for future in task.futures]

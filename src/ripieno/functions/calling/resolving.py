@@ -46,15 +46,11 @@ class Resolver:
         self._thread: threading.Thread | None = None
         #: Results that were asked for, and are not delivered yet.
         self._undelivered = 0
-        self._all_delivered = asyncio.Event()
+        #: Made with each follower, since it belongs to a loop: a fork ends the client's, and another one begins.
         self._places = asyncio.Semaphore(_ASKED_AT_A_TIME)
 
-    def follow(self, futures: Iterable[Future[Any]], group: asyncio.TaskGroup) -> None:
-        """Deliver to these futures when their results are final. Call this on the client's loop.
-
-        Args:
-            group: Kept busy until they are delivered, so that the client knows that it is in use.
-        """
+    def follow(self, futures: Iterable[Future[Any]]) -> None:
+        """Deliver to these futures when their results are final. Call this on the client's loop."""
         new = []
         for future in futures:
             known = self._waiting.get(future.key)
@@ -66,11 +62,11 @@ class Resolver:
         if not new:
             return
         self._undelivered += len(new)
-        self._all_delivered.clear()
-        group.create_task(self._until_all_delivered())
+        self._session.bridge.hold(self)
         if self._follower is None:
-            # The stream outlives the group for a while: the next task is there soon, as a rule.
+            # The stream is kept for a while when all is delivered: the next task is there soon, as a rule.
             self._follower = self._session.target.follower()
+            self._places = asyncio.Semaphore(_ASKED_AT_A_TIME)
             self._session.target.start(self._resolve(self._follower))
         self._follower.add(new)
 
@@ -94,41 +90,39 @@ class Resolver:
                 self._thread.join()
 
     async def _resolve(self, follower: Follower) -> None:
-        async with asyncio.TaskGroup() as asking:
-            try:
-                async for batch in follower.batches():
-                    self._take([final_result(one, None) for one in batch], asking)
-            except NotPushedError:
-                await self._ask_one_by_one(asking)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is the futures' to raise
-                self._fail_all(error)
-            finally:
-                self._follower = None
+        # No task group around this: its exceptions hold one another, and with them a call of gRPC that has to be gone
+        # before the process forks.
+        try:
+            async for batch in follower.batches():
+                self._take([final_result(one, None) for one in batch])
+        except NotPushedError:
+            await self._ask_one_by_one()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the futures' to raise
+            self._fail_all(error)
+        finally:
+            self._follower = None
 
-    async def _ask_one_by_one(self, asking: asyncio.TaskGroup) -> None:
+    async def _ask_one_by_one(self) -> None:
         """Wait for results at a server that does not push them."""
         while self._waiting:
             known = list(self._waiting)
             async for result in self._session.target.results(known):
-                self._take([result], asking)
-
-    async def _until_all_delivered(self) -> None:
-        await self._all_delivered.wait()
+                self._take([result])
 
     def _settle(self, results: int, deliveries: Sequence[Delivery]) -> None:
-        if deliveries:
-            self.deliver(deliveries)
         self._undelivered -= results
         if not self._undelivered:
-            self._all_delivered.set()
+            self._session.bridge.release(self)  # before somebody hears of the last result, and forks
+        if deliveries:
+            self.deliver(deliveries)
 
-    def _take(self, results: Sequence[Result[Any]], asking: asyncio.TaskGroup) -> None:
+    def _take(self, results: Sequence[Result[Any]]) -> None:
         deliveries: list[Delivery] = []
         settled = 0
         for result in results:
             futures = self._waiting.pop(result.key, ())
             if isinstance(result.error, TaskFailedError):
-                asking.create_task(self._explain(result.error, futures))
+                self._session.target.start(self._explain(result.error, futures))
                 continue
             settled += 1
             if result.error is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -44,15 +43,14 @@ class Submissions:
 
     Args:
         session: The session that the tasks go to.
-        accepted: Called on the client's loop with tasks that are durable, and a group for what is to be done about
-            them: while it runs, the client knows that it is in use.
+        accepted: Called on the client's loop with tasks that are durable.
         refused: Called there with tasks that were not accepted, and why.
     """
 
     def __init__(
         self,
         session: Session,
-        accepted: Callable[[Sequence[Queued], asyncio.TaskGroup], None],
+        accepted: Callable[[Sequence[Queued]], None],
         refused: Callable[[Sequence[Queued], BaseException], None],
     ) -> None:
         self._session = session
@@ -92,9 +90,8 @@ class Submissions:
                 self._changed.wait()
 
     async def _send(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            while batch := self._next():
-                await self._send_batch(batch, group)
+        while batch := self._next():
+            await self._send_batch(batch)
 
     def _give_up(self, sender: object) -> None:
         """Refuse what is queued if the sender ended without having sent all, as it does when the client is closed."""
@@ -123,27 +120,27 @@ class Submissions:
             self._changed.notify_all()
             return batch
 
-    async def _send_batch(self, batch: Sequence[Queued], group: asyncio.TaskGroup) -> None:
+    async def _send_batch(self, batch: Sequence[Queued]) -> None:
         wanted = [task for task in batch if not task.futures or not all(each.cancelled() for each in task.futures)]
         if not wanted:
             return
         try:
             await self._session.target.submit_many([task.definition for task in wanted], task_options=wanted[0].options)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the futures' to raise
-            await self._send_one_by_one(wanted, error, group)
+            await self._send_one_by_one(wanted, error)
         except BaseException:
             self._refused(wanted, RuntimeError("the cluster was closed while the task was submitted"))
             raise
         else:
-            self._accepted(wanted, group)
+            self._accepted(wanted)
 
-    async def _send_one_by_one(self, batch: Sequence[Queued], error: Exception, group: asyncio.TaskGroup) -> None:
+    async def _send_one_by_one(self, batch: Sequence[Queued], error: Exception) -> None:
         """Find out which tasks of a call are refused: their ids are ours, so what was accepted may be sent again."""
         if len(batch) == 1 and isinstance(error, AlreadyExistsError) and batch[0].joins:
-            self._accepted(batch, group)
+            self._accepted(batch)
         elif len(batch) == 1 or isinstance(error, UnavailableError):
             self._refused(batch, error)
         else:
             half = len(batch) // 2
             for part in (batch[:half], batch[half:]):
-                await self._send_batch(part, group)
+                await self._send_batch(part)
