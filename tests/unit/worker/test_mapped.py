@@ -67,6 +67,12 @@ def test_where_a_command_cannot_run() -> None:
     assert outcome.is_final
 
 
+def test_a_line_that_is_too_long() -> None:
+    outcome = command("true " + "x" * 10_000_000)
+    assert (outcome.reason or "").startswith("the command line of 10,000,005 bytes is longer than this system takes")
+    assert outcome.is_final
+
+
 def gone(pid_file: Path) -> Callable[[], bool]:
     def is_gone() -> bool:
         return not psutil.pid_exists(int(pid_file.read_text()))

@@ -90,11 +90,8 @@ class Lines:
         if self.path is None:
             yield from _batches(_read(0), "standard input")
             return
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            yield from _batches(_read(descriptor), str(self.path))
-        finally:
-            os.close(descriptor)
+        with self.path.open("rb", buffering=0) as file:
+            yield from _batches(_read(file.fileno()), str(self.path))
 
 
 def _read(descriptor: int) -> Iterator[bytes]:

@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO
 
 #: Seconds between two points from which another run can go on; each costs two waits for the disk.
 _POINT_EVERY_S = 1.0
@@ -90,7 +90,7 @@ class FileSink(Sink):
         self._path = path
         self.partial: Path = path.with_name(f"{path.name}.partial")
         self._note = path.with_name(f"{path.name}.partial.json")
-        self._open: BinaryIO | None = None
+        self._open: io.FileIO | None = None
         self._size = 0
         self._pointed_at = time.monotonic()
 
@@ -109,8 +109,8 @@ class FileSink(Sink):
             OSError: it cannot be written, or another run writes it.
         """
         size = 0 if point is None else point.size
-        descriptor = os.open(self.partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        self._open = os.fdopen(descriptor, "r+b", buffering=0)
+        self.partial.touch()
+        self._open = self.partial.open("r+b", buffering=0)
         if os.name == "posix":
             _lock(self._open, self.partial)
         if not size:
@@ -146,7 +146,8 @@ class FileSink(Sink):
         self._open.close()
         self.partial.replace(self._path)
         self._note.unlink(missing_ok=True)
-        _sync_folder(self._path.parent)
+        if os.name == "posix":
+            _sync_folder(self._path.parent)
 
     def close(self) -> None:
         """Close the partial file, for the next run to go on with."""
@@ -175,7 +176,7 @@ def sink_of(path: Path | None) -> Sink:
     return FileSink(path)
 
 
-def _lock(file: BinaryIO, path: Path) -> None:
+def _lock(file: io.FileIO, path: Path) -> None:
     """Lock a file for as long as it is open, so for no longer than this process lives; close it if it is locked."""
     import fcntl
 

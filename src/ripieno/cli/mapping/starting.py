@@ -3,10 +3,11 @@
 import asyncio
 import hashlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
@@ -21,6 +22,8 @@ from ripieno.cli.mapping.sinks import Point, Sink, sink_of
 from ripieno.cli.terms.exit_codes import CommandError, ExitCode, code_of_error
 from ripieno.client import AsyncClient, AsyncSession, OverloadedError, RipienoError, UnavailableError
 from ripieno.config import ADDRESS_VARIABLE
+
+T = TypeVar("T")
 
 #: A cluster that does not answer the first call within this many seconds is taken for absent.
 _FIRST_PATIENCE_S = 5.0
@@ -84,8 +87,9 @@ async def run_map(start: Start) -> ExitCode:
     sink = sink_of(start.output)
     try:
         async with AsyncClient(start.address, patience=_PATIENCE_S) as client:
-            await _greet(start.address)
-            session, is_known = await session_of(client, start.name, start.wanted.options, fresh=start.fresh)
+            await _unless(signals.stopped, _greet(start.address))
+            opening = session_of(client, start.name, start.wanted.options, fresh=start.fresh)
+            session, is_known = await _unless(signals.stopped, opening)
             report = Report(start.source.count(), bar=wants_bar(prints_results=start.output is None))
             try:
                 return await _run(start, session, sink, report, signals, is_known=is_known)
@@ -93,6 +97,26 @@ async def run_map(start: Start) -> ExitCode:
                 report.close()
     finally:
         sink.close()
+
+
+async def _unless(stopped: asyncio.Event, work: Coroutine[Any, Any, T]) -> T:
+    """Return what a coroutine returns, unless the run is stopped before that.
+
+    Raises:
+        click.Abort: the run was stopped.
+    """
+    working = asyncio.create_task(work)
+    stopping = asyncio.create_task(stopped.wait())
+    try:
+        await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+        if not working.done():
+            working.cancel()
+            await asyncio.wait([working])
+    if working.cancelled():
+        raise click.Abort
+    return working.result()
 
 
 async def _greet(address: str) -> None:
@@ -117,14 +141,12 @@ async def _run(
     done = 0 if point is None else point.inputs
     report.counted.done = report.counted.known = done
     run = Run(session, start.job, start.wanted, sink, report, is_known=is_known, done=done, digest=digest)
-    running = asyncio.create_task(run.run(in_thread(batches)))
-    stopping = asyncio.create_task(signals.stopped.wait())
-    await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    if not running.done():
-        running.cancel()
-        await asyncio.wait([running])
-    return await _ended(start, session, sink, report, running)
+    error: BaseException | None = None
+    try:
+        await _unless(signals.stopped, run.run(in_thread(batches)))
+    except Exception as ended:  # noqa: BLE001 - the session is paused before it is told or raised
+        error = ended
+    return await _ended(start, session, sink, report, error)
 
 
 async def _ended(
@@ -132,15 +154,14 @@ async def _ended(
     session: AsyncSession,
     sink: Sink,
     report: Report,
-    running: "asyncio.Task[None]",
+    error: BaseException | None,
 ) -> ExitCode:
     """Tell how a run has ended, and pause the session unless all is done; return the exit code."""
     had_bar = report.close()
-    if running.cancelled():
+    if isinstance(error, click.Abort):
         await _pause(session)
         report.tell(f"stopped: {report.in_words()}; the same command goes on from here (session {session.id})")
         return ExitCode.INTERRUPTED
-    error = running.exception()
     if error is None:
         if report.counted.known:
             report.tell(f"{report.in_words()}; --fresh runs all anew (session {session.id})")
@@ -152,9 +173,8 @@ async def _ended(
                 report.tell(f"the results of the others are in {sink.partial}")
         return ExitCode.FAILED if report.counted.failed else ExitCode.OK
     if isinstance(error, UnavailableError | OverloadedError):
-        raise click.ClickException(
-            f"{error.detail}; what was submitted goes on, and the same command fetches it"
-        ) from error
+        text = f"{one_line(error.detail)}; what was submitted goes on, and the same command fetches it"
+        raise CommandError(text, code_of_error(error)) from error
     await _pause(session)
     if isinstance(error, StoppedAtFailureError):
         report.tell(f"stopped at a failure: {report.in_words()}; {_again(start)}")

@@ -5,6 +5,7 @@ caller named; an empty standard input; and the directory that the caller named, 
 session and process group of its own, which ends with it.
 """
 
+import errno
 import os
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -39,7 +40,8 @@ def run_command(task: Task, line: bytes, cwd: str | None, variables: Mapping[str
 
     Raises:
         CommandFailed: another exit code than 0, or a signal: the attempt has failed.
-        TaskError: the directory does not exist here, or there is no shell: another attempt would not help.
+        TaskError: the directory does not exist here, there is no shell, or the line is too long: another attempt would
+            not help.
         TaskCancelled: the attempt was cancelled or ran out of time; the command and its children were ended.
     """
     environment = {
@@ -50,7 +52,14 @@ def run_command(task: Task, line: bytes, cwd: str | None, variables: Mapping[str
     }
     try:
         process = CommandProcess(line, cwd, environment)
-    except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+    except OSError as error:
+        if error.errno == errno.E2BIG:
+            raise TaskError(
+                f"the command line of {len(line):,} bytes is longer than this system takes: put what is so long into a"
+                " file, and give its name"
+            ) from error
+        if not isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError):
+            raise  # too many processes or files at present, say
         if cwd is not None and not os.path.isdir(cwd):  # noqa: PTH112 - a Path would not take every name
             raise TaskError(
                 f"the directory {cwd!r} is not there on this worker ({error.strerror}): run the workers where it is,"
