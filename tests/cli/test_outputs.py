@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
 import pytest_asyncio
@@ -120,15 +121,34 @@ async def test_a_live_screen_until_ctrl_c(address: str) -> None:
             shown += await asyncio.to_thread(os.read, here, 65_536)
     process.send_signal(signal.SIGINT)
     async with asyncio.timeout(DEADLINE_S):
-        while True:
-            try:
-                shown += await asyncio.to_thread(os.read, here, 65_536)
-            except OSError:  # Linux says so when the other end is closed
-                break
+        shown += await asyncio.to_thread(_all_of, here)
         _, errors = await process.communicate()
-    os.close(here)
     assert (process.returncode, errors.strip()) == (130, b"")
     assert shown.endswith(b"\x1b[?25h\x1b[?1049l")  # the cursor and the screen are as they were
+
+
+async def test_sentences_are_as_wide_as_the_terminal_and_commands_stay_whole(address: str) -> None:
+    here, there = pty.openpty()
+    process = await started(
+        "explain", "fails-é", at=address, environment={"TERM": "xterm", "COLUMNS": "60"}, stdout=there
+    )
+    os.close(there)
+    async with asyncio.timeout(DEADLINE_S):
+        shown = await asyncio.to_thread(_all_of, here)
+        assert await process.wait() == 0
+    told = shown.decode().split("\r\n\r\n")[0].splitlines()
+    assert len(told) > 3 and max(map(len, told)) <= 60
+    assert all(line.count("`") % 2 == 0 for line in told)
+
+
+def _all_of(terminal: int) -> bytes:
+    """What is printed on a terminal until nobody has it open any more."""
+    shown = b""
+    with suppress(OSError):  # so Linux says that
+        while more := os.read(terminal, 65_536):
+            shown += more
+    os.close(terminal)
+    return shown
 
 
 async def completed(address: str, *words: str) -> list[str]:

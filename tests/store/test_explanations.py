@@ -133,7 +133,7 @@ async def test_a_partition_that_no_agent_serves(world: World, explained: Explain
     not_served, sentence = await explained.one("t", NotServed)
     assert not_served == NotServed("gpu", ["", "cpu"])
     assert sentence == (
-        "No agent serves partition 'gpu' (served are the default one, 'cpu'); start one with "
+        "No agent serves partition 'gpu' (served: the default one, 'cpu'); start one with "
         "`ripieno agent --partition gpu`."
     )
 

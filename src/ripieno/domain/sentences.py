@@ -132,7 +132,7 @@ def _input_failed(_task_id: str, about: InputFailed) -> str:
 def _not_served(_task_id: str, about: NotServed) -> str:
     names = [(each and repr(each)) or "the default one" for each in about.served[:_NAMED]]
     more = f" and {len(about.served) - _NAMED} more" if len(about.served) > _NAMED else ""
-    served = f"served are {', '.join(names)}{more}" if names else "no agent is connected at all"
+    served = f"served: {', '.join(names)}{more}" if names else "no agent is connected at all"
     words = ["agent", "--partition", about.partition] if about.partition else ["agent"]
     return f"No agent serves {partition_name(about.partition)} ({served}); start one with {_command(*words)}."
 
@@ -184,6 +184,12 @@ def _session(_task_id: str, about: SessionStands) -> str:
             )
 
 
+def _at(worker: str, agent: str) -> str:
+    """Return where something runs; empty for an attempt of long ago, whose agent is forgotten."""
+    on = f" on worker {worker!r}" if worker else ""
+    return on + (f" of agent {agent!r}" if agent else "")
+
+
 def _silent(agent: str, connected: bool) -> str:
     return "" if connected else f" (agent {agent!r} is silent: once it counts as lost the task goes to another one)"
 
@@ -199,7 +205,7 @@ def _running(task_id: str, about: Running) -> str:
     left = about.max_duration - about.lasted
     limit = f"in {length(left)}" if left > timedelta() else "now"
     return (
-        f"It has run for {length(about.lasted)} on worker {about.worker!r} of agent {about.agent!r}"
+        f"It has run for {length(about.lasted)}{_at(about.worker, about.agent)}"
         f"{_silent(about.agent, about.agent_connected)}, and is stopped {limit} by its time limit of "
         f"{length(about.max_duration)}; {_command('task', 'logs', '--follow', task_id)} shows what it prints."
     )
@@ -245,7 +251,7 @@ def _cancelled(_task_id: str, about: Cancelled) -> str:
 
 def _done(_task_id: str, about: Done) -> str:
     took = f" in {length(about.duration)}" if about.duration is not None else ""
-    return f"It completed{took} on worker {about.worker!r} of agent {about.agent!r}; there is nothing to do."
+    return f"It completed{took}{_at(about.worker, about.agent)}; there is nothing to do."
 
 
 def _output_missing(_task_id: str, about: OutputMissing) -> str:

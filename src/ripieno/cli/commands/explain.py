@@ -1,6 +1,7 @@
 """The command ``ripieno explain``: why a task is not running, or why it failed."""
 
 import json
+import re
 import shutil
 import sys
 import textwrap
@@ -18,6 +19,8 @@ from ripieno.wire.explanations import explanation_from_wire
 from ripieno.wire.protos.v1 import tasks_pb2
 from ripieno.wire.protos.v1.tasks_pb2_grpc import TasksStub
 
+#: A command in a sentence.
+_COMMAND = re.compile(r"`[^`]*`")
 _COLUMNS = ["attempt", "status", "agent", "worker", "began", "took", "reason"]
 
 
@@ -54,8 +57,9 @@ def _sentence(text: str) -> None:
     """Print a sentence: on a terminal in lines of its width, else in one line, for programs that search for words."""
     line = printable(text)
     if sys.stdout.isatty():
-        width = shutil.get_terminal_size().columns
-        line = textwrap.fill(line, max(width, 20), break_long_words=False, break_on_hyphens=False)
+        width = max(shutil.get_terminal_size().columns, 20)
+        whole = _COMMAND.sub(lambda command: command[0].replace(" ", "\0"), line)  # not broken: they are to be copied
+        line = textwrap.fill(whole, width, break_long_words=False, break_on_hyphens=False).replace("\0", " ")
     click.echo(line)
 
 
