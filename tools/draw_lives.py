@@ -100,13 +100,15 @@ TASK = Life(
     arrows={
         ("SUBMITTED", "DISPATCHED"): Arrow("M159 210 H286", (213, 200)),
         ("SUBMITTED", "ERROR"): Arrow("M110 192 C130 100 360 70 761 70", (430, 72)),
+        ("SUBMITTED", "TIMEOUT"): Arrow("M120 192 C170 128 430 122 761 126", (285, 132)),
         ("SUBMITTED", "CANCELLED"): Arrow("M90 228 C90 420 400 400 780 400 Q820 400 820 358", (400, 392)),
         ("HELD", "SUBMITTED"): Arrow("M330 245 C310 300 150 300 115 228", (215, 305)),
         ("DISPATCHED", "PROCESSING"): Arrow("M404 210 H486", (445, 200)),
         ("HELD", "COMPLETED"): Arrow("M620 210 H761", (690, 202)),
         ("HELD", "FAILED"): Arrow("M500 165 C540 105 660 100 745 100", (655, 138)),
-        ("HELD", "CANCELLING"): Arrow("M445 245 V322", (490, 288)),
-        ("CANCELLING", "CANCELLED"): Arrow("M504 340 H761", (632, 332)),
+        ("HELD", "CANCELLING"): Arrow("M445 245 V322", (550, 272)),
+        ("CANCELLING", "TIMEOUT"): Arrow("M504 332 C700 325 690 170 761 132", (750, 285)),
+        ("CANCELLING", "CANCELLED"): Arrow("M504 340 H761", (632, 358)),
         ("FAILED", "SUBMITTED"): Arrow("M745 42 C400 10 85 30 85 192", (330, 24)),
     },
 )

@@ -115,6 +115,7 @@ TASK_TRANSITIONS: Mapping[TaskStatus, Mapping[TaskStatus, str]] = MappingProxyTy
         TaskStatus.SUBMITTED: {
             TaskStatus.DISPATCHED: "claimed",
             TaskStatus.ERROR: "an input was aborted",
+            TaskStatus.TIMEOUT: "its deadline passed",
             TaskStatus.CANCELLED: "cancelled",
         },
         TaskStatus.DISPATCHED: {
@@ -123,16 +124,19 @@ TASK_TRANSITIONS: Mapping[TaskStatus, Mapping[TaskStatus, str]] = MappingProxyTy
             TaskStatus.COMPLETED: "done",
             TaskStatus.ERROR: "failed, and no retry is left",
             TaskStatus.TIMEOUT: "failed, and no retry is left",
-            TaskStatus.CANCELLING: "cancelled",
+            TaskStatus.CANCELLING: "cancelled, or its deadline passed",
         },
         TaskStatus.PROCESSING: {
             TaskStatus.SUBMITTED: "failed and retried, or given back",
             TaskStatus.COMPLETED: "done",
             TaskStatus.ERROR: "failed, and no retry is left",
             TaskStatus.TIMEOUT: "failed, and no retry is left",
-            TaskStatus.CANCELLING: "cancelled",
+            TaskStatus.CANCELLING: "cancelled, or its deadline passed",
         },
-        TaskStatus.CANCELLING: {TaskStatus.CANCELLED: "its worker has let go"},
+        TaskStatus.CANCELLING: {
+            TaskStatus.CANCELLED: "its worker has let go",
+            TaskStatus.TIMEOUT: "let go after its deadline",
+        },
         TaskStatus.COMPLETED: {},
         # It, or what made it fail, is retried.
         TaskStatus.ERROR: {TaskStatus.SUBMITTED: "somebody asks for a retry"},
