@@ -28,8 +28,9 @@ const call = (method, request) =>
 async function result(session, key) {
   const available = await call("WaitForAvailability", { session, key });
   if (available.type === "error") {
-    const reasons = available.error.errors.map((each) => `${each.task_status}: ${each.detail}`);
-    throw new Error(`task '${available.error.task_id}' did not make it: ${reasons.join("; ")}`);
+    const { task_id, errors } = available.error;
+    const reasons = errors.map((each) => `${each.task_status}: ${each.detail}`);
+    throw new Error(`task '${task_id}' did not make it: ${reasons.join("; ")}`);
   }
   const pieces = [];
   for await (const reply of submitter.TryGetResultStream({ session, key })) {
@@ -40,9 +41,11 @@ async function result(session, key) {
 
 const session = randomUUID();
 const created = await call("CreateSession", {
-  id: session, default_task_option: { max_duration: { seconds: 30 }, max_retries: 2, priority: 1 },
+  id: session,
+  default_task_option: { max_duration: { seconds: 30 }, max_retries: 2, priority: 1 },
 });
-if (created.result === "error") throw new Error(created.error); // a taken id is no error of the call
+// That an id is taken is no error of the call.
+if (created.result === "error") throw new Error(created.error);
 
 try {
   // Task ids are global, so ours carry the session's; keys are per session.

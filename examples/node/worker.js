@@ -9,7 +9,7 @@ import { Worker, grpc } from "./protocol.js";
 
 class TaskFailed extends Error {} // the task cannot be done, and trying again would not help
 
-// What the agent sends before anything else: the task, the rest of its payload, its data dependencies.
+// What the agent sends first: the task, the rest of its payload, its data dependencies.
 async function receive(call) {
   const requests = call[Symbol.asyncIterator]();
   const next = async () => (await requests.next()).value.compute;
@@ -20,8 +20,11 @@ async function receive(call) {
   const init = (await next()).init_request;
   const payload = await untilComplete("payload", [init.payload.data]);
   const data = new Map();
-  for (let datum; (datum = (await next()).init_data).type === "key"; ) data.set(datum.key, await untilComplete("data"));
-  return { id: init.task_id, keys: init.expected_output_keys, payload, data, chunk: init.configuration.data_chunk_max_size };
+  for (let datum; (datum = (await next()).init_data).type === "key"; ) {
+    data.set(datum.key, await untilComplete("data"));
+  }
+  const chunk = init.configuration.data_chunk_max_size;
+  return { keys: init.expected_output_keys, payload, data, chunk };
 }
 
 // A stream whose reader is slow says so: then wait.
@@ -30,9 +33,12 @@ async function send(call, reply) {
 }
 
 async function sendResult(call, task, key, bytes) {
-  const reply = (result) => send(call, { request_id: key, result }); // the id is ours to choose
+  // The id of a reply is ours to choose.
+  const reply = (result) => send(call, { request_id: key, result });
   await reply({ init: { key } });
-  for (let at = 0; at < bytes.length; at += task.chunk) await reply({ data: { data: bytes.subarray(at, at + task.chunk) } });
+  for (let at = 0; at < bytes.length; at += task.chunk) {
+    await reply({ data: { data: bytes.subarray(at, at + task.chunk) } });
+  }
   await reply({ data: { data_complete: true } });
   await reply({ init: { last_result: true } });
 }
