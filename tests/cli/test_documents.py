@@ -1,18 +1,14 @@
-"""What the documents say can be done: their commands, flags, paths and links exist, and the first program runs."""
+"""What the documents say can be done: their commands, flags, paths and links exist. (``tests/docs`` runs their code.)"""
 
-import asyncio
 import importlib.util
-import os
 import re
 import shlex
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 import pytest
 
-from cli.running import DEADLINE_S, running_up
 from ripieno.cli.root import cli
 from ripieno.config import Limits
 
@@ -22,7 +18,6 @@ DOCUMENTS = [
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted(path for path in (ROOT / "examples").rglob("*.md") if "node_modules" not in path.parts),
 ]
-README = ROOT / "README.md"
 
 _BLOCK = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\]\((?!https?:)(?P<path>[^)#]+)")
@@ -101,27 +96,6 @@ def test_prose_ends_by_column_100(document: Path) -> None:
     prose = _BLOCK.sub("", document.read_text()).splitlines()
     breakable = [line for line in prose if not line.startswith(("|", "#", "    ")) and " " in line[:100].strip()]
     assert [line for line in breakable if len(line) > 100 and not _LONG_SPAN.search(line)] == []
-
-
-async def test_the_first_program_runs_as_it_is_printed(tmp_path: Path) -> None:
-    worker, client = blocks(README, "python")[:2]
-    (tmp_path / "hello.py").write_text(worker)
-    (tmp_path / "submit.py").write_text(client)
-    start = next(words for words in commands("ripieno") if words[0] == "up")
-    # The command that the README gives looks for `ripieno` in the PATH and for the handler where it is run.
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    async with running_up(tmp_path / "data", *start[1:], folder=tmp_path, environment=environment) as up:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "submit.py"),
-            cwd=tmp_path,
-            env=environment | {"RIPIENO_ADDRESS": up.address},
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        async with asyncio.timeout(2 * DEADLINE_S):
-            output, errors = await process.communicate()
-    assert (process.returncode, errors.decode()) == (0, "")
-    assert sorted(output.decode().splitlines()) == ["Hello, Ada!", "Hello, Grace!", "Hello, Katherine!"]
 
 
 def test_the_table_of_limits_is_that_of_the_code() -> None:
