@@ -12,7 +12,7 @@ from protocol.bare_worker import Workers
 from protocol.conftest import Stage
 from protocol.conversation import Conversation, by_attempt, echo, erring, held
 from protocol.deadlines import PATIENCE_S, eventually
-from protocol.messages import COMPLETED, ERROR, SUBMITTED, options, out, task, unique
+from protocol.messages import COMPLETED, ERROR, PROCESSING, SUBMITTED, options, out, task, unique
 from ripieno.wire.protos.v1 import (
     events_pb2,
     events_pb2_grpc,
@@ -217,3 +217,31 @@ async def test_s4_data_that_no_task_made_is_payload_and_dependency(
     await client.until(needs, ERROR)
     why = (await services.tasks.Get(tasks_pb2.TaskId(task_id=needs), timeout=PATIENCE_S)).error
     assert later.key in why and "deleted" in why
+
+
+async def test_x1_a_task_is_explained_at_each_step(client: Client, workers: Workers, services: Services) -> None:
+    session, runs, waits = await client.session(default=options(max_retries=0)), unique("x1runs"), unique("x1waits")
+    gate = asyncio.Event()
+    workers.behave(held(gate, erring("boom")), runs)
+    await client.submit(session, task(runs), task(waits, needs=[out(runs)]))
+    await workers.begun(runs)
+    await client.until(runs, PROCESSING)
+    running = await services.tasks.Explain(tasks_pb2.TaskId(task_id=runs), timeout=PATIENCE_S)
+    [reason] = running.reasons
+    assert (running.status, reason.kind, reason.WhichOneof("about")) == ("PROCESSING", "running", "running")
+    assert reason.running.agent_connected and reason.running.worker and reason.sentence.startswith("It has run for ")
+    waiting = await services.tasks.Explain(tasks_pb2.TaskId(task_id=waits), timeout=PATIENCE_S)
+    [reason] = waiting.reasons
+    [needed] = reason.waits_for_inputs.inputs
+    assert (needed.key, needed.status, needed.task_id, needed.task_status) == (out(runs), "CREATED", runs, "PROCESSING")
+    gate.set()
+    await client.until(waits, ERROR)
+    failed = await services.tasks.Explain(tasks_pb2.TaskId(task_id=waits), timeout=PATIENCE_S)
+    [reason] = failed.reasons
+    assert [(link.task_id, link.status, link.input) for link in reason.input_failed.chain] == [
+        (waits, "ERROR", out(runs)),
+        (runs, "ERROR", ""),
+    ]
+    assert [(each.number, each.status, each.reason) for each in reason.input_failed.attempts] == [(0, "ERROR", "boom")]
+    with refused(NOT_FOUND):
+        await services.tasks.Explain(tasks_pb2.TaskId(task_id=unique("none")), timeout=PATIENCE_S)

@@ -38,6 +38,7 @@ from ripieno.store.database.database import Database
 from ripieno.store.reading import explanations as reading
 from ripieno.store.reading.explanations import explain_task
 from ripieno.store.reading.lists import Lists
+from store.test_client_results import Clients
 from store.test_deletion import deleted
 from store.test_timers import timed
 from store.world import World, done, failed, options, over, task
@@ -364,3 +365,45 @@ async def test_a_deadline_that_comes_and_one_that_has_passed(world: World, expla
     assert "its deadline (" in cancelling.reason and sentence.startswith("It is stopped since its deadline (")
     await world.commit(over(claimed["runs"].ticket))
     assert (await explained.one("runs", Failed))[0].by_deadline
+
+
+async def test_an_input_that_a_client_is_to_upload(world: World, explained: Explains) -> None:
+    [key] = await Clients(world).create(None)
+    await world.submit(task("t", needs=[key]))
+    waits, sentence = await explained.one("t", WaitsForInputs)
+    assert waits.inputs == [MissingInput(key, ResultStatus.CREATED, "", None)]
+    assert sentence == f"It waits for 1 input: {key!r} (a client is to upload it); upload the data of {key!r}."
+
+
+async def test_an_input_that_came_just_now(world: World, explained: Explains) -> None:
+    [a] = await world.begin(task("a", "ka"))
+    await world.submit(task("t", needs=["ka"]))
+    await world.commit(done(a, {"ka": b"1"}))
+    await world.rows(
+        "update states set unmet = 1 where task_no = (select task_no from tasks where id = 't') returning 1"
+    )
+    _, sentence = await explained.one("t", WaitsForInputs)
+    assert sentence.startswith("All its inputs have come")
+    await world.rows(
+        "update states set unmet = 0 where task_no = (select task_no from tasks where id = 't') returning 1"
+    )
+
+
+async def test_another_failed_input_counts_once_the_first_one_is_retried(world: World, explained: Explains) -> None:
+    await world.submit(task("a", "ka"), task("x", "kx"), of=options(retries=0))
+    await world.submit(task("t", needs=["ka", "kx"]))
+    claimed = await world.claim()
+    await world.commit(failed(claimed["a"]), failed(claimed["x"]))
+    first, _ = await explained.one("t", InputFailed)
+    await world.retry(first.chain[-1].task_id)
+    failure, sentence = await explained.one("t", InputFailed)
+    other = {"a": "x", "x": "a"}[first.chain[-1].task_id]
+    assert (failure.retried_since, failure.chain[-1].task_id) == (False, other)  # the revival has judged it anew
+    assert f"task {other!r} ended in ERROR" in sentence
+
+
+async def test_the_agent_of_long_ago_is_forgotten(world: World, explained: Explains) -> None:
+    await world.submit(task("t", "k"))
+    await world.run(t="k")  # by an agent that has no row
+    completed, sentence = await explained.one("t", Done)
+    assert completed.agent == "" and sentence.endswith("on worker 'worker-1'; there is nothing to do.")

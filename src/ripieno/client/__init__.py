@@ -70,7 +70,7 @@ from ripieno.domain.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
-from ripieno.domain.explanations import Explanation
+from ripieno.domain.explanations import AttemptTold, Explanation, Reason
 from ripieno.domain.outcomes import AttemptError
 from ripieno.domain.statuses import ResultStatus, SessionStatus, TaskStatus
 
@@ -80,6 +80,7 @@ __all__ = [
     "AsyncSession",
     "AsyncTask",
     "AttemptError",
+    "AttemptTold",
     "Change",
     "Client",
     "ConflictError",
@@ -101,6 +102,7 @@ __all__ = [
     "OverloadedError",
     "Payload",
     "PermissionDeniedError",
+    "Reason",
     "Result",
     "ResultChange",
     "ResultHandle",
