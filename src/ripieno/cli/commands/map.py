@@ -18,6 +18,8 @@ from ripieno.domain.options import MAX_PRIORITY, MAX_RETRIES, MIN_PRIORITY
 if TYPE_CHECKING:
     from ripieno.cli.mapping.starting import Start
 
+#: How the id of the session of a job begins.
+_PREFIX = "map-"
 #: The time limit of an attempt unless another one is given: in effect, none.
 _LONGEST_S = 30 * 24 * 3600.0
 
@@ -45,7 +47,7 @@ def _variables(_context: click.Context, _flag: click.Parameter, given: tuple[str
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
               help="Write results to a file, which appears when all are there.  [default: standard output]")  # fmt: skip
 @click.option("--name", "name_", type=name, metavar="NAME",
-              help="Name of the job, by which another run finds what there is.  [default: from COMMAND and inputs]")  # fmt: skip
+              help="Name of the job, by which another run finds its session, map-NAME.  [default: from COMMAND and inputs]")  # fmt: skip
 @click.option("--fresh", is_flag=True, help="Delete what earlier runs of the job have made, and run all inputs.")
 @click.option("--keep-going/--fail-fast", default=True, show_default=True,
               help="Run the other inputs when one has failed, or stop.")  # fmt: skip
@@ -139,7 +141,7 @@ def command(
         address,
         job,
         source,
-        name_ or job.name(source.name),
+        job.name(source.name) if name_ is None else _session_name(name_),
         fresh,
         Wanted(options, changes, retry_failed=retry_failed, keep_going=keep_going),
         output,
@@ -153,6 +155,11 @@ def command(
         if error.filename is None:
             raise
         raise click.ClickException(f"{error.filename}: {error.strerror}") from error
+
+
+def _session_name(name_: str) -> str:
+    """Return the id of the session of a job: none that anybody else has made, since --fresh deletes it."""
+    return name_ if name_.startswith(_PREFIX) else f"{_PREFIX}{name_}"
 
 
 @contextmanager
