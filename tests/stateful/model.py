@@ -58,9 +58,19 @@ class ModelTask:
     for_want_of_input: bool = False
     #: An agent has held it since it last waited for inputs: what is deleted afterwards it does not wait for again.
     was_held: bool = False
+    #: What its options say of times: "delay", "deadline", "pause" (before another attempt).
+    times: frozenset[str] = frozenset()
+    #: Its time has not come.
+    is_early: bool = False
+    #: Its deadline is to come.
+    has_deadline: bool = False
+    #: It is being interrupted at its deadline.
+    is_late: bool = False
 
     def __post_init__(self) -> None:
         self.last_retry = self.max_retries
+        self.is_early = "delay" in self.times
+        self.has_deadline = "deadline" in self.times
 
 
 @dataclass
@@ -96,18 +106,25 @@ class Model:
     results: dict[Key, ModelResult] = field(default_factory=dict)
     numbers: int = 0
 
-    def submit(self, session: str, tasks: Sequence[NewTask], priority: int, max_retries: int) -> None:
+    def submit(
+        self,
+        session: str,
+        tasks: Sequence[NewTask],
+        priority: int,
+        max_retries: int,
+        times: frozenset[str] = frozenset(),
+    ) -> None:
         """Create tasks, all or none.
 
         Raises:
             TakenError, CancelledError: and nothing is created.
         """
         found = self.sessions[session]
-        if found.status is not SessionStatus.PURGED and self._identical(session, tasks, priority, max_retries):
+        if found.status is not SessionStatus.PURGED and self._identical(session, tasks, priority, max_retries, times):
             return
         if found.status not in TAKES_TASKS or not found.takes_of_clients:
             raise CancelledError
-        self._create(session, tasks, priority, max_retries)
+        self._create(session, tasks, priority, max_retries, times=times)
 
     def claim(self, limit: int) -> list[str]:
         """Ids of what is claimed, most urgent first; the caller sets the claims."""
@@ -135,7 +152,7 @@ class Model:
         """The outcome of the attempt that owns the task."""
         task = self.tasks[task_id]
         if task.status is TaskStatus.CANCELLING:
-            self.move(task_id, TaskStatus.CANCELLED)
+            self.move(task_id, TaskStatus.TIMEOUT if task.is_late else TaskStatus.CANCELLED)
             return
         session = self.sessions[task.session]
         takes = session.status in TAKES_TASKS and session.takes_of_workers
@@ -150,6 +167,7 @@ class Model:
         if how.may_retry and task.retry < task.last_retry:
             self.move(task_id, TaskStatus.SUBMITTED)
             task.retry += 1
+            task.is_early = "pause" in task.times
         else:
             self.move(task_id, how.status)
             self._abort_outputs([task_id])
@@ -170,6 +188,23 @@ class Model:
             waits = self.tasks[task_id].status is TaskStatus.SUBMITTED
             self.move(task_id, TaskStatus.CANCELLED if waits else TaskStatus.CANCELLING)
         self._abort_outputs(stopped)
+
+    def come(self, kind: str, ids: Iterable[str]) -> None:
+        """The time ("start") or the deadline ("deadline") of these tasks has come, where it was to come."""
+        tasks = [self.tasks[task_id] for task_id in ids]
+        if kind == "start":
+            for task in tasks:
+                task.is_early = False
+            return
+        late = [task for task in tasks if task.has_deadline and not task.status.final]
+        for task in tasks:
+            task.has_deadline = False
+        stopped = [task for task in late if task.status is not TaskStatus.CANCELLING]
+        for task in stopped:
+            waits = task.status is TaskStatus.SUBMITTED
+            self.move(task.submitted.id, TaskStatus.TIMEOUT if waits else TaskStatus.CANCELLING)
+            task.is_late, task.is_early = not waits, False
+        self._abort_outputs([task.submitted.id for task in stopped])
 
     def step(self, session: str, step: SessionStep) -> None:
         """A step of a session's life, and what follows from it.
@@ -215,6 +250,7 @@ class Model:
         failed = [task for task in failed if not self._lacks_for_good(task)]
         for task in failed:
             self._wait_again(task)
+            task.is_early = False
             task.retry += 1
             task.last_retry = task.retry + task.max_retries
         self._revive(session)
@@ -231,7 +267,8 @@ class Model:
 
     def _wait_again(self, task: ModelTask) -> None:
         self.move(task.submitted.id, TaskStatus.SUBMITTED)
-        task.for_want_of_input = task.was_held = False
+        task.for_want_of_input = task.was_held = task.is_late = False
+        task.has_deadline = "deadline" in task.times
         for result in self.results.values():
             if result.owner == task.submitted.id and result.status is ResultStatus.ABORTED:
                 result.status = ResultStatus.CREATED
@@ -294,6 +331,7 @@ class Model:
         return (
             not paused
             and task.status is TaskStatus.SUBMITTED
+            and not task.is_early
             and all(self._met(task, key) for key in task.submitted.needs())
         )
 
@@ -305,16 +343,24 @@ class Model:
         result = self.results.get((session, key))
         return ResultStatus.NAMED if result is None else result.status
 
-    def _identical(self, session: str, tasks: Sequence[NewTask], priority: int, max_retries: int) -> bool:
+    def _identical(
+        self, session: str, tasks: Sequence[NewTask], priority: int, max_retries: int, times: frozenset[str]
+    ) -> bool:
         return all(
             (known := self.tasks.get(task.id)) is not None
-            and (known.session, known.priority, known.max_retries, known.submitted)
-            == (session, priority, max_retries, task)
+            and (known.session, known.priority, known.max_retries, known.times, known.submitted)
+            == (session, priority, max_retries, times, task)
             for task in tasks
         )
 
     def _create(
-        self, session: str, tasks: Sequence[NewTask], priority: int, max_retries: int, parent: str | None = None
+        self,
+        session: str,
+        tasks: Sequence[NewTask],
+        priority: int,
+        max_retries: int,
+        parent: str | None = None,
+        times: frozenset[str] = frozenset(),
     ) -> None:
         announced = [
             (task.id, key) for task in tasks for key in task.expected_output_keys if not self._of(session, key, parent)
@@ -326,7 +372,7 @@ class Model:
             raise TakenError
         for task in tasks:
             self.numbers += 1
-            self.tasks[task.id] = ModelTask(self.numbers, session, task, priority, max_retries)
+            self.tasks[task.id] = ModelTask(self.numbers, session, task, priority, max_retries, times=times)
             for key in task.expected_output_keys:
                 if self._of(session, key, parent):
                     self.results[session, key].owner = task.id

@@ -49,8 +49,22 @@ FAILURES = {
 EMPTY = """
     truncate sessions, options, tasks, states, earlier_attempts, results, dependencies, blobs, session_counts,
         pending_cuts, pending_promotions, pending_cancellations, pending_revivals, pending_sweeps, deleted_sessions,
-        unowned_results
+        unowned_results, timers
 """
+
+
+#: What options say of times -> their entries of the free map.
+TIMES = {
+    "delay": ("ripieno.delay", "3600"),
+    "deadline": ("ripieno.deadline", "7200"),
+    "pause": ("ripieno.retry.first_delay", "60"),
+}
+KINDS = {"start": 1, "deadline": 2}
+
+
+def options(retries: int, priority: int, times: frozenset[str]) -> TaskOptions:
+    """Options of tasks that have these times."""
+    return TaskOptions(1_000_000, retries, priority, dict(TIMES[name] for name in sorted(times)))
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -115,9 +129,33 @@ class StoreMachine(RuleBasedStateMachine):
         session_id=st.sampled_from(SESSIONS),
         priority=st.sampled_from([1, 50, 99]),
         retries=st.integers(0, 2),
+        times=st.one_of(st.just(frozenset[str]()), st.frozensets(st.sampled_from(sorted(TIMES)))),
     )
-    def submits(self, data: st.DataObject, session_id: str, priority: int, retries: int) -> None:
-        self.submit(session_id, self.draw_tasks(data, most=3, delegable=[], keyed=True), priority, retries)
+    def submits(self, data: st.DataObject, session_id: str, priority: int, retries: int, times: frozenset[str]) -> None:
+        self.submit(session_id, self.draw_tasks(data, most=3, delegable=[], keyed=True), priority, retries, times)
+
+    @rule(data=st.data(), kind=st.sampled_from(sorted(KINDS)))
+    @precondition(lambda self: any(task.is_early or task.has_deadline for task in self.model.tasks.values()))
+    def time_passes(self, data: st.DataObject, kind: str) -> None:
+        """For some tasks that have a timer; for all of them now and then."""
+        due = sorted(
+            task_id
+            for task_id, task in self.model.tasks.items()
+            if (task.is_early if kind == "start" else task.has_deadline)
+        )
+        if due:
+            ids = data.draw(st.lists(st.sampled_from(due), min_size=1, unique=True), label="due")
+            self.run(self._time_passes(KINDS[kind], ids))
+            self.model.come(kind, ids)
+
+    async def _time_passes(self, kind: int, ids: Sequence[str]) -> None:
+        await self.database.fetch(
+            "update timers i set due_at = now() - interval '1 second' from tasks t"
+            " where t.task_no = i.task_no and i.kind = $1 and t.id = any($2::text[])",
+            kind,
+            ids,
+        )
+        await self.world.fire()
 
     @rule(data=st.data(), session_id=st.sampled_from(SESSIONS), complete=st.booleans())
     def creates_a_result(self, data: st.DataObject, session_id: str, complete: bool) -> None:
@@ -172,14 +210,21 @@ class StoreMachine(RuleBasedStateMachine):
             await self.world.finish_cuts(changes)
         assert deleted == expected
 
-    def submit(self, session_id: str, tasks: list[NewTask], priority: int, retries: int) -> None:
+    def submit(
+        self,
+        session_id: str,
+        tasks: list[NewTask],
+        priority: int,
+        retries: int,
+        times: frozenset[str] = frozenset(),
+    ) -> None:
         if self.model.sessions[session_id].status is SessionStatus.DELETED:
             return
-        call = self.run(self.world.call(tasks, session_id, TaskOptions(1_000_000, retries, priority)))
+        call = self.run(self.world.call(tasks, session_id, options(retries, priority, times)))
         [fault], changes = self.run(submit(self.database, [call]))
         self.run(self.world.finish_cuts(changes))  # on a busy machine the step beside the submission is short
         try:
-            self.model.submit(session_id, tasks, priority, retries)
+            self.model.submit(session_id, tasks, priority, retries, times)
         except TakenError:
             assert isinstance(fault, AlreadyExistsError)
         except CancelledError:
@@ -211,7 +256,7 @@ class StoreMachine(RuleBasedStateMachine):
         known = self.model.tasks[data.draw(st.sampled_from(sorted(self.model.tasks)))]
         if self.model.sessions[known.session].status is SessionStatus.PURGED:
             return  # nobody knows any more what its payload was
-        of = TaskOptions(1_000_000, known.max_retries, known.priority)
+        of = options(known.max_retries, known.priority, known.times)
         self.run(self.world.submit(known.submitted, session_id=known.session, of=of))
 
     def claim(self, limit: int) -> list[tuple[str, Ticket]]:
@@ -377,6 +422,15 @@ class StoreMachine(RuleBasedStateMachine):
     async def _agree(self) -> None:
         rows = await self.database.fetch("select t.id, s.status, s.retry from states s join tasks t using (task_no)")
         assert {row["id"]: (row["status"], row["retry"]) for row in rows} == self.model.statuses()
+        rows = await self.database.fetch(
+            "select t.id, i.kind from timers i join tasks t using (task_no) join states s using (task_no)"
+            " where i.kind = 1 and s.status = 1 or i.kind = 2 and s.status < 4"
+        )
+        unfinished = {each: task for each, task in self.model.tasks.items() if task.status < TaskStatus.CANCELLING}
+        assert {(row["id"], row["kind"]) for row in rows} == {
+            *((each, 1) for each, task in unfinished.items() if task.is_early),
+            *((each, 2) for each, task in unfinished.items() if task.has_deadline),
+        }
         rows = await self.database.fetch(
             "select s.id as session_id, r.key, r.status, t.id as owner_id, b.data from results r"
             " join sessions s using (session_no) left join tasks t on t.task_no = r.owner_no"
