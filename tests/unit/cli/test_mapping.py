@@ -1,5 +1,6 @@
 """The parts of `ripieno map` that need no cluster."""
 
+import hashlib
 from pathlib import Path
 
 import click
@@ -8,9 +9,12 @@ import pytest
 from ripieno.cli.mapping import inputs
 from ripieno.cli.mapping.inputs import Arguments, Input, Lines
 from ripieno.cli.mapping.jobs import FUNCTION, CommandJob, Dressing, FunctionJob
+from ripieno.cli.mapping.runs import Wanted
 from ripieno.cli.mapping.sinks import FileSink, Point
+from ripieno.cli.mapping.starting import Start, positioned
 from ripieno.cli.mapping.templates import Template
 from ripieno.cli.mapping.window import HELD_BYTES, Entry, Window
+from ripieno.client import TaskOptions
 
 
 @pytest.mark.parametrize(
@@ -112,6 +116,38 @@ def test_a_file_is_continued_from_its_point(tmp_path: Path, monkeypatch: pytest.
     again.finish()
     assert path.read_bytes() == b"1\n2\nx\n"
     assert [each.name for each in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_is_written_is_gone_on_with_only_if_it_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ripieno.cli.mapping.sinks._POINT_EVERY_S", 0)
+    wanted = Wanted(TaskOptions(), None, retry_failed=True, keep_going=True)
+
+    def left(*texts: str, tag: bool = False, session_id: str = "s") -> list[str]:
+        job = CommandJob("echo {}", "/", tag=tag)
+        start = Start("", job, Arguments(texts), "s", fresh=False, wanted=wanted, output=tmp_path / "out")
+        batches, point, digest = positioned(start, session_id, sink, is_known=True)
+        rest = [each.text for batch in batches for each in batch]
+        assert (point is None) == (len(rest) == len(texts))
+        if point is not None:
+            assert point.digest == digest.hexdigest()
+        return rest
+
+    sink = FileSink(tmp_path / "out")
+    sink.begin(None)
+    sink.write(b"ab")
+    digest = hashlib.sha256()
+    for number, text in enumerate("ab", 1):
+        digest.update(CommandJob("echo {}", "/").task_id("s", Input(number, text)).encode() + b"\n")
+    sink.mark("s", 2, digest.hexdigest())
+    assert left("a", "b", "c", "d") == ["c", "d"]
+    assert left("a", "b") == []
+    assert left("a", "x", "c") == ["a", "x", "c"]
+    assert left("a") == ["a"]
+    assert left("a", "b", "c", tag=True) == ["a", "b", "c"]
+    assert left("a", "b", "c", session_id="t") == ["a", "b", "c"]
+    sink.close()
 
 
 @pytest.mark.parametrize("note", ["", "{}", '{"session_id": "s", "inputs": 2, "digest": "d", "size": 400}'])

@@ -63,7 +63,13 @@ class Dressing:
 
 
 class Job(ABC):
-    """What is done to each input."""
+    """What is done to each input.
+
+    Attributes:
+        tag: Whether the input is written beside each result.
+    """
+
+    tag: bool
 
     @property
     @abstractmethod

@@ -136,7 +136,7 @@ async def _greet(address: str) -> None:
 async def _run(
     start: Start, session: AsyncSession, sink: Sink, report: Report, signals: _Signals, *, is_known: bool
 ) -> ExitCode:
-    batches, point, digest = await asyncio.to_thread(_positioned, start, session.id, sink, is_known)
+    batches, point, digest = await asyncio.to_thread(positioned, start, session.id, sink, is_known)
     sink.begin(point)
     done = 0 if point is None else point.inputs
     report.counted.done = report.counted.known = done
@@ -198,11 +198,11 @@ async def _pause(session: AsyncSession) -> None:
         click.echo(f"the session {session.id} could not be paused, so what was submitted goes on ({error})", err=True)
 
 
-def _positioned(
+def positioned(
     start: Start, session_id: str, sink: Sink, is_known: bool
 ) -> tuple[Iterator[list[Input]], Point | None, "hashlib._Hash"]:
     """Return the inputs behind those whose results are written already, and the point up to which they are."""
-    source, digest = start.source, hashlib.sha256()
+    source, digest = start.source, _digest(start.job)
     point = sink.point(session_id) if is_known and source.rereadable else None
     if point is None:
         return source.batches(), None, digest
@@ -213,5 +213,10 @@ def _positioned(
         rest = batch[left:]
         left -= min(left, len(batch))
     if left or digest.hexdigest() != point.digest:
-        return source.batches(), None, hashlib.sha256()  # other inputs than those of that run
+        return source.batches(), None, _digest(start.job)  # other inputs than those of that run, or another shape
     return chain([rest] if rest else [], batches), point, digest
+
+
+def _digest(job: Job) -> "hashlib._Hash":
+    """Return the digest of no inputs: what was written in another shape is not gone on with."""
+    return hashlib.sha256(b"tagged\n" if job.tag else b"")
