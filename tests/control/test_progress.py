@@ -11,6 +11,7 @@ import pytest_asyncio
 
 import ripieno.control.results.progress as progress
 from control.replica import BareAgent, Served, serving, until
+from ripieno.domain.statuses import SessionStep
 from ripieno.store.sessions.changes import Changes
 from ripieno.wire.protos.v1 import agent_pb2, tasks_pb2, tasks_pb2_grpc
 from store.world import task
@@ -102,3 +103,16 @@ async def test_no_more_follow_than_there_is_room_for(
     assert refusal.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     call.cancel()
     await until(lambda: place._followed == 0)
+
+
+async def test_following_ends_with_the_session(
+    channel: grpc.aio.Channel, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "ASK_EVERY_S", 0.01)
+    call = tasks_pb2_grpc.TasksStub(channel).FollowProgress(Follow(session_id="s", follow=True))
+    await until(lambda: served.replica._tasks._progress._followed == 1)
+    await served.world.live(SessionStep.DELETE)
+    async with asyncio.timeout(20):
+        with pytest.raises(grpc.aio.AioRpcError) as refusal:
+            await call.read()
+    assert refusal.value.code() is grpc.StatusCode.NOT_FOUND

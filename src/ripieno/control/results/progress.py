@@ -21,7 +21,7 @@ from ripieno.domain.progress import Progress
 from ripieno.domain.statuses import TaskStatus
 from ripieno.store.database.database import Database
 from ripieno.store.reading.lookup import find_tasks, session_numbers
-from ripieno.store.reading.progress import AttemptProgress, progress_in_session
+from ripieno.store.reading.progress import AttemptProgress, progress_in_session, session_is_there
 from ripieno.store.sessions.changes import Changes
 
 #: Seconds between two looks at a session that is followed.
@@ -111,6 +111,7 @@ class ProgressReports:
 
         Raises:
             OverloadedError: if too many follow already.
+            NotFoundError: once the session was deleted.
         """
         if self._followed >= MOST_FOLLOWED:
             raise OverloadedError(
@@ -133,6 +134,8 @@ class ProgressReports:
         while True:
             if time.monotonic() - asked_at > ASK_EVERY_S:
                 asked_at = time.monotonic()
+                if not await session_is_there(self._database, whose.session_no):
+                    raise NotFoundError("the session was deleted")
                 self._ask(whose)
             told = await self._look(whose, since)
             unchanged()

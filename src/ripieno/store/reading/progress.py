@@ -44,3 +44,9 @@ async def progress_in_session(
         )
         for row in rows
     ]
+
+
+async def session_is_there(database: Database, session_no: int) -> bool:
+    """Return whether a session was not deleted."""
+    row = await database.fetchrow(_SQL.session_is_there, session_no)
+    return row is not None and bool(row["is_there"])

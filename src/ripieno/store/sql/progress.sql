@@ -15,6 +15,10 @@ join tasks t on t.task_no = p.task_no
 where p.session_no = $1 and p.written_at >= $2 and ($3::bigint is null or p.task_no = $3::bigint)
 order by p.written_at, p.task_no
 
+-- name: session_is_there
+-- Locks nothing.
+select exists (select from sessions where session_no = $1) as is_there
+
 -- name: forget_progress
 -- Drops what nobody follows any more, or whose attempt is over. Few rows are ever there.
 delete from live_progress where written_at < now() - $1::double precision * interval '1 second'

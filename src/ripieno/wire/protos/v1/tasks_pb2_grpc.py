@@ -165,7 +165,7 @@ class TasksServicer:
 
     def FollowProgress(self, request, context):
         """How far tasks of a session that run have come, as their handlers say: one message, or, to follow, one whenever some
-        have come further, without an end. NOT_FOUND if there is no such session or task.
+        have come further. NOT_FOUND if there is no such session or task, or once the session is deleted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -48,7 +48,7 @@ class TasksStub:
     """
     FollowProgress: _grpc.UnaryStreamMultiCallable[_tasks_pb2.FollowProgressRequest, _tasks_pb2.ProgressReport]
     """How far tasks of a session that run have come, as their handlers say: one message, or, to follow, one whenever some
-    have come further, without an end. NOT_FOUND if there is no such session or task.
+    have come further. NOT_FOUND if there is no such session or task, or once the session is deleted.
     """
     GetFailure: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.FailureRequest, _tasks_pb2.TaskFailure]
     """How an attempt failed, with what its worker attached to the failure for programs. NOT_FOUND if there is no such
@@ -93,7 +93,7 @@ class TasksAsyncStub(TasksStub):
     """
     FollowProgress: _aio.UnaryStreamMultiCallable[_tasks_pb2.FollowProgressRequest, _tasks_pb2.ProgressReport]  # type: ignore[assignment]
     """How far tasks of a session that run have come, as their handlers say: one message, or, to follow, one whenever some
-    have come further, without an end. NOT_FOUND if there is no such session or task.
+    have come further. NOT_FOUND if there is no such session or task, or once the session is deleted.
     """
     GetFailure: _aio.UnaryUnaryMultiCallable[_tasks_pb2.FailureRequest, _tasks_pb2.TaskFailure]  # type: ignore[assignment]
     """How an attempt failed, with what its worker attached to the failure for programs. NOT_FOUND if there is no such
@@ -189,7 +189,7 @@ class TasksServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_tasks_pb2.ProgressReport], _abc.AsyncIterator[_tasks_pb2.ProgressReport]]:
         """How far tasks of a session that run have come, as their handlers say: one message, or, to follow, one whenever some
-        have come further, without an end. NOT_FOUND if there is no such session or task.
+        have come further. NOT_FOUND if there is no such session or task, or once the session is deleted.
         """
 
     @_abc_1.abstractmethod
