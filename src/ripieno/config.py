@@ -19,6 +19,8 @@ WORKER_ADDRESS_VARIABLE = "RIPIENO_WORKER_ADDRESS"
 WORKER_PATH_VARIABLE = "RIPIENO_WORKER_PATH"
 #: Holds limits of a replica, ``name=value`` with blanks between them.
 LIMITS_VARIABLE = "RIPIENO_LIMITS"
+#: "0": no progress bars.
+PROGRESS_VARIABLE = "RIPIENO_PROGRESS"
 #: Set for workers that an agent starts: nobody waits for their ready line, so they print none.
 SPAWNED_VARIABLE = "RIPIENO_SPAWNED"
 #: Set for workers that an agent starts: a number from 0 that no two live workers of the agent share.

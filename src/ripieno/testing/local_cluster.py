@@ -16,6 +16,7 @@ from ripieno.functions.calling.failing import exception_of
 from ripieno.functions.calling.future import Delivered, Future
 from ripieno.functions.calling.submitting import Queued
 from ripieno.functions.running.context import is_in_task
+from ripieno.functions.showing.counting import Count
 from ripieno.functions.terms.errors import FutureMisuseError
 from ripieno.testing.local_session import LocalClient, LocalSession
 from ripieno.testing.local_tasks import LocalTask, LocalTasks, Result
@@ -86,6 +87,10 @@ class LocalCluster(Cluster):
     ) -> None:
         """Leave the cluster."""
         self.close()
+
+    def count(self) -> Count:
+        """Return how many tasks were submitted here; all have ended."""
+        return self._tasks.count()
 
     def __repr__(self) -> str:
         """Show the session."""

@@ -14,6 +14,7 @@ from ripieno.client import NotFoundError, TaskFailedError, TaskFailure, TaskOutp
 from ripieno.domain.options import TaskOptions
 from ripieno.domain.outcomes import AttemptError
 from ripieno.functions.running.handler import handle
+from ripieno.functions.showing.counting import Count
 from ripieno.worker.running.failures import value_of
 from ripieno.worker.running.in_process import Outcome, run_task
 
@@ -91,6 +92,11 @@ class LocalTasks:
             self._fail(task, 0, f"it needs the result {key!r}, which no task of this session makes")
             while self._ready:
                 self._run(self._ready.popleft())
+
+    def count(self) -> Count:
+        """Return how many tasks have ended, sub-tasks among them."""
+        ended = len(self.results)
+        return Count(ended, ended, sum(isinstance(each, TaskFailedError) for each in self.results.values()))
 
     def abandon(self) -> None:
         """Forget what has not run."""

@@ -17,10 +17,14 @@ from ripieno.functions.calling import waiting
 from ripieno.functions.calling.chunks import chunk_length, chunks
 from ripieno.functions.calling.failing import exception_of
 from ripieno.functions.calling.future import Delivered, Future
+from ripieno.functions.calling.futures import Futures
 from ripieno.functions.calling.private import PrivateCluster
 from ripieno.functions.calling.resolving import Resolver
 from ripieno.functions.calling.stored import Stored
 from ripieno.functions.calling.submitting import Queued, Submissions
+from ripieno.functions.showing import html
+from ripieno.functions.showing.counting import Count
+from ripieno.functions.showing.notebook import show_live
 from ripieno.functions.terms.calls import Call, FunctionCode, Submitted, arguments_of, pairs, taken
 from ripieno.functions.terms.pickling import Dumped, dumps
 
@@ -124,7 +128,7 @@ class Cluster:
             options: As for ``submit``.
 
         Returns:
-            One future for each call, in order.
+            One future for each call, in order: a list that says how far they have come.
 
         Raises:
             RuntimeError, TypeError, RipienoError: as for ``submit``.
@@ -139,7 +143,7 @@ class Cluster:
         items = list(zip(*iterables, strict=False))
         length = chunk_length(chunk, len(items))
         placed = self._placed(code.pickled.data)
-        queued, futures = [], list[Future[T]]()
+        queued, futures = [], Futures[T]()
         for part in chunks(items, length):
             together: list[Future[T]]
             key = self._new_id(said)
@@ -168,13 +172,15 @@ class Cluster:
         dumped = dumps(value, "the value", None)
         return Stored(self, self._store(dumped, name), name)
 
-    def gather(self, futures: Any, *, errors: Literal["raise", "return"] = "raise") -> Any:
+    def gather(self, futures: Any, *, errors: Literal["raise", "return"] = "raise", progress: bool = True) -> Any:
         """Wait for futures and return their values in the same shape; see ``ripieno.gather``."""
-        return waiting.gather(futures, errors=errors)
+        return waiting.gather(futures, errors=errors, progress=progress)
 
-    def as_completed(self, futures: Iterable[Future[T]], timeout: float | None = None) -> Iterator[Future[T]]:
+    def as_completed(
+        self, futures: Iterable[Future[T]], timeout: float | None = None, *, progress: bool = True
+    ) -> Iterator[Future[T]]:
         """Yield futures as they complete; see ``ripieno.as_completed``."""
-        return waiting.as_completed(futures, timeout)
+        return waiting.as_completed(futures, timeout, progress=progress)
 
     def wait(
         self, futures: Iterable[Future[Any]], timeout: float | None = None, return_when: str = waiting.ALL_COMPLETED
@@ -249,6 +255,21 @@ class Cluster:
         """Show the address and the session."""
         kind = "private, " if self.private is not None else ""
         return f"<Cluster {kind}at {self.address}, session {self.session_id!r}{', closed' if self._is_closed else ''}>"
+
+    def count(self) -> Count:
+        """Return how many tasks were submitted here, and how far they have come. Nothing is asked of the cluster."""
+        pending = self._submissions.pending + self._resolver.pending
+        return Count(self._resolver.ended + pending, self._resolver.ended, self._resolver.failed)
+
+    def _repr_html_(self) -> str:
+        """Show the address, the session, and how far the tasks have come that were submitted here."""
+        kind = "Private cluster" if self.private is not None else "Cluster"
+        fields = {"address": self.address, "session": self.session_id}
+        return html.card(kind + (", closed" if self._is_closed else ""), fields, html.bar(self.count(), "tasks"))
+
+    def _ipython_display_(self) -> None:
+        """Show the same in a notebook, drawn anew until the tasks have ended."""
+        show_live(self, lambda cluster: cluster.count().is_over)
 
     def __reduce__(self) -> Any:
         """Refuse to be pickled: a function that runs as a task uses ``ripieno.current()``."""

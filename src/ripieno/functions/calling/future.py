@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import reprlib
 import threading
 from collections.abc import Generator, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from ripieno.client import Session, TaskFailure, TaskOutput
+from ripieno.functions.showing import html
+from ripieno.functions.showing.notebook import show_live
 from ripieno.functions.terms.errors import FutureMisuseError
 from ripieno.functions.terms.pickling import loads
 from ripieno.functions.terms.references import Kind, Reference
 
 T = TypeVar("T")
+
+_NOT_HERE = object()
 
 #: Held while a future passes from waiting to its end, which is either a result or a cancellation.
 _ending = threading.RLock()
@@ -151,6 +156,11 @@ class Future(concurrent.futures.Future[T], Reference, Generic[T]):
         with _ending:
             return not self.done() and self.set_running_or_notify_cancel()
 
+    @property
+    def session(self) -> Session:
+        """The session that the task belongs to, for everything that is not about functions."""
+        return self._cluster.session
+
     def logs(self, attempt: int | None = None) -> TaskOutput:
         """Return what the latest attempt, or the one with that number, has printed; see ``AsyncSession.output``."""
         return self._cluster.session.output(self.key, attempt)
@@ -187,6 +197,28 @@ class Future(concurrent.futures.Future[T], Reference, Generic[T]):
             state = "finished" if error is None else f"failed: {type(error).__name__}"
         place = "" if self.index is None else f"[{self.index}]"
         return f"<Future {self.name} {state}, task {self.key}{place}>"
+
+    def _repr_html_(self) -> str:
+        """Show the same in a notebook, with the value or the exception."""
+        fields = {"task": self.key if self.index is None else f"{self.key}[{self.index}]", "state": self._state.lower()}
+        if self.done() and not self.cancelled():
+            if (error := self.exception()) is not None:
+                fields["state"] = "failed"
+                fields["raised"] = html.error_in_words(error)
+            elif (value := self._value_here()) is not _NOT_HERE:
+                fields["value"] = reprlib.repr(value)
+        return html.card(f"Future of {self.name}", fields)
+
+    def _ipython_display_(self) -> None:
+        """Show the same in a notebook, drawn anew when the task has ended."""
+        show_live(self, lambda future: future.done())
+
+    def _value_here(self) -> Any:
+        """Return the value if that takes no call to the cluster, and it has been unpickled already or is small."""
+        delivered: Any = super().result()
+        if not isinstance(delivered, Delivered):
+            return delivered
+        return self.result() if delivered.is_here else _NOT_HERE
 
     def __reduce__(self) -> Any:
         """Refuse to be pickled except as an argument of a submission, where it stands for its value."""

@@ -29,6 +29,10 @@ class Resolver:
         session: The session that the tasks belong to.
         delivered_of: Wraps the data of a result for the futures that share it.
         failure_of: Returns the exception that a failed task's futures raise.
+
+    Attributes:
+        ended: How many tasks have ended, those that failed among them.
+        failed: How many have failed, for whatever reason.
     """
 
     def __init__(
@@ -44,10 +48,17 @@ class Resolver:
         self._follower: Follower | None = None
         self._ready: queue.SimpleQueue[Sequence[Delivery] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self.ended = 0
+        self.failed = 0
         #: Results that were asked for, and are not delivered yet.
         self._undelivered = 0
         #: Made with each follower, since it belongs to a loop: a fork ends the client's, and another one begins.
         self._places = asyncio.Semaphore(_ASKED_AT_A_TIME)
+
+    @property
+    def pending(self) -> int:
+        """How many tasks have not ended."""
+        return self._undelivered
 
     def follow(self, futures: Iterable[Future[Any]]) -> None:
         """Deliver to these futures when their results are final. Call this on the client's loop."""
@@ -110,6 +121,7 @@ class Resolver:
                 self._take([result])
 
     def _settle(self, results: int, deliveries: Sequence[Delivery]) -> None:
+        self.ended += results
         self._undelivered -= results
         if not self._undelivered:
             self._session.bridge.release(self)  # before somebody hears of the last result, and forks
@@ -139,12 +151,14 @@ class Resolver:
             except Exception as unknown:  # noqa: BLE001 - the future fails all the same, with what is known
                 error.add_note(f"what it raised could not be read: {unknown}")
                 told = error
+        self.failed += 1
         self._settle(1, [_failing(future, told) for future in futures])
 
     def _fail_all(self, error: BaseException) -> None:
         futures = [future for waiting in self._waiting.values() for future in waiting]
         keys = len(self._waiting)
         self._waiting.clear()
+        self.failed += keys
         self._settle(keys, [_failing(future, error) for future in futures])
 
     def _hand_out(self) -> None:

@@ -53,6 +53,7 @@ class Submissions:
         accepted: Callable[[Sequence[Queued]], None],
         refused: Callable[[Sequence[Queued], BaseException], None],
     ) -> None:
+        self._under_way = 0
         self._session = session
         self._accepted = accepted
         self._refused = refused
@@ -83,6 +84,11 @@ class Submissions:
             raise
         sending.add_done_callback(lambda _: self._give_up(sender))
 
+    @property
+    def pending(self) -> int:
+        """About how many tasks are queued or under way."""
+        return len(self._queued) + self._under_way
+
     def flush(self) -> None:
         """Wait until all that was added before has been accepted or refused."""
         with self._changed:
@@ -108,6 +114,7 @@ class Submissions:
     def _next(self) -> list[Queued]:
         """Take the next tasks with equal options; none ends the sending, under the same lock."""
         with self._changed:
+            self._under_way = 0
             if not self._queued:
                 self._sender = None
                 self._changed.notify_all()
@@ -117,6 +124,7 @@ class Submissions:
             for task in batch:
                 self._queued.popleft()
                 self._size -= task.size_bytes
+            self._under_way = len(batch)
             self._changed.notify_all()
             return batch
 

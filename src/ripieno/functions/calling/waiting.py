@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import concurrent.futures
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 from ripieno.functions.calling.future import Future
+from ripieno.functions.calling.futures import Futures
+from ripieno.functions.calling.running_texts import RunningTexts
 from ripieno.functions.calling.stored import Stored
+from ripieno.functions.showing.watching import watching
 
 __all__ = ["ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION", "Waited", "as_completed", "gather", "wait"]
 
@@ -22,14 +26,17 @@ class Waited(NamedTuple):
     not_done: set[Future[Any]]
 
 
-def gather(futures: Any, *, errors: Literal["raise", "return"] = "raise") -> Any:
+def gather(futures: Any, *, errors: Literal["raise", "return"] = "raise", progress: bool = True) -> Any:
     """Wait for futures and return their values in the same shape.
+
+    A wait of more than a second shows a progress bar, on standard error if that is a terminal, or in a notebook.
 
     Args:
         futures: A future, or a list, tuple, set, dictionary or other iterable of futures, nested as you like. What is
             no future stays what it is.
         errors: "raise" raises the exception of the first future that fails, at once; "return" puts exceptions in
             the place of values.
+        progress: False for no progress bar, and so does RIPIENO_PROGRESS=0.
 
     Raises:
         Exception: what a function raised.
@@ -38,23 +45,31 @@ def gather(futures: Any, *, errors: Literal["raise", "return"] = "raise") -> Any
         raise ValueError(f'errors is "raise" or "return", not {errors!r}')
     found: list[Future[Any]] = []
     shape = _listed(futures, found)
+    with _watching(found, progress):
+        done, _ = concurrent.futures.wait(found, return_when=FIRST_EXCEPTION if errors == "raise" else ALL_COMPLETED)
     if errors == "raise":
-        done, _ = concurrent.futures.wait(found, return_when=FIRST_EXCEPTION)
         for future in found:
             if future in done:
                 _raise_failure(future)
-    else:
-        concurrent.futures.wait(found)
     return _filled(shape, errors)
 
 
-def as_completed(futures: Iterable[Future[T]], timeout: float | None = None) -> Iterator[Future[T]]:
+def as_completed(
+    futures: Iterable[Future[T]], timeout: float | None = None, *, progress: bool = True
+) -> Iterator[Future[T]]:
     """Yield futures as they complete, each once.
+
+    What takes more than a second shows a progress bar, as ``gather`` does. What is printed meanwhile appears above it.
+
+    Args:
+        progress: False for no progress bar.
 
     Raises:
         TimeoutError: not all were there within ``timeout`` seconds.
     """
-    return cast("Iterator[Future[T]]", concurrent.futures.as_completed(futures, timeout))
+    known = list(futures)
+    with _watching(known, progress):
+        yield from cast("Iterator[Future[T]]", concurrent.futures.as_completed(known, timeout))
 
 
 def wait(futures: Iterable[Future[Any]], timeout: float | None = None, return_when: str = ALL_COMPLETED) -> Waited:
@@ -65,6 +80,12 @@ def wait(futures: Iterable[Future[Any]], timeout: float | None = None, return_wh
     """
     done, not_done = concurrent.futures.wait(futures, timeout, return_when)
     return Waited(cast("set[Future[Any]]", done), cast("set[Future[Any]]", not_done))
+
+
+def _watching(futures: Sequence[Future[Any]], progress: bool) -> AbstractContextManager[None]:
+    if not futures or not progress:
+        return nullcontext()
+    return watching(futures, futures[0].name, lambda: RunningTexts(futures[0].session))
 
 
 def _raise_failure(future: Future[Any]) -> None:
@@ -101,6 +122,8 @@ def _filled(shape: Any, errors: str) -> Any:
 def _like(shape: Any, items: list[Any]) -> Any:
     if isinstance(shape, tuple) and hasattr(shape, "_fields"):
         return type(shape)(*items)  # a named tuple
+    if isinstance(shape, Futures):
+        return items
     return type(shape)(items)
 
 

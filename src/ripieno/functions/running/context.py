@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
@@ -99,6 +100,15 @@ class TaskContext:
     def raise_if_cancelled(self) -> None:
         """Raise TaskCancelled if the attempt is cancelled; call this now and then in a long computation."""
         self.task.raise_if_cancelled()
+
+    @property
+    def log(self) -> logging.Logger:
+        """A logger whose records go into the output of this attempt; see ``future.logs()``."""
+        return self.task.log
+
+    def progress(self, fraction: float, text: str = "") -> None:
+        """Say how far this task has come: shown in the progress bars of those who wait for it; see ``Task.progress``."""
+        self.task.progress(fraction, text)
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Deferred:
         """Have a function run as a sub-task once this task has ended, and return its future.

@@ -1,0 +1,1 @@
+"""Showing people how far futures have come: bars in terminals and notebooks, and objects as HTML."""
