@@ -402,6 +402,18 @@ async def test_another_failed_input_counts_once_the_first_one_is_retried(world: 
     assert f"task {other!r} ended in ERROR" in sentence
 
 
+async def test_a_first_failure_that_was_retried_since(world: World, explained: Explains) -> None:
+    await world.submit(task("a", "ka"), task("x", "kx"), task("d0", "d0", needs=["ka", "kx"]))
+    await world.submit(*(task(f"d{n}", f"d{n}", needs=[f"d{n - 1}"]) for n in range(1, 20)))
+    claimed = await world.claim()
+    await world.commit(failed(claimed["a"], failure=Failure.OUTPUT))
+    await world.commit(failed(claimed["x"], failure=Failure.OUTPUT))
+    await world.retry("a")  # what is below stays failed for want of the other one, and so far down nobody notes which
+    failure, sentence = await explained.one("d19", InputFailed)
+    assert failure.retried_since and failure.reason == "" and failure.chain[-1].task_id == "a"
+    assert "task 'a' failed, and was retried since" in sentence
+
+
 async def test_the_agent_of_long_ago_is_forgotten(world: World, explained: Explains) -> None:
     await world.submit(task("t", "k"))
     await world.run(t="k")  # by an agent that has no row
