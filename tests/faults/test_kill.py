@@ -7,13 +7,14 @@ import socket
 import sys
 from collections import Counter
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 import psutil
 import pytest
 
 from cli.running import RunningUp, alive, running_up, until
-from ripieno.client import AsyncClient, AsyncSession, AsyncTask, TaskFailedError, TaskStatus
+from ripieno.client import AsyncClient, AsyncSession, AsyncTask, TaskFailedError, TaskOptions, TaskStatus
 
 HERE = Path(__file__).parent
 TASKS = 5_000
@@ -109,3 +110,31 @@ async def test_what_a_killed_agent_ran_is_given_back_by_the_next_one(
         agent.send_signal(signal.SIGKILL)
         with pytest.raises(TaskFailedError, match="was lost: its process ended"):
             await task.result(timeout=DEADLINE_S)
+
+
+async def test_times_come_although_the_replica_is_killed_meanwhile(
+    tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(HERE.parent))
+    worker = f"{shlex.quote(sys.executable)} -m ripieno worker faults.sleeper:handle"
+    async with (
+        running_up(tmp_path / "data", "--slots", "1", "--worker", worker, listen=address) as up,
+        AsyncClient(address) as client,
+    ):
+        session = await client.session(max_retries=0, max_duration=300)
+        runs = await session.submit(b"300", task_options=TaskOptions(deadline=10))
+        async with asyncio.timeout(DEADLINE_S):
+            while await runs.status() is not TaskStatus.PROCESSING:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        waits = await session.submit(b"0", dependencies="nobody makes it", task_options=TaskOptions(deadline=2))
+        early = await session.submit(b"0", task_options=TaskOptions(delay=2))
+        control = up.child("control")
+        assert control is not None
+        control.send_signal(signal.SIGKILL)
+        for task, while_it in ((waits, "waited"), (runs, "ran")):
+            with pytest.raises(TaskFailedError, match=rf"its deadline \(.*\) passed while it {while_it}"):
+                await task.result(timeout=DEADLINE_S)
+        assert await early.result(timeout=DEADLINE_S) == b"slept"
+        assert await session.wait(timeout=DEADLINE_S) == {TaskStatus.TIMEOUT: 2, TaskStatus.COMPLETED: 1}
+        [row] = [row async for row in client.list_tasks(f"id='{early.id}'")]
+        assert row.claimed_at is not None and row.claimed_at - row.submitted_at >= timedelta(seconds=2)
