@@ -47,8 +47,10 @@ def sets_timer(free: Mapping[str, str]) -> bool:
 
 
 def is_delayed(free: Mapping[str, str]) -> bool:
-    """Whether a task with this free map, which was checked, does not start before some time after its submission."""
-    return DELAY in free and float(free[DELAY]) > 0
+    """Whether a task with this free map does not start before some time after its submission."""
+    # A text that a release stored before the key had a meaning counts as none, as it does in the store.
+    text = free.get(DELAY)
+    return text is not None and _NUMBER.fullmatch(text) is not None and float(text) > 0
 
 
 def check_timers(where: str, free: Mapping[str, str]) -> None:

@@ -122,4 +122,5 @@ def test_what_callers_may_not_say(said: TimerOptions, error: type[Exception]) ->
 def test_whether_there_is_a_timer() -> None:
     assert not TaskOptions(1, 0, 1, {MAX_DELAY: "5", JITTER: "0.5"}).sets_timer
     assert TaskOptions(1, 0, 1, {DEADLINE: "5"}).sets_timer and not TaskOptions(1, 0, 1, {DEADLINE: "5"}).is_delayed
+    assert not TaskOptions(1, 0, 1, {DELAY: "as before"}).is_delayed
     assert TaskOptions(1, 0, 1, {DELAY: "5"}).is_delayed and not TaskOptions(1, 0, 1, {DELAY: "0.0"}).is_delayed

@@ -7,6 +7,7 @@ at it: each takes what no other is taking.
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 from ripieno.background import Health, Loop
@@ -19,8 +20,9 @@ from ripieno.store.sessions.changes import Changes
 #: Seconds between two looks at the next timer, whatever was told.
 LOOK_EVERY_S = 10.0
 
-#: Seconds until the next step where one has left something that is due: another replica is at it.
-_AGAIN_S = 0.05
+#: Seconds between a step that has left something that is due and the next one: as long as the step took, within these
+#: bounds. Other work has its turn meanwhile, or another replica is at it.
+_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 0.1
 
 
 class Timers:
@@ -75,11 +77,14 @@ class Timers:
         if due_in_s is None:
             return
         if due_in_s <= 0:
+            began = time.monotonic()
             await self._fire()
+            pause_s = min(max(time.monotonic() - began, _SHORTEST_PAUSE_S), _LONGEST_PAUSE_S)
             due_in_s = await timers.next_due(self._database)
             if due_in_s is None:
                 return
-        self._look_in(due_in_s if due_in_s > 0 else _AGAIN_S)
+            due_in_s = max(due_in_s, pause_s)
+        self._look_in(due_in_s)
 
     async def _fire(self) -> None:
         """Take a step in all sessions with due timers, together; in those in which a step failed, each by itself."""

@@ -21,7 +21,7 @@ from ripieno.store.sessions.changes import Changes
 
 SQL = Queries("timers")
 
-#: Timers of each kind that a step looks at (measured for promotions: some 25 ms).
+#: Timers of each kind that a step looks at (measured: 1,000 promotions take 23 ms).
 _STEP = 1_000
 
 
