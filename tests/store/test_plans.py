@@ -42,7 +42,7 @@ HOT = [
     ("outputs", "commit_plain_with_outputs", {"states_pkey"}),
     ("lives", "purge_outputs", {"tasks_by_session", "attempt_outputs_pkey"}),
     ("outputs", "output_of_attempt", {"states_pkey", "attempt_outputs_pkey", "live_outputs_pkey"}),
-    ("progress", "progress_in_session", {"live_progress_by_session", "states_pkey", "tasks_pkey"}),
+    ("progress", "progress_in_session", {"states_pkey", "tasks_pkey"}),
     ("graph", "abort_outputs", {"tasks_pkey", "results_pkey"}),
     ("lives", "standing", {"session_counts_by_session"}),
     ("lives", "held_to_park", {"states_held"}),

@@ -10,7 +10,7 @@ set fraction = excluded.fraction, text = excluded.text, written_at = excluded.wr
 -- nothing.
 select p.claim, t.id, s.retry, p.fraction, p.text, p.written_at
 from live_progress p
-join states s on s.task_no = p.task_no and s.claim = p.claim
+join states s on s.task_no = p.task_no and coalesce(s.claim, 0) = p.claim  -- "coalesce" as in promote (0002)
 join tasks t on t.task_no = p.task_no
 where p.session_no = $1 and p.written_at >= $2 and ($3::bigint is null or p.task_no = $3::bigint)
 order by p.written_at, p.task_no
