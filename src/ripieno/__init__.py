@@ -24,9 +24,11 @@ _os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 if _TYPE_CHECKING:
     from ripieno.client import TaskCancelledError, TaskFailedError
     from ripieno.domain.errors import RipienoError
+    from ripieno.functions.adapters.executor import Executor
     from ripieno.functions.calling.cluster import Cluster
     from ripieno.functions.calling.connecting import connect
     from ripieno.functions.calling.future import Future
+    from ripieno.functions.calling.shared import default_cluster
     from ripieno.functions.calling.stored import Stored
     from ripieno.functions.calling.waiting import as_completed, gather, wait
     from ripieno.functions.running.context import Deferred, TaskContext, current
@@ -39,6 +41,7 @@ _HOMES = {
     "Cluster": "ripieno.functions.calling.cluster",
     "ClusterError": "ripieno.functions.terms.errors",
     "Deferred": "ripieno.functions.running.context",
+    "Executor": "ripieno.functions.adapters.executor",
     "Future": "ripieno.functions.calling.future",
     "FutureMisuseError": "ripieno.functions.terms.errors",
     "NotPicklableError": "ripieno.functions.terms.errors",
@@ -53,6 +56,7 @@ _HOMES = {
     "as_completed": "ripieno.functions.calling.waiting",
     "connect": "ripieno.functions.calling.connecting",
     "current": "ripieno.functions.running.context",
+    "default_cluster": "ripieno.functions.calling.shared",
     "gather": "ripieno.functions.calling.waiting",
     "task": "ripieno.functions.terms.decorator",
     "wait": "ripieno.functions.calling.waiting",
@@ -62,6 +66,7 @@ __all__ = [
     "Cluster",
     "ClusterError",
     "Deferred",
+    "Executor",
     "Future",
     "FutureMisuseError",
     "NotPicklableError",
@@ -76,6 +81,7 @@ __all__ = [
     "as_completed",
     "connect",
     "current",
+    "default_cluster",
     "gather",
     "task",
     "wait",

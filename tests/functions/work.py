@@ -63,3 +63,60 @@ def waits_inside() -> Any:
 
 async def doubled(number: int) -> int:
     return 2 * number
+
+
+def capture(*args: Any, **kwargs: Any) -> Any:
+    return args, kwargs
+
+
+def wait_for_if(path: str | None) -> str | None:
+    return path and wait_for(path)
+
+
+def sleep(length_s: float) -> None:
+    time.sleep(length_s)
+
+
+class _Unreadable:
+    def __reduce__(self) -> Any:
+        return refuse_outside_a_task, ()
+
+
+def refuse_outside_a_task() -> None:
+    ripieno.current()
+
+
+def unreadable() -> Any:
+    return _Unreadable()
+
+
+noted_text = ""
+
+
+def note(path: str, text: str) -> None:
+    global noted_text
+    noted_text += text
+    with Path(path).open("a") as file:
+        file.write(text)
+
+
+def noted(_: object) -> str:
+    return noted_text
+
+
+def kill_once(path: str) -> str:
+    if not Path(path).exists():
+        Path(path).touch()
+        os.kill(os.getpid(), 9)
+    return "alive"
+
+
+def append_after(path: str, mark: str, text: str) -> None:
+    wait_for(mark)
+    with Path(path).open("a") as file:
+        file.write(text)
+
+
+def meet(own: str, other: str) -> str:
+    Path(own).touch()
+    return wait_for(other)

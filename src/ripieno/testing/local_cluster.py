@@ -11,9 +11,10 @@ from typing import Any, TypeVar, cast
 
 from ripieno.client import Client, Session, TaskFailedError, TaskOptions
 from ripieno.client.terms.definitions import DEFAULT_MAX_DURATION_S, DEFAULT_MAX_RETRIES
-from ripieno.functions.calling.cluster import Cluster, in_event_loop
+from ripieno.functions.calling.cluster import Cluster
 from ripieno.functions.calling.failing import exception_of
 from ripieno.functions.calling.future import Delivered, Future
+from ripieno.functions.calling.loops import in_event_loop
 from ripieno.functions.calling.submitting import Queued
 from ripieno.functions.running.context import is_in_task
 from ripieno.functions.showing.counting import Count

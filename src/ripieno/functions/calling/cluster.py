@@ -12,12 +12,14 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, Self, TypeVar, overload
 
-from ripieno.client import Client, ResultHandle, Session, TaskDefinition, TaskFailedError, TaskOptions
-from ripieno.functions.calling import waiting
+from ripieno.client import Client, ResultHandle, Session, TaskDefinition, TaskFailedError, TaskOptions, TaskStatus
+from ripieno.domain.options import DEFAULT_PARTITION
+from ripieno.functions.calling import in_use, waiting
 from ripieno.functions.calling.chunks import chunk_length, chunks
 from ripieno.functions.calling.failing import exception_of
 from ripieno.functions.calling.future import Delivered, Future
 from ripieno.functions.calling.futures import Futures
+from ripieno.functions.calling.loops import in_event_loop
 from ripieno.functions.calling.private import PrivateCluster
 from ripieno.functions.calling.resolving import Resolver
 from ripieno.functions.calling.stored import Stored
@@ -33,6 +35,8 @@ T = TypeVar("T")
 
 #: The pickle of a function that is longer is stored once, not sent with each task.
 LARGE_CODE_BYTES = 16 * 1024
+#: Statuses of tasks that no worker runs, as far as the store knows.
+_WAITING = frozenset({TaskStatus.SUBMITTED, TaskStatus.DISPATCHED})
 
 
 class Cluster:
@@ -77,6 +81,11 @@ class Cluster:
         return self.client.address
 
     @property
+    def is_closed(self) -> bool:
+        """Whether the cluster was left."""
+        return self._is_closed
+
+    @property
     def session_id(self) -> str:
         """The id of the session that the tasks belong to."""
         return self.session.id
@@ -105,8 +114,30 @@ class Cluster:
             RuntimeError: the cluster is closed.
         """
         self._require_open()
-        call, said = Call.of(function, args, kwargs, self.session_id, self._placed)
-        future: Future[Any] = Future(self, self._new_id(said), call.name)
+        code = FunctionCode.of(function, self.session_id)
+        said = taken(kwargs, code.function, code.options)
+        return self.submit_code(code, args, kwargs, said)
+
+    def submit_code(
+        self,
+        code: FunctionCode,
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        said: Submitted,
+        made: type[Future[Any]] = Future,
+    ) -> Future[Any]:
+        """Submit a call whose keyword arguments are all the function's; for adapters to other libraries.
+
+        Args:
+            said: What ``submit`` takes out of its keyword arguments, the options of ``code`` included.
+            made: The class of the future.
+
+        Raises:
+            RuntimeError, TypeError, RipienoError: as for ``submit``.
+        """
+        self._require_open()
+        call = code.called(args, kwargs, said, self.session_id, self._placed)
+        future = made(self, self._new_id(said), call.name)
         self._add([self._queued(call, said, [future])])
         return future
 
@@ -140,18 +171,28 @@ class Cluster:
             raise TypeError(f"map has no option {', '.join(sorted(options))}; bind arguments with functools.partial")
         if said.unique_key is not None:
             raise TypeError("map takes no unique_key, as its tasks cannot share one")
-        items = list(zip(*iterables, strict=False))
+        return self.map_code(code, list(zip(*iterables, strict=False)), chunk, said)
+
+    def map_code(
+        self,
+        code: FunctionCode,
+        items: Sequence[tuple[Any, ...]],
+        chunk: int | Literal["auto"],
+        said: Submitted,
+        made: type[Future[Any]] = Future,
+    ) -> Futures[Any]:
+        """Submit a call for each tuple of arguments, ``chunk`` of them in a task; for adapters, as ``submit_code``."""
+        self._require_open()
         length = chunk_length(chunk, len(items))
         placed = self._placed(code.pickled.data)
-        queued, futures = [], Futures[T]()
+        queued, futures = [], Futures[Any]()
         for part in chunks(items, length):
-            together: list[Future[T]]
             key = self._new_id(said)
             if length == 1:
-                together = [Future(self, key, code.name)]
+                together = [made(self, key, code.name)]
                 arguments = arguments_of(f"call {len(futures) + 1} of {code.name}", part[0], {}, self.session_id)
             else:
-                together = [Future(self, key, code.name, place) for place in range(len(part))]
+                together = [made(self, key, code.name, place) for place in range(len(part))]
                 arguments = pairs(part, code.name, self.session_id, len(futures))
             call = code.call(arguments, said, placed, each=length > 1)
             queued.append(self._queued(call, said, together))
@@ -201,6 +242,29 @@ class Cluster:
             self.session.cancel_tasks(list(dict.fromkeys(future.key for future in cancelled)))
         return len(cancelled)
 
+    def cancel_waiting(self, futures: Iterable[Future[Any]]) -> int:
+        """Cancel the tasks that no worker runs yet, as far as is known; return how many futures were cancelled.
+
+        The cluster knows of a task that runs a tenth of a second after it began: one that began since is
+        cancelled while it runs.
+        """
+        asked = [future for future in futures if not future.done()]
+        if not asked:
+            return 0
+        self._submissions.flush()  # what no server knows of has been refused, or waits
+        statuses = self.session.status(dict.fromkeys(future.key for future in asked))
+        return self.cancel_futures([each for each in asked if statuses.get(each.key, TaskStatus.SUBMITTED) in _WAITING])
+
+    def slots(self) -> int:
+        """Ask the cluster how many tasks of this session it runs at a time; agents may come and go.
+
+        Raises:
+            RipienoError: no server answered.
+        """
+        options = self.session.task_options or TaskOptions()
+        name = options.partition or DEFAULT_PARTITION
+        return sum(partition.slots for partition in self.client.list_partitions() if partition.name == name)
+
     def flush(self) -> None:
         """Wait until all that was submitted is durable in the cluster, or refused."""
         self._submissions.flush()
@@ -219,6 +283,7 @@ class Cluster:
             if self._is_closed:
                 return
             self._is_closed = True
+            in_use.leave(self)
             with ExitStack() as steps:
                 # All of these happen, whichever of them fails; the first failure is raised.
                 if self.private is not None:
@@ -232,7 +297,8 @@ class Cluster:
                     self.session.close_session()
 
     def __enter__(self) -> Self:
-        """Return the cluster itself."""
+        """Return the cluster itself, which is the default for libraries until it is closed."""
+        in_use.enter(self)
         return self
 
     def __exit__(
@@ -242,7 +308,8 @@ class Cluster:
         self.close(cancel=error is not None and not self._keeps_session)
 
     async def __aenter__(self) -> Self:
-        """Return the cluster itself."""
+        """Return the cluster itself, which is the default for libraries until it is closed."""
+        in_use.enter(self)
         return self
 
     async def __aexit__(
@@ -324,12 +391,3 @@ class Cluster:
 
     async def _exception_of(self, error: TaskFailedError) -> BaseException:
         return await exception_of(self.session.target, error)
-
-
-def in_event_loop() -> bool:
-    """Return whether the calling thread runs an event loop."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

@@ -6,8 +6,8 @@ import asyncio
 import concurrent.futures
 import reprlib
 import threading
-from collections.abc import Generator, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Generator, Iterable, Sequence
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from ripieno.client import Session, TaskFailure, TaskOutput
 from ripieno.functions.showing import html
@@ -40,6 +40,10 @@ class Home(Protocol):
 
     def cancel_futures(self, futures: Sequence[Future[Any]]) -> int:
         """Cancel the tasks of futures; return how many futures were not done."""
+        ...
+
+    def cancel_waiting(self, futures: Iterable[Future[Any]]) -> int:
+        """Cancel the tasks that no worker runs yet, as far as is known; return how many futures were cancelled."""
         ...
 
 
@@ -91,7 +95,10 @@ class Future(concurrent.futures.Future[T], Reference, Generic[T]):
         key: The key of the task's result, which is the task's id.
         index: The place of the value in the task's result, where several calls share a task; None else.
         name: The function's name.
+        is_eager: Whether a large value is fetched as soon as it is there, before the future is done.
     """
+
+    is_eager: ClassVar[bool] = False
 
     def __init__(self, cluster: Home, key: str, name: str, index: int | None = None) -> None:
         super().__init__()

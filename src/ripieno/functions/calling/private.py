@@ -59,7 +59,7 @@ class PrivateCluster:
             start_new_session=True,  # Ctrl-C is for the program, which then ends the cluster
             env=os.environ | {WORKER_PATH_VARIABLE: os.pathsep.join(_search_path())},
         )
-        self._end = weakref.finalize(self, _end, self._process)
+        self._end = weakref.finalize(self, _end, self._process, os.getpid())
         said: deque[str] = deque(maxlen=50)
         assert self._process.stderr is not None and self._process.stdout is not None
         self._listening = threading.Thread(target=_listen, args=(self._process.stderr, said), daemon=True)
@@ -116,7 +116,9 @@ def _listen(words: IO[str], said: deque[str]) -> None:
     said.extend(words)
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def _end(process: subprocess.Popen[str], program: int) -> None:
+    if os.getpid() != program:
+        return  # a forked child; its parent has the cluster, and a thread that holds the lock of the stream to close
     assert process.stdin is not None
     process.stdin.close()
     try:

@@ -15,6 +15,8 @@ from ripieno.functions.calling.future import Delivered, Future
 
 #: How many failures are asked about at a time.
 _ASKED_AT_A_TIME = 16
+#: How many large results are fetched at a time for futures that want them at once.
+_FETCHED_AT_A_TIME = 4
 
 Delivery = Callable[[], None]
 
@@ -45,6 +47,8 @@ class Resolver:
         self._delivered_of = delivered_of
         self._failure_of = failure_of
         self._waiting: dict[str, list[Future[Any]]] = {}
+        #: Futures whose results are final, while their values are fetched or their failures asked about.
+        self._asked: dict[str, Sequence[Future[Any]]] = {}
         self._follower: Follower | None = None
         self._ready: queue.SimpleQueue[Sequence[Delivery] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -52,8 +56,9 @@ class Resolver:
         self.failed = 0
         #: Results that were asked for, and are not delivered yet.
         self._undelivered = 0
-        #: Made with each follower, since it belongs to a loop: a fork ends the client's, and another one begins.
+        #: Made with each follower, since they belong to a loop: a fork ends the client's, and another one begins.
         self._places = asyncio.Semaphore(_ASKED_AT_A_TIME)
+        self._fetches = asyncio.Semaphore(_FETCHED_AT_A_TIME)
 
     @property
     def pending(self) -> int:
@@ -78,6 +83,7 @@ class Resolver:
             # The stream is kept for a while when all is delivered: the next task is there soon, as a rule.
             self._follower = self._session.target.follower()
             self._places = asyncio.Semaphore(_ASKED_AT_A_TIME)
+            self._fetches = asyncio.Semaphore(_FETCHED_AT_A_TIME)
             self._session.target.start(self._resolve(self._follower))
         self._follower.add(new)
 
@@ -90,8 +96,9 @@ class Resolver:
 
     def close(self) -> None:
         """End the thread once it has delivered what there is; futures without a result fail."""
-        left = [future for futures in self._waiting.values() for future in futures]
+        left = [future for futures in (*self._waiting.values(), *self._asked.values()) for future in futures]
         self._waiting.clear()
+        self._asked.clear()
         if left:
             error = RuntimeError("the cluster was closed before the result was there; the task goes on")
             self.deliver([_failing(future, error) for future in left])
@@ -134,7 +141,12 @@ class Resolver:
         for result in results:
             futures = self._waiting.pop(result.key, ())
             if isinstance(result.error, TaskFailedError):
-                self._session.target.start(self._explain(result.error, futures))
+                self._asked[result.key] = futures
+                self._session.target.start(self._explain(result.key, result.error))
+                continue
+            if result.error is None and not result.has_data and any(future.is_eager for future in futures):
+                self._asked[result.key] = futures
+                self._session.target.start(self._fetch(result.key))
                 continue
             settled += 1
             if result.error is not None:
@@ -144,7 +156,7 @@ class Resolver:
                 deliveries += [_completing(future, delivered) for future in futures]
         self._settle(settled, deliveries)
 
-    async def _explain(self, error: TaskFailedError, futures: Sequence[Future[Any]]) -> None:
+    async def _explain(self, key: str, error: TaskFailedError) -> None:
         async with self._places:
             try:
                 told = await self._failure_of(error)
@@ -152,7 +164,18 @@ class Resolver:
                 error.add_note(f"what it raised could not be read: {unknown}")
                 told = error
         self.failed += 1
-        self._settle(1, [_failing(future, told) for future in futures])
+        self._settle(1, [_failing(future, told) for future in self._asked.pop(key, ())])
+
+    async def _fetch(self, key: str) -> None:
+        """Fetch a large result, then complete its futures."""
+        async with self._fetches:
+            try:
+                delivered = self._delivered_of(key, await self._session.target.result(key))
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is the futures' to raise
+                deliveries = [_failing(future, error) for future in self._asked.pop(key, ())]
+            else:
+                deliveries = [_completing(future, delivered) for future in self._asked.pop(key, ())]
+        self._settle(1, deliveries)
 
     def _fail_all(self, error: BaseException) -> None:
         futures = [future for waiting in self._waiting.values() for future in waiting]
@@ -162,9 +185,17 @@ class Resolver:
         self._settle(keys, [_failing(future, error) for future in futures])
 
     def _hand_out(self) -> None:
-        while (deliveries := self._ready.get()) is not None:
-            for deliver in deliveries:
-                deliver()
+        while self._hand_out_next():
+            pass
+
+    def _hand_out_next(self) -> bool:
+        """Wait for deliveries and make them. A call of its own, so that no future is kept alive while nothing comes."""
+        deliveries = self._ready.get()
+        if deliveries is None:
+            return False
+        for deliver in deliveries:
+            deliver()
+        return True
 
 
 def _completing(future: Future[Any], delivered: Delivered) -> Delivery:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import pickle
 from collections.abc import Callable, Mapping, Sequence
@@ -66,11 +67,7 @@ class Call:
         """
         code = FunctionCode.of(function, session_id)
         said = taken(kwargs, code.function, code.options)
-        if all(type(each) in _SIMPLE for each in (*args, *kwargs.values())):
-            arguments = Dumped(pickle.dumps((tuple(args), kwargs), 5))  # many times as fast, and the commonest case
-        else:
-            arguments = arguments_of(code.name, args, kwargs, session_id)
-        return code.call(arguments, said, place(code.pickled.data)), said
+        return code.called(args, kwargs, said, session_id, place), said
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +102,30 @@ class FunctionCode:
         name = name_of(bare)
         return cls(bare, name, options, dumps(bare, f"the function {name}", session_id))
 
+    def called(
+        self,
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        said: Submitted,
+        session_id: str,
+        place: Callable[[bytes], bytes | str] = bytes,
+    ) -> Call:
+        """Return the call with these arguments, all of which are the function's; ``place`` is as for ``Call.of``.
+
+        Raises:
+            NotPicklableError: an argument cannot be sent.
+        """
+        if all(type(each) in _SIMPLE for each in (*args, *kwargs.values())):
+            arguments = Dumped(pickle.dumps((tuple(args), kwargs), 5))  # many times as fast, and the commonest case
+        else:
+            arguments = arguments_of(self.name, args, kwargs, session_id)
+        return self.call(arguments, said, place(self.pickled.data))
+
     def call(self, arguments: Dumped, said: Submitted, function: bytes | str, *, each: bool = False) -> Call:
         """Return the call with these arguments; ``function`` is the pickle, or the key of a result that holds it."""
         retried = None
         if (retry := said.options.retry) is not None and retry.classes != (Exception,):
-            retried = dumps(retry.classes, "the classes of Retry.on", None).data
+            retried = _pickled_classes(retry.classes)
         envelope = Envelope(self.name, function, arguments.data, each, retried=retried)
         keys = dict.fromkeys((*self.pickled.dependencies, *arguments.dependencies, *(one.key for one in said.after)))
         return Call(self.name, envelope.encode(), tuple(keys))
@@ -146,6 +162,11 @@ def _parameters(function: Callable[..., Any]) -> frozenset[str]:
     except (TypeError, ValueError):
         return frozenset()
     return frozenset(each.name for each in named if each.kind is not inspect.Parameter.VAR_KEYWORD)
+
+
+@functools.lru_cache(maxsize=32)
+def _pickled_classes(classes: tuple[type[BaseException], ...]) -> bytes:
+    return dumps(classes, "the classes of Retry.on", None).data
 
 
 #: Values of these types hold no reference and no code.
