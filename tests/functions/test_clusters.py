@@ -45,7 +45,7 @@ def test_a_private_cluster_ends_with_its_program_and_leaves_nothing(
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     environment = {name: value for name, value in os.environ.items() if name != "RIPIENO_ADDRESS"}
-    environment["TMPDIR"] = str(scratch)
+    environment |= {"TMPDIR": str(scratch), "XDG_CONFIG_HOME": str(tmp_path)}  # where no contexts are
     ended = subprocess.run(
         [*program, *(["kill"] if killed else [])],
         capture_output=True, text=True, timeout=90, cwd=tmp_path.parent, env=environment,

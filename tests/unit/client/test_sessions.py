@@ -263,8 +263,10 @@ async def test_nobody_at_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
             await client.session()
 
 
-async def test_the_default_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("RIPIENO_ADDRESS", raising=False)
+async def test_the_default_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("RIPIENO_ADDRESS", "RIPIENO_CONTEXT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))  # where no contexts are
     assert AsyncClient().address == "127.0.0.1:5001"
 
 

@@ -3,11 +3,12 @@
 import click
 
 from ripieno.cli.calling.addresses import address_flags
+from ripieno.cli.calling.completing import task_ids
 from ripieno.cli.calling.terminal import name
 
 
 @click.command("replay")
-@click.argument("task_id", metavar="TASK", type=name)
+@click.argument("task_id", metavar="TASK", type=name, shell_complete=task_ids)
 @click.option("--attempt", type=click.IntRange(min=0), metavar="N",
               help="Number of the attempt, from 0.  [default: the latest]")  # fmt: skip
 @click.option("--debug", is_flag=True, help="Open the debugger (pdb) where the handler raised.")
