@@ -35,6 +35,9 @@ html_copy_source = False
 html_show_copyright = False
 html_show_sphinx = False
 
+# Blocks that name no language are commands or pictures of characters.
+highlight_language = "none"
+
 # The pages of docs/ are read on their own as well, with headings and links as GitHub understands them.
 myst_heading_anchors = 3
 myst_fence_as_directive = ["mermaid"]
@@ -95,16 +98,14 @@ def add_further_names(_app: Sphinx, name: str, source: list[str]) -> None:
     module = import_module(package)
     further = [each for each in module.__all__ if not re.search(rf"(:: |`){each}\b", source[0])]
     if further:
-        directives = "\n".join(
-            f".. {_kind(getattr(module, each))}:: {each}\n   :members:\n" for each in sorted(further)
-        )
+        directives = "".join(_directive(each, getattr(module, each)) for each in sorted(further))
         source[0] += f"\n## More\n\n```{{eval-rst}}\n.. currentmodule:: {package}\n\n{directives}```\n"
 
 
-def _kind(value: object) -> str:
+def _directive(name: str, value: object) -> str:
     if not isinstance(value, type):
-        return "autofunction" if callable(value) else "autodata"
-    return "autoexception" if issubclass(value, BaseException) else "autoclass"
+        return f".. {'autofunction' if callable(value) else 'autodata'}:: {name}\n"
+    return f".. {'autoexception' if issubclass(value, BaseException) else 'autoclass'}:: {name}\n   :members:\n"
 
 
 def lead_out_of_the_site(app: Sphinx, name: str, source: list[str]) -> None:
