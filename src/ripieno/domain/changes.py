@@ -18,12 +18,12 @@ class SessionChange:
 
 @dataclass(frozen=True, slots=True)
 class TaskChange:
-    """A task that is in a status, or that waits for no dependency, from now on.
+    """A task that is in a status, or that waits for no dependency and no time, from now on.
 
     Attributes:
         attempt: Number of the attempt, from 0.
         created: Whether the task is new. Then its expected outputs are CREATED, and its own, from now on.
-        ready: Whether it waits for no dependency; told at its creation and when the last one was met.
+        ready: Whether it waits for no dependency and no time; told at its creation, and when the last of them has come.
     """
 
     session_id: str

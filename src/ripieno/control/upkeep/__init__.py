@@ -1,1 +1,1 @@
-"""Work beside the calls: cuts, promotions and revivals in task graphs, cancellations, counts and garbage."""
+"""Work beside the calls: cuts, promotions and revivals in task graphs, cancellations, timers, counts and garbage."""
