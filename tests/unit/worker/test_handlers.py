@@ -28,6 +28,7 @@ def test_a_handler_is_found_by_its_name(modules: Path) -> None:
         ("json.no_such_module:handle", r"no module 'json\.no_such_module'"),
         ("json:handle", "module 'json' has no 'handle'; it has dump, "),
         ("json:laods", r"module 'json' has no 'laods'; did you mean json:loads\?"),
+        ("mine.py:handle", r"'mine\.py' is not the full name of a module .*; write mine:handle, and run"),
         (".my_tasks:handle", r"'\.my_tasks' is not the full name of a module .*write my_tasks:handle, "),
         ("pack/my-tasks.py:handle", r"write pack\.my_tasks:handle, and run this where it can be imported from"),
         ("json:__name__", "is str, which cannot be called"),

@@ -18,6 +18,8 @@ from ripieno.functions.terms.errors import ClusterError
 #: How long the cluster may take until it serves, and until it has ended.
 READY_S = 60.0
 END_S = 15.0
+#: How long to wait for what a cluster that has ended wrote last; processes of its own may hold the stream open.
+_LAST_WORDS_S = 2.0
 
 
 class PrivateCluster:
@@ -60,12 +62,8 @@ class PrivateCluster:
             env=os.environ | {WORKER_PATH_VARIABLE: os.pathsep.join(_search_path())},
         )
         self._end = weakref.finalize(self, _end, self._process, os.getpid())
-        said: deque[str] = deque(maxlen=50)
-        assert self._process.stderr is not None and self._process.stdout is not None
-        self._listening = threading.Thread(target=_listen, args=(self._process.stderr, said), daemon=True)
-        self._listening.start()
         try:
-            self.address = _address_in(_ready_line(self._process, said))
+            self.address = _address_in(ready_line(self._process))
         except BaseException:
             self._end()
             raise
@@ -84,14 +82,23 @@ def _is_installed(name: str) -> bool:
     return importlib.util.find_spec(name) is not None
 
 
-def _ready_line(process: subprocess.Popen[str], said: deque[str]) -> str:
-    """Wait for the line that says that the cluster serves.
+def ready_line(process: subprocess.Popen[str], limit_s: float = READY_S) -> str:
+    """Wait for the line that says that the cluster serves; what it writes to standard error is read from then on.
 
     Raises:
-        ClusterError: it ended instead, or took too long.
+        ClusterError: it ended instead, or took longer than ``limit_s`` seconds; the text says what it wrote last.
     """
-    assert process.stdout is not None
-    limit = threading.Timer(READY_S, process.kill)
+    assert process.stdout is not None and process.stderr is not None
+    said: deque[str] = deque(maxlen=50)
+    listening = threading.Thread(target=_listen, args=(process.stderr, said), daemon=True)
+    listening.start()
+    late = threading.Event()
+
+    def give_up() -> None:
+        late.set()
+        process.kill()
+
+    limit = threading.Timer(limit_s, give_up)
     limit.daemon = True
     limit.start()
     try:
@@ -100,10 +107,14 @@ def _ready_line(process: subprocess.Popen[str], said: deque[str]) -> str:
         limit.cancel()
     if "ready" not in line:
         code = process.wait()
-        why = "".join(said).strip().removeprefix("Error: ") or f"it ended with exit code {code}"
+        listening.join(_LAST_WORDS_S)
+        why = "".join(list(said)).strip().removeprefix("Error: ")
         # Its directory is a temporary one, which no flag names.
         why = why.replace("choose another directory with --data", "set TMPDIR to another directory")
-        raise ClusterError(f"no private cluster could be started: {why}")
+        ended = f"it ended with exit code {code}"
+        if late.is_set():
+            why = f"it did not serve within {limit_s:g} s{f'; it said: {why}' if why else ''}"
+        raise ClusterError(f"no private cluster could be started: {why or ended}")
     return line
 
 

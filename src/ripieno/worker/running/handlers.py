@@ -27,7 +27,7 @@ def load_handler(name: str) -> Handler | AsyncHandler:
     module_name, _, function_name = name.partition(":")
     if not module_name or not function_name:
         raise HandlerError(f"{name!r} does not name a handler; write MODULE:FUNCTION, as in my_tasks:handle")
-    if any(not part.isidentifier() for part in module_name.split(".")):
+    if module_name.endswith(".py") or any(not part.isidentifier() for part in module_name.split(".")):
         raise HandlerError(
             f"{module_name!r} is not the full name of a module (for the handler {name!r}); write"
             f" {_as_module(module_name)}:{function_name}, and run this where it can be imported from"
