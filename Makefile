@@ -10,9 +10,8 @@ TESTS ?=
 # Processes that run tests at once. Most tests wait more than they compute.
 WORKERS ?= 2
 
-# Node.js for the worker and the client in JavaScript; `make test NODE=` leaves their tests out.
-NODE ?= node
-NODE_READY := $(if $(NODE),examples/node/node_modules/.ready)
+# Packages of the worker and the client in JavaScript. Without Node.js their tests are left out, which `make test` says.
+NODE_READY := examples/node/node_modules/.ready
 
 .PHONY: help demo test test-long soak check docs node bench format stubs map clean
 
@@ -36,8 +35,9 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## start a cluster, price a book of options on it, show the report, stop
 	$(BIN)/python -m examples.portfolio.demo
 
-test: $(READY) $(NODE_READY) ## the whole test suite (TESTS="..." for a part of it)
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not long" $(if $(NODE),,--ignore tests/examples/test_node.py) $(TESTS)
+test: $(READY) ## the whole test suite (TESTS="..." for a part of it)
+	@$(MAKE) --no-print-directory node || echo "so the tests of the examples in JavaScript are left out"
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not long" $$(test -e $(NODE_READY) || echo --ignore=tests/examples/test_node.py) $(TESTS)
 
 test-long: $(READY) ## the tests that take minutes
 	$(BIN)/python -m pytest -n $(WORKERS) -m long --timeout 600 -o faulthandler_timeout=3900 $(TESTS)
@@ -63,12 +63,12 @@ docs: $(READY) ## build the site out of docs/ into build/site; any warning, a br
 	$(BIN)/sphinx-build --builder html --fresh-env --fail-on-warning --keep-going --quiet -c tools/site docs build/site
 	@echo "built: build/site/index.html"
 
-node: examples/node/node_modules/.ready ## install the packages of the examples in JavaScript
+node: $(NODE_READY) ## install the packages of the examples in JavaScript
 
 # Exactly what package-lock.json names; no package runs a script of its own.
-examples/node/node_modules/.ready: examples/node/package.json examples/node/package-lock.json
-	@$(or $(NODE),node) -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null && npm --version >/dev/null 2>&1 || \
-		{ echo "the examples in JavaScript need Node.js 20 or newer, with npm: install it, or leave their tests out: make test NODE="; exit 1; }
+$(NODE_READY): examples/node/package.json examples/node/package-lock.json
+	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null && npm --version >/dev/null 2>&1 || \
+		{ echo "the examples in JavaScript need Node.js 20 or newer, with npm"; exit 1; }
 	cd examples/node && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
