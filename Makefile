@@ -36,7 +36,7 @@ demo: $(READY) ## start a cluster, price a book of options on it, show the repor
 	$(BIN)/python -m examples.portfolio.demo
 
 test: $(READY) ## the whole test suite (TESTS="..." for a part of it)
-	@$(MAKE) --no-print-directory node || echo "so the tests of the examples in JavaScript are left out"
+	@$(MAKE) -s --no-print-directory node || echo "so the tests of the examples in JavaScript are left out"
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not long" $$(test -e $(NODE_READY) || echo --ignore=tests/examples/test_node.py) $(TESTS)
 
 test-long: $(READY) ## the tests that take minutes
