@@ -71,6 +71,8 @@ async def test_failed_tasks_are_retried_by_id_and_by_session(tmp_path: Path) -> 
         (("--session", "s", "--filter", "color=red"), "color"),
         (("a", "--priority", "0"), "--priority"),
         (("a", "--max-duration", "0"), "--max-duration"),
+        (("a", "--delay", "-1"), "--delay"),
+        (("a", "--deadline", "tomorrow"), "2027-01-31T18:00:00Z"),
     ],
 )
 def test_what_is_meant_must_be_said(arguments: tuple[str, ...], said: str) -> None:

@@ -66,16 +66,16 @@ def check_timers(where: str, free: Mapping[str, str]) -> None:
                 f"{where}[{key[:100]!r}]",
                 f"is not an option; names that begin with {PREFIX!r} are kept for the system, which knows {known}",
             )
-    delay_s = _number(where, free, DELAY, "seconds from submission")
+    delay_s = _number(where, free, DELAY, "seconds")
     deadline_s = _deadline(where, free)
-    _number(where, free, FIRST_DELAY, "seconds, 0 for no delay")
-    factor = _number(where, free, FACTOR, "a factor of 1 or more")
+    _number(where, free, FIRST_DELAY, "seconds", ", 0 for no delay")
+    factor = _number(where, free, FACTOR, "a number, 1 or more")
     if factor is not None and factor < 1:
         raise _refused(where, free, FACTOR, "would shorten each delay; give 1 for equal delays, or more")
     longest_s = _number(where, free, MAX_DELAY, "seconds")
     if longest_s == 0:
         raise _refused(where, free, MAX_DELAY, f"leaves no delay; give more, or no {FIRST_DELAY}")
-    jitter = _number(where, free, JITTER, "a part between 0 and 1")
+    jitter = _number(where, free, JITTER, "a number between 0 and 1")
     if jitter is not None and jitter > 1:
         raise _refused(where, free, JITTER, "is more than all of a delay; give a part between 0 and 1")
     if delay_s and deadline_s is not None and delay_s >= deadline_s:
@@ -95,21 +95,19 @@ def _deadline(where: str, free: Mapping[str, str]) -> float | None:
         except ValueError as error:
             raise _refused(where, free, DEADLINE, f"is no time: {error}") from None
         return None
-    seconds = _number(
-        where, free, DEADLINE, "seconds from submission, or a time with its offset as 2027-01-31T18:00:00Z"
-    )
+    seconds = _number(where, free, DEADLINE, "seconds", ", or a time with its offset, such as 2027-01-31T18:00:00Z")
     if seconds == 0:
         raise _refused(where, free, DEADLINE, "would end the task at once; give more seconds")
     return seconds
 
 
-def _number(where: str, free: Mapping[str, str], key: str, kind: str) -> float | None:
+def _number(where: str, free: Mapping[str, str], key: str, kind: str, also: str = "") -> float | None:
     text = free.get(key)
     if text is None:
         return None
     if _NUMBER.fullmatch(text) is None:
         raise _refused(
-            where, free, key, f"is not a value of it; write {kind}, as digits such as 90 or 0.25, up to {MOST_SECONDS}"
+            where, free, key, f"is not {kind}; write digits such as 90 or 0.25, up to {MOST_SECONDS:,d}{also}"
         )
     return float(text)
 

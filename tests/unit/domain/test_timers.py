@@ -19,7 +19,7 @@ from ripieno.domain.timers import DEADLINE, DELAY, JITTER, KEYS, MAX_DELAY, Time
         ("ripieno.delay", "1 s", "digits"),
         ("ripieno.delay", "", "digits"),
         ("ripieno.delay", "inf", "digits"),
-        ("ripieno.delay", "1000000000", "999999999"),
+        ("ripieno.delay", "1000000000", "999,999,999"),
         ("ripieno.delay", "٣", "digits"),
         ("ripieno.deadline", "0", "at once"),
         ("ripieno.deadline", "tomorrow", "2027-01-31T18:00:00Z"),

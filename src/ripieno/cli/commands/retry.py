@@ -13,6 +13,7 @@ from ripieno.domain.errors import InvalidRequestError
 from ripieno.domain.language import parse_filter
 from ripieno.domain.options import MAX_PRIORITY, MAX_RETRIES, MIN_PRIORITY, PARTITION_OPTION, OptionChanges
 from ripieno.domain.queries import Filter
+from ripieno.domain.timers import DEADLINE, MOST_SECONDS, TimerOptions, check_timers
 from ripieno.wire.options import changes_to_wire
 from ripieno.wire.protos.v1 import tasks_pb2
 from ripieno.wire.protos.v1.tasks_pb2_grpc import TasksStub
@@ -30,6 +31,15 @@ def _conditions(_context: click.Context, _flag: click.Parameter, text: str | Non
         raise click.BadParameter(error.detail) from error
 
 
+def _deadline(_context: click.Context, _flag: click.Parameter, text: str | None) -> str | None:
+    """Check the value of --deadline."""
+    try:
+        check_timers("deadline", {} if text is None else {DEADLINE: text})
+    except InvalidRequestError as error:
+        raise click.BadParameter(error.detail.partition(": ")[2]) from error
+    return text
+
+
 @click.command("retry")
 @click.argument("task_ids", metavar="[TASK_ID]...", type=name, nargs=-1, shell_complete=task_ids)
 @click.option("--session", "session_id", type=name, shell_complete=session_ids, metavar="ID",
@@ -44,6 +54,10 @@ def _conditions(_context: click.Context, _flag: click.Parameter, text: str | Non
 @click.option("--max-duration", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
               help="Another time limit of an attempt.")  # fmt: skip
 @click.option("--partition", type=name, metavar="NAME", help="Another partition for the tasks.")
+@click.option("--delay", type=click.FloatRange(0, MOST_SECONDS), metavar="SECONDS",
+              help="How long the tasks wait from now on before they start.")  # fmt: skip
+@click.option("--deadline", metavar="SECONDS|TIME", callback=_deadline,
+              help="Another deadline: seconds from now on, or a time such as 2027-01-31T18:00:00Z.")  # fmt: skip
 @cluster_flags
 def retry_tasks(
     task_ids: tuple[str, ...],
@@ -54,6 +68,8 @@ def retry_tasks(
     max_retries: int | None,
     max_duration: float | None,
     partition: str | None,
+    delay: float | None,
+    deadline: str | None,
     address: str,
     output: str,
 ) -> None:
@@ -66,11 +82,11 @@ def retry_tasks(
         raise click.UsageError("name tasks, or give --failed for all of a session, or --filter for some of them")
     if not task_ids and session_id is None:
         raise click.UsageError("name the tasks to retry, or with --session the session whose failed tasks are meant")
+    free = {} if partition is None else {PARTITION_OPTION: partition}
+    free |= TimerOptions(delay=delay).entries()
+    free |= {} if deadline is None else {DEADLINE: deadline}
     changes = OptionChanges(
-        None if max_duration is None else round(max_duration * 1_000_000),
-        max_retries,
-        priority,
-        {} if partition is None else {PARTITION_OPTION: partition},
+        None if max_duration is None else round(max_duration * 1_000_000), max_retries, priority, free
     )
     pieces = [task_ids[start : start + _IDS_A_CALL] for start in range(0, len(task_ids), _IDS_A_CALL)]
     requests = [tasks_pb2.RetryRequest(session_id=session_id or "", task_ids=ids) for ids in pieces]
