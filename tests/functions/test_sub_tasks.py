@@ -45,3 +45,19 @@ def test_options_of_sub_tasks(cluster: ripieno.Cluster) -> None:
     assert cluster.submit(parent).result(30) == 9
     priorities = {task.options.priority for task in cluster.client.list_tasks(f"session_id={cluster.session_id}")}
     assert priorities == {1, 8}
+
+
+def test_what_a_function_knows_of_its_task(cluster: ripieno.Cluster, tmp_path: Path) -> None:
+    def asks(mark: str) -> tuple[str, str, int, bool, bool]:
+        task = ripieno.current()
+        task.log.info("asked")
+        task.progress(0.5, "half way")
+        with Path(mark).open("ab") as file:
+            file.write(b".")
+        if Path(mark).stat().st_size == 1:
+            raise ConnectionError("once more")
+        return task.session_id, task.task_id, task.attempt, task.cancelled, task.wait_cancelled(0.01)
+
+    future = cluster.submit(asks, str(tmp_path / "mark"), max_retries=1)
+    assert future.result(30) == (cluster.session_id, future.task_id, 1, False, False)
+    until(lambda: b"asked" in future.logs().stderr)

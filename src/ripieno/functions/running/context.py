@@ -85,7 +85,7 @@ class TaskContext:
     @property
     def attempt(self) -> int:
         """Number of the attempt, from 0."""
-        return int(self.task.task_id.partition("###")[2] or 0)
+        return self.task.attempt
 
     @property
     def options(self) -> Mapping[str, str]:
@@ -100,6 +100,10 @@ class TaskContext:
     def raise_if_cancelled(self) -> None:
         """Raise TaskCancelled if the attempt is cancelled; call this now and then in a long computation."""
         self.task.raise_if_cancelled()
+
+    def wait_cancelled(self, timeout: float | None = None) -> bool:
+        """Wait until the attempt is cancelled, and return whether it is; see ``Task.wait_cancelled``."""
+        return self.task.wait_cancelled(timeout)
 
     @property
     def log(self) -> logging.Logger:
