@@ -63,7 +63,9 @@ class Page:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and self._interpreter is not None:
+            self._interpreter.kill()  # it may be in the middle of a block
         self._closing.close()
 
     def run(self, block: Block) -> None:

@@ -32,6 +32,7 @@ def address() -> Iterator[str]:
     private.close()
 
 
+@pytest.mark.timeout(220)  # a page is many programs, one after the other
 @pytest.mark.parametrize("name", PAGES)
 def test_blocks_do_what_the_page_says(name: str, address: str, tmp_path: Path) -> None:
     with Page(tmp_path, address) as page:

@@ -9,7 +9,6 @@ from importlib import import_module
 from pathlib import Path
 
 import click
-import pytest
 
 from ripieno.cli.root import cli
 
@@ -17,10 +16,18 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def test_the_site_is_built_whole(tmp_path: Path) -> None:
+    """One test, since the site takes seconds to build and tests may run in several processes."""
+    site = build(tmp_path / "site")
+    each_document_is_a_page_that_the_contents_lead_to(site)
+    pages_load_nothing_from_another_host(site)
+    each_command_and_flag_is_in_the_reference(site)
+    for package in ("ripieno", "ripieno.client", "ripieno.testing", "ripieno.worker"):
+        each_public_name_is_in_the_reference(site, package)
+
+
+def build(target: Path) -> Path:
     """The site, built as strictly as `make docs` builds it: whatever Sphinx warns of, a broken link too, fails."""
-    target = tmp_path_factory.mktemp("site")
     strictly = ("--fresh-env", "--fail-on-warning", "--keep-going", "--quiet")
     built = subprocess.run(
         [sys.executable, "-m", "sphinx", *strictly, "-c", "tools/site", "docs", str(target)],
@@ -46,14 +53,14 @@ class Loaded(HTMLParser):
                 self.addresses.append(value)
 
 
-def test_each_document_is_a_page_that_the_contents_lead_to(site: Path) -> None:
+def each_document_is_a_page_that_the_contents_lead_to(site: Path) -> None:
     documents = {str(path.relative_to(DOCS).with_suffix("")) for path in DOCS.rglob("*.md")}
     assert {name for name in documents if not (site / f"{name}.html").exists()} == set()
     index = (site / "index.html").read_text()
     assert {name for name in documents if f'href="{name}.html"' not in index} == {"index"}
 
 
-def test_pages_load_nothing_from_another_host(site: Path) -> None:
+def pages_load_nothing_from_another_host(site: Path) -> None:
     for page in site.rglob("*.html"):
         loaded = Loaded()
         loaded.feed(page.read_text())
@@ -63,7 +70,7 @@ def test_pages_load_nothing_from_another_host(site: Path) -> None:
     assert re.findall(r"(?:@import|url\()\s*['\"]?(?:https?:)?//[^)'\"]+", styles) == []
 
 
-def test_each_command_and_flag_is_in_the_reference(site: Path) -> None:
+def each_command_and_flag_is_in_the_reference(site: Path) -> None:
     page = (site / "reference" / "commands.html").read_text()
     for name, command in commands(cli, click.Context(cli, info_name="ripieno")):
         assert f">{name}<a " in page
@@ -83,8 +90,7 @@ def commands(group: click.Group, context: click.Context) -> Iterator[tuple[str, 
             yield from commands(command, inner)
 
 
-@pytest.mark.parametrize("package", ["ripieno", "ripieno.client", "ripieno.testing", "ripieno.worker"])
-def test_each_public_name_is_in_the_reference(site: Path, package: str) -> None:
+def each_public_name_is_in_the_reference(site: Path, package: str) -> None:
     pages = "".join(path.read_text() for path in (site / "reference").glob("*.html"))
     names = import_module(package).__all__
     assert [name for name in names if not re.search(rf'id="ripieno[\w.]*\.{name}"', pages)] == []
