@@ -1,6 +1,7 @@
 """The worker and the client in JavaScript: real processes, one worker started by its agent, one attached to another.
 
-`make test` installs their packages first. There is no other condition: without them these tests fail.
+`make test` installs their packages first; where there is no Node.js it says so, and leaves this file out. There is no
+other condition: without the packages these tests fail.
 """
 
 import asyncio

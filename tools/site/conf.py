@@ -90,11 +90,13 @@ def add_commands(_app: Sphinx, name: str, source: list[str]) -> None:
         source[0] += reference(cli, "ripieno")
 
 
-def add_further_names(_app: Sphinx, name: str, source: list[str]) -> None:
+def complete_references(_app: Sphinx, name: str, source: list[str]) -> None:
     """Append the public names of a package that its page does not put into an order of its own."""
     package = REFERENCES.get(name)
     if package is None:
         return
+    # Examples in docstrings are in Python.
+    source[0] = source[0].replace("```{eval-rst}\n", "```{eval-rst}\n.. highlight:: python\n\n", 1)
     module = import_module(package)
     further = [each for each in module.__all__ if not re.search(rf"(:: |`){each}\b", source[0])]
     if further:
@@ -125,6 +127,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("mermaid", Mermaid)
     app.connect("source-read", add_contents)
     app.connect("source-read", add_commands)
-    app.connect("source-read", add_further_names)
+    app.connect("source-read", complete_references)
     app.connect("source-read", lead_out_of_the_site)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
