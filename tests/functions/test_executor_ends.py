@@ -16,7 +16,7 @@ from ripieno.functions.calling.private import PrivateCluster
 
 #: Leaves work behind in each way, and lets it run only once the interpreter has begun to end.
 FORGETFUL = """
-import atexit, sys, threading
+import atexit, sys, threading, time
 from functions import work
 @atexit.register
 def last():
@@ -31,7 +31,8 @@ other = ripieno.Executor()
 def let_go():
     try:
         while True:
-            executor.submit(id, None).result()
+            executor.submit(id, None)
+            time.sleep(0.05)
     except RuntimeError:  # the main thread has ended
         open(mark, "w").close()
 threading.Thread(target=let_go, daemon=True).start()
