@@ -20,6 +20,8 @@ from typing import Any as _Any
 # the thread with which grpc.aio waits for events: children of a program with an open connection
 # crashed three times in ten (grpcio 1.8x). Without the handlers, a child that does not use gRPC is safe.
 _os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+# Without it gRPC writes notes on closed connections to standard error, which its callers hear of by other ways.
+_os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 if _TYPE_CHECKING:
     from ripieno.client import TaskCancelledError, TaskFailedError
