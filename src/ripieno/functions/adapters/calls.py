@@ -119,8 +119,10 @@ _live: set[Calls] = set()
 
 def _end_all() -> None:
     """Wait for the calls of all executors, as the standard library's executors do when the program ends."""
-    for calls in [each for each in _live if each.is_of_this_process]:
+    own = [each for each in _live if each.is_of_this_process]
+    for calls in own:  # all of them before one is waited for: its calls may be waiting for what another's will not do
         calls.refuse(RuntimeError("cannot schedule new futures after interpreter shutdown"))
+    for calls in own:
         calls.end()
 
 

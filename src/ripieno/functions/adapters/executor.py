@@ -22,6 +22,8 @@ from ripieno.functions.terms.options import CallOptions, Retry
 
 T = TypeVar("T")
 
+_NOTHING = CallOptions()
+
 
 class Executor(concurrent.futures.Executor):
     """A cluster wherever an executor of ``concurrent.futures`` is wanted.
@@ -79,7 +81,7 @@ class Executor(concurrent.futures.Executor):
         self._initargs = tuple(initargs)
         self._id = secrets.token_hex(8)
         retries = (self._cluster.session.task_options or TaskOptions()).max_retries
-        self._options = CallOptions(retry=Retry(times=retries, on=()))
+        self._said = Submitted(CallOptions(retry=Retry(times=retries, on=())))
         self._calls = Calls(self._cluster, owns_cluster=owns_cluster)
         self._abandoned = weakref.finalize(self, self._calls.abandon)
         self._abandoned.atexit = False  # the calls that are left are waited for before that
@@ -176,7 +178,9 @@ class Executor(concurrent.futures.Executor):
             bare, options = parts_of(function)
             function = TaskFunction(Initialized(self._id, self._initializer, self._initargs, bare), options)
         code = FunctionCode.of(function, self._cluster.session_id)
-        return code, Submitted(code.options.over(self._options))
+        if code.options == _NOTHING:
+            return code, self._said
+        return code, Submitted(code.options.over(self._said.options))
 
 
 def _values(calls: Calls, futures: list[Any], ends_at: float | None) -> Iterator[Any]:

@@ -28,6 +28,7 @@ from ripieno.functions.showing import html
 from ripieno.functions.showing.counting import Count
 from ripieno.functions.showing.notebook import show_live
 from ripieno.functions.terms.calls import Call, FunctionCode, Submitted, arguments_of, pairs, taken
+from ripieno.functions.terms.options import CallOptions
 from ripieno.functions.terms.pickling import Dumped, dumps
 
 P = ParamSpec("P")
@@ -74,6 +75,8 @@ class Cluster:
         self._prefix = secrets.token_hex(10)
         self._numbers = itertools.count()
         self._code_keys: dict[bytes, str] = {}
+        #: Options of the last submission, as said and as sent: those of the next one are the same object, often.
+        self._last_options: tuple[CallOptions | None, TaskOptions | None] = None, None
 
     @property
     def address(self) -> str:
@@ -351,9 +354,12 @@ class Cluster:
         return f"{self._prefix}-{next(self._numbers)}"
 
     def _queued(self, call: Call, said: Submitted, futures: Sequence[Future[Any]]) -> Queued:
-        options = said.options.applied_to(self.session.task_options or TaskOptions())
-        if options is not None:
-            options.checked()  # here, where the caller sees it
+        last, options = self._last_options
+        if said.options is not last:
+            options = said.options.applied_to(self.session.task_options or TaskOptions())
+            if options is not None:
+                options.checked()  # here, where the caller sees it
+            self._last_options = said.options, options
         definition = TaskDefinition(call.payload, (), call.dependencies, futures[0].key)
         return Queued(definition, options, futures, said.unique_key is not None)
 
