@@ -15,7 +15,7 @@ from ripieno.client import Client, SessionStatus, TaskStatus
 from ripieno.functions.calling.private import PrivateCluster
 
 PROGRAM = """
-import os, sys, ripieno
+import glob, os, sys, time, ripieno
 from helper_of_program import helped
 with ripieno.connect(slots=1) as cluster:
     print(cluster.submit(helped, 20).result(60), cluster.submit(lambda x: x + 1, 1).result(60), flush=True)
@@ -26,6 +26,12 @@ with ripieno.connect(slots=1) as cluster:
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
     print(cluster.submit(helped, 0).result(60), flush=True)
+    if not os.fork():
+        os.closerange(0, 3)
+        end = time.monotonic() + 30  # a child that lives longer keeps no cluster from its end
+        while time.monotonic() < end and glob.glob(os.environ["TMPDIR"] + "/ripieno-*"):
+            time.sleep(0.05)
+        os._exit(0)
     if len(sys.argv) > 1:
         os.kill(os.getpid(), 9)
 """

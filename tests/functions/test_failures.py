@@ -1,5 +1,6 @@
 """Functions that raise: the caller gets the exception, and is told where it was raised."""
 
+import sys
 import time
 import traceback
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 import ripieno
 from functions import work
 from functions.waiting import until
+from ripieno.functions.terms.errors import RemoteTraceback
+from ripieno.functions.terms.failures import add_note, decode_failure, encode_failure
 
 
 class UnsendableError(Exception):
@@ -60,6 +63,36 @@ def test_an_exception_that_cannot_be_sent_is_told_in_words(cluster: ripieno.Clus
         with pytest.raises(ripieno.RemoteError, match=words) as caught:
             cluster.submit(function).result(30)
         assert function.__name__ in str(caught.value.__cause__)
+
+
+class ExitsWhenReadError(Exception):
+    def __reduce__(self) -> Any:
+        return sys.exit, (4,)
+
+
+class ExitsWhenSentError(Exception):
+    def __reduce__(self) -> Any:
+        raise SystemExit(4)
+
+
+class UnchangeableError(Exception):
+    def __setattr__(self, name: str, value: object) -> None:
+        raise TypeError(f"{name} cannot be set")
+
+
+def test_exceptions_that_defend_themselves() -> None:
+    def returned(raised: Exception) -> BaseException:
+        failure = decode_failure(encode_failure(raised)[0])
+        assert failure is not None
+        error = failure.raised()
+        add_note(error, "noted")
+        assert error.__notes__ == ["noted"] and isinstance(error.__cause__, RemoteTraceback)
+        return error
+
+    for kind in (ExitsWhenReadError, ExitsWhenSentError):
+        error = returned(kind("why"))
+        assert isinstance(error, ripieno.RemoteError) and str(error).endswith(f"{kind.__name__}: why")
+    assert isinstance(returned(UnchangeableError("why")), UnchangeableError)
 
 
 def test_a_huge_exception_is_cut(cluster: ripieno.Cluster) -> None:

@@ -116,6 +116,48 @@ def test_callbacks_run_beside_the_client(cluster: ripieno.Cluster) -> None:
     assert done.wait(30) and seen == [1_000_000, "ripieno-results"]
 
 
+def test_callbacks_that_exit_or_wait_keep_no_future_from_its_value(
+    cluster: ripieno.Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uncaught: list[type[BaseException]] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: uncaught.append(args.exc_type))
+    go, told = tmp_path / "go", threading.Event()
+    first = cluster.submit(work.wait_for, str(go))
+    second = cluster.submit(work.identity, first)
+    other = cluster.submit(work.square, 3)
+    refused: list[BaseException | None] = []
+
+    def exits(_: object) -> None:
+        raise SystemExit(3)
+
+    def waits(_: object) -> None:
+        never = ripieno.Future[int](cluster, "never", "never")
+        for wait in (never.result, lambda: cluster.gather([never]), lambda: cluster.wait([never])):
+            with pytest.raises(ripieno.FutureMisuseError, match="a callback cannot wait") as caught:
+                wait()
+            refused.append(caught.value)
+        told.set()
+
+    first.add_done_callback(exits)
+    second.add_done_callback(waits)
+    # A callback of a cancelled future runs in the thread that cancels, and may wait there.
+    cancelled = cluster.submit(work.wait_for, str(tmp_path / "never"))
+    cancelled.add_done_callback(lambda _: refused.append(None if other.result(30) == 9 else AssertionError()))
+    assert cancelled.cancel() and refused == [None]
+    go.touch()
+    assert told.wait(30) and len(refused) == 4 and uncaught == [SystemExit]
+    cluster.gather([first, second], progress=False)
+
+
+def test_a_future_ends_once(cluster: ripieno.Cluster) -> None:
+    seen: list[bool] = []
+    future = ripieno.Future[int](cluster, "key", "f")
+    future.add_done_callback(lambda _: seen.append(future.cancel_here()))
+    future.complete(5)
+    future.fail(ValueError())
+    assert future.result() == 5 and seen == [False]
+
+
 def test_options_of_a_task(cluster: ripieno.Cluster) -> None:
     @ripieno.task(priority=7, max_duration=60, options={"color": "red"})
     def function(number: int) -> int:

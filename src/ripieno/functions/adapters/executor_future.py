@@ -63,5 +63,5 @@ class ExecutorFuture(Future[T]):
         except BaseException as error:  # noqa: BLE001 - whatever unpickling raises, it is the future's to raise
             self.fail(error)
             return
-        if self._begin():
+        if self._end.acquire(blocking=False):
             self.set_result(value)

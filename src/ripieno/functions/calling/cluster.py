@@ -282,17 +282,20 @@ class Cluster:
         Args:
             cancel: Whether tasks that have not ended are cancelled. The private cluster ends with its tasks.
         """
-        with self._closing:
-            if self._is_closed:
-                return
-            self._is_closed = True
-            in_use.leave(self)
-            with ExitStack() as steps:
+        # A callback does not wait for a thread that closes the cluster: that one waits for the callback.
+        if not self._closing.acquire(blocking=not self._resolver.is_current):
+            return
+        with ExitStack() as steps:
+            steps.callback(self._closing.release)
+            if not self._is_closed:
+                self._is_closed = True
+                in_use.leave(self)
                 # All of these happen, whichever of them fails; the first failure is raised.
                 if self.private is not None:
                     steps.callback(self.private.close)
-                steps.callback(self.client.close)
                 steps.callback(self._resolver.close)
+                steps.callback(self.client.close)
+                steps.callback(self._resolver.flush)  # while callbacks can still fetch large values
                 self._submissions.flush()
                 if cancel:
                     self.session.cancel()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ripieno.client import AsyncSession, TaskFailedError, TaskFailure, TaskStatus
-from ripieno.functions.terms.failures import RemoteFailure, decode_failure
+from ripieno.functions.terms.failures import RemoteFailure, add_note, decode_failure
 
 
 async def exception_of(session: AsyncSession, error: TaskFailedError) -> BaseException:
@@ -20,9 +20,9 @@ async def exception_of(session: AsyncSession, error: TaskFailedError) -> BaseExc
     first = await session.failure(last.root_task_id) if last.root_task_id else last
     remote = decode_failure(first.value) if first.value is not None else None
     raised = error if remote is None else remote.raised()
-    raised.add_note(_place(first, remote))
+    add_note(raised, _place(first, remote))
     if first is not last:
-        raised.add_note(f"task {last.task_id} did not run, since its input {last.failed_input} will never exist")
+        add_note(raised, f"task {last.task_id} did not run, since its input {last.failed_input} will never exist")
     return raised
 
 

@@ -20,8 +20,8 @@ T = TypeVar("T")
 
 _NOT_HERE = object()
 
-#: Held while a future passes from waiting to its end, which is either a result or a cancellation.
-_ending = threading.RLock()
+#: In a thread that completes futures: ``session_id``, whose futures those are.
+completing = threading.local()
 
 
 class Home(Protocol):
@@ -84,6 +84,22 @@ class Delivered:
             return self._value
 
 
+def require_waitable(futures: Iterable[Future[Any]]) -> None:
+    """Make sure that the calling thread is not the one that completes these futures, or that all are done.
+
+    Raises:
+        FutureMisuseError: a callback would wait for what comes after it.
+    """
+    session_id = getattr(completing, "session_id", None)
+    if session_id is not None:
+        for future in futures:
+            if future.session_id == session_id and not future.done():
+                raise FutureMisuseError(
+                    f"a callback cannot wait for {future!r}: the thread that calls it is the one that completes futures."
+                    " Give that future a callback, too, or wait in another thread"
+                )
+
+
 class Future(concurrent.futures.Future[T], Reference, Generic[T]):
     """The value of a function that was submitted. Made by ``Cluster.submit``, ``map`` and ``put``.
 
@@ -108,6 +124,8 @@ class Future(concurrent.futures.Future[T], Reference, Generic[T]):
         self.kind = Kind.DEPENDENCY
         self.session_id = cluster.session_id
         self.name = name
+        #: Taken, and never given back, by the one who ends the future: with a result, a failure or a cancellation.
+        self._end = threading.Lock()
 
     @property
     def task_id(self) -> str:
@@ -126,7 +144,9 @@ class Future(concurrent.futures.Future[T], Reference, Generic[T]):
             Exception: what the function raised, with the traceback of the worker as its cause.
             TaskFailedError: the task ended without its function having raised anything (a time limit, a worker that
                 was lost, a cancellation, an input that failed by such).
+            FutureMisuseError: a callback of a future of the same cluster waits, which would be for ever.
         """
+        require_waitable([self])
         delivered: Any = super().result(timeout)
         if not isinstance(delivered, Delivered):
             return delivered  # type: ignore[no-any-return]
@@ -142,26 +162,23 @@ class Future(concurrent.futures.Future[T], Reference, Generic[T]):
 
     def cancel_here(self) -> bool:
         """Mark the future as cancelled, without a word to the cluster; return False if it is done."""
-        with _ending:
-            if self.done():
-                return False
+        if not self._end.acquire(blocking=False):
+            return False
+        try:
             super().cancel()
-            self.set_running_or_notify_cancel()
+        finally:
+            self.set_running_or_notify_cancel()  # whatever a callback raised, those who wait for several futures are told
         return True
 
     def complete(self, delivered: Any) -> None:
         """Complete the future, unless it was cancelled meanwhile."""
-        if self._begin():
+        if self._end.acquire(blocking=False):
             self.set_result(delivered)
 
     def fail(self, error: BaseException) -> None:
         """Fail the future, unless it was cancelled meanwhile."""
-        if self._begin():
+        if self._end.acquire(blocking=False):
             self.set_exception(error)
-
-    def _begin(self) -> bool:
-        with _ending:
-            return not self.done() and self.set_running_or_notify_cancel()
 
     @property
     def session(self) -> Session:

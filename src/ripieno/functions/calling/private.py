@@ -25,7 +25,8 @@ _LAST_WORDS_S = 2.0
 class PrivateCluster:
     """A cluster of processes of this machine, with its data in a temporary directory.
 
-    It ends when it is closed, and when this process ends, however that happens: it holds one end of a pipe.
+    It ends when it is closed, and when this process ends, however that happens: it holds one end of a pipe. Forked
+    children do not hold that end.
 
     Args:
         slots: How many tasks run at a time; None for one a core.
@@ -62,6 +63,7 @@ class PrivateCluster:
             env=os.environ | {WORKER_PATH_VARIABLE: os.pathsep.join(_search_path())},
         )
         self._end = weakref.finalize(self, _end, self._process, os.getpid())
+        _open.add(self)
         try:
             self.address = _address_in(ready_line(self._process))
         except BaseException:
@@ -71,6 +73,24 @@ class PrivateCluster:
     def close(self) -> None:
         """End the cluster, and wait until it has ended; its data is gone then. May be repeated."""
         self._end()
+
+    def forget(self) -> None:
+        """Let go of the cluster in a forked child: it ends with the process that started it, whoever lives longer."""
+        self._end.detach()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
+
+_open: weakref.WeakSet[PrivateCluster] = weakref.WeakSet()
+
+
+def _forget_in_child() -> None:
+    for private in list(_open):
+        private.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)
 
 
 def _search_path() -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from ripieno.client import Result, Session, TaskFailedError
 from ripieno.client.reading.following import Follower, NotPushedError
 from ripieno.client.reading.results import final_result
-from ripieno.functions.calling.future import Delivered, Future
+from ripieno.functions.calling.future import Delivered, Future, completing
 
 #: How many failures are asked about at a time.
 _ASKED_AT_A_TIME = 16
@@ -52,6 +53,8 @@ class Resolver:
         self._follower: Follower | None = None
         self._ready: queue.SimpleQueue[Sequence[Delivery] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._is_over = False
+        self._ending = threading.Lock()
         self.ended = 0
         self.failed = 0
         #: Results that were asked for, and are not delivered yet.
@@ -75,6 +78,9 @@ class Resolver:
                 new.append(future.key)
             else:
                 known.append(future)
+        if self._is_over:
+            self._fail_left()
+            return
         if not new:
             return
         self._undelivered += len(new)
@@ -89,23 +95,45 @@ class Resolver:
 
     def deliver(self, deliveries: Sequence[Delivery]) -> None:
         """Have functions called on the thread that completes futures, in this order. Any thread may call this."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._hand_out, name="ripieno-results", daemon=True)
-            self._thread.start()
-        self._ready.put(deliveries)
+        with self._ending:
+            if not self._is_over:
+                if self._thread is None or not self._thread.is_alive():  # a forked child lacks its parent's
+                    self._thread = threading.Thread(target=self._hand_out, name="ripieno-results", daemon=True)
+                    self._thread.start()
+                self._ready.put(deliveries)
+                return
+        self._call(deliveries)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the caller runs on the thread that completes futures."""
+        return threading.current_thread() is self._thread
+
+    def flush(self) -> None:
+        """Wait until what was there before has been delivered; in a callback, return at once."""
+        if self._thread is not None and self._thread.is_alive() and not self.is_current:
+            delivered = threading.Event()
+            self.deliver([delivered.set])
+            delivered.wait()
 
     def close(self) -> None:
-        """End the thread once it has delivered what there is; futures without a result fail."""
-        left = [future for futures in (*self._waiting.values(), *self._asked.values()) for future in futures]
+        """End the thread once it has delivered what there is; futures without a result fail.
+
+        Call this after the client is closed: nothing is followed then any more.
+        """
+        self._fail_left()
+        with self._ending:
+            self._is_over = True
+            self._ready.put(None)
+        if self._thread is not None and not self.is_current:
+            self._thread.join()
+
+    def _fail_left(self) -> None:
+        left = [each for futures in (*self._waiting.values(), *self._asked.values()) for each in futures]
         self._waiting.clear()
         self._asked.clear()
-        if left:
-            error = RuntimeError("the cluster was closed before the result was there; the task goes on")
-            self.deliver([_failing(future, error) for future in left])
-        if self._thread is not None:
-            self._ready.put(None)
-            if threading.current_thread() is not self._thread:
-                self._thread.join()
+        error = RuntimeError("the cluster was closed before the result was there; the task goes on")
+        self.deliver([_failing(future, error) for future in left])
 
     async def _resolve(self, follower: Follower) -> None:
         # No task group around this: its exceptions hold one another, and with them a call of gRPC that has to be gone
@@ -185,6 +213,7 @@ class Resolver:
         self._settle(keys, [_failing(future, error) for future in futures])
 
     def _hand_out(self) -> None:
+        completing.session_id = self._session.id
         while self._hand_out_next():
             pass
 
@@ -193,9 +222,15 @@ class Resolver:
         deliveries = self._ready.get()
         if deliveries is None:
             return False
-        for deliver in deliveries:
-            deliver()
+        self._call(deliveries)
         return True
+
+    def _call(self, deliveries: Sequence[Delivery]) -> None:
+        for deliver in deliveries:
+            try:
+                deliver()
+            except BaseException:  # noqa: BLE001 - a callback's SystemExit, which is not to keep others from their results
+                threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
 
 
 def _completing(future: Future[Any], delivered: Delivered) -> Delivery:

@@ -8,7 +8,7 @@ from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, NamedTuple, TypeVar, cast
 
-from ripieno.functions.calling.future import Future
+from ripieno.functions.calling.future import Future, require_waitable
 from ripieno.functions.calling.futures import Futures
 from ripieno.functions.calling.running_texts import RunningTexts
 from ripieno.functions.calling.stored import Stored
@@ -45,6 +45,7 @@ def gather(futures: Any, *, errors: Literal["raise", "return"] = "raise", progre
         raise ValueError(f'errors is "raise" or "return", not {errors!r}')
     found: list[Future[Any]] = []
     shape = _listed(futures, found)
+    require_waitable(found)
     with _watching(found, progress):
         done, _ = concurrent.futures.wait(found, return_when=FIRST_EXCEPTION if errors == "raise" else ALL_COMPLETED)
     if errors == "raise":
@@ -68,6 +69,8 @@ def as_completed(
         TimeoutError: not all were there within ``timeout`` seconds.
     """
     known = list(futures)
+    if timeout is None:
+        require_waitable(known)
     with _watching(known, progress):
         yield from cast("Iterator[Future[T]]", concurrent.futures.as_completed(known, timeout))
 
@@ -78,7 +81,10 @@ def wait(futures: Iterable[Future[Any]], timeout: float | None = None, return_wh
     Args:
         return_when: ``ALL_COMPLETED``, ``FIRST_COMPLETED`` or ``FIRST_EXCEPTION`` of ``concurrent.futures``.
     """
-    done, not_done = concurrent.futures.wait(futures, timeout, return_when)
+    known = list(futures)
+    if timeout is None:
+        require_waitable(known)
+    done, not_done = concurrent.futures.wait(known, timeout, return_when)
     return Waited(cast("set[Future[Any]]", done), cast("set[Future[Any]]", not_done))
 
 

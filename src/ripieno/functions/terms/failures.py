@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ripieno.functions.terms.errors import NotPicklableError, RemoteError, RemoteTraceback
+from ripieno.functions.terms.errors import RemoteError, RemoteTraceback
 from ripieno.functions.terms.pickling import dumps
 
 #: The longest failure that is sent; of a longer one the exception is left out, and then the traceback's beginning.
@@ -41,8 +41,14 @@ class RemoteFailure:
         if error is None:
             text = f"{self.type_name}: {self.text}" if self.text else self.type_name
             error = RemoteError(text, self.type_name)
-        error.__cause__ = RemoteTraceback(self.traceback)
+        BaseException.__setattr__(error, "__cause__", RemoteTraceback(self.traceback))
         return error
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Add a note to an exception of any class, even of one that refuses to be changed (a frozen dataclass)."""
+    notes = getattr(error, "__notes__", None)
+    BaseException.__setattr__(error, "__notes__", [*notes, note] if isinstance(notes, list) else [note])
 
 
 def encode_failure(error: BaseException) -> tuple[bytes, str]:
@@ -53,7 +59,7 @@ def encode_failure(error: BaseException) -> tuple[bytes, str]:
     parts = _described(error)
     try:
         pickled: bytes | None = dumps(error, "the exception", None).data
-    except NotPicklableError:
+    except BaseException:  # noqa: BLE001 - an exception's own methods may raise anything, SystemExit among it
         pickled = None
     encoded = pickle.dumps((*parts, pickled), 5)
     if len(encoded) > LIMIT_BYTES:
@@ -65,7 +71,7 @@ def decode_failure(encoded: bytes) -> RemoteFailure | None:
     """Return what a worker sent of an exception; None if it is none of ours. Runs what the pickle says."""
     try:
         type_name, text, shown, line, pickled = pickle.loads(encoded)  # noqa: S301 - as results do
-    except Exception:  # noqa: BLE001 - bytes of anybody
+    except BaseException:  # noqa: BLE001 - bytes of anybody; SystemExit would end the client's loop
         return None
     return RemoteFailure(type_name, text, shown, line, _unpickled(pickled))
 
@@ -76,7 +82,7 @@ def _unpickled(pickled: Any) -> BaseException | None:
         return None
     try:
         error = pickle.loads(pickled)  # noqa: S301 - as above
-    except Exception:  # noqa: BLE001 - a constructor may raise anything
+    except BaseException:  # noqa: BLE001 - a constructor may raise anything; SystemExit would end the client's loop
         return None
     return error if isinstance(error, BaseException) else None
 
@@ -92,7 +98,7 @@ def _described(error: BaseException) -> tuple[str, str, str, str]:
         text = str(error)
         shown = "".join(traceback.format_exception(type(error), error, frames)).rstrip("\n")
         last = traceback.extract_tb(frames)[-1:]
-    except Exception as strange:  # noqa: BLE001 - an exception's own methods may raise anything
+    except BaseException as strange:  # noqa: BLE001 - an exception's own methods may raise anything
         text = shown = f"(its text cannot be shown: {type(strange).__qualname__})"
         last = []
     line = "".join(f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in last)
