@@ -282,9 +282,8 @@ class Cluster:
         Args:
             cancel: Whether tasks that have not ended are cancelled. The private cluster ends with its tasks.
         """
-        # A callback does not wait for a thread that closes the cluster: that one waits for the callback.
         if not self._closing.acquire(blocking=not self._resolver.is_current):
-            return
+            return  # in a callback, for which the thread that closes the cluster waits
         with ExitStack() as steps:
             steps.callback(self._closing.release)
             if not self._is_closed:
