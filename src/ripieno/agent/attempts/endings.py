@@ -21,6 +21,7 @@ from ripieno.wire.protos.v1 import agent_pb2
 AgentMessage = agent_pb2.AgentMessage
 Outcome = agent_pb2.Outcome
 
+#: Deadlines are not among them: the control plane notices those.
 _REASONS = {
     Failure.ATTEMPT: Outcome.Failed.ATTEMPT,
     Failure.TIMEOUT: Outcome.Failed.TIMEOUT,
