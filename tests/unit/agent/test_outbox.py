@@ -18,7 +18,6 @@ from ripieno.domain.texts import REASON_LIMIT_BYTES
 from ripieno.wire.protos.v1 import agent_pb2
 from unit.agent.outcomes import outcomes_of
 
-
 #: A deadline is the control plane's to notice: its agent is told that the task is cancelled.
 FOUND_BY_AGENTS = [failure for failure in Failure if failure is not Failure.DEADLINE]
 
