@@ -23,7 +23,8 @@ from ripieno.agent.workers.exchange import Exchange
 from ripieno.agent.workers.lanes import LaneBrokenError, is_served
 from ripieno.agent.workers.output import keep_last_output
 from ripieno.agent.workers.process_lane import ProcessLane
-from ripieno.agent.workers.supervisor import WorkerProcess, Workshop
+from ripieno.agent.workers.supervisor import WorkerProcess, Workshop, last_words
+from ripieno.domain.output import AttemptOutput
 
 _log = logging.getLogger(__name__)
 
@@ -95,6 +96,7 @@ class Keeper:
         ``silence`` is logged while it does not.
         """
         blameless, detail, served = True, "", False
+        ours: AttemptOutput | None = None
         try:
             async with worker_channel(address) as channel, asyncio.TaskGroup() as tasks:
                 if process is not None:
@@ -114,9 +116,12 @@ class Keeper:
             with suppress(TimeoutError):
                 async with asyncio.timeout(EXIT_S):
                     detail = await process.ended()
-            keep_last_output(self._slot, process.printed)
+            ours = keep_last_output(self._slot, process.printed)
         self._slot.printed = None
         self._complaints.say(self._slot.name, detail if served or process is None else f"it never served: {detail}")
+        if process is not None and process.how_ended:
+            # An attempt's reason has what that attempt printed alone: what came before is that of others.
+            detail = process.how_ended + (last_words(ours.stdout + ours.stderr) if ours is not None else "")
         self._dispatcher.down(self._slot, detail, blameless=blameless)
         return served
 

@@ -27,15 +27,17 @@ async def output_since(printed: Printed, start: Position | None) -> AttemptOutpu
     return printed.between(start, end) if end is not None else None
 
 
-def keep_last_output(slot: Slot, printed: Printed | None) -> None:
-    """Give the attempt with which a worker process has ended what it had printed until then.
+def keep_last_output(slot: Slot, printed: Printed | None) -> AttemptOutput | None:
+    """Give the attempt with which a worker process has ended what it had printed until then, and return it.
 
     Where several attempts were in the inbox, nobody knows which one ran, and they run again; where the worker has
     several places nobody knows which one has printed what.
     """
     if len(slot.group) > 1 or printed is None or slot.output_since is None or not slot.inbox:
-        return
+        return None
     head = slot.inbox[0]
     end = printed.position(patience_s=0)
     if end is not None and (len(slot.inbox) == 1 or head.verdict is not None):
         head.output = printed.between(slot.output_since, end)
+        return head.output
+    return None

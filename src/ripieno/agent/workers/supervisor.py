@@ -132,16 +132,25 @@ class WorkerProcess:
         return cls(process, address)
 
     async def ended(self) -> str:
-        """Wait until the worker and all processes it started have ended, and return how it ended as text."""
+        """Wait until the worker and all processes it started have ended, and return how it ended as text.
+
+        The text has the last of what it printed, which may be of several attempts: see ``how_ended``.
+        """
         await self._told.wait()
-        if self._reason:
+        printed = (*self._report.split(b"\n", 2), b"", b"")[2]
+        return self.how_ended + ("" if self._reason else last_words(printed))
+
+    @property
+    def how_ended(self) -> str:
+        """How the worker ended, without what it printed; empty until that is known."""
+        if self._reason or not self._told.is_set():
             return self._reason
-        first, second, printed = (*self._report.split(b"\n", 2), b"", b"")[:3]
+        first, second, _ = (*self._report.split(b"\n", 2), b"", b"")[:3]
         if first.startswith(b"failed "):
             return f"the worker cannot be started: {first[7:].decode(errors='backslashreplace')}"
         if not second.startswith(b"ended "):
             return "the worker process was ended, since the process that minds it was killed"
-        return _how(int(second[6:])) + _last_words(printed)
+        return _how(int(second[6:]))
 
     def kill(self, why: str) -> bool:
         """Kill the worker; ``ended`` then returns ``why``, the reason its attempt fails with. Always returns True."""
@@ -236,6 +245,7 @@ def _how(code: int) -> str:
     return f"the worker process was ended by {name}"
 
 
-def _last_words(printed: bytes) -> str:
+def last_words(printed: bytes) -> str:
+    """Return the end of what was printed as the end of a sentence; nothing for nothing."""
     text = printed.decode(errors="backslashreplace").strip()
     return f"; it printed last:\n{reason(text, LAST_WORDS_BYTES)}" if text else ""
