@@ -1,5 +1,6 @@
 """Functions that raise: the caller gets the exception, and is told where it was raised."""
 
+import os
 import sys
 import time
 import traceback
@@ -86,7 +87,7 @@ def test_exceptions_that_defend_themselves() -> None:
         assert failure is not None
         error = failure.raised()
         add_note(error, "noted")
-        assert error.__notes__ == ["noted"] and isinstance(error.__cause__, RemoteTraceback)
+        assert error.__notes__[-1] == "noted" and isinstance(error.__cause__, RemoteTraceback)
         return error
 
     for kind in (ExitsWhenReadError, ExitsWhenSentError):
@@ -184,3 +185,32 @@ def test_futures_end_when_the_cluster_is_gone(tmp_path: Path) -> None:
         assert len(done) == 2 and time.monotonic() - begun < 1
         with pytest.raises(ripieno.RipienoError):
             cluster.close()
+
+
+class CodedError(Exception):
+    """A class of a common shape, which pickle cannot rebuild."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+def test_an_exception_that_cannot_be_rebuilt_says_why(cluster: ripieno.Cluster) -> None:
+    def fails() -> None:
+        raise CodedError(7, "no surface")
+
+    with pytest.raises(ripieno.RemoteError, match="CodedError: no surface") as caught:
+        cluster.submit(fails).result(30)
+    assert "missing 1 required positional argument: 'text'" in "".join(caught.value.__notes__)
+    assert "__reduce__" in "".join(caught.value.__notes__)
+
+
+def test_what_earlier_tasks_printed_is_no_reason_of_a_later_one(cluster: ripieno.Cluster) -> None:
+    cluster.gather([cluster.submit(print, f"of another task {number}") for number in range(4)])
+    with pytest.raises(ripieno.TaskFailedError, match="exit code 3") as caught:
+        cluster.submit(os._exit, 3).result(30)
+    assert "of another task" not in str(caught.value)
+
+
+def test_logs_of_a_task_that_was_submitted_just_now(cluster: ripieno.Cluster) -> None:
+    assert cluster.submit(print, "soon").logs().attempt == 0

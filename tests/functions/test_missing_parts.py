@@ -92,7 +92,7 @@ def test_a_worker_that_lacks_a_module(cluster: ripieno.Cluster) -> None:
         task.result(timeout=30)
     assert (
         "this worker has no module 'only_here_mine', which only_here_mine.f needs: install it where the workers run, or"
-        " start them where it lies"
+        " start them (`ripieno up`) in the directory in which it lies"
     ) in str(raised.value)
 
 

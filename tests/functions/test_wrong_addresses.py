@@ -47,8 +47,8 @@ def test_nothing_runs(closed_port: str, monkeypatch: pytest.MonkeyPatch) -> None
     told = run("session", "list", "--address", closed_port)
     assert told.exit_code == ExitCode.NO_ANSWER
     assert told.output == (
-        f"Error: no answer from {closed_port} (nothing listens there): start a cluster there with `ripieno up`, or"
-        " name another one with --address, --context or RIPIENO_ADDRESS\n"
+        f"Error: no answer from {closed_port} (nothing listens there): start a cluster there with `ripieno up --listen"
+        f" {closed_port}`, or name another one with --address, --context or RIPIENO_ADDRESS\n"
     )
     with pytest.raises(UnavailableError, match=r"nothing listens there.* Give the address at which `ripieno up` runs"):
         ripieno.connect(closed_port, patience=0)

@@ -15,6 +15,13 @@ from ripieno.domain.errors import InvalidRequestError, NotFoundError
 _CONTEXT = "ripieno.context"
 
 
+def how_to_start(address: str) -> str:
+    """Return the command that starts a cluster at an address."""
+    if address == DEFAULT_ADDRESS or "," in address or address.startswith("unix:"):
+        return "`ripieno up`"
+    return f"`ripieno up --listen {address}`"
+
+
 def cluster_address(text: str) -> str:
     """Check a flag's value that must be one or more addresses of a cluster's replicas; return their one spelling."""
     return ",".join(server_addresses(text))

@@ -9,7 +9,7 @@ import click
 import grpc
 from rich.cells import cell_len
 
-from ripieno.cli.calling.addresses import address_flags
+from ripieno.cli.calling.addresses import address_flags, how_to_start
 from ripieno.cli.calling.terminal import one_line, printable
 from ripieno.cli.terms.exit_codes import CommandError, code_of_call
 from ripieno.config import ADDRESS_VARIABLE
@@ -77,7 +77,7 @@ def _what_happened(address: str, call: grpc.Call) -> str:
         return f"{details} ({address}): name another address with --address or {ADDRESS_VARIABLE}"
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
         return (
-            f"no answer from {address} ({details}): start a cluster there with `ripieno up`, "
+            f"no answer from {address} ({details}): start a cluster there with {how_to_start(address)}, "
             f"or name another one with --address, --context or {ADDRESS_VARIABLE}"
         )
     if code == grpc.StatusCode.UNIMPLEMENTED:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+from ripieno.cli.calling.addresses import how_to_start
 from ripieno.cli.calling.terminal import one_line
 from ripieno.cli.mapping.inputs import Arguments, Input, Lines
 from ripieno.cli.mapping.jobs import Job
@@ -127,7 +128,7 @@ async def _greet(address: str) -> None:
                 break
     except UnavailableError as error:
         raise CommandError(
-            f"no answer from {address}: start a cluster there with `ripieno up`, name another one with --address or"
+            f"no answer from {address}: start a cluster there with {how_to_start(address)}, name another one with --address or"
             f" {ADDRESS_VARIABLE}, or give --local for one of this run alone ({one_line(error.detail)})",
             ExitCode.NO_ANSWER,
         ) from error

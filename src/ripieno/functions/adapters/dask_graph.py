@@ -14,16 +14,15 @@ from dask.local import get_sync
 from dask.order import order
 from dask.utils import key_split
 
-from ripieno.client import TaskOptions
 from ripieno.domain.errors import RipienoError
 from ripieno.functions.adapters.executor_future import ExecutorFuture
 from ripieno.functions.adapters.large_values import LargeValues
+from ripieno.functions.adapters.library_options import options_of_library
 from ripieno.functions.calling.cluster import Cluster
 from ripieno.functions.calling.future import Future
 from ripieno.functions.calling.shared import default_cluster
 from ripieno.functions.running.context import is_in_task
 from ripieno.functions.terms.calls import FunctionCode, Submitted
-from ripieno.functions.terms.options import CallOptions, Retry
 
 _logger = logging.getLogger(__name__)
 
@@ -71,8 +70,7 @@ class _Run:
         self._cluster = cluster
         self._wanted = wanted
         self._code = FunctionCode.of(_call_node, cluster.session_id)
-        retries = (cluster.session.task_options or TaskOptions()).max_retries
-        self._said = Submitted(CallOptions(retry=Retry(times=retries, on=())))
+        self._said = Submitted(options_of_library(cluster))
         self._large = LargeValues(cluster)
         #: What stands for the value of each key: itself, something stored, or a future.
         self._values: dict[Any, Any] = {}

@@ -9,16 +9,16 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, TypeVar
 
-from ripieno.client import TaskOptions
 from ripieno.functions.adapters.calls import Calls
 from ripieno.functions.adapters.executor_future import ExecutorFuture
 from ripieno.functions.adapters.initializing import Initialized
+from ripieno.functions.adapters.library_options import options_of_library
 from ripieno.functions.calling.cluster import Cluster
 from ripieno.functions.calling.connecting import connect
 from ripieno.functions.calling.shared import cluster_in_use
 from ripieno.functions.terms.calls import FunctionCode, Submitted
 from ripieno.functions.terms.decorator import TaskFunction, parts_of
-from ripieno.functions.terms.options import CallOptions, Retry
+from ripieno.functions.terms.options import CallOptions
 
 T = TypeVar("T")
 
@@ -80,8 +80,7 @@ class Executor(concurrent.futures.Executor):
         self._initializer = initializer
         self._initargs = tuple(initargs)
         self._id = secrets.token_hex(8)
-        retries = (self._cluster.session.task_options or TaskOptions()).max_retries
-        self._said = Submitted(CallOptions(retry=Retry(times=retries, on=())))
+        self._said = Submitted(options_of_library(self._cluster))
         self._calls = Calls(self._cluster, owns_cluster=owns_cluster)
         self._abandoned = weakref.finalize(self, self._calls.abandon)
         self._abandoned.atexit = False  # the calls that are left are waited for before that

@@ -8,14 +8,14 @@ from typing import Any
 
 from joblib.parallel import AutoBatchingMixin, ParallelBackendBase, SequentialBackend, parallel_config
 
-from ripieno.client import TaskOptions
 from ripieno.functions.adapters.executor_future import ExecutorFuture
 from ripieno.functions.adapters.large_values import LargeValues
+from ripieno.functions.adapters.library_options import options_of_library
 from ripieno.functions.calling.cluster import Cluster
 from ripieno.functions.calling.shared import default_cluster
 from ripieno.functions.running.context import is_in_task
 from ripieno.functions.terms.calls import FunctionCode, Submitted
-from ripieno.functions.terms.options import CallOptions, Retry
+from ripieno.functions.terms.options import CallOptions
 
 #: A call as joblib describes it: function, positional arguments, keyword arguments.
 Item = tuple[Callable[..., Any], Sequence[Any], dict[str, Any]]
@@ -73,8 +73,7 @@ class RipienoBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
     def start_call(self) -> None:
         """Prepare for a call of ``Parallel``."""
         cluster = self.cluster
-        retries = (cluster.session.task_options or TaskOptions()).max_retries
-        self._said = Submitted(CallOptions(retry=Retry(times=retries, on=())))
+        self._said = Submitted(options_of_library(cluster))
         self._code = FunctionCode.of(_call_all, cluster.session_id)
         self._values = LargeValues(cluster)
 

@@ -34,6 +34,10 @@ class Home(Protocol):
         """The id of the session that the tasks belong to."""
         ...
 
+    def flush(self) -> None:
+        """Wait until all that was submitted is durable in the cluster, or refused."""
+        ...
+
     def fetch(self, key: str) -> bytes:
         """Return the bytes of a result that is there."""
         ...
@@ -187,10 +191,12 @@ class Future(concurrent.futures.Future[T], Reference, Generic[T]):
 
     def logs(self, attempt: int | None = None) -> TaskOutput:
         """Return what the latest attempt, or the one with that number, has printed; see ``AsyncSession.output``."""
+        self._cluster.flush()
         return self._cluster.session.output(self.key, attempt)
 
     def failure(self, attempt: int | None = None) -> TaskFailure:
         """Return how the latest attempt that failed, or the one with that number, did; see ``AsyncSession.failure``."""
+        self._cluster.flush()
         return self._cluster.session.failure(self.key, attempt)
 
     def __await__(self) -> Generator[Any, None, T]:
@@ -215,7 +221,9 @@ class Future(concurrent.futures.Future[T], Reference, Generic[T]):
 
     def __repr__(self) -> str:
         """Show the function's name, how far it is, and the task."""
-        state = self._state.lower()
+        state = "not done"
+        if self.cancelled():
+            state = "cancelled"
         if self.done() and not self.cancelled():
             error = self.exception()
             state = "finished" if error is None else f"failed: {type(error).__name__}"

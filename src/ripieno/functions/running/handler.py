@@ -70,7 +70,7 @@ def _prepared(envelope: Envelope, task: Task, inputs: Inputs) -> Callable[[], An
     except ModuleNotFoundError as error:
         raise TaskError(
             f"this worker has no module {error.name!r}, which {envelope.name} needs: install it where the workers run,"
-            " or start them where it lies"
+            " or start them (`ripieno up`) in the directory in which it lies"
         ) from error
     except AttributeError as error:
         raise TaskError(

@@ -27,6 +27,7 @@ class RemoteFailure:
         traceback: The traceback as text, with its causes, without this package's frames above the function.
         line: Where it was raised: ``file:line in function``; empty where that is not known.
         error: The exception; None where it could not be sent or read.
+        unreadable: Why not.
     """
 
     type_name: str
@@ -34,6 +35,7 @@ class RemoteFailure:
     traceback: str
     line: str
     error: BaseException | None
+    unreadable: str = ""
 
     def raised(self) -> BaseException:
         """Return the exception to raise at the caller, with the remote traceback as its cause."""
@@ -41,6 +43,11 @@ class RemoteFailure:
         if error is None:
             text = f"{self.type_name}: {self.text}" if self.text else self.type_name
             error = RemoteError(text, self.type_name)
+            if self.unreadable:
+                error.add_note(
+                    f"the {self.type_name} itself could not be brought here ({self.unreadable}): a class of exceptions with"
+                    " arguments of its own hands them all to super().__init__, or has a __reduce__ that returns them"
+                )
         BaseException.__setattr__(error, "__cause__", RemoteTraceback(self.traceback))
         return error
 
@@ -73,18 +80,18 @@ def decode_failure(encoded: bytes) -> RemoteFailure | None:
         type_name, text, shown, line, pickled = pickle.loads(encoded)  # noqa: S301 - as results do
     except BaseException:  # noqa: BLE001 - bytes of anybody; SystemExit would end the client's loop
         return None
-    return RemoteFailure(type_name, text, shown, line, _unpickled(pickled))
+    return RemoteFailure(type_name, text, shown, line, *_unpickled(pickled))
 
 
-def _unpickled(pickled: Any) -> BaseException | None:
-    """Return a pickled exception; None if it cannot be read here, where its class may be missing or refuse."""
+def _unpickled(pickled: Any) -> tuple[BaseException | None, str]:
+    """Return a pickled exception, or None and why it cannot be read here, where its class may be missing or refuse."""
     if not isinstance(pickled, bytes):
-        return None
+        return None, "it cannot be pickled, or is too large"
     try:
         error = pickle.loads(pickled)  # noqa: S301 - as above
-    except BaseException:  # noqa: BLE001 - a constructor may raise anything; SystemExit would end the client's loop
-        return None
-    return error if isinstance(error, BaseException) else None
+    except BaseException as refused:  # noqa: BLE001 - a constructor may raise anything; SystemExit would end the loop
+        return None, _described(refused)[1][:500]
+    return (error, "") if isinstance(error, BaseException) else (None, "its pickle is no exception")
 
 
 def _described(error: BaseException) -> tuple[str, str, str, str]:
