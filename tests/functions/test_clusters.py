@@ -105,6 +105,15 @@ def test_tasks_are_cancelled_when_the_block_fails(private: PrivateCluster, tmp_p
         assert row.status is SessionStatus.CANCELLED
 
 
+@pytest.mark.parametrize("cancel", [False, True])
+def test_a_session_that_somebody_else_has_ended_is_left_in_peace(private: PrivateCluster, cancel: bool) -> None:
+    with Client(private.address) as client:
+        for end in ("cancel", "delete"):
+            cluster = ripieno.connect(private.address)
+            getattr(client.open_session(cluster.session_id), end)()
+            cluster.close(cancel=cancel)
+
+
 def test_a_session_with_a_name_is_joined_again(private: PrivateCluster) -> None:
     name = f"joined-{os.getpid()}"
     with ripieno.connect(private.address, session=name) as cluster:

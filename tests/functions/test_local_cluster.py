@@ -50,6 +50,14 @@ def test_sub_tasks(either: ripieno.Cluster) -> None:
         either.submit(work.waits_inside).result(30)
 
 
+def test_a_future_of_a_failed_attempt_is_refused_instead_of_waited_for() -> None:
+    with (
+        LocalCluster() as local,
+        pytest.raises(ripieno.RipienoError, match="submitted by another task, or by an earlier"),
+    ):
+        local.submit(work.returns_what_a_failed_attempt_submitted, max_retries=1).result()
+
+
 def test_sub_tasks_that_nothing_is_asked_of(either: ripieno.Cluster, tmp_path: Path) -> None:
     assert either.submit(work.aside, str(tmp_path / "aside")).result(30) == "ended"
 

@@ -8,11 +8,12 @@ import itertools
 import secrets
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, Self, TypeVar, overload
 
-from ripieno.client import Client, ResultHandle, Session, TaskDefinition, TaskFailedError, TaskOptions, TaskStatus
+from ripieno.client import Client, Session, TaskDefinition, TaskFailedError, TaskOptions, TaskStatus
+from ripieno.domain.errors import NotFoundError, SessionStepError
 from ripieno.domain.options import DEFAULT_PARTITION
 from ripieno.functions.calling import in_use, waiting
 from ripieno.functions.calling.chunks import chunk_length, chunks
@@ -29,7 +30,7 @@ from ripieno.functions.showing.counting import Count
 from ripieno.functions.showing.notebook import show_live
 from ripieno.functions.terms.calls import Call, FunctionCode, Submitted, arguments_of, pairs, taken
 from ripieno.functions.terms.options import CallOptions
-from ripieno.functions.terms.pickling import Dumped, dumps
+from ripieno.functions.terms.pickling import dumps
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -214,7 +215,7 @@ class Cluster:
         """
         self._require_open()
         dumped = dumps(value, "the value", None)
-        return Stored(self, self._store(dumped, name), name)
+        return Stored(self, self.session.put(dumped.data, name=name), name)
 
     def gather(self, futures: Any, *, errors: Literal["raise", "return"] = "raise", progress: bool = True) -> Any:
         """Wait for futures and return their values in the same shape; see ``ripieno.gather``."""
@@ -295,6 +296,7 @@ class Cluster:
                 steps.callback(self._resolver.close)
                 steps.callback(self.client.close)
                 steps.callback(self._resolver.flush)  # while callbacks can still fetch large values
+                steps.enter_context(suppress(SessionStepError, NotFoundError))  # somebody else has ended the session
                 self._submissions.flush()
                 if cancel:
                     self.session.cancel()
@@ -375,11 +377,8 @@ class Cluster:
         digest = hashlib.sha256(code).digest()
         key = self._code_keys.get(digest)
         if key is None:
-            key = self._code_keys[digest] = self._store(Dumped(code), "code of a function").key
+            key = self._code_keys[digest] = self.session.put(code, name="code of a function").key
         return key
-
-    def _store(self, dumped: Dumped, name: str) -> ResultHandle:
-        return self.session.put(dumped.data, name=name)
 
     def _require_open(self) -> None:
         if self._is_closed:

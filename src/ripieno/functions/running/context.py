@@ -41,6 +41,16 @@ class Deferred(Reference):
         """Show the function's name and the key."""
         return f"<Deferred {self.name} {self.key!r}>"
 
+    def why_unusable(self) -> str:
+        """Return why the future cannot be used here: it is not of the task that runs, or of an earlier attempt of it."""
+        context = _current.get(None)
+        if context is None or context.has_submitted(self):
+            return ""
+        return (
+            f"{self!r} was submitted by another task, or by an earlier attempt that failed, whose sub-tasks do not exist:"
+            " submit it in the task that uses it"
+        )
+
     def result(self, timeout: float | None = None) -> Any:
         """Raise FutureMisuseError: a task cannot wait for a task that it creates."""
         raise FutureMisuseError(
@@ -132,6 +142,10 @@ class TaskContext:
         deferred = Deferred(f"{self._prefix}-{next(self._numbers)}", self.session_id, call.name)
         self.planned.append(Planned(deferred, call, said.options))
         return deferred
+
+    def has_submitted(self, deferred: Deferred) -> bool:
+        """Return whether this attempt has submitted the sub-task of a future."""
+        return bool(self._prefix) and deferred.key.startswith(f"{self._prefix}-")
 
     def map(self, function: Callable[..., Any], /, *iterables: Iterable[Any], **options: Any) -> list[Deferred]:
         """Submit one sub-task for each item, as ``submit`` does."""

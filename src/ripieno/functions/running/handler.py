@@ -55,7 +55,8 @@ def handle(task: Task) -> bytes | None:
     except Exception as error:
         _send_failure(error, envelope)
         raise
-    return _send(task, context, value, envelope.name)
+    sent: bytes | None = run_as(context, lambda: _send(task, context, value, envelope.name))
+    return sent
 
 
 def _prepared(envelope: Envelope, task: Task, inputs: Inputs) -> Callable[[], Any]:

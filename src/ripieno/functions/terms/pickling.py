@@ -131,6 +131,8 @@ def _pickler_class() -> type[Any]:
                     raise _ForeignReferenceError(
                         f"{obj!r} belongs to another session; take its result first, and pass that"
                     )
+                if why := obj.why_unusable():
+                    raise _ForeignReferenceError(why)
                 (self.dependencies if obj.kind is Kind.DEPENDENCY else self.stored)[obj.key] = None
                 return obj.key, obj.index, obj.kind.value
 

@@ -30,3 +30,7 @@ class Reference:
     index: int | None
     kind: Kind
     session_id: str
+
+    def why_unusable(self) -> str:
+        """Return why the reference cannot be sent from here; empty if it can."""
+        return ""
