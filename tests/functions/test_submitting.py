@@ -194,6 +194,7 @@ def test_a_unique_key_is_run_once(cluster: ripieno.Cluster, tmp_path: Path) -> N
         ((work.square,), {"number": threading.Lock()}, "argument number of functions.work.square cannot be sent"),
         ((5,), {}, "takes a function"),
         ((work.square, 1), {"after": [1]}, "after takes futures"),
+        ((work.square, 1), {"after": 5}, "after takes a future or several, not 5"),
         ((work.square, 1), {"unique_key": ""}, "unique_key"),
         ((work.square, 1), {"delay": "soon"}, "delay is a number of seconds"),
         ((work.square, 1), {"retry": ripieno.Retry(), "max_retries": 1}, "not both"),
@@ -212,6 +213,12 @@ def test_an_option_out_of_range_is_refused_at_once(cluster: ripieno.Cluster) -> 
         cluster.submit(work.square, 1, priority=100)
     with pytest.raises(TypeError, match="no option colour"):
         ripieno.task(colour=1)
+    with pytest.raises(InvalidRequestError, match=r"unique_key: .* lone surrogate"):
+        cluster.submit(work.square, 1, unique_key="\ud800")
+    with pytest.raises(TypeError, match="at least one iterable"):
+        cluster.map(work.square)
+    with pytest.raises(TypeError, match="address is a text"):
+        ripieno.connect(5450)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="chunk is a number of calls"):
         cluster.map(work.square, [1], chunk=0)
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 from ripieno.client import Client, Session, TaskFailedError, TaskOptions
 from ripieno.client.terms.definitions import DEFAULT_MAX_DURATION_S, DEFAULT_MAX_RETRIES
 from ripieno.functions.calling.cluster import Cluster
-from ripieno.functions.calling.failing import exception_of
+from ripieno.functions.calling.failing import exception_of, failures_of
 from ripieno.functions.calling.future import Delivered, Future
 from ripieno.functions.calling.loops import in_event_loop
 from ripieno.functions.calling.submitting import Queued
@@ -133,7 +133,7 @@ class LocalCluster(Cluster):
         if not futures:
             return
         if isinstance(result, TaskFailedError):
-            error = _returned(exception_of(self.session.target, result))
+            error = exception_of(result, *_returned(failures_of(self.session.target, result)))
             for future in futures:
                 future.fail(error)
             return

@@ -27,6 +27,7 @@ from ripieno.client.reading.lists import (
 from ripieno.client.terms.definitions import DEFAULT_MAX_DURATION_S, DEFAULT_MAX_RETRIES, TaskOptions
 from ripieno.client.terms.errors import already_exists
 from ripieno.client.terms.handles import checked_name
+from ripieno.config import DEFAULT_ADDRESS
 from ripieno.contexts import default_place
 from ripieno.domain.addresses import parse_addresses
 from ripieno.domain.catalogue import Listed
@@ -69,6 +70,9 @@ class AsyncClient:
     def __init__(
         self, address: str | None = None, *, patience: float = DEFAULT_PATIENCE_S, use_proxy: bool = False
     ) -> None:
+        text: object = address
+        if not isinstance(text, str | None):
+            raise TypeError(f"address is a text such as {DEFAULT_ADDRESS!r}, not {text!r}")
         addresses = parse_addresses("address", default_place().address if address is None else address)
         self._connection = Connection(addresses, patience, use_proxy=use_proxy)
         self.address = self._connection.address

@@ -17,7 +17,7 @@ from ripieno.domain.errors import NotFoundError, SessionStepError
 from ripieno.domain.options import DEFAULT_PARTITION
 from ripieno.functions.calling import in_use, waiting
 from ripieno.functions.calling.chunks import chunk_length, chunks
-from ripieno.functions.calling.failing import exception_of
+from ripieno.functions.calling.failing import exception_of, failures_of
 from ripieno.functions.calling.future import Delivered, Future
 from ripieno.functions.calling.futures import Futures
 from ripieno.functions.calling.loops import in_event_loop
@@ -175,6 +175,8 @@ class Cluster:
             raise TypeError(f"map has no option {', '.join(sorted(options))}; bind arguments with functools.partial")
         if said.unique_key is not None:
             raise TypeError("map takes no unique_key, as its tasks cannot share one")
+        if not iterables:
+            raise TypeError("map takes a function and at least one iterable")
         return self.map_code(code, list(zip(*iterables, strict=False)), chunk, said)
 
     def map_code(
@@ -397,4 +399,5 @@ class Cluster:
         return Delivered(self, key, data)
 
     async def _exception_of(self, error: TaskFailedError) -> BaseException:
-        return await exception_of(self.session.target, error)
+        # Aside, since unpickling an exception of anybody may take long, and all clients share this loop.
+        return await asyncio.to_thread(exception_of, error, *await failures_of(self.session.target, error))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import inspect
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ripieno.domain.errors import InvalidRequestError
+from ripieno.domain.texts import is_encodable
 from ripieno.functions.terms.decorator import name_of, parts_of
 from ripieno.functions.terms.envelope import Envelope
 from ripieno.functions.terms.errors import NotPicklableError
@@ -148,6 +150,10 @@ def taken(kwargs: dict[str, Any], function: Callable[..., Any], defaults: CallOp
     unique_key = kwargs.pop("unique_key", None)
     if unique_key is not None and (not isinstance(unique_key, str) or not unique_key):
         raise TypeError(f"unique_key is a text that is not empty, not {unique_key!r}")
+    if unique_key is not None and not is_encodable(unique_key):
+        raise InvalidRequestError("unique_key", f"{unique_key!r} has a lone surrogate, which UTF-8 cannot hold")
+    if not isinstance(after, Reference | Iterable):
+        raise TypeError(f"after takes a future or several, not {after!r}")
     references = (after,) if isinstance(after, Reference) else tuple(after)
     for each in references:
         if not isinstance(each, Reference):
