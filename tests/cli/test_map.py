@@ -223,4 +223,4 @@ def test_where_no_cluster_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("ripieno.cli.mapping.starting._FIRST_PATIENCE_S", 0.1)
     result = CliRunner().invoke(cli, ["map", "true", "a", "--address", f"unix:{tmp_path}/none"])
     assert result.exit_code == 4
-    assert "start a cluster there with `ripieno up --listen" in result.output
+    assert "start a cluster there with `ripieno up`" in result.output

@@ -271,11 +271,13 @@ async def test_what_one_client_waits_for_is_counted_over_all_its_calls(submitter
     await first.write(_ask(*range(12)))
     wait = submitter.WaitForCompletion(_wait_for(10))
     second = results.Follow()
-    await second.write(_ask(12))
-    await _until_refused(
-        lambda: submitter.WaitForCompletion(_wait_for(3)),
-        "waited_per_client is 25, and this asks for 26 tasks and results that one client waits for; wait for the others",
-    )
+    # The answer about the key that nobody knows tells that the other one, and the calls before it, are counted.
+    await second.write(results_pb2.FollowRequest(session_id="s", keys=["k12", "unknown"]))
+    async with asyncio.timeout(_PATIENCE_S):
+        assert [each.key for each in (await second.read()).finished] == ["unknown"]
+    assert (
+        "waited_per_client is 25, and this asks for 26 tasks and results that one client waits for; wait for the others"
+    ) in await refusal(submitter.WaitForCompletion(_wait_for(3)))
     await second.write(_ask(13, 14, 15))
     assert "waited_per_client is 25, and this asks for 26 " in await refusal(second.read())
     await submitter.CancelTasks(_Filter(task=_Filter.IdsRequest(ids=[f"t{n}" for n in range(10)])))

@@ -1,11 +1,9 @@
 """The blocking client: the same calls, from threads without a loop."""
 
 import asyncio
-import gc
 import inspect
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -152,18 +150,23 @@ async def test_closing_ends_the_calls_of_other_threads(cluster: FakeCluster) -> 
 
 
 async def test_a_forgotten_client_ends_its_thread(cluster: FakeCluster) -> None:
-    def threads() -> list[threading.Thread]:
-        return [thread for thread in threading.enumerate() if thread.name == "ripieno-client"]
+    """In a process of its own: all blocking clients of a process share the thread, those of other tests too."""
+    program = """
+import gc, sys, threading
+from ripieno.client import Client
 
-    def program() -> None:
-        session = Client(cluster.address).session()
-        session.submit(b"")
-        assert threads()
-        del session
-        gc.collect()
-        assert not threads()
+def threads():
+    return [thread for thread in threading.enumerate() if thread.name == "ripieno-client"]
 
-    await asyncio.to_thread(program)
+session = Client(sys.argv[1]).session()
+session.submit(b"")
+assert threads()
+del session
+gc.collect()
+assert not threads()
+"""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, cluster.address)
+    assert await process.wait() == 0
 
 
 def test_grpcio_and_protobuf_are_enough() -> None:
