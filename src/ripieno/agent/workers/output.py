@@ -12,6 +12,16 @@ from ripieno.printed import PATIENCE_S, Position, Printed
 _LOOK_AGAIN_S = 0.0005
 
 
+async def position_now(printed: Printed) -> Position | None:
+    """Return the position now, as soon as the warden is not in the middle of a read; None after ``PATIENCE_S``."""
+    ends_at = asyncio.get_running_loop().time() + PATIENCE_S
+    position = printed.position(patience_s=0)
+    while position is None and asyncio.get_running_loop().time() < ends_at:
+        await asyncio.sleep(_LOOK_AGAIN_S)
+        position = printed.position(patience_s=0)
+    return position
+
+
 async def output_since(printed: Printed, start: Position | None) -> AttemptOutput | None:
     """Return what was printed since ``start``, as soon as the warden has read it; None if nothing was, or it is unknown.
 

@@ -34,7 +34,7 @@ from ripieno.agent.uplink.link import Link
 from ripieno.agent.workers.exchange import Exchange
 from ripieno.agent.workers.health import INTERVAL_S, Health, ask
 from ripieno.agent.workers.lanes import LaneBrokenError
-from ripieno.agent.workers.output import output_since
+from ripieno.agent.workers.output import output_since, position_now
 from ripieno.domain.outcomes import Completed, Failed, Failure
 from ripieno.printed import Printed
 from ripieno.wire.protos.armonik_v2 import worker_service_pb2
@@ -124,7 +124,7 @@ class ProcessLane:
             attempt = await self._next.get()
             how = None
             if self._printed is not None:
-                self._slot.output_since = self._printed.position(patience_s=0)
+                self._slot.output_since = await position_now(self._printed)
             try:
                 how = await self._run_attempt(attempt)
             except Exception as error:
