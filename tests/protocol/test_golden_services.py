@@ -1,6 +1,7 @@
 """Golden scenarios of the services beside version 2, through their bare stubs (part 8)."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 
 import grpc
@@ -102,7 +103,9 @@ async def test_s1_a_task_that_fails_and_ends_well_is_told_step_by_step(
     while f"{out(name)} COMPLETED" not in told:
         more, cursor = await services.told(session, cursor)
         told += more
-    assert [each for each in told if f"{name} SUBMITTED" in each] == [wanted[1], wanted[4]]
+    # An agent whose workers are all busy may give a task back, which is SUBMITTED again then.
+    waits = [each for each in told if f"{name} SUBMITTED" in each]
+    assert [each for each, _ in itertools.groupby(waits)] == [wanted[1], wanted[4]]
     assert set(wanted) <= set(told)
     attempts = await services.tasks.ListAttempts(
         query_pb2.Query(

@@ -1,6 +1,7 @@
 """Retries through stubs of `ripieno.v1.Tasks`, with workers and clients that know the original protocol alone."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -71,10 +72,16 @@ async def test_a_chain_is_mended(client: Client, workers: Workers, channel: grpc
     changes = await told(follow, third)
     follow.cancel()
     of_first = [change[1:] for change in changes if change[0] == first]
-    assert of_first == [("SUBMITTED", 0), ("ERROR", 0), ("SUBMITTED", 1), ("COMPLETED", 1)]
+    # An agent whose workers are all busy may give a task back, which is SUBMITTED again then.
+    assert _without_repeats(of_first) == [("SUBMITTED", 0), ("ERROR", 0), ("SUBMITTED", 1), ("COMPLETED", 1)]
     # It waited, failed for want of an input, waited again, and was ready; it has had one attempt.
     of_third = [change[1:] for change in changes if change[0] == third]
-    assert of_third == [("SUBMITTED", 0), ("ERROR", 0), ("SUBMITTED", 0), ("SUBMITTED", 0), ("COMPLETED", 0)]
+    assert _without_repeats(of_third) == [("SUBMITTED", 0), ("ERROR", 0), ("SUBMITTED", 0), ("COMPLETED", 0)]
+    assert of_third.count(("SUBMITTED", 0)) >= 3
+
+
+def _without_repeats(changes: list[tuple[str, int]]) -> list[tuple[str, int]]:
+    return [change for change, _ in itertools.groupby(changes)]
 
 
 async def test_what_failed_for_want_of_two_is_told_why(
