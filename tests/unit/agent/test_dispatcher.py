@@ -382,6 +382,29 @@ def test_with_all_slots_busy_for_long_unused_credit_is_taken_back() -> None:
     assert not told.credit_revoked and told.credit == house.outbox.credit_out >= 1
 
 
+@pytest.mark.parametrize("ahead", [True, False])
+@pytest.mark.parametrize("run_s", [0.0, 0.05, 0.2, 0.29])
+def test_a_task_is_not_taken_and_given_back_again_and_again(run_s: float, *, ahead: bool) -> None:
+    """An attempt that runs longer than was thought is not for that reason about to end."""
+    house = House(ahead=ahead, run_s=run_s)
+    house.assign(1)
+    taken, waiting = 0, 1
+    for _ in range(300):
+        house.tick(0.01)
+        told = house.told()
+        waiting += len(told.released)
+        if house.lanes[0].withdrawn:
+            house.dispatcher.withdrawn(house.slots[0], house.lanes[0].withdrawn)
+            house.lanes[0].withdrawn = []
+        if told.credit_revoked:
+            house.outbox.heard(house.outbox._revocations)
+            house.outbox.credit_out = 0
+        if waiting and house.outbox.credit_out:
+            house.assign(1)
+            taken, waiting = taken + 1, 0
+    assert taken <= 3
+
+
 def test_assignments_that_were_on_their_way_when_credit_was_taken_back() -> None:
     house = House(run_s=0.001)
     (head,) = house.assign()

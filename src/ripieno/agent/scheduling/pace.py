@@ -80,9 +80,15 @@ class Pace:
         self.run_s = max(self.run_s + (sample - self.run_s) * weight, 1e-6)
 
     def runs(self, running_s: float) -> None:
-        """Learn that every slot's attempt has been running for at least ``running_s`` seconds."""
-        if running_s > LONG_S:
-            self.run_s = max(self.run_s, min(running_s, _LONGEST_S))
+        """Learn that every slot's attempt has been running for at least ``running_s`` seconds.
+
+        That is longer than was thought, so run times are less regular than they seemed: an attempt that goes on is not
+        due for having gone on. Otherwise the next task would be taken and given back some 15 times meanwhile.
+        """
+        longer_s = min(running_s, _LONGEST_S) - self.run_s
+        if running_s > LONG_S and longer_s > 0:
+            self.run_s += longer_s
+            self.spread_s += longer_s
 
     def sized(self, size: int, attempts: int) -> None:
         """Learn that ``attempts`` arrived with ``size`` bytes of data, whether inline or stored."""
