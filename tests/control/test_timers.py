@@ -127,7 +127,7 @@ async def test_the_retry_of_a_client_waits_as_it_says(channel: grpc.aio.Channel,
 async def test_a_replica_that_ends_leaves_its_timers_to_the_others(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They know of them from its messages, and look without being told only after an hour."""
+    """Replicas know of timers from the messages of others, and look without being told only after an hour."""
     monkeypatch.setattr(upkeep, "LOOK_EVERY_S", 3600.0)
     async with serving(database_url, tmp_path / "objects") as other:
         await other.world.session()
